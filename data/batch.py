@@ -1,0 +1,210 @@
+"""Batches of sequences, their masks, and the loader that serves them.
+
+Three different masks exist in seqzoo and are never mixed:
+
+* ``mask [B, T]``: True where a frame is real, False where it is padding;
+* ``observed [B, T, M]``: True where a single value was seen (imputation);
+* the ``mask`` handlers of Pyro, which the models derive from the first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of one batch: batch first, time second, always.
+
+    Arguments:
+        obs: observations, ``[B, T, M]`` (or ``[B, T, ...]`` for frames), floating point.
+        mask: True where a frame is real, ``[B, T]``; all True when left out. Padded frames of
+            ``obs`` are set to zero, whatever they held.
+        target: what a supervised task asks for, any shape that starts with ``B``.
+        observed: True where a single value was seen, ``[B, T, M]`` (imputation).
+        state: the generator's own hidden state, ``[B, T, ...]``, for evaluation only.
+
+    Raises:
+        ValueError: for an empty batch, a non-finite or integer ``obs``, a mask of the wrong
+            shape or dtype, or a sequence without a single real frame.
+    """
+
+    obs: Tensor
+    mask: Tensor | None = None
+    target: Tensor | None = None
+    observed: Tensor | None = None
+    state: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_sequences(self.obs, self.mask)
+        if self.mask is None:
+            full = torch.ones(self.obs.shape[:2], dtype=torch.bool, device=self.obs.device)
+            object.__setattr__(self, "mask", full)
+        elif not self.mask.all():  # padding may hold anything, NaN included: it becomes zero
+            padding = ~self.mask.reshape(self.mask.shape + (1,) * (self.obs.dim() - 2))
+            object.__setattr__(self, "obs", self.obs.masked_fill(padding, 0.0))
+        if self.observed is not None and (
+            self.observed.dtype != torch.bool or self.observed.shape != self.obs.shape
+        ):
+            raise ValueError(
+                f"observed must be a bool tensor shaped like obs {tuple(self.obs.shape)}, "
+                f"got {self.observed.dtype} {tuple(self.observed.shape)}"
+            )
+        for name in ("target", "state"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.obs):
+                raise ValueError(f"{name} has {len(value)} rows, obs has {len(self.obs)}")
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    @property
+    def frames(self) -> int:
+        """Number of real frames."""
+        return int(self.mask.sum())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return self._map(lambda value: value.to(device))
+
+    def rows(self, index) -> Batch:
+        """The sequences at ``index`` (a slice, a list or a tensor of indices)."""
+        return self._map(lambda value: value[index])
+
+    def window(self, start: int, stop: int) -> Batch:
+        """Frames ``start`` to ``stop`` of every sequence; ``target`` is not cut.
+
+        A sequence that has ended before ``start`` stays in the window, wholly masked, so that a
+        recurrent state carried from window to window keeps its rows.
+        """
+        cut = {
+            name: value[:, start:stop]
+            for name in ("obs", "mask", "observed", "state")
+            if (value := getattr(self, name)) is not None
+        }
+        part = object.__new__(Batch)  # a window may hold an ended sequence: do not check again
+        for field in fields(Batch):
+            object.__setattr__(part, field.name, cut.get(field.name, getattr(self, field.name)))
+        return part
+
+    def _map(self, function) -> Batch:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{k: None if v is None else function(v) for k, v in values.items()})
+
+
+def check_sequences(obs: Tensor, mask: Tensor | None = None) -> None:
+    """Raises a ValueError that says what is wrong with ``obs [B, T, ...]`` or ``mask [B, T]``."""
+    if not isinstance(obs, Tensor):
+        raise ValueError(f"obs must be a torch tensor, got {type(obs).__name__}")
+    if not obs.is_floating_point():
+        raise ValueError(f"obs must be floating point, got {obs.dtype}: convert it with .float()")
+    if obs.dim() < 3:
+        raise ValueError(
+            f"obs must be [batch, time, features], got shape {tuple(obs.shape)}: "
+            "add the missing axes (obs[None] for one sequence, obs[..., None] for one feature)"
+        )
+    if obs.numel() == 0:
+        raise ValueError(f"obs is empty, shape {tuple(obs.shape)}")
+    if mask is not None:
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            raise ValueError("mask must be a bool tensor, True where a frame is real")
+        if mask.shape != obs.shape[:2]:
+            raise ValueError(
+                f"mask must be [batch, time] = {tuple(obs.shape[:2])}, got {tuple(mask.shape)}"
+            )
+        if not mask.any(1).all():
+            row = int((~mask.any(1)).nonzero()[0])
+            raise ValueError(f"sequence {row} has no real frame: its mask is all False")
+        obs = obs[mask]
+    if not torch.isfinite(obs).all():
+        raise ValueError("obs has NaN or Inf in a real frame: mask the frame or clean the data")
+
+
+def collate(sequences: Sequence[Tensor], targets: Sequence[Tensor] | None = None) -> Batch:
+    """Pads sequences ``[T_i, M]`` of different lengths with zeros into one masked batch.
+
+    Arguments:
+        sequences: tensors that agree in all axes but the first.
+        targets: one tensor a sequence, stacked into ``target``.
+
+    Raises:
+        ValueError: when there is no sequence, or one is empty.
+    """
+    if len(sequences) == 0:
+        raise ValueError("cannot collate an empty list of sequences")
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    if lengths.min() == 0:
+        raise ValueError(f"sequence {int(lengths.argmin())} has no frame")
+    obs = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
+    mask = torch.arange(obs.shape[1])[None] < lengths[:, None]
+    target = None if targets is None else torch.stack(list(targets))
+    return Batch(obs=obs, mask=mask.to(obs.device), target=target)
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """What ``Loader`` and ``fit`` serve from: a set of sequences that can give all or some rows."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, index) -> Batch: ...
+
+
+class Loader:
+    """Serves minibatches, in an order that depends on ``seed`` and the epoch alone.
+
+    A data set with a method ``fresh(epoch)``, as the synthetic ones have, is drawn anew every
+    epoch; others are shuffled. Either way epoch 7 is the same whether or not the run was killed
+    after epoch 6, and on however many processes.
+
+    Arguments:
+        dataset: a data set, or a plain ``Batch``.
+        batch_size: sequences a batch; all of them when left out.
+        shuffle: a new order every epoch.
+        fresh: draw synthetic data anew every epoch (epoch 0 is the data set itself).
+        seed: seed of the order.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | Batch,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        fresh: bool = True,
+        seed: int = 0,
+    ):
+        if len(dataset) == 0:
+            raise ValueError("the data set is empty")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.dataset, self.batch_size = dataset, batch_size or len(dataset)
+        self.shuffle, self.fresh, self.seed = shuffle, fresh, seed
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return math.ceil(len(self.dataset) / self.batch_size)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        source = self.dataset
+        if self.fresh and hasattr(source, "fresh"):
+            source = source.fresh(number)
+        order = torch.arange(len(source))
+        if self.shuffle and self.batch_size < len(source):
+            order = torch.randperm(len(source), generator=generator(self.seed, number))
+        for index in order.split(self.batch_size):
+            yield source.rows(index)
+
+
+def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A random generator whose stream is a hash of ``key``: unequal keys, unrelated streams."""
+    words = [part if isinstance(part, int) else int.from_bytes(part.encode()) for part in key]
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> 1))

@@ -1,0 +1,42 @@
+"""Contrastive divergence for recurrent harmoniums, with or without the gradient through time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .local import Fold, FoldedRule
+
+
+class ContrastiveDivergence(FoldedRule):
+    """CD-k on a fold: lower the free energy of the data, raise that of k Gibbs steps away.
+
+    The positive and the negative phase of all frames run as one batch. For an rEFH both y_t and
+    u_{t-1} are data, and both are resampled; for a TRBM u_{t-1} is clamped. The gradient is that
+    of F(data) - F(negative), hidden units summed out exactly in both terms.
+
+    The RTRBM is a TRBM whose u_{t-1} keeps its dependence on the parameters: with
+    ``through_time`` the free-energy difference is also differentiated along the recursion, which
+    is the recursive term of Sutskever, Hinton & Taylor (2009).
+
+    Arguments:
+        net: a harmonium with ``free_energy`` and ``gibbs``.
+        k: Gibbs steps of the negative phase.
+        through_time: ``None`` follows ``net.through_time`` (True for the RTRBM alone).
+        window, minibatch, compiled: see ``FoldedRule``. ``window=1`` is the online form.
+    """
+
+    def __init__(self, net: nn.Module, *, k: int = 1, through_time: bool | None = None, **how):
+        follow = net.through_time if through_time is None else through_time
+        super().__init__(net, through_time=follow, **how)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        self.k = k
+
+    def loss(self, fold: Fold) -> Tensor:
+        with torch.no_grad():
+            obs, past = self.net.gibbs(fold.obs, fold.past, self.k)
+        if self.net.clamps_past:
+            past = fold.past  # the same tensor, graph and all
+        data = self.net.free_energy(fold.obs, fold.past, fold.features)
+        return (data - self.net.free_energy(obs, past)).sum()

@@ -1,0 +1,50 @@
+"""Private random streams: code inside draws from its own, the caller's is left where it was."""
+
+from __future__ import annotations
+
+import torch
+
+from ..data import generator
+
+
+class RandomStream:
+    """A context that runs torch's global random generators on a stream of its own.
+
+    Entered again, it goes on where it left off, so several streams can take turns.
+
+    Arguments:
+        device: the device whose generator is switched, besides the CPU's.
+        key: what the stream is a hash of; unequal keys give unrelated streams.
+
+    Example:
+        >>> with RandomStream("cpu", "noise", 3):
+        ...     torch.randn(2)
+    """
+
+    def __init__(self, device: torch.device | str, *key: int | str):
+        self.device = torch.device(device)
+        self._seed = generator(*key).initial_seed()
+        self._state: list[torch.Tensor] | None = None
+
+    def __enter__(self) -> RandomStream:
+        self._outside = self._states()
+        if self._state is None:
+            torch.manual_seed(self._seed)
+        else:
+            self._restore(self._state)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._state = self._states()
+        self._restore(self._outside)
+
+    def _states(self) -> list[torch.Tensor]:
+        states = [torch.get_rng_state()]
+        if self.device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self.device))
+        return states
+
+    def _restore(self, states: list[torch.Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(states[1], self.device)

@@ -1,0 +1,311 @@
+"""The one training loop: any rule that fills ``.grad``, on one device or on several processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from ..data import Batch, Dataset, Loader
+from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from .rule import LearningRule, Metrics
+from .streams import RandomStream
+
+Validate = Callable[[nn.Module], float]
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": lambda groups: torch.optim.Adam(groups, fused=True),
+    "sgd": torch.optim.SGD,
+    "momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
+    "nesterov": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+# Factor on the learning rate, as a function of the share of the run that is done.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "late": lambda done: min(1.0, (1.0 - done) / 0.4),
+}
+
+
+@dataclass
+class Fit:
+    """What ``fit`` returns.
+
+    Attributes:
+        net: the trained network (the one the rule holds): the averaged weights where weights
+            were averaged, the best validated ones where ``fit`` validated.
+        history: one record an epoch: ``epoch``, ``loss``, ``lr``, and ``validation`` if asked.
+        best: the lowest validation score and its epoch, or None.
+        interrupted: True when ctrl-C ended the run early.
+    """
+
+    net: nn.Module
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, float] | None = None
+    interrupted: bool = False
+
+
+def fit(
+    rule: LearningRule,
+    data: Dataset | Batch | Loader,
+    *,
+    epochs: int = 10,
+    lr: float | Mapping[str, float] = 1e-3,
+    optimiser: str | Callable = "adam",
+    schedule: str | Callable[[float], float] = "linear",
+    batch_size: int | None = None,
+    clip: float | None = None,
+    average: float | None = None,
+    validate: Validate | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    shards: int | None = None,
+    device: torch.device | str | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Fit:
+    """Trains ``rule.net`` in place.
+
+    Every random draw is a function of ``seed``, the epoch, the batch and the shard: a run that
+    was killed and resumed ends with the same bits, and so does one spread over processes.
+
+    Arguments:
+        rule: the learning rule; it holds the network.
+        data: a data set, a batch or a loader. Synthetic data are drawn anew every epoch.
+        epochs: passes over the data.
+        lr: learning rate, or one for each prefix of parameter names (``""`` is the rest).
+        optimiser: a name in ``OPTIMISERS``, or a callable that takes parameter groups.
+        schedule: a name in ``SCHEDULES``, or a function of the share done in [0, 1).
+        batch_size: sequences a batch; all when left out. Ignored where ``data`` is a loader.
+        clip: largest norm of the whole gradient.
+        average: decay of a running average of the weights. Local rules then sweep with the
+            average, and the average is what is validated and returned.
+        validate: score of a network after each epoch, the lower the better; its best epoch is
+            returned.
+        patience: stop after so many epochs without a better score.
+        seed: seed of everything random.
+        shards: parts that a batch is split into, each with its own random stream. It defaults to
+            the number of processes; set on one process it gives what so many would have given.
+        device: where to train; the default follows ``accelerate``.
+        checkpoint: file written after every epoch.
+        resume: go on from ``checkpoint`` if it is there.
+        progress: show a progress bar.
+
+    Returns:
+        The trained network with its history.
+
+    Raises:
+        ValueError: for arguments out of range or data the network cannot take.
+        CheckpointError: when the checkpoint is damaged or belongs to other settings.
+        FloatingPointError: when the loss is no longer finite.
+    """
+    accelerator = Accelerator(cpu=device is not None and torch.device(device).type == "cpu")
+    device = torch.device(device) if device is not None else accelerator.device
+    shards = shards or accelerator.num_processes
+    _check(epochs, shards, accelerator.num_processes, average, patience, validate)
+    loader = data if isinstance(data, Loader) else Loader(data, batch_size, seed=seed)
+    net = rule.net.to(device)
+    optimiser_ = _choose(optimiser, OPTIMISERS, "optimiser")(_groups(net, lr))
+    factor = _choose(schedule, SCHEDULES, "schedule")
+    averaged = None
+    if average is not None:
+        averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
+        rule.reference = averaged.module
+    base_rates = [group["lr"] for group in optimiser_.param_groups]
+
+    run = Fit(net)
+    best_weights: dict[str, Tensor] | None = None
+    first, since_best = 0, 0
+    settings = {"epochs": epochs, "seed": seed, "shards": shards, "average": average or 0.0}
+    if resume and checkpoint is not None and Path(checkpoint).is_file():
+        saved = load_checkpoint(checkpoint, device)
+        if saved["settings"] != settings:
+            raise CheckpointError(
+                f"{checkpoint} was written with {saved['settings']}, this run has {settings}: "
+                "use the same settings or another checkpoint file"
+            )
+        _load(net, saved["net"], checkpoint)
+        optimiser_.load_state_dict(saved["optimiser"])
+        if averaged is not None:
+            averaged.load_state_dict(saved["averaged"])
+        run.history, run.best = saved["history"], saved["best"]
+        best_weights, first, since_best = saved["best_weights"], saved["epoch"], saved["since_best"]
+        torch.set_rng_state(saved["random"].cpu())
+
+    def score() -> float:
+        subject = net if averaged is None else averaged.module
+        was_training = subject.training
+        subject.eval()
+        with RandomStream(device, seed, "validate"):
+            value = float(validate(subject))
+        subject.train(was_training)
+        return value
+
+    net.train()
+    bar = tqdm(
+        range(first, epochs),
+        desc=repr(rule),
+        initial=first,
+        total=epochs,
+        disable=not (progress and accelerator.is_main_process),
+    )
+    try:
+        for epoch in bar:
+            if patience is not None and since_best >= patience:
+                break
+            total = torch.zeros(2, device=device, dtype=torch.float64)
+            for index, batch in enumerate(loader.epoch(epoch)):
+                done = (epoch + index / len(loader)) / epochs
+                for group, rate in zip(optimiser_.param_groups, base_rates):
+                    group["lr"] = rate * factor(done)
+                streams = _split(rule, batch, accelerator, shards, device, (seed, epoch, index))
+                for metrics in _joined(net, streams, accelerator):
+                    if clip is not None:
+                        torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+                    optimiser_.step()
+                    if averaged is not None:
+                        averaged.update_parameters(net)
+                    total += torch.stack((metrics["loss"] * metrics["frames"], metrics["frames"]))
+            record = {"epoch": epoch, "loss": float(total[0] / total[1])}
+            record["lr"] = optimiser_.param_groups[0]["lr"]
+            if not math.isfinite(record["loss"]):
+                raise FloatingPointError(
+                    f"the loss of epoch {epoch} is {record['loss']}: lower lr, or set clip"
+                )
+            if validate is not None:
+                record["validation"] = score()
+                since_best += 1
+                if run.best is None or record["validation"] < run.best["validation"]:
+                    run.best, since_best = dict(record), 0
+                    best_weights = _copy(net if averaged is None else averaged.module)
+            run.history.append(record)
+            bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if k != "epoch"})
+            if checkpoint is not None and accelerator.is_main_process:
+                content = {
+                    "settings": settings,
+                    "epoch": epoch + 1,
+                    "net": net.state_dict(),
+                    "optimiser": optimiser_.state_dict(),
+                    "averaged": None if averaged is None else averaged.state_dict(),
+                    "best_weights": best_weights,
+                    "history": run.history,
+                    "best": run.best,
+                    "since_best": since_best,
+                    "random": torch.get_rng_state(),
+                }
+                save_checkpoint(checkpoint, content)
+    except KeyboardInterrupt:
+        run.interrupted = True
+        where = f"; {checkpoint} holds it, go on with resume=True" if checkpoint else ""
+        tqdm.write(f"stopped by hand after {len(run.history)} whole epochs{where}")
+    finally:
+        rule.reference = net
+    if best_weights is not None:
+        net.load_state_dict(best_weights)
+    elif averaged is not None:
+        net.load_state_dict(averaged.module.state_dict())
+    net.eval()
+    return run
+
+
+def _check(epochs, shards, processes, average, patience, validate) -> None:
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    if shards % processes:
+        raise ValueError(f"shards ({shards}) must be a multiple of the {processes} processes")
+    if average is not None and not 0 <= average < 1:
+        raise ValueError(f"average is a decay in [0, 1), got {average}")
+    if patience is not None and validate is None:
+        raise ValueError("patience needs validate=: a score to be patient about")
+
+
+def _choose(choice, table: Mapping[str, Callable], name: str) -> Callable:
+    if callable(choice):
+        return choice
+    if choice not in table:
+        raise ValueError(f"{name} must be one of {', '.join(table)} or a callable, got {choice!r}")
+    return table[choice]
+
+
+def _groups(net: nn.Module, lr: float | Mapping[str, float]) -> list[dict]:
+    """Parameter groups: the longest prefix that fits a parameter's name sets its rate."""
+    rates = {"": lr} if isinstance(lr, (int, float)) else dict(lr)
+    if any(rate < 0 for rate in rates.values()):
+        raise ValueError(f"learning rates cannot be negative: {rates}")
+    groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in rates}
+    for name, parameter in net.named_parameters():
+        fitting = [prefix for prefix in rates if name.startswith(prefix)]
+        if not fitting:
+            raise ValueError(f'no learning rate for {name}: add one under its prefix or ""')
+        groups[max(fitting, key=len)].append(parameter)
+    empty = [prefix for prefix, members in groups.items() if not members]
+    if empty:
+        raise ValueError(f"no parameter's name starts with {empty[0]!r}")
+    return [{"params": members, "lr": rates[prefix]} for prefix, members in groups.items()]
+
+
+def _split(rule, batch: Batch, accelerator, shards: int, device, key) -> list:
+    """This process's shards of a batch, each an iterator of updates with its random stream."""
+    if len(batch) % shards:
+        raise ValueError(
+            f"a batch of {len(batch)} sequences cannot be split evenly into {shards} shards"
+        )
+    mine = range(accelerator.process_index, shards, accelerator.num_processes)
+    parts = [batch if shards == 1 else batch.rows(slice(shard, None, shards)) for shard in mine]
+    return [
+        (rule.updates(part.to(device)), RandomStream(device, *key, shard))
+        for shard, part in zip(mine, parts)
+    ]
+
+
+def _joined(net: nn.Module, streams: list, accelerator: Accelerator):
+    """Runs all shards in step, and leaves their average gradient, weighted by frames."""
+    alone = len(streams) == 1 and accelerator.num_processes == 1
+    with ExitStack() as stack:
+        if alone:  # nobody to take turns with: stay inside the one stream
+            updates, stream = streams[0]
+            stack.enter_context(stream)
+            yield from updates
+            return
+    while True:
+        gathered: list[Metrics] = []
+        sums = [torch.zeros_like(parameter) for parameter in net.parameters()]
+        for updates, stream in streams:
+            with stream:
+                metrics = next(updates, None)
+            if metrics is None:
+                return
+            gathered.append(metrics)
+            for total, parameter in zip(sums, net.parameters()):
+                if parameter.grad is not None:
+                    total += parameter.grad * metrics["frames"]
+        frames = sum(metrics["frames"] for metrics in gathered)
+        loss = sum(metrics["loss"] * metrics["frames"] for metrics in gathered)
+        *sums, frames, loss = accelerator.reduce([*sums, frames, loss], "sum")
+        for total, parameter in zip(sums, net.parameters()):
+            parameter.grad = total / frames.clamp_min(1)
+        yield {"loss": loss / frames.clamp_min(1), "frames": frames}
+
+
+def _copy(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def _load(net: nn.Module, weights: dict[str, Tensor], path) -> None:
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} belongs to another architecture: {error}") from error

@@ -1,0 +1,25 @@
+"""Models, the parts they swap, trained weights and recipes."""
+
+from . import guides, likelihoods, nets, recipes
+from .harmonium import REFH, RTRBM, TRBM, Harmonium
+from .lgds import LGDS
+from .rvae import RVAE, TVAE
+from .store import ModelError, card, load, shipped
+
+__all__ = [
+    "LGDS",
+    "REFH",
+    "RTRBM",
+    "RVAE",
+    "TRBM",
+    "TVAE",
+    "Harmonium",
+    "ModelError",
+    "card",
+    "guides",
+    "likelihoods",
+    "load",
+    "nets",
+    "recipes",
+    "shipped",
+]

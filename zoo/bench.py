@@ -1,0 +1,87 @@
+"""Benchmarks: ratios measured in one run, never a lone time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+import torch
+
+from ..data import PPC
+from ..inference import BPTT, LocalELBO
+from .likelihoods import Poisson
+from .rvae import RVAE
+
+MEGABYTE = 2**20
+
+
+class Case(NamedTuple):
+    """One line of ``seqzoo bench local``: a rule on a batch."""
+
+    rule: str
+    batch: int
+    steps: int
+
+
+class Cost(NamedTuple):
+    """Median seconds of a training step, and what it adds to the peak memory (MB)."""
+
+    seconds: float
+    megabytes: float
+
+
+RULES = {
+    "LocalELBO": LocalELBO,
+    "LocalELBO, compiled sweep": lambda net: LocalELBO(net, compiled=True),
+    "BPTT": BPTT,
+    "LocalELBO online (a step a frame)": lambda net: LocalELBO(net, window=1),
+}
+ONLINE = "LocalELBO online (a step a frame)"
+
+
+def local(
+    steps: list[int], batches: list[int], repeats: int, device: str
+) -> Iterator[tuple[Case, Cost]]:
+    """Times the rules on one rVAE; each case in a fresh process, so that peaks do not mix."""
+    context = multiprocessing.get_context("spawn")
+    for length in steps:
+        for batch in batches:
+            for rule in RULES:
+                case = Case(rule, batch, length)
+                with ProcessPoolExecutor(1, mp_context=context) as pool:
+                    yield case, pool.submit(_measure, case, repeats, device).result()
+
+
+def _measure(case: Case, repeats: int, device: str) -> Cost:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    net = RVAE(15, 10, Poisson(15), hidden=32).to(device)
+    rule = RULES[case.rule](net)
+    data = PPC(case.batch, case.steps, seed=0).batch().to(device)
+    # Warm-up: imports, allocator, and the compiler, on a short piece where that is enough.
+    _step(rule, data if case.rule.endswith("compiled sweep") else data.window(0, 20))
+    before, times = _peak(device), []
+    for _ in range(1 if case.rule == ONLINE else repeats):
+        start = time.perf_counter()
+        _step(rule, data)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return Cost(statistics.median(times), _peak(device) - before)
+
+
+def _step(rule, data) -> None:
+    """All gradients of a batch; the online form makes one a frame."""
+    for _ in rule.updates(data):
+        pass
+
+
+def _peak(device: str) -> float:
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / MEGABYTE
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

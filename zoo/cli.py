@@ -1,0 +1,230 @@
+"""The command line, ``seqzoo``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="A model zoo of recurrent generative models, and of the rules that train them.\n\n"
+    "Start with [bold]seqzoo demo[/bold], look at [bold]seqzoo list[/bold], then run one row "
+    "with [bold]seqzoo train ppc/refh[/bold] or a whole table with "
+    "[bold]seqzoo reproduce ppc[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Name = Annotated[str, typer.Argument(help="A recipe, TABLE/ROW, such as ppc/refh.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, data and noise.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; best there is if unset.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change a field of the recipe: --set rule.k=5 --set fit.epochs=10 "
+        "--set model.hidden_dim=100. May be given several times.",
+    ),
+]
+Jobs = Annotated[int, typer.Option(help="Runs at a time, one processor core each.")]
+
+
+@app.command("list")
+def list_recipes() -> None:
+    """Show every recipe: whether it ships trained, what it obtained, and what was published."""
+    from . import store
+    from .recipes import RECIPES
+
+    shipped = store.shipped()
+    print(f"{'recipe':<22}{'status':<10}{'obtained':>22}{'published':>12}  unit")
+    for name, recipe in RECIPES.items():
+        obtained = "-"
+        if name in shipped:
+            card = store.card(name)
+            spread = "" if card["sd"] is None else f" ± {card['sd']:.1g}"
+            obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
+        status = "trained" if name in shipped else "recipe" if recipe.rule else "no rule"
+        published = "-" if recipe.published is None else f"{recipe.published:.3g}"
+        print(f"{name:<22}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
+
+
+@app.command()
+def train(
+    name: Name,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME/seedN if unset.")] = None,
+    device: Device = None,
+    overrides: Set = None,
+    quick: Annotated[bool, typer.Option(help="The recipe's small budget.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Ignore a checkpoint of an earlier run.")] = False,
+) -> None:
+    """Train one recipe, then score it on test data.
+
+    Writes weights.safetensors and card.json. A run that was stopped goes on from its last whole
+    epoch when the same command is given again, and ends with the same weights.
+    """
+    from .recipes import find, parse_overrides, run
+
+    recipe = find(name)
+    recipe = recipe.quickened() if quick else recipe
+    recipe = recipe.override(parse_overrides(overrides or []))
+    folder = out or Path("runs") / name / f"seed{seed}"
+    card = run(recipe, seed, folder, device=device, resume=not fresh)
+    print(f"{name}: {card['metric']} {card['value']:.4g} {card['unit']} on test data (seed {seed})")
+    print(f"{folder} holds weights.safetensors and card.json; zoo.load({str(folder)!r}) loads them")
+
+
+@app.command()
+def evaluate(
+    name: Annotated[str, typer.Argument(help="A trained model: ppc/refh, or a folder of a run.")],
+    seed: Annotated[int, typer.Option(help="Seed of the test data.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = None,
+) -> None:
+    """Score a trained model on test data drawn with a seed of your choice.
+
+    The sd is over the test sequences; for the sd over training seeds see the model's card.
+    """
+    from . import store
+    from .recipes import RECIPES, find
+
+    if name in RECIPES and RECIPES[name].rule is None:
+        net, recipe = RECIPES[name].model.build(), RECIPES[name]
+    else:
+        net = store.load(name, device or "cpu")
+        recipe = find(net.card["name"])
+    scores = recipe.task.score(net, seed, "test")
+    result = {
+        "name": recipe.name,
+        "metric": recipe.task.metric,
+        "unit": recipe.task.unit,
+        "value": float(scores.mean()),
+        "sd": float(scores.std()),
+        "n_sequences": len(scores),
+        "seed": seed,
+        "published": recipe.published,
+        "limit": recipe.limit,
+    }
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"{result['name']}: {result['metric']} {result['value']:.4g} {result['unit']} "
+            f"(sd {result['sd']:.2g} over {len(scores)} test sequences, seed {seed})"
+        )
+
+
+@app.command()
+def reproduce(
+    table: Annotated[str, typer.Argument(help="A table, such as ppc.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds, 0 to N-1.")] = 3,
+    quick: Annotated[bool, typer.Option(help="Small budgets: minutes, and worse figures.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Rows to run; all if unset.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    jobs: Jobs = 2,
+    device: Device = None,
+    overrides: Set = None,
+    ship: Annotated[
+        bool, typer.Option(help="Put weights and cards into the installed zoo (maintainers).")
+    ] = False,
+) -> None:
+    """Run a whole table over several seeds and print it beside the published one.
+
+    Finished runs in --out are kept: give the command again to go on where it stopped.
+    """
+    from . import reproduce as running
+    from .recipes import find, parse_overrides
+    from .recipes import table as rows
+
+    recipes = [find(name) for name in only] if only else rows(table)
+    if any(recipe.table != table for recipe in recipes):
+        raise ValueError(f"--only takes rows of the table {table}")
+    changes = parse_overrides(overrides or [])
+    recipes = [(r.quickened() if quick else r).override(changes) for r in recipes]
+    folder = out / "quick" if quick else out
+    cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
+    print("\n" + running.render(cards))
+    if ship:
+        print("shipped: " + ", ".join(running.ship(cards, folder)))
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="A trained model: ppc/refh, or a folder of a run.")],
+    out: Annotated[Path, typer.Option(help="File to write; its ending chooses the format.")],
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Let a trained model generate: spike counts as a picture (.png) or as arrays (.npz)."""
+    from . import store
+    from .recipes import find
+
+    net = store.load(name, device or "cpu")
+    find(net.card["name"]).task.draw(net, out, seed)
+    print(f"wrote {out}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs and picture.")] = Path("demo"),
+    jobs: Jobs = 2,
+    smoke: Annotated[bool, typer.Option(help="A few seconds only: for tests.")] = False,
+) -> None:
+    """Train an rEFH and an rVAE by the temporally local rule, beside learned Kalman filters."""
+    from .demo import run_demo
+
+    run_demo(out, jobs, smoke)
+
+
+bench_app = typer.Typer(help="Benchmarks; each prints ratios measured in one run.")
+app.add_typer(bench_app, name="bench", no_args_is_help=True)
+
+
+@bench_app.command("local")
+def bench_local(
+    steps: Annotated[list[int] | None, typer.Option(help="Sequence lengths T.")] = None,
+    batches: Annotated[list[int] | None, typer.Option(help="Batch sizes B.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Time and memory of a training step: the local rule, its online form, and BPTT."""
+    from . import bench
+    from .recipes.recipe import hardware
+
+    print(f"rVAE, 15 neurons, 10 latents, 32 hidden units; {hardware(device)}, one thread")
+    print(f"{'T':>6}{'B':>4}  {'rule':<36}{'ms':>10}{'MB':>9}{'time':>8}{'memory':>8}")
+    reference: dict[tuple[int, int], bench.Cost] = {}
+    rows = list(bench.local(steps or [100, 1000, 10000], batches or [8, 40], repeats, device))
+    for case, cost in rows:
+        if case.rule == "BPTT":
+            reference[case.steps, case.batch] = cost
+    for case, cost in rows:
+        base = reference[case.steps, case.batch]
+        print(
+            f"{case.steps:>6}{case.batch:>4}  {case.rule:<36}{cost.seconds * 1e3:>10.1f}"
+            f"{cost.megabytes:>9.1f}{base.seconds / cost.seconds:>7.2f}x"
+            f"{base.megabytes / max(cost.megabytes, 0.1):>7.2f}x"
+        )
+    print("time, memory: how many times more BPTT needs; MB: what a step adds to the peak")
+
+
+def main() -> None:
+    """Runs the command line; errors that a user can mend are one sentence."""
+    try:
+        app()
+    except (ValueError, FloatingPointError, OSError) as error:
+        print(f"seqzoo: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("seqzoo: stopped; give the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

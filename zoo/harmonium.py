@@ -1,0 +1,198 @@
+"""Recurrent harmoniums: restricted Boltzmann machines that remember.
+
+A frame's energy joins hidden units x_t with what is seen, y_t, and with the hidden means of the
+frame before, u_{t-1}:
+
+    E(x, y, u) = -x'(W_y T(y) + W_u u + b) - a_y'T(y) - B(y)  [- a_u'u for the rEFH]
+
+so that every conditional factorises. The three models differ in what they make of u_{t-1}:
+
+| model | u_{t-1} | gradient through time |
+|---|---|---|
+| ``REFH`` | a random variable: p(x_t, y_t, u_{t-1}) | no |
+| ``TRBM`` | a given: p(x_t, y_t | u_{t-1}), a dynamic hidden bias | no |
+| ``RTRBM`` | a given | yes |
+
+Sources: Makin, Dichter & Sabes (2015, 2016); Sutskever & Hinton (2007); Sutskever, Hinton &
+Taylor (2009); Abdulsalam & Makin (2023).
+"""
+
+from __future__ import annotations
+
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..inference.predict import Filtered, run_filter
+from ..inference.streams import RandomStream
+from .likelihoods import Bernoulli, ExponentialFamily
+
+
+class Harmonium(PyroModule):
+    """The core that the three models share.
+
+    Arguments:
+        obs_dim: values a frame, ``M``.
+        hidden_dim: binary hidden units, ``H``; also the size of u.
+        likelihood: the family of the visible units, of dimension ``obs_dim``.
+        scale: standard deviation of the initial weights.
+
+    Raises:
+        ValueError: when the likelihood's dimension is not ``obs_dim``.
+    """
+
+    clamps_past = True
+    through_time = False
+    factorisation = "p(x[t], y[t] | u[t-1])"
+
+    def __init__(
+        self, obs_dim: int, hidden_dim: int, likelihood: ExponentialFamily, scale: float = 0.005
+    ):
+        super().__init__()
+        if likelihood.dim != obs_dim:
+            raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
+        if hidden_dim < 1:
+            raise ValueError(f"hidden_dim must be at least 1, got {hidden_dim}")
+        self.obs_dim, self.hidden_dim, self.likelihood = obs_dim, hidden_dim, likelihood
+        self.hidden_likelihood = Bernoulli(hidden_dim, grey=True)
+        self.obs_weight = nn.Parameter(scale * torch.randn(hidden_dim, obs_dim))
+        self.past_weight = nn.Parameter(scale * torch.randn(hidden_dim, hidden_dim))
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden_dim))
+        self.obs_bias = nn.Parameter(torch.zeros(obs_dim))
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.factorisation}; y: {type(self.likelihood).__name__}({self.obs_dim}), "
+            f"x: Bernoulli({self.hidden_dim})"
+        )
+
+    # The recursion u_t = E[x_t | y_t, u_{t-1}] -----------------------------------------------
+
+    def check(self, obs: Tensor) -> None:
+        """Raises a ValueError where ``obs`` is outside the support of the visible units."""
+        self.likelihood.check(obs)
+
+    def initial(self, rows: int) -> Tensor:
+        """u before the first frame: silence, ``[B, H]``."""
+        return self.hidden_bias.new_zeros(rows, self.hidden_dim)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """W_y T(y) + b, ``[..., M] -> [..., H]``."""
+        return functional.linear(self.likelihood.statistic(obs), self.obs_weight, self.hidden_bias)
+
+    def step(self, features: Tensor, past: Tensor) -> Tensor:
+        """u_t, ``[B, H]``."""
+        return torch.sigmoid(torch.addmm(features, past, self.past_weight.T))
+
+    # Energy and Gibbs sampling ---------------------------------------------------------------
+
+    def free_energy(self, obs: Tensor, past: Tensor, features: Tensor | None = None) -> Tensor:
+        """-log of the sum over x of exp(-E(x, y, u)).
+
+        Arguments:
+            obs: y_t, ``[N, M]``.
+            past: u_{t-1}, ``[N, H]``.
+            features: ``encode(obs)``, where the caller has it already.
+
+        Returns:
+            ``[N]``; for Bernoulli units -log p up to one constant.
+        """
+        features = self.encode(obs) if features is None else features
+        drive = torch.addmm(features, past, self.past_weight.T)
+        visible = self.likelihood.statistic(obs) @ self.obs_bias + self._base(obs)
+        return -functional.softplus(drive).sum(-1) - visible - self._past_bias(past)
+
+    def gibbs(
+        self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """``steps`` rounds of block Gibbs sampling: x given (y, u), then (y, u) given x.
+
+        Arguments:
+            obs: start of y, ``[N, M]``.
+            past: start of u, ``[N, H]``; it stays where it is for models that clamp it.
+            steps: rounds.
+            clamp_past: hold u in any model.
+
+        Returns:
+            y ``[N, M]`` and u ``[N, H]``.
+        """
+        for _ in range(steps):
+            hidden = torch.bernoulli(self.step(self.encode(obs), past))
+            obs = self.likelihood.distribution(self.emission(hidden)).sample()
+            if not (self.clamps_past or clamp_past):
+                past = torch.bernoulli(torch.sigmoid(self.past_emission(hidden)))
+        return obs, past
+
+    def emission(self, hidden: Tensor) -> Tensor:
+        """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
+        return functional.linear(hidden, self.obs_weight.T, self.obs_bias)
+
+    def _base(self, obs: Tensor) -> Tensor:
+        return self.likelihood.log_base(obs).sum(-1)
+
+    def _past_bias(self, past: Tensor) -> Tensor | float:
+        return 0.0
+
+    # Verbs ------------------------------------------------------------------------------------
+
+    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
+        """Means and variances of x_t given the past and the present, ``[B, T, H]``."""
+        mean = run_filter(self, obs, mask)
+        return Filtered(mean, mean * (1 - mean))
+
+    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean of y given the filtered hidden means, ``[B, T, M]``."""
+        mean = self.filter(obs, mask).mean
+        with torch.no_grad():
+            return self.likelihood.mean(self.emission(mean))
+
+    @torch.no_grad()
+    def sample(self, sequences: int, steps: int, seed: int = 0, gibbs_steps: int = 25) -> Tensor:
+        """Generates forwards in time by Gibbs sampling with u_{t-1} clamped, ``[N, T, M]``.
+
+        Each frame's chain starts from the frame before (the first from the visible biases).
+        """
+        with RandomStream(self.obs_bias.device, "sample", seed):
+            past = self.initial(sequences)
+            start = self.obs_bias.expand(sequences, -1)
+            obs = self.likelihood.distribution(start).sample()
+            frames = []
+            for _ in range(steps):
+                obs, _ = self.gibbs(obs, past, gibbs_steps, clamp_past=True)
+                past = self.step(self.encode(obs), past)
+                frames.append(obs)
+        return torch.stack(frames, 1)
+
+
+class TRBM(Harmonium):
+    """Temporal RBM: u_{t-1} is a dynamic bias of the hidden units, and no gradient crosses time."""
+
+
+class RTRBM(TRBM):
+    """Recurrent temporal RBM: the TRBM with the gradient through time."""
+
+    through_time = True
+
+
+class REFH(Harmonium):
+    """Recurrent exponential-family harmonium: u_{t-1} is explained, as well as explaining.
+
+    Temporally local by construction: p(x_t, y_t, u_{t-1}) is one static harmonium.
+    """
+
+    clamps_past = False
+    factorisation = "p(x[t], y[t], u[t-1])"
+
+    def __init__(
+        self, obs_dim: int, hidden_dim: int, likelihood: ExponentialFamily, scale: float = 0.005
+    ):
+        super().__init__(obs_dim, hidden_dim, likelihood, scale)
+        self.past_bias = nn.Parameter(torch.zeros(hidden_dim))
+
+    def past_emission(self, hidden: Tensor) -> Tensor:
+        """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``: the model run in reverse."""
+        return functional.linear(hidden, self.past_weight.T, self.past_bias)
+
+    def _past_bias(self, past: Tensor) -> Tensor:
+        return past @ self.past_bias

@@ -1,0 +1,165 @@
+"""Exponential families: the emissions of directed models and the visible units of harmoniums.
+
+One parameterisation serves both: p(y | eta) = exp(eta . T(y) - A(eta) + B(y)), with natural
+parameter eta, sufficient statistic T, log-normaliser A and base measure B. A directed model lets
+a network put out eta; in a harmonium eta is linear in the hidden units.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+MAX_LOG_RATE = 10.0  # a Poisson unit never fires above exp(10): a guard, far from any data
+
+
+class ExponentialFamily(nn.Module):
+    """Independent units, one natural parameter each.
+
+    Arguments:
+        dim: number of units ``M``.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"a likelihood needs at least one unit, got {dim}")
+        self.dim = dim
+
+    def distribution(self, natural: Tensor) -> dist.TorchDistribution:
+        """p(y | eta), ``[..., M]`` with event shape ``[M]``."""
+        raise NotImplementedError
+
+    def mean(self, natural: Tensor) -> Tensor:
+        """E[y | eta], ``[..., M] -> [..., M]``."""
+        raise NotImplementedError
+
+    def log_normaliser(self, natural: Tensor) -> Tensor:
+        """A(eta), unit by unit."""
+        raise NotImplementedError
+
+    def statistic(self, value: Tensor) -> Tensor:
+        """T(y), unit by unit."""
+        return value
+
+    def log_base(self, value: Tensor) -> Tensor:
+        """B(y), unit by unit."""
+        return torch.zeros_like(value)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        """The natural parameter with this mean: how biases are set from data."""
+        raise NotImplementedError
+
+    def check(self, value: Tensor) -> None:
+        """Raises a ValueError for values outside the support."""
+        if value.shape[-1:] != (self.dim,):
+            raise ValueError(
+                f"{type(self).__name__}({self.dim}) needs {self.dim} values a frame, "
+                f"got shape {tuple(value.shape)}"
+            )
+        if not value.is_floating_point():
+            raise ValueError(f"obs must be floating point, got {value.dtype}: use .float()")
+        if not torch.isfinite(value).all():
+            raise ValueError("obs has NaN or Inf in a real frame: mask the frame or clean the data")
+
+    def extra_repr(self) -> str:
+        return str(self.dim)
+
+
+class Bernoulli(ExponentialFamily):
+    """Binary units, eta = log-odds.
+
+    Arguments:
+        dim: number of units.
+        grey: accept any value in [0, 1], as the expectation of a binary unit (grey pixels).
+    """
+
+    def __init__(self, dim: int, grey: bool = False):
+        super().__init__(dim)
+        self.grey = grey
+
+    def distribution(self, natural):
+        return dist.Bernoulli(logits=natural, validate_args=False).to_event(1)
+
+    def mean(self, natural):
+        return torch.sigmoid(natural)
+
+    def log_normaliser(self, natural):
+        return functional.softplus(natural)
+
+    def natural(self, mean):
+        return torch.logit(mean, eps=1e-3)
+
+    def check(self, value):
+        super().check(value)
+        if self.grey and ((value < 0) | (value > 1)).any():
+            raise ValueError("grey Bernoulli data must lie in [0, 1]: rescale them")
+        if not self.grey and ((value != 0) & (value != 1)).any():
+            raise ValueError(
+                "Bernoulli data must be 0 or 1: binarise them, or use Bernoulli(dim, grey=True)"
+            )
+
+
+class Poisson(ExponentialFamily):
+    """Counts, eta = log-rate (held below ``MAX_LOG_RATE``)."""
+
+    def distribution(self, natural):
+        return dist.Poisson(self.mean(natural), validate_args=False).to_event(1)
+
+    def mean(self, natural):
+        return natural.clamp_max(MAX_LOG_RATE).exp()
+
+    def log_normaliser(self, natural):
+        return self.mean(natural)
+
+    def log_base(self, value):
+        return -torch.lgamma(value + 1)
+
+    def natural(self, mean):
+        return mean.clamp_min(1e-3).log()
+
+    def check(self, value):
+        super().check(value)
+        if (value < 0).any():
+            raise ValueError("Poisson data are counts: they cannot be negative")
+        if (value != value.round()).any():
+            raise ValueError("Poisson data are counts: they must be whole numbers")
+
+
+class Gaussian(ExponentialFamily):
+    """Real values with a fixed standard deviation, eta = mean / sd, T(y) = y / sd.
+
+    Arguments:
+        dim: number of units.
+        scale: standard deviation, in the units of the data.
+    """
+
+    def __init__(self, dim: int, scale: float = 1.0):
+        super().__init__(dim)
+        if scale <= 0:
+            raise ValueError(f"scale must be positive, got {scale}")
+        self.scale = scale
+
+    def distribution(self, natural):
+        mean = self.mean(natural)
+        return dist.Normal(mean, self.scale, validate_args=False).to_event(1)
+
+    def mean(self, natural):
+        return natural * self.scale
+
+    def log_normaliser(self, natural):
+        return natural.square() / 2
+
+    def statistic(self, value):
+        return value / self.scale
+
+    def log_base(self, value):
+        constant = math.log(self.scale) + math.log(2 * math.pi) / 2
+        return -(value / self.scale).square() / 2 - constant
+
+    def natural(self, mean):
+        return mean / self.scale

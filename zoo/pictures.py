@@ -1,0 +1,95 @@
+"""Pictures, drawn without a display."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import ppc
+from ..inference.checkpoint import write_whole
+
+FORMATS = (".png", ".pdf", ".svg", ".npz")
+
+
+def draw_trajectory(
+    obs: Tensor, truth: Tensor, decoded: dict[str, Tensor], path: Path, title: str = ""
+) -> None:
+    """Figure 3 of paper 000: the spikes above, the true and the decoded positions below.
+
+    Arguments:
+        obs: spike counts of one trajectory, ``[T, 15]``.
+        truth: its position (rad), ``[T]``.
+        decoded: positions (rad) read from it, ``[T]`` each, by name.
+        path: file to write.
+        title: headline.
+    """
+    figure, (above, middle, below) = _figure(3, heights=(1.1, 1.6, 1.0))
+    seconds = np.arange(len(obs)) * ppc.STEP
+    extent = (0, seconds[-1], -ppc.LIMIT - ppc.SPACING / 2, ppc.LIMIT + ppc.SPACING / 2)
+    how = {"origin": "lower", "cmap": "Greys", "interpolation": "nearest"}
+    above.imshow(obs.T.cpu(), aspect="auto", extent=extent, **how)
+    above.set_ylabel("preferred\nposition (rad)")
+    above.set_title(title)
+    for name, values in decoded.items():
+        style = dict(_STYLES.get(name, {"lw": 1.2}))
+        middle.plot(seconds, values.cpu(), label=name, **style)
+        error = ppc.wrap(values - truth).abs().cpu()
+        if name in _STYLES and name == "raw decoding":
+            continue
+        smooth = torch.nn.functional.avg_pool1d(error[None], 21, 1, 10)[0]
+        below.plot(seconds, smooth, label=name, **style)
+    middle.plot(seconds, truth.cpu(), color="black", lw=1.4, label="truth")
+    middle.set_ylabel("position (rad)")
+    middle.legend(ncols=3, fontsize=8, frameon=False, loc="upper right")
+    below.set_ylabel("|error| (rad)\n1 s average")
+    below.set_xlabel("time (s)")
+    below.set_ylim(bottom=0)
+    _save(figure, path)
+
+
+_STYLES = {"raw decoding": {"color": "#f4a261", "lw": 0.6, "alpha": 0.8, "zorder": 0}}
+
+
+def draw_population(obs: Tensor, path: Path) -> None:
+    """Generated spike counts ``[N, T, 15]`` with their decoded positions; .npz keeps the numbers.
+
+    Raises:
+        ValueError: for a file ending that is not a picture's.
+    """
+    decoded = ppc.decode(obs)
+    if path.suffix == ".npz":
+        arrays = {"obs": obs.cpu().numpy(), "position": decoded.cpu().numpy()}
+        write_whole(path, lambda part: _savez(part, arrays))
+        return
+    figure, axes = _figure(len(obs), heights=[1.0] * len(obs))
+    seconds = obs.shape[1] * ppc.STEP
+    extent = (0, seconds, -ppc.LIMIT - ppc.SPACING / 2, ppc.LIMIT + ppc.SPACING / 2)
+    how = {"origin": "lower", "cmap": "Greys", "interpolation": "nearest"}
+    for axis, counts, positions in zip(np.atleast_1d(axes), obs.cpu(), decoded.cpu()):
+        axis.imshow(counts.T, aspect="auto", extent=extent, **how)
+        times = (np.arange(len(positions)) + 0.5) * ppc.STEP
+        axis.plot(times, positions, ".", ms=1.5, color="#d1495b")
+        axis.set_ylabel("position (rad)")
+    np.atleast_1d(axes)[-1].set_xlabel("time (s); dots: decoded from each frame")
+    _save(figure, path)
+
+
+def _figure(rows: int, heights):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.1 + 1.6 * sum(heights)), layout="constrained")
+    return figure, figure.subplots(rows, 1, sharex=True, height_ratios=heights)
+
+
+def _save(figure, path: Path) -> None:
+    if path.suffix not in FORMATS:
+        raise ValueError(f"cannot write {path.name!r}: end it with one of {', '.join(FORMATS)}")
+    write_whole(path, lambda part: figure.savefig(part, dpi=130, format=path.suffix[1:]))
+
+
+def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)

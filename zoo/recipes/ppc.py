@@ -1,0 +1,147 @@
+"""Table 1 of paper 000: position decoded from a population code, by every model of the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ...data import PPC, ppc
+from ...inference import BPTT, EM, ContrastiveDivergence, LocalELBO
+from ..baselines import Order0, SpringFilter
+from ..harmonium import REFH, RTRBM, TRBM
+from ..lgds import LGDS
+from ..likelihoods import Poisson
+from ..rvae import RVAE, TVAE
+from .part import part
+from .recipe import Recipe, Task
+
+SOURCE = "Abdulsalam & Makin (2023), Table 1"
+LIMIT = 1.41e-4  # the Kalman filter with the true parameters: row ppc/kf-true measures it
+SEQUENCES, STEPS = 40, 1000
+
+
+def position(model: torch.nn.Module, obs: torch.Tensor) -> torch.Tensor:
+    """The position (rad) that a model reads from spike counts, ``[B, T]``.
+
+    A linear system's first coordinate is the position; for the others it is decoded from the mean
+    reconstruction.
+    """
+    if isinstance(model, LGDS):
+        return model.filter(obs).mean[..., 0].to(obs)
+    return ppc.decode(model.reconstruct(obs))
+
+
+def score(model: torch.nn.Module, seed: int, split: str, device="cpu") -> torch.Tensor:
+    """Position MSE (rad²) of each of 40 trajectories of 1000 steps, ``[40]``."""
+    device = next((p.device for p in model.parameters()), torch.device(device))
+    data = PPC(SEQUENCES, STEPS, seed=seed, split=split, device=device)
+    error = ppc.wrap(position(model, data.obs) - data.state[..., 0])
+    return error.square().mean(1)
+
+
+def draw(model: torch.nn.Module, path: Path, seed: int) -> None:
+    """Writes generated spike counts: a picture (.png) or arrays (.npz)."""
+    from ..pictures import draw_population
+
+    draw_population(model.sample(sequences=4, steps=400, seed=seed), path)
+
+
+TASK = Task(metric="position MSE", unit="rad²", score=score, draw=draw)
+TRAINING = part(PPC, sequences=SEQUENCES, steps=STEPS)
+
+
+def row(name: str, title: str, model, rule=None, **rest) -> Recipe:
+    data = None if rule is None else TRAINING
+    common = {"task": TASK, "source": SOURCE, "limit": LIMIT}
+    return Recipe(f"ppc/{name}", title, model=model, rule=rule, data=data, **common, **rest)
+
+
+def harmonium(cls):
+    return part(cls, obs_dim=15, hidden_dim=240, likelihood=part(Poisson, dim=15))
+
+
+def vae(cls, **arguments):
+    return part(cls, obs_dim=15, likelihood=part(Poisson, dim=15), **arguments)
+
+
+RECIPES = [
+    row("order0", "order 0", part(Order0), published=12e-4),
+    row("kf-true", "KF, true parameters", part(SpringFilter)),
+    row(
+        "kf1",
+        "KF-1",
+        part(LGDS, state_dim=1, readout="population"),
+        part(EM, iterations=100, restarts=4),
+        published=5.8e-4,
+    ),
+    row(
+        "kf2",
+        "KF-2",
+        part(LGDS, state_dim=2, readout="population"),
+        part(EM, iterations=100, restarts=4),
+        published=2.2e-4,
+    ),
+    row(
+        "trbm",
+        "TRBM",
+        harmonium(TRBM),
+        part(ContrastiveDivergence, k=1, window=4),
+        fit={"epochs": 40, "lr": 2e-3},
+        published=6.0e-4,
+    ),
+    row(
+        "refh",
+        "rEFH",
+        harmonium(REFH),
+        part(ContrastiveDivergence, k=1, window=1),
+        fit={"epochs": 60, "lr": 1e-3},
+        quick={"fit.epochs": 40},
+        published=3.3e-4,
+    ),
+    row(
+        "rtrbm",
+        "RTRBM",
+        harmonium(RTRBM),
+        part(ContrastiveDivergence, k=1, window=20),
+        fit={"epochs": 80, "lr": 5e-3},
+        published=3.1e-4,
+    ),
+    row(
+        "tvae",
+        "TVAE",
+        vae(TVAE, latent_dim=10),
+        part(LocalELBO, minibatch=400),
+        fit={"epochs": 20, "lr": 2e-3, "average": 0.995},
+        published=9.5e-4,
+    ),
+    row(
+        "tvae-transition",
+        "TVAE, p(x[t] | u[t-1])",
+        vae(TVAE, latent_dim=10, transition=True),
+        part(LocalELBO, minibatch=400),
+        fit={"epochs": 20, "lr": 2e-3, "average": 0.995},
+    ),
+    row(
+        "rvae",
+        "rVAE",
+        vae(RVAE, latent_dim=2),
+        part(LocalELBO, minibatch=400),
+        fit={"epochs": 100, "lr": 2e-3, "average": 0.995},
+        published=5.3e-4,
+    ),
+    row(
+        "tvae-bptt",
+        "TVAE by BPTT",
+        vae(TVAE, latent_dim=10),
+        part(BPTT, window=50),
+        fit={"epochs": 20, "lr": 2e-3},
+    ),
+    row(
+        "rvae-bptt",
+        "rVAE by BPTT",
+        vae(RVAE, latent_dim=2),
+        part(BPTT, window=50),
+        fit={"epochs": 20, "lr": 2e-3},
+    ),
+]

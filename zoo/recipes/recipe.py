@@ -1,0 +1,223 @@
+"""Recipes: model + rule + data + budget, with the published figure, and how one is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...inference import EM, fit
+from ..store import save_model
+from .part import Part, accepted, literal
+
+PROVENANCE = {"fit", "quick"}  # fields that are plain dicts
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a table measures.
+
+    Attributes:
+        metric: name of the score, the lower the better.
+        unit: its unit.
+        score: ``score(model, seed, split, device) -> one value a sequence``; their mean is the
+            figure.
+        draw: ``draw(model, path, seed)`` writes samples of a model to a file.
+    """
+
+    metric: str
+    unit: str
+    score: Callable[..., torch.Tensor]
+    draw: Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row of a table.
+
+    Attributes:
+        name: ``table/row``, such as ``ppc/refh``.
+        title: the row as the table prints it.
+        task: what is measured.
+        model: the network.
+        rule: the learning rule, or None for a row without training.
+        data: the training data, or None.
+        fit: arguments of ``inference.fit``.
+        quick: fields changed by ``--quick``, such as ``{"fit.epochs": 10}``.
+        published: the published figure, or None, and where it stands.
+        limit: a figure that nothing can beat, where one is known.
+        note: why the obtained figure differs from the published one.
+        validate: score the network on validation data after every epoch and keep the best.
+    """
+
+    name: str
+    title: str
+    task: Task
+    model: Part
+    rule: Part | None = None
+    data: Part | None = None
+    fit: dict[str, Any] = field(default_factory=dict)
+    quick: dict[str, Any] = field(default_factory=dict)
+    published: float | None = None
+    source: str = ""
+    limit: float | None = None
+    note: str = ""
+    validate: bool = False
+
+    @property
+    def table(self) -> str:
+        """The table this row belongs to."""
+        return self.name.split("/")[0]
+
+    def override(self, changes: Mapping[str, Any]) -> Recipe:
+        """A copy with fields changed: ``{"rule.k": 5, "fit.lr": 1e-3}``.
+
+        Raises:
+            ValueError: for a field that does not exist.
+        """
+        recipe = self
+        for path, value in changes.items():
+            first, *rest = path.split(".")
+            current = getattr(recipe, first, None)
+            if first not in ("model", "rule", "data", "fit", "validate"):
+                raise ValueError(
+                    f"cannot set {path!r}: start with model., rule., data., fit. or validate"
+                )
+            if isinstance(current, Part) and rest:
+                changed: Any = current.set(rest, value)
+            elif first == "fit" and len(rest) == 1:
+                known = accepted(fit) if recipe.rule is not None else []
+                if rest[0] not in known:
+                    raise ValueError(f"fit has no argument {rest[0]!r}: it has {', '.join(known)}")
+                changed = {**current, rest[0]: value}
+            elif first == "validate" and not rest:
+                changed = bool(value)
+            else:
+                raise ValueError(f"cannot set {path!r} of {recipe.name}")
+            recipe = dataclasses.replace(recipe, **{first: changed})
+        return recipe
+
+    def quickened(self) -> Recipe:
+        """The copy that ``--quick`` runs: the same, on a small budget."""
+        return self.override(self.quick)
+
+    def configuration(self) -> dict[str, Any]:
+        """Everything that decides the result, as plain data."""
+        parts = {key: getattr(self, key) for key in ("model", "rule", "data")}
+        plain = {key: None if value is None else value.to_json() for key, value in parts.items()}
+        return {**plain, "fit": self.fit, "validate": self.validate}
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """``["rule.k=5"]`` as ``{"rule.k": 5}``.
+
+    Raises:
+        ValueError: for text without an equals sign.
+    """
+    changes = {}
+    for pair in pairs:
+        path, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes FIELD=VALUE, such as rule.k=5: got {pair!r}")
+        changes[path.strip()] = literal(value.strip())
+    return changes
+
+
+def run(
+    recipe: Recipe,
+    seed: int,
+    out: Path,
+    device: str | None = None,
+    resume: bool = True,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Trains one recipe with one seed, scores it on test data, and writes weights and card.
+
+    Arguments:
+        recipe: the recipe.
+        seed: seed of the weights, the training data, all noise, and the test data.
+        out: folder for ``weights.safetensors``, ``card.json`` and, while training,
+            ``checkpoint.pt``.
+        device: where to train.
+        resume: go on from the checkpoint in ``out``.
+        progress: show a progress bar.
+
+    Returns:
+        The card.
+    """
+    start = time.perf_counter()
+    torch.manual_seed(seed)
+    net = recipe.model.build()
+    checkpoint = out / "checkpoint.pt"
+    epochs = 0
+    if recipe.rule is not None:
+        data = recipe.data.build(seed=seed)
+        rule = recipe.rule.build(net)
+        if isinstance(rule, EM):
+            epochs = len(rule.fit(data.batch(), progress=progress))
+        else:
+            validate = None
+            if recipe.validate:
+
+                def validate(subject):
+                    return recipe.task.score(subject, seed, "validation").mean()
+
+            how = {"checkpoint": checkpoint, "resume": resume, "progress": progress, **recipe.fit}
+            trained = fit(rule, data, seed=seed, device=device, validate=validate, **how)
+            epochs = len(trained.history)
+            if trained.interrupted:
+                raise KeyboardInterrupt
+    seconds = time.perf_counter() - start
+    if hasattr(net, "eval"):
+        net.eval()
+    scores = recipe.task.score(net, seed, "test")
+    card = {
+        "name": recipe.name,
+        "title": recipe.title,
+        "metric": recipe.task.metric,
+        "unit": recipe.task.unit,
+        "value": float(scores.mean()),
+        "seed": seed,
+        "configuration": recipe.configuration(),
+        "epochs_run": epochs,
+        "wall_time_s": round(seconds, 1),
+        **provenance(device),
+    }
+    if int(os.environ.get("RANK", "0")) == 0:
+        save_model(out, net, card)
+        checkpoint.unlink(missing_ok=True)
+    return card
+
+
+def provenance(device: str | None = None) -> dict[str, str]:
+    """When, on what, and with which versions."""
+    from importlib.metadata import version
+
+    return {
+        "date": datetime.date.today().isoformat(),
+        "hardware": hardware(device),
+        "versions": f"torch {torch.__version__}, pyro {version('pyro-ppl')}, "
+        f"python {platform.python_version()}",
+    }
+
+
+def hardware(device: str | None = None) -> str:
+    """The processor or the GPU that training ran on, in words."""
+    if device and torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    except OSError:
+        pass
+    return f"{processor}, {torch.get_num_threads()} CPU thread(s)"

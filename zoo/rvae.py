@@ -1,0 +1,238 @@
+"""The recurrent VAE, which explains its own past, and the temporal VAE, which does not.
+
+Generative model of one frame, paper equation (1), and recognition model, equation (2):
+
+    p(x_t) = N(0, I)      p(u_{t-1} | x_t) = N(mu_u(x_t), sigma_u²)      p(y_t | x_t)
+    q(x_t | u_{t-1}, y_t) = N(nu(u_{t-1}, y_t), diag v²(u_{t-1}, y_t)),  u_t = (nu, v)
+
+u_t, the statistics of the belief about x_t, is a summary of y_1 .. y_t. The rVAE asks x_t to
+explain the summary it came from as well as the frame, so that what the frames to come will need
+is worth keeping; that takes the place of the gradient through time.
+
+Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023).
+"""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from ..inference.local import Fold
+from ..inference.predict import Filtered, run_filter
+from ..inference.streams import RandomStream
+from .guides import GaussianGuide
+from .likelihoods import ExponentialFamily
+from .nets import MLP
+
+
+class RecurrentVAE(PyroModule):
+    """What the two models share: recognition, emission, and the verbs.
+
+    Arguments:
+        obs_dim: values a frame, ``M``.
+        latent_dim: size of x, ``K``.
+        likelihood: the family of y, of dimension ``obs_dim``.
+        hidden: width of the layers.
+        guide: a recognition model (see ``guides``); the default is a ``GaussianGuide``.
+        decoder: a net from x to the natural parameters of y; the default has two layers.
+        statistics, skip: passed to the default guide.
+
+    Raises:
+        ValueError: when the parts do not fit one another.
+    """
+
+    factorisation = ""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        likelihood: ExponentialFamily,
+        hidden: int = 64,
+        guide: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        statistics: str = "mean+spread",
+        skip: bool = True,
+    ):
+        super().__init__()
+        if likelihood.dim != obs_dim:
+            raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
+        if guide is not None and getattr(guide, "latent_dim", latent_dim) != latent_dim:
+            raise ValueError(f"the guide has {guide.latent_dim} latents, the model {latent_dim}")
+        self.obs_dim, self.latent_dim, self.likelihood = obs_dim, latent_dim, likelihood
+        self.recognition = guide or GaussianGuide(obs_dim, latent_dim, hidden, statistics, skip)
+        self.decoder = decoder or MLP([latent_dim, hidden, hidden, obs_dim])
+
+    def extra_repr(self) -> str:
+        return self.factorisation
+
+    # The recursion, delegated to the recognition model ---------------------------------------
+
+    def check(self, obs: Tensor) -> None:
+        """Raises a ValueError where ``obs`` is outside the support of the likelihood."""
+        self.likelihood.check(obs)
+
+    def initial(self, rows: int) -> Tensor:
+        """u before the first frame, ``[B, U]``."""
+        return self.recognition.initial(rows)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """What each frame says alone, ``[..., M] -> [..., F]``."""
+        return self.recognition.encode(obs)
+
+    def step(self, features: Tensor, past: Tensor) -> Tensor:
+        """u_t, ``[B, U]``."""
+        return self.recognition.step(features, past)
+
+    # The Pyro pair, over N frames taken out of time ------------------------------------------
+
+    def prior(self, fold: Fold) -> dist.TorchDistribution:
+        """p(x_t), batch shape ``[N]``, event shape ``[K]``."""
+        zeros = fold.past.new_zeros(fold.rows, self.latent_dim)
+        return dist.Normal(zeros, 1.0, validate_args=False).to_event(1)
+
+    def model(self, fold: Fold) -> None:
+        """The generative model, the frames and their past observed."""
+        with pyro.plate("frames", fold.rows):
+            x = pyro.sample("x", self.prior(fold))
+            self.explain_past(x, fold)
+            emission = self.likelihood.distribution(self.decoder(x))
+            pyro.sample("y", emission, obs=fold.obs)
+
+    def guide(self, fold: Fold) -> None:
+        """The recognition model."""
+        with pyro.plate("frames", fold.rows):
+            pyro.sample("x", self.recognition(fold.features, fold.past))
+
+    def explain_past(self, x: Tensor, fold: Fold) -> None:
+        """The part of the generative model that is about u_{t-1}: none."""
+
+    # Verbs ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
+        """Mean and variance of x_t given the past and the present, ``[B, T, K]``."""
+        after = run_filter(self, obs, mask)
+        before = torch.cat((self.initial(len(obs))[:, None], after[:, :-1]), 1)
+        clean = obs if mask is None else torch.where(mask[..., None], obs, 0.0)
+        belief = self.recognition(self.encode(clean).flatten(0, 1), before.flatten(0, 1))
+        return Filtered(*(part.unflatten(0, obs.shape[:2]) for part in _moments(belief)))
+
+    @torch.no_grad()
+    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean of y_t at the posterior mean of x_t, ``[B, T, M]``: the paper's 'updated' data."""
+        return self.likelihood.mean(self.decoder(self.filter(obs, mask).mean))
+
+
+class RVAE(RecurrentVAE):
+    """p(x_t) p(u_{t-1} | x_t) p(y_t | x_t): trained by ``LocalELBO`` or ``BPTT``.
+
+    Arguments:
+        past_scale: sigma_u, the spread of u_{t-1} given x_t: one number, or one for each
+            statistic. It is fixed: learned, it lets the model make u trivial and then shrinks.
+            It sets how much the past weighs against the present.
+        past_decoder: a net from x to the mean of u_{t-1}; the default is two layers and a skip.
+        others: see ``RecurrentVAE``.
+
+    Example:
+        >>> net = RVAE(obs_dim=15, latent_dim=10, likelihood=likelihoods.Poisson(15))
+    """
+
+    factorisation = "p(x[t]) p(u[t-1] | x[t]) p(y[t] | x[t]);  q(x[t] | u[t-1], y[t])"
+
+    def __init__(
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        likelihood: ExponentialFamily,
+        hidden: int = 64,
+        past_scale: float | list[float] = 0.15,
+        past_decoder: nn.Module | None = None,
+        **parts,
+    ):
+        super().__init__(obs_dim, latent_dim, likelihood, hidden, **parts)
+        size = self.recognition.statistics_dim
+        scale = torch.as_tensor(past_scale, dtype=torch.get_default_dtype())
+        if (scale <= 0).any() or scale.numel() not in (1, size):
+            raise ValueError(f"past_scale must be positive: one number or {size}, got {past_scale}")
+        self.register_buffer("past_scale", scale)
+        self.past_decoder = past_decoder or MLP([latent_dim, hidden, size], skip=True)
+
+    def explain_past(self, x: Tensor, fold: Fold) -> None:
+        """p(u_{t-1} | x_t)."""
+        past = dist.Normal(self.past_decoder(x), self.past_scale, validate_args=False)
+        pyro.sample("u", past.to_event(1), obs=fold.past)
+
+    @torch.no_grad()
+    def sample(self, sequences: int, steps: int, seed: int = 0) -> Tensor:
+        """Generates backwards in time, as the paper does, ``[N, T, M]``, earliest frame first.
+
+        x_T comes from the prior; each x_t gives y_t and u_{t-1}, and u_{t-1} is the belief about
+        x_{t-1} that the next draw is from.
+        """
+        with RandomStream(self.past_scale.device, "sample", seed):
+            x = torch.randn(sequences, self.latent_dim, device=self.past_scale.device)
+            frames = []
+            for _ in range(steps):
+                frames.append(self.likelihood.distribution(self.decoder(x)).sample())
+                x = self.recognition.posterior(self.past_decoder(x)).sample()
+        return torch.stack(frames[::-1], 1)
+
+
+class TVAE(RecurrentVAE):
+    """The same without the distribution over u: u_{t-1} informs the guide and is not explained.
+
+    Arguments:
+        transition: False, as in the paper: p(x_t) = N(0, I). True: p(x_t | u_{t-1}) is a diagonal
+            Gaussian whose moments are a net's, which is what the TRBM's dynamic bias amounts to.
+        others: see ``RecurrentVAE``.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        likelihood: ExponentialFamily,
+        hidden: int = 64,
+        transition: bool = False,
+        **parts,
+    ):
+        super().__init__(obs_dim, latent_dim, likelihood, hidden, **parts)
+        size = self.recognition.statistics_dim
+        self.transition = MLP([size, hidden, 2 * latent_dim], skip=True) if transition else None
+
+    @property
+    def factorisation(self) -> str:
+        prior = "p(x[t])" if self.transition is None else "p(x[t] | u[t-1])"
+        return f"{prior} p(y[t] | x[t]);  q(x[t] | u[t-1], y[t])"
+
+    def prior(self, fold: Fold) -> dist.TorchDistribution:
+        if self.transition is None:
+            return super().prior(fold)
+        return self._predict(fold.past)
+
+    def _predict(self, past: Tensor) -> dist.TorchDistribution:
+        mean, spread = self.transition(past).chunk(2, -1)
+        spread = nn.functional.softplus(spread) + 1e-3
+        return dist.Normal(mean, spread, validate_args=False).to_event(1)
+
+    @torch.no_grad()
+    def sample(self, sequences: int, steps: int, seed: int = 0) -> Tensor:
+        """Generates forwards in time, ``[N, T, M]``; without a transition, frames are unrelated."""
+        past = self.initial(sequences)
+        with RandomStream(past.device, "sample", seed):
+            frames = []
+            for _ in range(steps):
+                blank = Fold(past[:, :0], past, past[:, :0])
+                emission = self.likelihood.distribution(self.decoder(self.prior(blank).sample()))
+                obs = emission.sample()
+                past = self.step(self.encode(obs), past)
+                frames.append(obs)
+        return torch.stack(frames, 1)
+
+
+def _moments(belief: dist.TorchDistribution) -> tuple[Tensor, Tensor]:
+    return belief.mean, belief.variance
