@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,108 +116,159 @@ def fit(
     shards = shards or accelerator.num_processes
     _check(epochs, shards, accelerator.num_processes, average, patience, validate)
     loader = data if isinstance(data, Loader) else Loader(data, batch_size, seed=seed)
-    net = rule.net.to(device)
-    optimiser_ = _choose(optimiser, OPTIMISERS, "optimiser")(_groups(net, lr))
     factor = _choose(schedule, SCHEDULES, "schedule")
-    averaged = None
-    if average is not None:
-        averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
-        rule.reference = averaged.module
-    base_rates = [group["lr"] for group in optimiser_.param_groups]
-
-    run = Fit(net)
-    best_weights: dict[str, Tensor] | None = None
-    first, since_best = 0, 0
-    settings = {"epochs": epochs, "seed": seed, "shards": shards, "average": average or 0.0}
-    if resume and checkpoint is not None and Path(checkpoint).is_file():
-        saved = load_checkpoint(checkpoint, device)
-        if saved["settings"] != settings:
-            raise CheckpointError(
-                f"{checkpoint} was written with {saved['settings']}, this run has {settings}: "
-                "use the same settings or another checkpoint file"
-            )
-        _load(net, saved["net"], checkpoint)
-        optimiser_.load_state_dict(saved["optimiser"])
-        if averaged is not None:
-            averaged.load_state_dict(saved["averaged"])
-        run.history, run.best = saved["history"], saved["best"]
-        best_weights, first, since_best = saved["best_weights"], saved["epoch"], saved["since_best"]
-        torch.set_rng_state(saved["random"].cpu())
-
-    def score() -> float:
-        subject = net if averaged is None else averaged.module
-        was_training = subject.training
-        subject.eval()
-        with RandomStream(device, seed, "validate"):
-            value = float(validate(subject))
-        subject.train(was_training)
-        return value
-
-    net.train()
-    bar = tqdm(
-        range(first, epochs),
-        desc=repr(rule),
-        initial=first,
-        total=epochs,
-        disable=not (progress and accelerator.is_main_process),
+    rule.net.to(device)
+    state = _State(
+        rule.net,
+        _choose(optimiser, OPTIMISERS, "optimiser")(_groups(rule.net, lr)),
+        _averaged(rule.net, average),
+        {"epochs": epochs, "seed": seed, "shards": shards, "lr": str(lr), "average": str(average)},
     )
+    rates = [group["lr"] for group in state.optimiser.param_groups]
+    if resume and checkpoint is not None and Path(checkpoint).is_file():
+        state.load(checkpoint, device)
+
+    def share(epoch: int) -> Iterator[Metrics]:
+        """One epoch of joint gradients; the learning rate follows the share of the run done."""
+        for index, batch in enumerate(loader.epoch(epoch)):
+            done = (epoch + index / len(loader)) / epochs
+            for group, rate in zip(state.optimiser.param_groups, rates):
+                group["lr"] = rate * factor(done)
+            streams = _split(rule, batch, accelerator, shards, device, (seed, epoch, index))
+            yield from _joined(rule.net, streams, accelerator)
+
+    main = accelerator.is_main_process
+    bar = tqdm(
+        range(state.epoch, epochs),
+        repr(rule),
+        epochs,
+        initial=state.epoch,
+        disable=not (progress and main),
+    )
+    rule.net.train()
+    rule.reference = state.trained
     try:
         for epoch in bar:
-            if patience is not None and since_best >= patience:
+            if patience is not None and state.since_best >= patience:
                 break
             total = torch.zeros(2, device=device, dtype=torch.float64)
-            for index, batch in enumerate(loader.epoch(epoch)):
-                done = (epoch + index / len(loader)) / epochs
-                for group, rate in zip(optimiser_.param_groups, base_rates):
-                    group["lr"] = rate * factor(done)
-                streams = _split(rule, batch, accelerator, shards, device, (seed, epoch, index))
-                for metrics in _joined(net, streams, accelerator):
-                    if clip is not None:
-                        torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
-                    optimiser_.step()
-                    if averaged is not None:
-                        averaged.update_parameters(net)
-                    total += torch.stack((metrics["loss"] * metrics["frames"], metrics["frames"]))
+            for metrics in share(epoch):
+                state.step(clip)
+                total += torch.stack((metrics["loss"] * metrics["frames"], metrics["frames"]))
             record = {"epoch": epoch, "loss": float(total[0] / total[1])}
-            record["lr"] = optimiser_.param_groups[0]["lr"]
+            record["lr"] = state.optimiser.param_groups[0]["lr"]
             if not math.isfinite(record["loss"]):
                 raise FloatingPointError(
                     f"the loss of epoch {epoch} is {record['loss']}: lower lr, or set clip"
                 )
             if validate is not None:
-                record["validation"] = score()
-                since_best += 1
-                if run.best is None or record["validation"] < run.best["validation"]:
-                    run.best, since_best = dict(record), 0
-                    best_weights = _copy(net if averaged is None else averaged.module)
-            run.history.append(record)
+                with RandomStream(device, seed, "validate"):
+                    record["validation"] = _score(state.trained, validate)
+            state.note(record)
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if k != "epoch"})
-            if checkpoint is not None and accelerator.is_main_process:
-                content = {
-                    "settings": settings,
-                    "epoch": epoch + 1,
-                    "net": net.state_dict(),
-                    "optimiser": optimiser_.state_dict(),
-                    "averaged": None if averaged is None else averaged.state_dict(),
-                    "best_weights": best_weights,
-                    "history": run.history,
-                    "best": run.best,
-                    "since_best": since_best,
-                    "random": torch.get_rng_state(),
-                }
-                save_checkpoint(checkpoint, content)
+            if checkpoint is not None and main:
+                state.save(checkpoint)
     except KeyboardInterrupt:
-        run.interrupted = True
-        where = f"; {checkpoint} holds it, go on with resume=True" if checkpoint else ""
-        tqdm.write(f"stopped by hand after {len(run.history)} whole epochs{where}")
+        state.run.interrupted = True
+        where = f"; {checkpoint} holds them, go on with resume=True" if checkpoint else ""
+        tqdm.write(f"stopped by hand after {len(state.run.history)} whole epochs{where}")
     finally:
-        rule.reference = net
-    if best_weights is not None:
-        net.load_state_dict(best_weights)
-    elif averaged is not None:
-        net.load_state_dict(averaged.module.state_dict())
+        rule.reference = rule.net
+    rule.net.load_state_dict(state.best_weights or state.trained.state_dict())
+    rule.net.eval()
+    return state.run
+
+
+class _State:
+    """Everything that changes during a run and that a checkpoint holds."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        averaged: AveragedModel | None,
+        settings: dict[str, int | str],
+    ):
+        self.net, self.optimiser, self.averaged, self.settings = net, optimiser, averaged, settings
+        self.run, self.epoch, self.since_best = Fit(net), 0, 0
+        self.best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network that is validated and returned: the average, where there is one."""
+        return self.net if self.averaged is None else self.averaged.module
+
+    def step(self, clip: float | None) -> None:
+        """One step of the optimiser along the gradients that are there."""
+        if clip is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), clip)
+        self.optimiser.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.net)
+
+    def note(self, record: dict[str, float]) -> None:
+        """Ends an epoch; keeps the weights if their validation score is the best so far."""
+        self.run.history.append(record)
+        self.epoch, self.since_best = record["epoch"] + 1, self.since_best + 1
+        best = self.run.best
+        if "validation" in record and (not best or record["validation"] < best["validation"]):
+            self.run.best, self.since_best = dict(record), 0
+            weights = self.trained.state_dict()
+            self.best_weights = {name: value.clone() for name, value in weights.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Writes the checkpoint of the last whole epoch."""
+        content = {
+            "settings": self.settings,
+            "epoch": self.epoch,
+            "since_best": self.since_best,
+            "history": self.run.history,
+            "best": self.run.best,
+            "best_weights": self.best_weights,
+            "net": self.net.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        save_checkpoint(path, content)
+
+    def load(self, path: str | Path, device: torch.device) -> None:
+        """Puts a checkpoint back.
+
+        Raises:
+            CheckpointError: when it is damaged, or of other settings or another architecture.
+        """
+        saved = load_checkpoint(path, device)
+        if saved["settings"] != self.settings:
+            raise CheckpointError(
+                f"{path} was written with {saved['settings']}, this run has {self.settings}: "
+                "use the same settings or another checkpoint file"
+            )
+        try:
+            self.net.load_state_dict(saved["net"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} is of another architecture: {error}") from error
+        if self.averaged is not None:
+            self.averaged.load_state_dict(saved["averaged"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.run.history, self.run.best = saved["history"], saved["best"]
+        self.epoch, self.since_best = saved["epoch"], saved["since_best"]
+        self.best_weights = saved["best_weights"]
+        torch.set_rng_state(saved["random"].cpu())
+
+
+def _averaged(net: nn.Module, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _score(net: nn.Module, validate: Validate) -> float:
+    was_training = net.training
     net.eval()
-    return run
+    value = float(validate(net))
+    net.train(was_training)
+    return value
 
 
 def _check(epochs, shards, processes, average, patience, validate) -> None:
@@ -271,15 +321,16 @@ def _split(rule, batch: Batch, accelerator, shards: int, device, key) -> list:
     ]
 
 
-def _joined(net: nn.Module, streams: list, accelerator: Accelerator):
+def _joined(net: nn.Module, streams: list, accelerator: Accelerator) -> Iterator[Metrics]:
     """Runs all shards in step, and leaves their average gradient, weighted by frames."""
-    alone = len(streams) == 1 and accelerator.num_processes == 1
-    with ExitStack() as stack:
-        if alone:  # nobody to take turns with: stay inside the one stream
-            updates, stream = streams[0]
-            stack.enter_context(stream)
-            yield from updates
-            return
+    if len(streams) == 1 and accelerator.num_processes == 1:  # nobody to take turns with
+        updates, stream = streams[0]
+        while True:
+            with stream:
+                metrics = next(updates, None)
+            if metrics is None:
+                return
+            yield metrics
     while True:
         gathered: list[Metrics] = []
         sums = [torch.zeros_like(parameter) for parameter in net.parameters()]
@@ -289,23 +340,12 @@ def _joined(net: nn.Module, streams: list, accelerator: Accelerator):
             if metrics is None:
                 return
             gathered.append(metrics)
-            for total, parameter in zip(sums, net.parameters()):
+            for number, parameter in enumerate(net.parameters()):
                 if parameter.grad is not None:
-                    total += parameter.grad * metrics["frames"]
+                    sums[number] += parameter.grad * metrics["frames"]
         frames = sum(metrics["frames"] for metrics in gathered)
         loss = sum(metrics["loss"] * metrics["frames"] for metrics in gathered)
         *sums, frames, loss = accelerator.reduce([*sums, frames, loss], "sum")
         for total, parameter in zip(sums, net.parameters()):
             parameter.grad = total / frames.clamp_min(1)
         yield {"loss": loss / frames.clamp_min(1), "frames": frames}
-
-
-def _copy(net: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in net.state_dict().items()}
-
-
-def _load(net: nn.Module, weights: dict[str, Tensor], path) -> None:
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} belongs to another architecture: {error}") from error
