@@ -23,15 +23,27 @@ class ContrastiveDivergence(FoldedRule):
         net: a harmonium with ``free_energy`` and ``gibbs``.
         k: Gibbs steps of the negative phase.
         through_time: ``None`` follows ``net.through_time`` (True for the RTRBM alone).
+        sample_past: while training, let u_{t-1} be a sample of the hidden units and not their
+            means. The means are what the model filters with in either case.
         window, minibatch, compiled: see ``FoldedRule``. ``window=1`` is the online form.
     """
 
-    def __init__(self, net: nn.Module, *, k: int = 1, through_time: bool | None = None, **how):
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        k: int = 1,
+        through_time: bool | None = None,
+        sample_past: bool = False,
+        **how,
+    ):
         follow = net.through_time if through_time is None else through_time
         super().__init__(net, through_time=follow, **how)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        self.k = k
+        if sample_past and (follow or self.compiled):
+            raise ValueError("sample_past goes with neither through_time nor a compiled sweep")
+        self.k, self.draw = k, torch.bernoulli if sample_past else None
 
     def loss(self, fold: Fold) -> Tensor:
         with torch.no_grad():

@@ -10,7 +10,7 @@ Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rul
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -29,11 +29,14 @@ class Fold(NamedTuple):
         obs: y_t, ``[N, M]``.
         past: u_{t-1}, the statistics of the state before, ``[N, U]``.
         features: what ``net.encode`` makes of ``obs``, ``[N, F]``.
+        present: u_t, ``[N, U]``, where the sweep kept its graph, so that a guide need not compute
+            it again (``BPTT``); otherwise None.
     """
 
     obs: Tensor
     past: Tensor
     features: Tensor
+    present: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -41,7 +44,13 @@ class Fold(NamedTuple):
         return len(self.obs)
 
 
-def sweep(net: nn.Module, features: Tensor, past: Tensor, mask: Tensor | None = None) -> Tensor:
+def sweep(
+    net: nn.Module,
+    features: Tensor,
+    past: Tensor,
+    mask: Tensor | None = None,
+    draw: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Runs ``net.step`` through time. The only serial computation in a local rule.
 
     Arguments:
@@ -49,6 +58,7 @@ def sweep(net: nn.Module, features: Tensor, past: Tensor, mask: Tensor | None = 
         features: encoded observations, ``[B, T, F]``.
         past: statistics before the first frame, ``[B, U]``.
         mask: True where a frame is real, ``[B, T]``; a padded frame leaves the state as it was.
+        draw: what is done to u_t before the next frame finds it, such as ``torch.bernoulli``.
 
     Returns:
         Statistics ``[B, T + 1, U]``: entry ``t`` is u_{t-1}, what frame ``t`` finds.
@@ -57,6 +67,7 @@ def sweep(net: nn.Module, features: Tensor, past: Tensor, mask: Tensor | None = 
     real = None if mask is None or bool(mask.all()) else mask[..., None].unbind(1)
     for t, frame in enumerate(features.unbind(1)):
         new = net.step(frame, statistics[-1])
+        new = new if draw is None else draw(new)
         statistics.append(new if real is None else torch.where(real[t], new, statistics[-1]))
     return torch.stack(statistics, 1)
 
@@ -99,6 +110,9 @@ class FoldedRule(LearningRule):
         self.window, self.minibatch = window, minibatch
         self.through_time, self.compiled = through_time, compiled
 
+    #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
+    draw: Callable[[Tensor], Tensor] | None = None
+
     def loss(self, fold: Fold) -> Tensor:
         """The loss summed over the frames of a fold (nats)."""
         raise NotImplementedError(f"{type(self).__name__} must define loss(fold)")
@@ -138,18 +152,21 @@ class FoldedRule(LearningRule):
         else:
             shared = features.detach() if self.reference is self.net else None
             statistics = self._sweep(part, past, shared)
-        before = statistics[:, :-1]
+        parts = [part.obs, statistics[:, :-1], features]
+        if self.through_time:
+            parts.append(statistics[:, 1:])
         if bool(part.mask.all()):
-            fold = Fold(part.obs.flatten(0, 1), before.flatten(0, 1), features.flatten(0, 1))
+            fold = Fold(*(sequences.flatten(0, 1) for sequences in parts))
         else:
-            fold = Fold(part.obs[part.mask], before[part.mask], features[part.mask])
+            fold = Fold(*(sequences[part.mask] for sequences in parts))
         return fold, statistics[:, -1].detach()
 
     @torch.no_grad()
     def _sweep(self, part: Batch, past: Tensor, features: Tensor | None = None) -> Tensor:
         features = self.reference.encode(part.obs) if features is None else features
-        run = compiled_sweep if self.compiled else sweep
-        return run(self.reference, features, past, part.mask)
+        if self.compiled:
+            return compiled_sweep(self.reference, features, past, part.mask)
+        return sweep(self.reference, features, past, part.mask, self.draw)
 
     def _backward(self, fold: Fold) -> Metrics:
         self.net.zero_grad(set_to_none=True)
@@ -203,7 +220,10 @@ def compiled_sweep(
     """``sweep`` as one compiled scan: the same numbers, without Python between the steps."""
     if mask is not None and not bool(mask.all()):
         return sweep(net, features, past, mask)
+    validate = torch.distributions.Distribution._validate_args
     rest = _scan(net)(features.transpose(0, 1).contiguous(), past)
+    # The compiler switches validation off for the whole process: put it back.
+    torch.distributions.Distribution.set_default_validate_args(validate)
     return torch.cat((past[:, None], rest.transpose(0, 1)), 1)
 
 

@@ -47,6 +47,7 @@ class GaussianGuide(nn.Module):
         if statistics not in STATISTICS:
             raise ValueError(f"statistics must be one of {STATISTICS}, got {statistics!r}")
         self.latent_dim, self.statistics, self.features_dim = latent_dim, statistics, hidden
+        self.complete = statistics == "mean+spread"  # u_t tells all of q(x_t)
         self.statistics_dim = latent_dim * (2 if statistics == "mean+spread" else 1)
         layers = [obs_dim, hidden, hidden]
         self.encoder = MLP(layers, nonlinearity, last=nonlinearity) if encoder is None else encoder

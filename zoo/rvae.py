@@ -105,7 +105,13 @@ class RecurrentVAE(PyroModule):
     def guide(self, fold: Fold) -> None:
         """The recognition model."""
         with pyro.plate("frames", fold.rows):
-            pyro.sample("x", self.recognition(fold.features, fold.past))
+            pyro.sample("x", self.belief(fold))
+
+    def belief(self, fold: Fold) -> dist.TorchDistribution:
+        """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""
+        if fold.present is not None and getattr(self.recognition, "complete", False):
+            return self.recognition.posterior(fold.present)
+        return self.recognition(fold.features, fold.past)
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
         """The part of the generative model that is about u_{t-1}: none."""
