@@ -10,11 +10,13 @@ Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rul
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from ..data import Batch
@@ -85,6 +87,8 @@ class FoldedRule(LearningRule):
             to the next.
         minibatch: folded frames an update, drawn in random order from the whole window; ``None``
             takes them all at once.
+        forget: share of the frames that are shown without their past, so that a network learns
+            how to start: of a thousand frames only one is a first one.
         through_time: let the gradient flow into u_{t-1}.
         compiled: run the sweep as one compiled scan (worth it for long training; needs a C++
             compiler and spends some seconds on the first call).
@@ -96,6 +100,7 @@ class FoldedRule(LearningRule):
         *,
         window: int | None = None,
         minibatch: int | None = None,
+        forget: float = 0.0,
         through_time: bool = False,
         compiled: bool = False,
     ):
@@ -107,7 +112,9 @@ class FoldedRule(LearningRule):
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
         if through_time and compiled:
             raise ValueError("the compiled sweep keeps no graph: it cannot go with through_time")
-        self.window, self.minibatch = window, minibatch
+        if not 0 <= forget < 1:
+            raise ValueError(f"forget is a share in [0, 1), got {forget}")
+        self.window, self.minibatch, self.forget = window, minibatch, forget
         self.through_time, self.compiled = through_time, compiled
 
     #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
@@ -173,6 +180,10 @@ class FoldedRule(LearningRule):
         if fold.rows == 0:  # every sequence of this shard has ended
             zero = torch.zeros((), device=fold.obs.device)
             return {"loss": zero, "frames": zero}
+        if self.forget:
+            lost = torch.rand(fold.rows, 1, device=fold.past.device) < self.forget
+            past = torch.where(lost, self.net.initial(fold.rows), fold.past)
+            fold = fold._replace(past=past, present=None)
         loss = self.loss(fold) / fold.rows
         loss.backward()
         return {"loss": loss.detach(), "frames": loss.new_tensor(fold.rows)}
@@ -187,31 +198,68 @@ class LocalELBO(FoldedRule):
         net: a directed ``Recurrent`` network with a Pyro model and guide.
         particles: samples of the latent state a frame.
         bound: ``"elbo"``, or ``"iwae"`` for the importance-weighted bound of each frame.
-        window, minibatch, compiled: see ``FoldedRule``.
+        weights: factors on the log-probability of sites, by name: ``{"x": 0.3}`` weighs the KL
+            term of the latent state by 0.3. A list ``[first, last, share]`` anneals, geometrically,
+            over the first ``share`` of the run. With any weight but 1 the loss is no bound.
+        window, minibatch, forget, compiled: see ``FoldedRule``.
 
     Raises:
-        ValueError: for an unknown bound or fewer than one particle.
+        ValueError: for an unknown bound, fewer than one particle, or weights that are no numbers.
     """
 
     def __init__(
-        self, net: nn.Module, *, particles: int = 1, bound: str = "elbo", through_time=False, **how
+        self,
+        net: nn.Module,
+        *,
+        particles: int = 1,
+        bound: str = "elbo",
+        weights: Mapping[str, float | Sequence[float]] | None = None,
+        **how,
     ):
-        super().__init__(net, through_time=through_time, **how)
+        super().__init__(net, **how)
         if particles < 1:
             raise ValueError(f"particles must be at least 1, got {particles}")
         if bound not in ("elbo", "iwae"):
             raise ValueError(f"bound must be 'elbo' or 'iwae', got {bound!r}")
-        self.particles, self.bound = particles, bound
+        self.particles, self.bound, self.weights = particles, bound, dict(weights or {})
+        for weight in self.weights.values():
+            anneal(weight, 0.0)
         kind = TraceMeanField_ELBO if getattr(net, "mean_field", True) else Trace_ELBO
         self.elbo = kind(
             num_particles=particles, vectorize_particles=particles > 1, max_plate_nesting=1
         )
 
     def loss(self, fold: Fold) -> Tensor:
+        model, guide = self.net.model, self.net.guide
+        if self.weights:
+            now = {site: anneal(weight, self.done) for site, weight in self.weights.items()}
+            model, guide = Weighted(now)(model), Weighted(now)(guide)
         if self.bound == "elbo":
-            return self.elbo.differentiable_loss(self.net.model, self.net.guide, fold)
-        weights = log_weights(self.net.model, self.net.guide, fold, self.particles)
-        return -(weights.logsumexp(0) - torch.tensor(self.particles).log()).sum()
+            return self.elbo.differentiable_loss(model, guide, fold)
+        weights = log_weights(model, guide, fold, self.particles)
+        return -(weights.logsumexp(0) - math.log(self.particles)).sum()
+
+
+class Weighted(Messenger):
+    """Pyro handler that scales the log-probability of sites by name."""
+
+    def __init__(self, weights: Mapping[str, float]):
+        super().__init__()
+        self.weights = weights
+
+    def _pyro_sample(self, msg) -> None:
+        if msg["name"] in self.weights:
+            msg["scale"] = msg["scale"] * self.weights[msg["name"]]
+
+
+def anneal(weight: float | Sequence[float], done: float) -> float:
+    """A constant weight, or ``[first, last, share]`` at the share ``done`` of the run."""
+    if isinstance(weight, (int, float)):
+        return float(weight)
+    if len(weight) != 3 or min(weight) <= 0:
+        raise ValueError(f"a weight is a number or [first, last, share], all > 0: got {weight}")
+    first, last, share = weight
+    return first * (last / first) ** min(1.0, done / share)
 
 
 def compiled_sweep(

@@ -43,11 +43,13 @@ class LearningRule:
     Attributes:
         reference: the network that gathers the statistics of the past. It is ``net`` itself,
             unless ``fit(average=...)`` points it at a running average of the weights.
+        done: share of the run that is done, in [0, 1): ``fit`` keeps it, annealing rules read it.
     """
 
     def __init__(self, net: nn.Module):
         self.net = net
         self.reference = net
+        self.done = 0.0
 
     def gradients(self, batch: Batch) -> Metrics:
         """Sets ``.grad`` from one batch.

@@ -131,9 +131,9 @@ def fit(
     def share(epoch: int) -> Iterator[Metrics]:
         """One epoch of joint gradients; the learning rate follows the share of the run done."""
         for index, batch in enumerate(loader.epoch(epoch)):
-            done = (epoch + index / len(loader)) / epochs
+            rule.done = (epoch + index / len(loader)) / epochs
             for group, rate in zip(state.optimiser.param_groups, rates):
-                group["lr"] = rate * factor(done)
+                group["lr"] = rate * factor(rule.done)
             streams = _split(rule, batch, accelerator, shards, device, (seed, epoch, index))
             yield from _joined(rule.net, streams, accelerator)
 

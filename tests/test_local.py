@@ -152,6 +152,7 @@ def free_energy(net, y, past, mean, spread, noise):
     kl = 0.5 * (mean.square() + spread.square() - 1).sum(-1) - spread.log().sum(-1)
     sigma, explained = net.past_scale, net.past_decoder(x)
     u = 0.5 * ((past - explained) / sigma).square() + sigma.log() + 0.5 * math.log(2 * math.pi)
+    u = u * (past != net.initial(1)).any(-1, keepdim=True)  # a first frame has no past to explain
     log_rate = net.decoder(x)
     poisson = log_rate.exp() - y * log_rate + torch.lgamma(y + 1)
     return kl + u.expand_as(past).sum(-1) + poisson.sum(-1)

@@ -16,6 +16,7 @@ from torch.nn import functional
 from .nets import MLP, activation
 
 STATISTICS = ("mean+spread", "mean")
+MIN_SPREAD = 1e-4  # a belief is never a point, and generated statistics never nonsense
 
 
 class GaussianGuide(nn.Module):
@@ -72,7 +73,7 @@ class GaussianGuide(nn.Module):
         mean, spread = self.heads(joint).chunk(2, -1)
         if self.skip is not None:
             mean = torch.addmm(mean, past, self.skip.weight.T)
-        return mean, functional.softplus(spread) + 1e-4
+        return mean, functional.softplus(spread) + MIN_SPREAD
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[N, U]``."""
@@ -87,4 +88,5 @@ class GaussianGuide(nn.Module):
         """The belief that ``[..., U]`` stands for (a point, where it lacks the spread)."""
         if self.statistics == "mean":
             return dist.Delta(statistics, event_dim=1)
-        return dist.Normal(*statistics.chunk(2, -1), validate_args=False).to_event(1)
+        mean, spread = statistics.chunk(2, -1)
+        return dist.Normal(mean, spread.clamp_min(MIN_SPREAD), validate_args=False).to_event(1)

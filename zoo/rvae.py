@@ -168,23 +168,26 @@ class RVAE(RecurrentVAE):
         self.past_decoder = past_decoder or MLP([latent_dim, hidden, size], skip=True)
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
-        """p(u_{t-1} | x_t)."""
+        """p(u_{t-1} | x_t); before the first frame there is nothing to explain."""
         past = dist.Normal(self.past_decoder(x), self.past_scale, validate_args=False)
-        pyro.sample("u", past.to_event(1), obs=fold.past)
+        known = (fold.past != self.initial(1)).any(-1)
+        pyro.sample("u", past.to_event(1).mask(known), obs=fold.past)
 
     @torch.no_grad()
     def sample(self, sequences: int, steps: int, seed: int = 0) -> Tensor:
         """Generates backwards in time, as the paper does, ``[N, T, M]``, earliest frame first.
 
-        x_T comes from the prior; each x_t gives y_t and u_{t-1}, and u_{t-1} is the belief about
-        x_{t-1} that the next draw is from.
+        x_T comes from the prior; each x_t gives y_t and u_{t-1}, and u_{t-1} stands for the belief
+        about x_{t-1} that the next draw is from.
         """
         with RandomStream(self.past_scale.device, "sample", seed):
             x = torch.randn(sequences, self.latent_dim, device=self.past_scale.device)
             frames = []
             for _ in range(steps):
                 frames.append(self.likelihood.distribution(self.decoder(x)).sample())
-                x = self.recognition.posterior(self.past_decoder(x)).sample()
+                mean = self.past_decoder(x)
+                statistics = mean + self.past_scale * torch.randn_like(mean)
+                x = self.recognition.posterior(statistics).sample()
         return torch.stack(frames[::-1], 1)
 
 

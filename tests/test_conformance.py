@@ -1,0 +1,216 @@
+"""What every model of the zoo must do, whatever its kind."""
+
+import pytest
+import torch
+from seqzoo import inference, zoo
+from seqzoo.data import Batch, ppc
+from seqzoo.zoo import baselines, store
+
+B, T, M = 3, 8, 15
+
+poisson = zoo.likelihoods.Poisson(M)
+MODELS = {
+    "RVAE": lambda: zoo.RVAE(M, 2, poisson, hidden=6),
+    "RVAE, means": lambda: zoo.RVAE(M, 2, poisson, hidden=6, statistics="mean"),
+    "TVAE": lambda: zoo.TVAE(M, 2, poisson, hidden=6),
+    "TVAE, transition": lambda: zoo.TVAE(M, 2, poisson, hidden=6, transition=True),
+    "REFH": lambda: zoo.REFH(M, 7, poisson, scale=0.1),
+    "TRBM": lambda: zoo.TRBM(M, 7, poisson, scale=0.1),
+    "RTRBM": lambda: zoo.RTRBM(M, 7, poisson, scale=0.1),
+    "LGDS-1": lambda: zoo.LGDS(1, readout="population"),
+    "LGDS-2": lambda: zoo.LGDS(2, readout="population"),
+    "SpringFilter": baselines.SpringFilter,
+}
+TRAINED = {
+    "RVAE": inference.LocalELBO,
+    "RVAE, means": inference.BPTT,
+    "TVAE": inference.LocalELBO,
+    "TVAE, transition": inference.BPTT,
+    "REFH": inference.ContrastiveDivergence,
+    "TRBM": inference.ContrastiveDivergence,
+    "RTRBM": inference.ContrastiveDivergence,
+}
+
+
+@pytest.fixture(params=list(MODELS))
+def net(request):
+    return MODELS[request.param]()
+
+
+@pytest.fixture
+def obs():
+    return torch.poisson(8 * ppc.tuning(torch.linspace(-1, 1, B * T).view(B, T)))
+
+
+def test_reconstruct_and_filter_have_the_shapes_promised(net, obs):
+    assert net.reconstruct(obs).shape == (B, T, M)
+    assert net.reconstruct(obs).dtype == obs.dtype
+    belief = net.filter(obs)
+    assert belief.mean.shape[:2] == (B, T)
+    assert belief.variance.shape == belief.mean.shape
+    assert (belief.variance >= 0).all()
+
+
+def test_filtering_looks_at_past_and_present_alone(net, obs):
+    changed = obs.clone()
+    changed[:, 5:] = changed[:, 5:].flip(-1) + 1
+    before, after = net.reconstruct(obs), net.reconstruct(changed)
+    torch.testing.assert_close(before[:, :5], after[:, :5])
+    assert not torch.allclose(before[:, 5:], after[:, 5:])
+
+
+def test_padding_changes_nothing(net, obs):
+    padded = torch.cat((obs, torch.full((B, 3, M), float("nan"))), 1)
+    mask = (torch.arange(T + 3) < T).expand(B, -1)
+    torch.testing.assert_close(net.reconstruct(padded, mask)[:, :T], net.reconstruct(obs))
+    torch.testing.assert_close(net.filter(padded, mask).mean[:, :T], net.filter(obs).mean)
+
+
+def test_sequences_of_a_batch_do_not_mix(net, obs):
+    torch.testing.assert_close(
+        net.reconstruct(obs)[1:2], net.reconstruct(obs[1:2]), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_train_and_eval_reconstruct_alike(net, obs):
+    torch.testing.assert_close(net.train().reconstruct(obs), net.eval().reconstruct(obs))
+
+
+def test_saved_and_loaded_it_is_the_same(net, obs, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "w")
+    torch.manual_seed(99)
+    other = type(net)() if isinstance(net, baselines.SpringFilter) else twin(net)
+    other.load_state_dict(load_file(tmp_path / "w"))
+    assert torch.equal(other.reconstruct(obs), net.reconstruct(obs))
+
+
+def twin(net):
+    return next(
+        fresh
+        for make in MODELS.values()
+        if repr(fresh := make()) == repr(net) and type(fresh) is type(net)
+    )
+
+
+def test_generation_is_reproducible_and_leaves_the_random_state_alone(net):
+    state = torch.get_rng_state()
+    first = net.sample(sequences=2, steps=6, seed=4)
+    assert torch.equal(state, torch.get_rng_state())
+    assert first.shape == (2, 6, M)
+    assert torch.isfinite(first).all()
+    assert (first >= 0).all()
+    assert torch.equal(first, net.sample(sequences=2, steps=6, seed=4))
+    assert not torch.equal(first, net.sample(sequences=2, steps=6, seed=5))
+
+
+def test_the_representation_shows_the_factorisation(net):
+    assert "p(x[" in repr(net)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.ones(B, M), "batch, time"),
+        (torch.ones(B, T, M, dtype=torch.long), "floating point"),
+        (torch.ones(B, T, M - 1), "15"),
+        (-torch.ones(B, T, M), "negative"),
+        (torch.full((B, T, M), float("nan")), "NaN"),
+        (torch.ones(0, T, M), "empty"),
+    ],
+)
+def test_bad_observations_get_a_clear_sentence(net, bad, message):
+    with pytest.raises(ValueError, match=message):
+        net.filter(bad)
+    with pytest.raises(ValueError, match=message):
+        net.reconstruct(bad)
+
+
+def test_a_sequence_without_a_real_frame_is_refused(net, obs):
+    mask = torch.ones(B, T, dtype=torch.bool)
+    mask[1] = False
+    with pytest.raises(ValueError, match="sequence 1"):
+        net.reconstruct(obs, mask)
+
+
+@pytest.mark.parametrize("name", list(TRAINED))
+def test_gradients_reach_every_parameter(name, obs):
+    net = MODELS[name]()
+    rule = TRAINED[name](net)
+    metrics = rule.gradients(Batch(obs))
+    assert torch.isfinite(metrics["loss"])
+    assert metrics["frames"] == B * T
+    for parameter_name, parameter in net.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+        assert parameter.grad.any(), parameter_name
+
+
+@pytest.mark.parametrize("name", list(TRAINED))
+def test_training_moves_the_loss_down(name, obs):
+    net = MODELS[name]()
+    before = inference.fit(TRAINED[name](net), Batch(obs), epochs=1, lr=0.0, progress=False)
+    after = inference.fit(TRAINED[name](net), Batch(obs), epochs=60, lr=0.02, progress=False)
+    if "RBM" in name or name == "REFH":  # a free-energy difference is no measure of fit
+        error = (net.reconstruct(obs) - obs).square().mean()
+        assert error < (MODELS[name]().reconstruct(obs) - obs).square().mean()
+    else:
+        assert after.history[-1]["loss"] < before.history[-1]["loss"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_model_works_where_it_is_put(net, obs):
+    cpu = net.reconstruct(obs)
+    moved = net.to("cuda").reconstruct(obs.to("cuda"))
+    assert moved.device.type == "cuda"
+    torch.testing.assert_close(moved.cpu(), cpu, rtol=1e-3, atol=1e-4)
+
+
+def test_a_users_own_guide_goes_where_the_zoos_does(obs):
+    """The least that a recognition model must offer, written out as a user would."""
+    import pyro.distributions as dist
+
+    class Leaky(torch.nn.Module):
+        """The mean is a leaky average of a linear code of the frames; the spread is constant."""
+
+        latent_dim, statistics_dim = 2, 2
+
+        def __init__(self):
+            super().__init__()
+            self.code = torch.nn.Linear(M, 2)
+            self.log_spread = torch.nn.Parameter(torch.zeros(2))
+
+        def initial(self, rows):
+            return self.code.weight.new_zeros(rows, 2)
+
+        def encode(self, obs):
+            return self.code(obs)
+
+        def step(self, features, past):
+            return 0.9 * past + 0.1 * features
+
+        def forward(self, features, past):
+            return dist.Normal(self.step(features, past), self.log_spread.exp()).to_event(1)
+
+    net = zoo.RVAE(M, 2, poisson, hidden=6, guide=Leaky())
+    for kind in (inference.LocalELBO, inference.BPTT):
+        fitted = inference.fit(kind(net), Batch(obs), epochs=5, lr=0.01, progress=False)
+        assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert net.reconstruct(obs).shape == obs.shape
+
+
+def test_a_guide_of_another_size_is_refused():
+    guide = zoo.guides.GaussianGuide(M, latent_dim=3, hidden=4)
+    with pytest.raises(ValueError, match="3 latents"):
+        zoo.RVAE(M, 2, poisson, guide=guide)
+
+
+def test_every_shipped_card_builds_a_model_listed_here():
+    for name in zoo.shipped():
+        assert type(store.build(zoo.card(name))).__name__ in {
+            type(make()).__name__ for make in MODELS.values()
+        }
