@@ -43,12 +43,13 @@ class ContrastiveDivergence(FoldedRule):
             raise ValueError(f"k must be at least 1, got {k}")
         if sample_past and (follow or self.compiled):
             raise ValueError("sample_past goes with neither through_time nor a compiled sweep")
-        self.k, self.draw = k, torch.bernoulli if sample_past else None
+        self.k, self.draw = k, net.draw if sample_past else None
 
     def loss(self, fold: Fold) -> Tensor:
         with torch.no_grad():
             obs, past = self.net.gibbs(fold.obs, fold.past, self.k)
         if self.net.clamps_past:
             past = fold.past  # the same tensor, graph and all
-        data = self.net.free_energy(fold.obs, fold.past, fold.features)
-        return (data - self.net.free_energy(obs, past)).sum()
+        both = self.net.free_energy(torch.cat((fold.obs, obs)), torch.cat((fold.past, past)))
+        data, negative = both.chunk(2)
+        return (data - negative).sum()

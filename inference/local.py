@@ -30,20 +30,24 @@ class Fold(NamedTuple):
     Arguments:
         obs: y_t, ``[N, M]``.
         past: u_{t-1}, the statistics of the state before, ``[N, U]``.
-        features: what ``net.encode`` makes of ``obs``, ``[N, F]``.
-        present: u_t, ``[N, U]``, where the sweep kept its graph, so that a guide need not compute
-            it again (``BPTT``); otherwise None.
+        features: what ``net.encode`` makes of ``obs``, ``[N, F]``, and
+        present: u_t, ``[N, U]``: both where the sweep kept its graph, so that a guide need not
+            compute them again (``BPTT``); otherwise None.
     """
 
     obs: Tensor
     past: Tensor
-    features: Tensor
+    features: Tensor | None = None
     present: Tensor | None = None
 
     @property
     def rows(self) -> int:
         """``N`` (``len`` of a named tuple counts its fields)."""
         return len(self.obs)
+
+    def select(self, index) -> Fold:
+        """Some of the frames."""
+        return Fold(*(None if part is None else part[index] for part in self))
 
 
 def sweep(
@@ -90,9 +94,17 @@ class FoldedRule(LearningRule):
         forget: share of the frames that are shown without their past, so that a network learns
             how to start: of a thousand frames only one is a first one.
         through_time: let the gradient flow into u_{t-1}.
+        chunk: folded frames whose graph is held at a time. The gradient is the same; memory is
+            bounded, which no gradient through time can have.
         compiled: run the sweep as one compiled scan (worth it for long training; needs a C++
             compiler and spends some seconds on the first call).
+
+    Raises:
+        ValueError: for numbers out of range, or options that exclude one another.
     """
+
+    #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
+    draw: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -102,23 +114,21 @@ class FoldedRule(LearningRule):
         minibatch: int | None = None,
         forget: float = 0.0,
         through_time: bool = False,
+        chunk: int = 8192,
         compiled: bool = False,
     ):
         super().__init__(net)
-        for name, value in (("window", window), ("minibatch", minibatch)):
+        for name, value in (("window", window), ("minibatch", minibatch), ("chunk", chunk)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1 or None, got {value}")
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if through_time and minibatch is not None:
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
         if through_time and compiled:
             raise ValueError("the compiled sweep keeps no graph: it cannot go with through_time")
         if not 0 <= forget < 1:
             raise ValueError(f"forget is a share in [0, 1), got {forget}")
-        self.window, self.minibatch, self.forget = window, minibatch, forget
+        self.window, self.minibatch, self.forget, self.chunk = window, minibatch, forget, chunk
         self.through_time, self.compiled = through_time, compiled
-
-    #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
-    draw: Callable[[Tensor], Tensor] | None = None
 
     def loss(self, fold: Fold) -> Tensor:
         """The loss summed over the frames of a fold (nats)."""
@@ -126,67 +136,69 @@ class FoldedRule(LearningRule):
 
     def gradients(self, batch: Batch) -> Metrics:
         """One gradient from the whole batch as a single window and a single fold."""
-        self.net.check(batch.obs[batch.mask])
+        self._check(batch)
         fold, _ = self._fold(batch, self.net.initial(len(batch)))
         return self._backward(fold)
 
     def updates(self, batch: Batch) -> Iterator[Metrics]:
         """One update a window, or one a minibatch of each window's frames."""
-        self.net.check(batch.obs[batch.mask])
+        self._check(batch)
         past, steps = self.net.initial(len(batch)), batch.obs.shape[1]
         for start in range(0, steps, self.window or steps):
             part = batch.window(start, start + (self.window or steps))
+            fold, past = self._fold(part, past)
             if self.minibatch is None:
-                fold, past = self._fold(part, past)
                 yield self._backward(fold)
-            else:
-                statistics = self._sweep(part, past)
-                past = statistics[:, -1]
-                yield from self._minibatches(part, statistics[:, :-1])
+                continue
+            # As many updates as the padded window has room for, so that all processes make as many.
+            count = math.ceil(part.mask.numel() / self.minibatch)
+            order = torch.randperm(fold.rows, device=part.obs.device)
+            for index in order.tensor_split(count):
+                yield self._backward(fold.select(index))
 
-    def _minibatches(self, part: Batch, past: Tensor) -> Iterator[Metrics]:
-        obs, past = part.obs[part.mask], past[part.mask]
-        # As many updates as the padded window has room for, so that every process makes the same.
-        count = -(-part.mask.numel() // self.minibatch)
-        for index in torch.randperm(len(obs), device=obs.device).tensor_split(count):
-            yield self._backward(Fold(obs[index], past[index], self.net.encode(obs[index])))
+    def _check(self, batch: Batch, frames: int = 1000) -> None:
+        """Checks the data before the first update, some frames at a time: no copy of them all."""
+        for start in range(0, batch.obs.shape[1], frames):
+            part = batch.window(start, start + frames)
+            if part.mask.any():
+                self.net.check(part.obs if part.mask.all() else part.obs[part.mask])
 
     def _fold(self, part: Batch, past: Tensor) -> tuple[Fold, Tensor]:
         """The real frames of one window, and the state that the next window starts from."""
-        features = self.net.encode(part.obs)
         if self.through_time:
+            features = self.net.encode(part.obs)
             statistics = sweep(self.net, features, past, part.mask)
+            parts = [part.obs, statistics[:, :-1], features, statistics[:, 1:]]
         else:
-            shared = features.detach() if self.reference is self.net else None
-            statistics = self._sweep(part, past, shared)
-        parts = [part.obs, statistics[:, :-1], features]
-        if self.through_time:
-            parts.append(statistics[:, 1:])
-        if bool(part.mask.all()):
+            statistics = self._sweep(part, past)
+            parts = [part.obs, statistics[:, :-1]]
+        if part.mask.all():
             fold = Fold(*(sequences.flatten(0, 1) for sequences in parts))
         else:
             fold = Fold(*(sequences[part.mask] for sequences in parts))
         return fold, statistics[:, -1].detach()
 
     @torch.no_grad()
-    def _sweep(self, part: Batch, past: Tensor, features: Tensor | None = None) -> Tensor:
-        features = self.reference.encode(part.obs) if features is None else features
+    def _sweep(self, part: Batch, past: Tensor) -> Tensor:
+        features = self.reference.encode(part.obs)
         if self.compiled:
             return compiled_sweep(self.reference, features, past, part.mask)
         return sweep(self.reference, features, past, part.mask, self.draw)
 
     def _backward(self, fold: Fold) -> Metrics:
+        """Sets ``.grad`` to the mean over the frames of a fold."""
         self.net.zero_grad(set_to_none=True)
-        if fold.rows == 0:  # every sequence of this shard has ended
-            zero = torch.zeros((), device=fold.obs.device)
-            return {"loss": zero, "frames": zero}
-        if self.forget:
+        total = torch.zeros((), device=fold.obs.device)
+        if self.forget and fold.rows:
             lost = torch.rand(fold.rows, 1, device=fold.past.device) < self.forget
             past = torch.where(lost, self.net.initial(fold.rows), fold.past)
             fold = fold._replace(past=past, present=None)
-        loss = self.loss(fold) / fold.rows
-        loss.backward()
-        return {"loss": loss.detach(), "frames": loss.new_tensor(fold.rows)}
+        size = max(fold.rows, 1) if self.through_time else self.chunk
+        for start in range(0, fold.rows, size):  # no turn at all once every sequence has ended
+            loss = self.loss(fold.select(slice(start, start + size))) / fold.rows
+            loss.backward()
+            total += loss.detach()
+        return {"loss": total, "frames": total.new_tensor(fold.rows)}
 
 
 class LocalELBO(FoldedRule):

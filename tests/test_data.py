@@ -365,6 +365,12 @@ def test_window_cuts_time_and_keeps_ended_sequences():
     assert part.frames == 2
 
 
+def test_a_window_with_an_ended_sequence_can_be_moved_and_indexed():
+    part = full_batch().window(2, 4)
+    assert torch.equal(part.to("cpu").mask, part.mask)
+    assert torch.equal(part.rows([1]).obs, torch.zeros(1, 2, 3))
+
+
 def test_windows_tile_the_batch():
     batch = full_batch()
     parts = [batch.window(start, start + 2) for start in range(0, 5, 2)]

@@ -146,11 +146,8 @@ def test_gibbs_settles_on_the_exact_law(kind):
 @every_kind
 @pytest.mark.parametrize(
     ("likelihood", "grid"),
-    [
-        (Poisson(2), torch.arange(60.0)),
-        (Gaussian(2, scale=0.4), torch.linspace(-4, 4, 161)),
-    ],
-    ids=str,
+    [(Poisson(2), torch.arange(60.0)), (Gaussian(2, scale=0.4), torch.linspace(-4, 4, 161))],
+    ids=["poisson", "gaussian"],
 )
 @torch.no_grad()
 def test_gibbs_with_u_clamped_has_the_moments_of_the_free_energy(kind, likelihood, grid):
@@ -178,10 +175,10 @@ def test_gibbs_leaves_a_clamped_u_alone(kind, clamp):
 
 
 def test_gibbs_resamples_the_u_of_a_refh():
-    past = torch.full((50, 2), 0.3).double()
+    past = torch.full((50, 2), 0.25).double()
     _, u = make(REFH, Bernoulli(3)).gibbs(torch.zeros(50, 3).double(), past, 1)
     assert ((u == 0) | (u == 1)).all()
-    assert (past == 0.3).all()
+    assert (past == 0.25).all(), "the caller's tensor was changed"
 
 
 # Contrastive divergence -----------------------------------------------------------------------
@@ -362,7 +359,7 @@ def test_nothing_after_a_frame_changes_the_statistics_it_finds():
     other[:, 4] = 1 - other[:, 4]
     first, second = net.filter(obs).mean, net.filter(other).mean
     assert torch.equal(first[:, :4], second[:, :4])
-    assert (first[:, 4:] - second[:, 4:]).abs().amin(-1).max() > 1e-6
+    assert (first[:, 4:] - second[:, 4:]).abs().amax((0, 2)).min() > 1e-4
 
 
 @every_kind

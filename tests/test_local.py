@@ -56,7 +56,7 @@ def test_gradient_of_a_later_frame_does_not_depend_on_earlier_parameters():
     with inference.RandomStream("cpu", 5):
         inference.LocalELBO(net).gradients(data)
     swept = gradient(net)
-    fold = Fold(data.obs.flatten(0, 1), past.flatten(0, 1), net.encode(data.obs.flatten(0, 1)))
+    fold = Fold(data.obs.flatten(0, 1), past.flatten(0, 1))
     with inference.RandomStream("cpu", 5):
         inference.LocalELBO(net)._backward(fold)
     for name, value in gradient(net).items():
@@ -88,7 +88,7 @@ def mean_guide(net):
     import pyro.distributions as dist
 
     def guide(fold):
-        mean, _ = net.recognition.moments(fold.features, fold.past)
+        mean, _ = net.recognition.moments(net.encode(fold.obs), fold.past)
         with pyro.plate("frames", fold.rows):
             pyro.sample("x", dist.Delta(mean, event_dim=1))
 
@@ -112,6 +112,18 @@ def test_online_equals_fold_with_a_window_of_one():
     assert count == T
     for name, value in whole.items():
         torch.testing.assert_close(value, total[name], rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_of_the_fold_change_nothing_but_memory():
+    net, data = rvae(), batch()
+    net.guide = mean_guide(net)
+    losses, gradients = [], []
+    for chunk in (1000, 4):
+        losses.append(inference.LocalELBO(net, chunk=chunk).gradients(data)["loss"])
+        gradients.append(gradient(net))
+    torch.testing.assert_close(*losses)
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-5)
 
 
 def test_window_of_one_makes_local_and_bptt_the_same():
@@ -166,7 +178,7 @@ def test_pyro_elbo_is_the_papers_free_energy():
         loss = rule.loss(fold)
     with inference.RandomStream("cpu", 2):
         noise = torch.randn(B * T, K)
-    mean, spread = net.recognition.moments(fold.features, fold.past)
+    mean, spread = net.recognition.moments(net.encode(fold.obs), fold.past)
     by_hand = free_energy(net, fold.obs, fold.past, mean, spread, noise).sum()
     torch.testing.assert_close(loss, by_hand, rtol=1e-5, atol=1e-3)
 
@@ -189,7 +201,7 @@ def test_importance_weights_against_a_loop_over_particles():
         weights = inference.log_weights(net.model, net.guide, fold, 3)
     with inference.RandomStream("cpu", 4):
         noise = torch.randn(3, B * T, K)
-    mean, spread = net.recognition.moments(fold.features, fold.past)
+    mean, spread = net.recognition.moments(net.encode(fold.obs), fold.past)
     for k in range(3):
         energy = free_energy(net, fold.obs, fold.past, mean, spread, noise[k])
         kl = 0.5 * (mean.square() + spread.square() - 1).sum(-1) - spread.log().sum(-1)

@@ -711,6 +711,15 @@ def test_the_seed_decides_the_weights(case):
     assert any(not torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[2].parameters()))
 
 
+def test_unequal_keys_have_unrelated_streams():
+    keys = [(0,), (0, 3), (0, 3, 0), (0, 3, 0, 0), (3, 0), (0, "3"), (2**32, 3), (0, 1, 3)]
+    draws = set()
+    for key in keys:
+        with inference.RandomStream("cpu", *key):
+            draws.add(float(torch.randn((), dtype=torch.float64)))
+    assert len(draws) == len(keys)
+
+
 def test_the_callers_random_state_is_left_alone():
     net = rvae()
     before = torch.get_rng_state()

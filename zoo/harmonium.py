@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from ..inference.predict import Filtered, run_filter
 from ..inference.streams import RandomStream
-from .likelihoods import Bernoulli, ExponentialFamily
+from .likelihoods import ExponentialFamily
 
 
 class Harmonium(PyroModule):
@@ -55,7 +55,6 @@ class Harmonium(PyroModule):
         if hidden_dim < 1:
             raise ValueError(f"hidden_dim must be at least 1, got {hidden_dim}")
         self.obs_dim, self.hidden_dim, self.likelihood = obs_dim, hidden_dim, likelihood
-        self.hidden_likelihood = Bernoulli(hidden_dim, grey=True)
         self.obs_weight = nn.Parameter(scale * torch.randn(hidden_dim, obs_dim))
         self.past_weight = nn.Parameter(scale * torch.randn(hidden_dim, hidden_dim))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden_dim))
@@ -85,23 +84,27 @@ class Harmonium(PyroModule):
         """u_t, ``[B, H]``."""
         return torch.sigmoid(torch.addmm(features, past, self.past_weight.T))
 
+    @staticmethod
+    def draw(mean: Tensor) -> Tensor:
+        """Binary units with these means (``torch.bernoulli``, at a tenth of its time)."""
+        return (torch.rand_like(mean) < mean).to(mean)
+
     # Energy and Gibbs sampling ---------------------------------------------------------------
 
-    def free_energy(self, obs: Tensor, past: Tensor, features: Tensor | None = None) -> Tensor:
-        """-log of the sum over x of exp(-E(x, y, u)).
+    def free_energy(self, obs: Tensor, past: Tensor) -> Tensor:
+        """-log of the sum over x of exp(-E(x, y, u)): -log p(y, u) up to one constant.
 
         Arguments:
             obs: y_t, ``[N, M]``.
             past: u_{t-1}, ``[N, H]``.
-            features: ``encode(obs)``, where the caller has it already.
 
         Returns:
-            ``[N]``; for Bernoulli units -log p up to one constant.
+            ``[N]``.
         """
-        features = self.encode(obs) if features is None else features
-        drive = torch.addmm(features, past, self.past_weight.T)
-        visible = self.likelihood.statistic(obs) @ self.obs_bias + self._base(obs)
-        return -functional.softplus(drive).sum(-1) - visible - self._past_bias(past)
+        drive = torch.addmm(self.encode(obs), past, self.past_weight.T)
+        visible = self.likelihood.statistic(obs) @ self.obs_bias
+        base = self.likelihood.log_base(obs).sum(-1)
+        return -functional.softplus(drive).sum(-1) - visible - base - self._past_bias(past)
 
     def gibbs(
         self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = False
@@ -118,18 +121,15 @@ class Harmonium(PyroModule):
             y ``[N, M]`` and u ``[N, H]``.
         """
         for _ in range(steps):
-            hidden = torch.bernoulli(self.step(self.encode(obs), past))
+            hidden = self.draw(self.step(self.encode(obs), past))
             obs = self.likelihood.distribution(self.emission(hidden)).sample()
             if not (self.clamps_past or clamp_past):
-                past = torch.bernoulli(torch.sigmoid(self.past_emission(hidden)))
+                past = self.draw(torch.sigmoid(self.past_emission(hidden)))
         return obs, past
 
     def emission(self, hidden: Tensor) -> Tensor:
         """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
         return functional.linear(hidden, self.obs_weight.T, self.obs_bias)
-
-    def _base(self, obs: Tensor) -> Tensor:
-        return self.likelihood.log_base(obs).sum(-1)
 
     def _past_bias(self, past: Tensor) -> Tensor | float:
         return 0.0

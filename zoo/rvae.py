@@ -111,7 +111,8 @@ class RecurrentVAE(PyroModule):
         """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""
         if fold.present is not None and getattr(self.recognition, "complete", False):
             return self.recognition.posterior(fold.present)
-        return self.recognition(fold.features, fold.past)
+        features = self.encode(fold.obs) if fold.features is None else fold.features
+        return self.recognition(features, fold.past)
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
         """The part of the generative model that is about u_{t-1}: none."""
@@ -235,9 +236,8 @@ class TVAE(RecurrentVAE):
         with RandomStream(past.device, "sample", seed):
             frames = []
             for _ in range(steps):
-                blank = Fold(past[:, :0], past, past[:, :0])
-                emission = self.likelihood.distribution(self.decoder(self.prior(blank).sample()))
-                obs = emission.sample()
+                x = self.prior(Fold(past, past)).sample()
+                obs = self.likelihood.distribution(self.decoder(x)).sample()
                 past = self.step(self.encode(obs), past)
                 frames.append(obs)
         return torch.stack(frames, 1)

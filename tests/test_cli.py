@@ -1,0 +1,429 @@
+"""The command line: every verb on a tiny recipe, and what it says when something is wrong."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import typer
+from seqzoo import zoo
+from seqzoo.data import PPC
+from seqzoo.zoo import bench, cli, reproduce, store
+from seqzoo.zoo.demo import run_demo
+from seqzoo.zoo.recipes import RECIPES, find
+from seqzoo.zoo.recipes.ppc import score
+from typer.testing import CliRunner
+
+DATA = ["data.sequences=2", "data.steps=20"]
+TINY = {
+    "ppc/refh": [*DATA, "fit.epochs=1", "model.hidden_dim=4"],
+    "ppc/rvae": [*DATA, "fit.epochs=1", "model.hidden=8"],
+    "ppc/kf1": [*DATA, "rule.iterations=3"],
+    "ppc/order0": [],
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def changes(name):
+    return [word for pair in TINY[name] for word in ("--set", pair)]
+
+
+@pytest.fixture
+def seqzoo(monkeypatch, capsys):
+    """Runs one command line as the shell would: exit code, standard output, standard error."""
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["seqzoo", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code or 0, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def refused(seqzoo):
+    """Runs a command line that must fail, and returns the one sentence it says."""
+
+    def command(*words):
+        code, out, error = seqzoo(*words)
+        assert code == 2
+        assert out == ""
+        assert error.startswith("seqzoo: ")
+        assert error.count("\n") == 1
+        return error
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folders of tiny trained models, not to be changed, and what ``train`` said."""
+    folders = {}
+    for name in TINY:
+        folder = tmp_path_factory.mktemp("runs") / "model"
+        words = ["train", name, "--seed", "3", "--out", str(folder), *changes(name)]
+        result = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+        assert result.exit_code == 0
+        folders[name] = (folder, result.stdout)
+    return folders
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Pools of processes become a thread of this one."""
+    for module in (reproduce, bench):
+        monkeypatch.setattr(
+            module, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1)
+        )
+
+
+# Help -----------------------------------------------------------------------------------------
+
+
+def verbs():
+    command = typer.main.get_command(cli.app)
+    found = dict(command.commands)
+    return {**found, **{f"bench {k}": v for k, v in found.pop("bench").commands.items()}}
+
+
+def test_the_verbs_are_all_there():
+    expected = {"list", "train", "evaluate", "reproduce", "sample", "demo", "bench local"}
+    assert verbs().keys() == expected
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_and_every_option_is_explained(verb):
+    command = verbs()[verb]
+    assert len(command.help) > 20
+    assert all(parameter.help for parameter in command.params if parameter.name != "help")
+    result = CliRunner().invoke(cli.app, [*verb.split(), "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert command.help.splitlines()[0][:60] in result.output
+
+
+def test_help_alone_shows_where_to_start():
+    result = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for words in ("seqzoo demo", "seqzoo train ppc/refh", "seqzoo reproduce ppc"):
+        assert words in result.output
+
+
+# Verbs ----------------------------------------------------------------------------------------
+
+
+def test_list_shows_every_recipe_with_status_and_published_figure(seqzoo):
+    code, out, _ = seqzoo("list")
+    assert code == 0
+    heading, *lines = out.splitlines()
+    assert heading.split() == ["recipe", "status", "obtained", "published", "unit"]
+    rows = {line.split()[0]: line for line in lines}
+    assert rows.keys() == RECIPES.keys()
+    for name, recipe in RECIPES.items():
+        published = "-" if recipe.published is None else f"{recipe.published:.3g}"
+        assert rows[name].split()[-2:] == [published, "rad²"]
+        assert ("trained" in rows[name]) == (name in zoo.shipped())
+    assert "no rule" in rows["ppc/order0"]
+
+
+def test_list_shows_what_a_shipped_model_obtained(seqzoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    store.save_card(tmp_path / "ppc" / "refh.json", {"value": 2.5e-4, "sd": 1.2e-5, "n": 3})
+    store.save_card(tmp_path / "ppc" / "kf1.json", {"value": 5.6e-4, "sd": None, "n": 1})
+    _, out, _ = seqzoo("list")
+    rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}
+    assert rows["ppc/refh"][1:6] == ["trained", "0.00025", "±", "1e-05", "(n=3)"]
+    assert rows["ppc/kf1"][1:4] == ["trained", "0.00056", "(n=1)"]
+    assert rows["ppc/rvae"][1:3] == ["recipe", "-"]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_train_leaves_a_model_and_says_its_score(name, trained):
+    folder, said = trained[name]
+    net = zoo.load(folder)
+    assert sorted(os.listdir(folder)) == [store.CARD, store.WEIGHTS]
+    assert net.card["seed"] == 3
+    assert net.card["configuration"] == find(name).override(cli_changes(TINY[name])).configuration()
+    assert net.card["value"] == pytest.approx(float(score(net, 3, "test").mean()), rel=1e-6)
+    assert f"{name}: position MSE {net.card['value']:.4g} rad² on test data (seed 3)" in said
+    assert f"zoo.load({str(folder)!r})" in said
+
+
+def cli_changes(pairs):
+    return {path: int(value) for path, value in (pair.split("=") for pair in pairs)}
+
+
+def test_train_chooses_a_folder_by_name_and_seed(seqzoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = seqzoo("train", "ppc/order0", "--seed", 7)
+    assert code == 0
+    assert store.load_card(tmp_path / "runs/ppc/order0/seed7/card.json")["seed"] == 7
+
+
+def test_train_goes_on_from_a_checkpoint_unless_told_not_to(seqzoo, tmp_path, monkeypatch):
+    fresh, seen = PPC.fresh, []
+
+    def stopped(self, epoch):
+        seen.append(epoch)
+        if seen == [0, 1]:
+            raise KeyboardInterrupt
+        return fresh(self, epoch)
+
+    monkeypatch.setattr(PPC, "fresh", stopped)
+    words = ["train", "ppc/rvae", *changes("ppc/rvae"), "--set", "fit.epochs=2", "--out"]
+    code, _, error = seqzoo(*words, tmp_path / "a")
+    assert code == 130
+    assert (tmp_path / "a" / "checkpoint.pt").is_file()
+    assert "seqzoo: stopped; give the same command again to go on" in error
+    assert seqzoo(*words, tmp_path / "a")[0] == 0
+    assert seen == [0, 1, 1]
+    seen[:] = [0]
+    seqzoo(*words, tmp_path / "b")
+    assert seqzoo(*words, tmp_path / "b", "--fresh")[0] == 0
+    assert seen == [0, 0, 1, 0, 1]
+    a, b = ((tmp_path / x / store.WEIGHTS).read_bytes() for x in "ab")
+    assert a == b
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_evaluate_prints_one_json_object(name, trained, seqzoo):
+    folder, _ = trained[name]
+    code, out, error = seqzoo("evaluate", folder, "--seed", 5, "--json")
+    assert (code, error) == (0, "")
+    result = json.loads(out)
+    assert {"name", "metric", "unit", "value", "sd", "n_sequences", "seed"} <= result.keys()
+    scores = score(zoo.load(folder), 5, "test")
+    assert result["value"] == pytest.approx(float(scores.mean()), rel=1e-6)
+    assert result["sd"] == pytest.approx(float(scores.std()), rel=1e-6)
+    assert math.isfinite(result["value"])
+    told = [result[key] for key in ("name", "metric", "unit", "n_sequences", "seed")]
+    assert told == [name, "position MSE", "rad²", 40, 5]
+
+
+def test_evaluate_scores_a_row_that_needs_no_training(seqzoo):
+    code, out, _ = seqzoo("evaluate", "ppc/kf-true", "--json")
+    assert code == 0
+    assert json.loads(out)["value"] == pytest.approx(1.41e-4, rel=0.1)
+
+
+def test_evaluate_speaks_in_a_sentence(trained, seqzoo):
+    folder, _ = trained["ppc/kf1"]
+    card = zoo.load(folder).card
+    _, out, _ = seqzoo("evaluate", folder, "--seed", 3)
+    assert out.startswith(f"ppc/kf1: position MSE {card['value']:.4g} rad² (sd ")
+    assert out.endswith("over 40 test sequences, seed 3)\n")
+
+
+def test_reproduce_keeps_finished_runs(seqzoo, in_process, tmp_path):
+    words = ["reproduce", "ppc", "--only", "ppc/kf1", "--jobs", 1, "--out", tmp_path]
+    words += changes("ppc/kf1")
+    code, out, _ = seqzoo(*words, "--seeds", 1)
+    assert code == 0
+    weights = tmp_path / "ppc/kf1/seed0" / store.WEIGHTS
+    before = weights.stat().st_mtime_ns
+    assert "kept" not in out
+
+    code, out, _ = seqzoo(*words, "--seeds", 2)
+    assert code == 0
+    assert out.count("kept from") == 1
+    assert weights.stat().st_mtime_ns == before
+    values = [store.load_card(tmp_path / f"ppc/kf1/seed{s}/card.json")["value"] for s in (0, 1)]
+    row = next(line for line in out.splitlines() if line.startswith("KF-1")).split()
+    assert row[1:5] == [f"{np.mean(values):.3g}", f"{np.std(values, ddof=1):.2g}", "2", "0.00058"]
+
+    code, out, _ = seqzoo(*words, "--seeds", 1, "--set", "rule.restarts=2")
+    assert "kept" not in out
+    assert weights.stat().st_mtime_ns != before
+
+
+def test_reproduce_prints_rows_side_by_side(seqzoo, in_process, tmp_path):
+    only = ["--only", "ppc/order0", "--only", "ppc/kf1"]
+    words = ["reproduce", "ppc", *only, "--seeds", 1, "--jobs", 1, "--out", tmp_path]
+    code, out, _ = seqzoo(*words, *changes("ppc/kf1"))
+    assert code == 0
+    rows = {line.split("  ")[0]: line.split() for line in out.splitlines()}
+    assert rows["order 0"][-3] == "1"
+    assert float(rows["order 0"][2]) == pytest.approx(11.8e-4, rel=0.05)
+    assert math.isfinite(float(rows["KF-1"][1]))
+    assert "Abdulsalam & Makin (2023), Table 1" in out
+    code, out, _ = seqzoo(*words, *changes("ppc/kf1"))
+    assert out.count("kept from") == 2
+
+
+@pytest.mark.parametrize("name", ["ppc/refh", "ppc/rvae", "ppc/kf1"])
+def test_sample_writes_arrays(name, trained, seqzoo, tmp_path):
+    arrays = []
+    for number, seed in enumerate((1, 1, 2)):
+        path = tmp_path / f"{number}.npz"
+        code, out, _ = seqzoo("sample", trained[name][0], "--out", path, "--seed", seed)
+        assert (code, out) == (0, f"wrote {path}\n")
+        with np.load(path) as file:
+            arrays.append(file["obs"])
+            assert file["position"].shape == (4, 400)
+    first, again, other = arrays
+    assert first.shape == (4, 400, 15)
+    assert np.array_equal(first, np.abs(first.round()))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_sample_draws_a_picture(trained, seqzoo, tmp_path):
+    path = tmp_path / "new" / "counts.png"
+    code, _, _ = seqzoo("sample", trained["ppc/rvae"][0], "--out", path)
+    assert code == 0
+    assert path.read_bytes().startswith(PNG)
+    assert path.stat().st_size > 10_000
+
+
+def test_demo_leaves_a_picture_and_prints_the_table(tmp_path, capsys):
+    picture = run_demo(tmp_path, jobs=2, smoke=True)
+    assert picture.parent == tmp_path
+    assert picture.read_bytes().startswith(PNG)
+    assert picture.stat().st_size > 50_000
+    out = capsys.readouterr().out
+    for title in ("order 0", "KF-1", "rVAE", "rEFH", "KF-2", "KF, true parameters"):
+        assert f"\n{title} " in out
+    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("checkpoint.pt"))
+
+
+# Benchmarks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [rule for rule in bench.RULES if "compiled" not in rule])
+def test_a_case_of_the_benchmark_costs_time(rule):
+    cost = bench._measure(bench.Case(rule, 2, 20), 1, "cpu")
+    assert 0 < cost.seconds < 10
+    assert 0 <= cost.megabytes < 1000
+
+
+def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypatch):
+    rules = {name: rule for name, rule in bench.RULES.items() if "compiled" not in name}
+    monkeypatch.setattr(bench, "RULES", rules)
+    options = ["--steps", 20, "--steps", 25, "--batches", 2, "--repeats", 1]
+    code, out, _ = seqzoo("bench", "local", *options)
+    assert code == 0
+    lines = [line for line in out.splitlines()[2:] if line.endswith("x")]
+    assert len(lines) == 2 * len(rules)
+    seconds = {}
+    for line in lines:
+        steps, batch, *label, milliseconds, _, time, _ = line.split()
+        assert batch == "2"
+        seconds[int(steps), " ".join(label)] = float(milliseconds)
+        if label == ["BPTT"]:
+            assert time == "1.00x"
+    assert seconds.keys() == {(steps, rule) for steps in (20, 25) for rule in rules}
+    assert all(value > 0 for value in seconds.values())
+
+
+# What it says when something is wrong ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("train ppc/nope", "no recipe called 'ppc/nope': there are ppc/order0, "),
+        ("train ppc/refh --set rule.kk=5", "ContrastiveDivergence has no argument 'kk'"),
+        ("train ppc/refh --set fit.rate=5", "fit has no argument 'rate': it has "),
+        ("train ppc/refh --set title=5", "cannot set 'title': start with model."),
+        ("train ppc/refh --set rule.k", "--set takes FIELD=VALUE, such as rule.k=5: got 'rule.k'"),
+        ("train ppc/order0 --set rule.k=5", "cannot set 'rule.k' of ppc/order0"),
+        ("train ppc/refh --set data.steps=0", "at least 1"),
+        ("train ppc/refh --set data.steps=many", "steps"),
+        ("train ppc/refh --set fit.epochs=0", "epochs must be at least 1"),
+        ("train ppc/refh --set fit.epochs=many", "epochs"),
+        ("train ppc/refh --set fit.lr=fast", "lr"),
+        ("train ppc/refh --set fit.seed=1", "seed"),
+        ("train ppc/refh --set rule.k=0", "k must be at least 1"),
+        ("train ppc/refh --set rule.k=many", "k"),
+        ("train ppc/refh --set model.hidden_dim=many", "hidden_dim"),
+        ("train ppc/refh --set model.likelihood.dim=3", "3 units, obs_dim is 15"),
+        ("train ppc/refh --device warp", "warp"),
+        ("evaluate ppc/nope", "no model called 'ppc/nope' comes with seqzoo"),
+        ("sample ppc/nope --out x.png", "no model called 'ppc/nope' comes with seqzoo"),
+        ("reproduce nope", "no table called 'nope': there are ppc"),
+        ("reproduce ppc --only ppc/nope", "no recipe called 'ppc/nope'"),
+        ("reproduce video --only ppc/refh", "--only takes rows of the table video"),
+        ("reproduce ppc --only ppc/kf1 --set rule.k=5", "EM has no argument 'k'"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(words, sentence, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(
+        RECIPES, "ppc/refh", find("ppc/refh").override({"data.sequences": 2, "data.steps": 20})
+    )
+    assert sentence in refused(*words.split())
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_machine_without_the_device_says_so(refused, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    words = ["train", "ppc/rvae", "--device", "cuda", "--out", tmp_path, *changes("ppc/rvae")]
+    assert "cuda" in refused(*words).lower()
+
+
+@pytest.mark.parametrize("verb", [["evaluate"], ["sample", "--out", "x.png"]])
+def test_damaged_models_are_named(verb, trained, refused, tmp_path):
+    folder = trained["ppc/rvae"][0]
+    (tmp_path / store.CARD).write_bytes((folder / store.CARD).read_bytes())
+    assert f"{store.WEIGHTS} are missing" in refused(verb[0], tmp_path, *verb[1:])
+    content = (folder / store.WEIGHTS).read_bytes()
+    (tmp_path / store.WEIGHTS).write_bytes(content[:-20])
+    assert f"{store.WEIGHTS} are damaged" in refused(verb[0], tmp_path, *verb[1:])
+
+
+def test_a_card_without_a_name_is_damaged(trained, refused, tmp_path):
+    folder = trained["ppc/rvae"][0]
+    content = json.loads((folder / store.CARD).read_text())
+    del content["name"]
+    (tmp_path / store.CARD).write_text(json.dumps(content))
+    (tmp_path / store.WEIGHTS).write_bytes((folder / store.WEIGHTS).read_bytes())
+    assert "card" in refused("evaluate", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["counts.gif", "counts"])
+def test_sample_refuses_a_format_it_cannot_write(name, trained, refused, tmp_path):
+    error = refused("sample", trained["ppc/rvae"][0], "--out", tmp_path / name)
+    assert f"cannot write '{name}': end it with one of .png" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_sample_refuses_a_row_that_generates_nothing(trained, refused, tmp_path):
+    refused("sample", trained["ppc/order0"][0], "--out", tmp_path / "x.npz")
+
+
+def test_a_checkpoint_of_other_settings_says_what_to_do(refused, tmp_path):
+    words = ["train", "ppc/rvae", *changes("ppc/rvae"), "--out", tmp_path]
+    (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    assert "checkpoint.pt is damaged or cut short" in refused(*words)
+
+
+@pytest.mark.parametrize(
+    "words", ["train", "evaluate", "polish ppc/refh", "reproduce ppc --seeds 0", "list --all"]
+)
+def test_usage_errors_exit_with_2(words, seqzoo):
+    code, _, error = seqzoo(*words.split())
+    assert code == 2
+    assert "Usage" in error
+    assert "Traceback" not in error
+
+
+def test_the_shell_gets_one_line_and_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "seqzoo.zoo.cli", "evaluate", "nope"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("seqzoo: no model called 'nope'")
+    assert done.stderr.count("\n") == 1
