@@ -29,7 +29,7 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 
 bench: .venv/.installed
-	$(BIN)/seqzoo bench local
+	env -u OMP_NUM_THREADS $(BIN)/seqzoo bench local
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -78,6 +78,24 @@ def sweep(
     return torch.stack(statistics, 1)
 
 
+def anneal(value: float | Sequence[float], done: float) -> float:
+    """A constant, or ``[first, last, share]``: from first to last, geometrically, over a share.
+
+    Arguments:
+        value: the constant, or the three numbers, all above 0.
+        done: share of the run that is done.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, (int, float)):
+        return float(value)
+    if len(value) != 3 or min(value) <= 0:
+        raise ValueError(f"give a number or [first, last, share], all above 0: got {value}")
+    first, last, share = value
+    return first * (last / first) ** min(1.0, done / share)
+
+
 class FoldedRule(LearningRule):
     """A rule whose loss is a sum over frames that share nothing but u_{t-1}.
 
@@ -92,7 +110,8 @@ class FoldedRule(LearningRule):
         minibatch: folded frames an update, drawn in random order from the whole window; ``None``
             takes them all at once.
         forget: share of the frames that are shown without their past, so that a network learns
-            how to start: of a thousand frames only one is a first one.
+            how to start: of a thousand frames only one is a first one. ``[first, last, share]``
+            anneals it over a share of the run.
         through_time: let the gradient flow into u_{t-1}.
         chunk: folded frames whose graph is held at a time. The gradient is the same; memory is
             bounded, which no gradient through time can have.
@@ -112,9 +131,9 @@ class FoldedRule(LearningRule):
         *,
         window: int | None = None,
         minibatch: int | None = None,
-        forget: float = 0.0,
+        forget: float | Sequence[float] = 0.0,
         through_time: bool = False,
-        chunk: int = 8192,
+        chunk: int = 4096,
         compiled: bool = False,
     ):
         super().__init__(net)
@@ -125,8 +144,8 @@ class FoldedRule(LearningRule):
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
         if through_time and compiled:
             raise ValueError("the compiled sweep keeps no graph: it cannot go with through_time")
-        if not 0 <= forget < 1:
-            raise ValueError(f"forget is a share in [0, 1), got {forget}")
+        if not 0 <= anneal(forget, 0.0) <= 1 or not 0 <= anneal(forget, 1.0) <= 1:
+            raise ValueError(f"forget is a share in [0, 1], got {forget}")
         self.window, self.minibatch, self.forget, self.chunk = window, minibatch, forget, chunk
         self.through_time, self.compiled = through_time, compiled
 
@@ -190,7 +209,8 @@ class FoldedRule(LearningRule):
         self.net.zero_grad(set_to_none=True)
         total = torch.zeros((), device=fold.obs.device)
         if self.forget and fold.rows:
-            lost = torch.rand(fold.rows, 1, device=fold.past.device) < self.forget
+            share = anneal(self.forget, self.done)
+            lost = torch.rand(fold.rows, 1, device=fold.past.device) < share
             past = torch.where(lost, self.net.initial(fold.rows), fold.past)
             fold = fold._replace(past=past, present=None)
         size = max(fold.rows, 1) if self.through_time else self.chunk
@@ -211,8 +231,8 @@ class LocalELBO(FoldedRule):
         particles: samples of the latent state a frame.
         bound: ``"elbo"``, or ``"iwae"`` for the importance-weighted bound of each frame.
         weights: factors on the log-probability of sites, by name: ``{"x": 0.3}`` weighs the KL
-            term of the latent state by 0.3. A list ``[first, last, share]`` anneals, geometrically,
-            over the first ``share`` of the run. With any weight but 1 the loss is no bound.
+            term of the latent state by 0.3. ``[first, last, share]`` anneals (see ``anneal``). With
+            any weight but 1 the loss is no bound.
         window, minibatch, forget, compiled: see ``FoldedRule``.
 
     Raises:
@@ -262,16 +282,6 @@ class Weighted(Messenger):
     def _pyro_sample(self, msg) -> None:
         if msg["name"] in self.weights:
             msg["scale"] = msg["scale"] * self.weights[msg["name"]]
-
-
-def anneal(weight: float | Sequence[float], done: float) -> float:
-    """A constant weight, or ``[first, last, share]`` at the share ``done`` of the run."""
-    if isinstance(weight, (int, float)):
-        return float(weight)
-    if len(weight) != 3 or min(weight) <= 0:
-        raise ValueError(f"a weight is a number or [first, last, share], all > 0: got {weight}")
-    first, last, share = weight
-    return first * (last / first) ** min(1.0, done / share)
 
 
 def compiled_sweep(

@@ -90,7 +90,8 @@ def in_process(monkeypatch):
 def verbs():
     command = typer.main.get_command(cli.app)
     found = dict(command.commands)
-    return {**found, **{f"bench {k}": v for k, v in found.pop("bench").commands.items()}}
+    benchmarks = found.pop("bench").commands
+    return {**found, **{f"bench {name}": verb for name, verb in benchmarks.items()}}
 
 
 def test_the_verbs_are_all_there():
@@ -149,14 +150,11 @@ def test_train_leaves_a_model_and_says_its_score(name, trained):
     net = zoo.load(folder)
     assert sorted(os.listdir(folder)) == [store.CARD, store.WEIGHTS]
     assert net.card["seed"] == 3
-    assert net.card["configuration"] == find(name).override(cli_changes(TINY[name])).configuration()
+    changed = {path: int(value) for path, value in (pair.split("=") for pair in TINY[name])}
+    assert net.card["configuration"] == find(name).override(changed).configuration()
     assert net.card["value"] == pytest.approx(float(score(net, 3, "test").mean()), rel=1e-6)
     assert f"{name}: position MSE {net.card['value']:.4g} rad² on test data (seed 3)" in said
     assert f"zoo.load({str(folder)!r})" in said
-
-
-def cli_changes(pairs):
-    return {path: int(value) for path, value in (pair.split("=") for pair in pairs)}
 
 
 def test_train_chooses_a_folder_by_name_and_seed(seqzoo, tmp_path, monkeypatch):
@@ -177,10 +175,8 @@ def test_train_goes_on_from_a_checkpoint_unless_told_not_to(seqzoo, tmp_path, mo
 
     monkeypatch.setattr(PPC, "fresh", stopped)
     words = ["train", "ppc/rvae", *changes("ppc/rvae"), "--set", "fit.epochs=2", "--out"]
-    code, _, error = seqzoo(*words, tmp_path / "a")
-    assert code == 130
-    assert (tmp_path / "a" / "checkpoint.pt").is_file()
-    assert "seqzoo: stopped; give the same command again to go on" in error
+    assert seqzoo(*words, tmp_path / "a")[0] == 130
+    assert os.listdir(tmp_path / "a") == ["checkpoint.pt"]
     assert seqzoo(*words, tmp_path / "a")[0] == 0
     assert seen == [0, 1, 1]
     seen[:] = [0]
@@ -189,6 +185,16 @@ def test_train_goes_on_from_a_checkpoint_unless_told_not_to(seqzoo, tmp_path, mo
     assert seen == [0, 0, 1, 0, 1]
     a, b = ((tmp_path / x / store.WEIGHTS).read_bytes() for x in "ab")
     assert a == b
+
+
+def test_a_run_stopped_by_hand_says_how_to_go_on(seqzoo, tmp_path, monkeypatch):
+    def stopped(self, epoch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PPC, "fresh", stopped)
+    code, _, error = seqzoo("train", "ppc/rvae", "--out", tmp_path, *changes("ppc/rvae"))
+    assert code == 130
+    assert "seqzoo: stopped; give the same command again to go on" in error
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -240,6 +246,25 @@ def test_reproduce_keeps_finished_runs(seqzoo, in_process, tmp_path):
     code, out, _ = seqzoo(*words, "--seeds", 1, "--set", "rule.restarts=2")
     assert "kept" not in out
     assert weights.stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [(store.CARD, b"{"), (store.CARD, b"[]"), (store.WEIGHTS, None)],
+    ids=["cut card", "foreign card", "no weights"],
+)
+def test_reproduce_runs_damaged_rows_again(file, content, seqzoo, in_process, tmp_path):
+    words = ["reproduce", "ppc", "--only", "ppc/kf1", "--seeds", 1, "--out", tmp_path]
+    words += changes("ppc/kf1")
+    seqzoo(*words)
+    path = tmp_path / "ppc/kf1/seed0" / file
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    code, out, _ = seqzoo(*words)
+    assert code == 0
+    assert "kept" not in out
+    assert zoo.load(path.parent).card["seed"] == 0
 
 
 def test_reproduce_prints_rows_side_by_side(seqzoo, in_process, tmp_path):

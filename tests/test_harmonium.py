@@ -86,9 +86,7 @@ def test_free_energy_sums_the_hidden_units_out(kind, likelihood, hidden):
     net = make(kind, likelihood, hidden)
     obs = likelihood.distribution(torch.randn(5, 3, dtype=torch.float64)).sample()
     past = torch.rand(5, hidden, dtype=torch.float64)
-    expected = free(net, obs, past)
-    torch.testing.assert_close(net.free_energy(obs, past), expected)
-    torch.testing.assert_close(net.free_energy(obs, past, net.encode(obs)), expected)
+    torch.testing.assert_close(net.free_energy(obs, past), free(net, obs, past))
 
 
 @every_kind
@@ -207,7 +205,7 @@ def test_cd_with_exact_negatives_is_maximum_likelihood(kind, monkeypatch):
             negative = state_obs[None], state_past[None]
             monkeypatch.setattr(net, "gibbs", lambda *_, negative=negative: negative)
             net.zero_grad()
-            rule.loss(Fold(y[None], u[None], net.encode(y[None]))).backward()
+            rule.loss(Fold(y[None], u[None])).backward()
             for name, value in grads(net).items():
                 total[name] += log_prob.exp().detach() * value
     for name, value in expected.items():
@@ -385,6 +383,24 @@ def test_more_gibbs_steps_are_taken_with_more_k(kind, monkeypatch):
     assert asked == [4]
 
 
+@pytest.mark.parametrize("kind", [REFH, TRBM])
+def test_drawn_pasts_are_binary_with_the_means_of_the_recursion(kind, monkeypatch):
+    """With ``sample_past`` frame 1 finds a draw of u_0, and frame 2 one of u_1 given that draw."""
+    net, rows, seen = make(kind, Bernoulli(3), hidden=2), 20_000, []
+    obs = torch.tensor([[1.0, 0, 1], [0, 1, 1], [1, 1, 0]]).double().expand(rows, 3, 3)
+    monkeypatch.setattr(net, "gibbs", lambda y, u, _: seen.append(u) or (y, u))
+    ContrastiveDivergence(net, sample_past=True, chunk=3 * rows).gradients(Batch(obs))
+    past = seen[0].reshape(rows, 3, 2)
+    assert ((past == 0) | (past == 1)).all()
+    assert (past[:, 0] == 0).all()
+    with torch.no_grad():
+        first = net.step(net.encode(obs[:1, 0]), past[:1, 0])
+        second = net.step(net.encode(obs[:, 1]), past[:, 1])
+    for t, mean in ((1, first.expand(rows, 2)), (2, second)):
+        error = (past[:, t] - mean).sum(0) / (mean * (1 - mean)).sum(0).sqrt()
+        assert error.abs().max() < 4.5
+
+
 # Filtering and generation ---------------------------------------------------------------------
 
 
@@ -450,6 +466,7 @@ def test_harmonium_rejects_bad_sizes(kind):
         ({"minibatch": 0}, "minibatch must be"),
         ({"minibatch": 4}, "through_time"),
         ({"compiled": True}, "through_time"),
+        ({"sample_past": True}, "sample_past"),
     ],
 )
 def test_contrastive_divergence_rejects(arguments, message):

@@ -1,6 +1,7 @@
 """The training loop: its arithmetic, its checkpoints, and its shards."""
 
 import copy
+import math
 import os
 import pickle
 import signal
@@ -37,7 +38,7 @@ class Energy(inference.FoldedRule):
     """The free energy of a harmonium's data alone: a folded rule without randomness."""
 
     def loss(self, fold):
-        return self.net.free_energy(fold.obs, fold.past, fold.features).sum()
+        return self.net.free_energy(fold.obs, fold.past).sum()
 
 
 class Recording(torch.optim.SGD):
@@ -348,6 +349,13 @@ def test_patience_stops_after_so_many_epochs_without_a_better_score():
     assert fit.best["epoch"] == 1
 
 
+def test_a_score_that_is_not_a_number_is_no_better():
+    scores = iter([float("nan"), 2.0, 1.0, float("nan")])
+    how = {"data": uneven(), "epochs": 4, "validate": lambda _: next(scores)}
+    fit = train(linear(), Squared, **how)
+    assert (fit.best["epoch"], fit.best["validation"]) == (2, 1.0)
+
+
 # Kill and resume ------------------------------------------------------------------------------
 
 RULES = {
@@ -401,6 +409,25 @@ def test_a_killed_and_resumed_run_ends_with_the_same_bits(case, error, tmp_path)
     assert os.listdir(tmp_path) == ["run.pt"]
 
 
+def test_data_drawn_from_the_global_generator_go_on_too(tmp_path):
+    class Noisy(Failing):
+        def epoch(self, number):
+            for batch in super().epoch(number):
+                yield Batch(batch.obs + torch.randn_like(batch.obs), batch.mask)
+
+    def run(seed, at, **how):
+        net = linear()
+        torch.manual_seed(seed)
+        data = Noisy(uneven(), 2, at=at, error=KeyboardInterrupt())
+        train(net, Squared, data=data, epochs=6, checkpoint=tmp_path / "run.pt", **how)
+        return weights(net)
+
+    whole = run(1, at=None)
+    run(1, at=3)
+    assert_same(run(2, at=None, resume=True), whole)
+    assert not torch.equal(run(2, at=None)["weight"], whole["weight"])
+
+
 def test_patience_survives_a_kill(tmp_path):
     def run(scores, data, **how):
         scores = iter(scores)
@@ -433,23 +460,21 @@ def test_a_process_killed_by_the_system_is_resumed_to_the_same_bits(tmp_path):
 
             torch.set_num_threads(1)
 
-            class Deadly(inference.LocalELBO):
-                count = 0
+            updates, count = inference.LocalELBO.updates, 0
 
-                def gradients(self, batch):
-                    raise NotImplementedError
+            def deadly(self, batch):
+                global count
+                for metrics in updates(self, batch):
+                    count += 1
+                    if count == 11:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    yield metrics
 
-                def updates(self, batch):
-                    for metrics in super().updates(batch):
-                        Deadly.count += 1
-                        if Deadly.count == 11:
-                            os.kill(os.getpid(), signal.SIGKILL)
-                        yield metrics
-
+            inference.LocalELBO.updates = deadly
             torch.manual_seed(0)
             net = zoo.RVAE(15, 2, zoo.likelihoods.Poisson(15), hidden=8)
             inference.fit(
-                Deadly(net, minibatch=16), PPC(4, 12), epochs=6, lr=0.01, average=0.9,
+                inference.LocalELBO(net, minibatch=16), PPC(4, 12), epochs=6, lr=0.01, average=0.9,
                 checkpoint={str(tmp_path / "run.pt")!r}, progress=False, device="cpu",
             )
             """
@@ -711,6 +736,23 @@ def test_the_seed_decides_the_weights(case):
     assert any(not torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[2].parameters()))
 
 
+def test_every_shard_batch_and_epoch_has_its_own_noise():
+    def draws(seed):
+        drawn = []
+
+        class Drawing(Squared):
+            def gradients(self, batch):
+                drawn.append(float(torch.randn((), dtype=torch.float64)))
+                return super().gradients(batch)
+
+        train(linear(), Drawing, data=uneven(), batch_size=2, shards=2, seed=seed)
+        return drawn
+
+    assert len(set(draws(0))) == len(draws(0)) == 8
+    assert draws(0) == draws(0)
+    assert not set(draws(0)) & set(draws(1))
+
+
 def test_unequal_keys_have_unrelated_streams():
     keys = [(0,), (0, 3), (0, 3, 0), (0, 3, 0, 0), (3, 0), (0, "3"), (2**32, 3), (0, 1, 3)]
     draws = set()
@@ -730,6 +772,18 @@ def test_the_callers_random_state_is_left_alone():
         average=0.9,
         validate=lambda net: float(torch.rand(())),
     )
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_error_in_a_rule_leaves_the_callers_random_state_alone():
+    class Broken(Squared):
+        def gradients(self, batch):
+            raise RuntimeError(f"drew {torch.rand(())}")
+
+    net = linear()
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="drew"):
+        train(net, Broken, data=uneven())
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -833,6 +887,19 @@ def test_alignment_is_the_cosine_of_the_gradients():
     cosines = inference.alignment(Squared(net), Linear(net), batch)
     assert cosines["0.weight"] == pytest.approx(expected, abs=1e-6)
     assert abs(expected) < 0.99
+
+
+def test_a_gradient_of_zero_has_no_direction():
+    net, batch = two_layers(), uneven()
+
+    class First(Squared):
+        def error(self, batch):
+            return self.net[0](batch.obs).sum(-1)[batch.mask]
+
+    cosines = inference.alignment(Squared(net), First(net), batch)
+    assert math.isnan(cosines["1.weight"])
+    assert -1 <= cosines["0.weight"] <= 1
+    assert -1 <= cosines["all"] <= 1
 
 
 def test_alignment_needs_one_network():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
 import resource
 import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -35,13 +38,14 @@ class Cost(NamedTuple):
     megabytes: float
 
 
+COMPILED = "LocalELBO, compiled sweep"
+ONLINE = "LocalELBO online (a step a frame)"
 RULES = {
     "LocalELBO": LocalELBO,
-    "LocalELBO, compiled sweep": lambda net: LocalELBO(net, compiled=True),
+    COMPILED: lambda net: LocalELBO(net, compiled=True),
     "BPTT": BPTT,
-    "LocalELBO online (a step a frame)": lambda net: LocalELBO(net, window=1),
+    ONLINE: lambda net: LocalELBO(net, window=1),
 }
-ONLINE = "LocalELBO online (a step a frame)"
 
 
 def local(
@@ -59,13 +63,13 @@ def local(
 
 def _measure(case: Case, repeats: int, device: str) -> Cost:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     net = RVAE(15, 10, Poisson(15), hidden=32).to(device)
     rule = RULES[case.rule](net)
     data = PPC(case.batch, case.steps, seed=0).batch().to(device)
-    # Warm-up: imports, allocator, and the compiler, on a short piece where that is enough.
-    _step(rule, data if case.rule.endswith("compiled sweep") else data.window(0, 20))
-    before, times = _peak(device), []
+    # Warm-up: imports and allocator on a short piece; the compiler needs the real shapes.
+    _step(rule, data if case.rule == COMPILED else data.window(0, 20))
+    gc.collect()
+    before, times = _start_peak(device), []
     for _ in range(1 if case.rule == ONLINE else repeats):
         start = time.perf_counter()
         _step(rule, data)
@@ -81,7 +85,18 @@ def _step(rule, data) -> None:
         pass
 
 
+def _start_peak(device: str) -> float:
+    """Begins a new peak; returns the memory in use (MB)."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / MEGABYTE
+    with contextlib.suppress(OSError):  # Linux alone can forget an old peak
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak(device)
+
+
 def _peak(device: str) -> float:
+    """The largest memory in use since the peak began (MB)."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / MEGABYTE
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -197,7 +197,7 @@ def bench_local(
     from . import bench
     from .recipes.recipe import hardware
 
-    print(f"rVAE, 15 neurons, 10 latents, 32 hidden units; {hardware(device)}, one thread")
+    print(f"rVAE, 15 neurons, 10 latents, 32 hidden units; {hardware(device)}")
     print(f"{'T':>6}{'B':>4}  {'rule':<36}{'ms':>10}{'MB':>9}{'time':>8}{'memory':>8}")
     reference: dict[tuple[int, int], bench.Cost] = {}
     rows = list(bench.local(steps or [100, 1000, 10000], batches or [8, 40], repeats, device))
@@ -216,13 +216,15 @@ def bench_local(
 
 def main() -> None:
     """Runs the command line; errors that a user can mend are one sentence."""
+    from .recipes.recipe import Interrupted
+
     try:
         app()
     except (ValueError, FloatingPointError, OSError) as error:
         print(f"seqzoo: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("seqzoo: stopped; give the same command again to go on", file=sys.stderr)
+    except Interrupted as error:
+        print(f"seqzoo: {error}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -21,6 +21,10 @@ from .part import Part, accepted, literal
 PROVENANCE = {"fit", "quick"}  # fields that are plain dicts
 
 
+class Interrupted(Exception):
+    """A run that was stopped by hand and has left its checkpoint."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a table measures.
@@ -174,7 +178,7 @@ def run(
             trained = fit(rule, data, seed=seed, device=device, validate=validate, **how)
             epochs = len(trained.history)
             if trained.interrupted:
-                raise KeyboardInterrupt
+                raise Interrupted("stopped; give the same command again to go on")
     seconds = time.perf_counter() - start
     if hasattr(net, "eval"):
         net.eval()
