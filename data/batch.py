@@ -9,12 +9,12 @@ Three different masks exist in seqzoo and are never mixed:
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,6 +61,10 @@ class Batch:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.obs):
                 raise ValueError(f"{name} has {len(value)} rows, obs has {len(self.obs)}")
+        if self.state is not None and self.state.shape[:2] != self.obs.shape[:2]:
+            raise ValueError(
+                f"state must start with {tuple(self.obs.shape[:2])}, got {tuple(self.state.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -84,19 +88,18 @@ class Batch:
         A sequence that has ended before ``start`` stays in the window, wholly masked, so that a
         recurrent state carried from window to window keeps its rows.
         """
-        cut = {
-            name: value[:, start:stop]
-            for name in ("obs", "mask", "observed", "state")
-            if (value := getattr(self, name)) is not None
-        }
-        part = object.__new__(Batch)  # a window may hold an ended sequence: do not check again
-        for field in fields(Batch):
-            object.__setattr__(part, field.name, cut.get(field.name, getattr(self, field.name)))
-        return part
+        uncut = self.target
+        return self._map(lambda value: value if value is uncut else value[:, start:stop])
 
-    def _map(self, function) -> Batch:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{k: None if v is None else function(v) for k, v in values.items()})
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The parts of a batch that was checked, each changed alike, without a second check."""
+        part = object.__new__(Batch)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(part, field.name, None if value is None else function(value))
+        if part.obs.dim() != self.obs.dim() or part.obs.numel() == 0:
+            raise ValueError("no sequence is left: index a batch with a slice or a list of rows")
+        return part
 
 
 def check_sequences(obs: Tensor, mask: Tensor | None = None) -> None:
@@ -205,6 +208,6 @@ class Loader:
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A random generator whose stream is a hash of ``key``: unequal keys, unrelated streams."""
-    words = [part if isinstance(part, int) else int.from_bytes(part.encode()) for part in key]
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(state >> 1))
+    plain = [part if isinstance(part, str) else int(part) for part in key]
+    digest = hashlib.sha256(repr(plain).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -125,7 +125,8 @@ def preferred(device: torch.device | str = "cpu") -> Tensor:
 
 def wrap(position: Tensor) -> Tensor:
     """Positions (rad) moved by whole periods into ``[-PERIOD/2, PERIOD/2)``."""
-    return torch.remainder(position + PERIOD / 2, PERIOD) - PERIOD / 2
+    wrapped = torch.remainder(position + PERIOD / 2, PERIOD) - PERIOD / 2
+    return torch.where(wrapped < PERIOD / 2, wrapped, wrapped - PERIOD)  # rounding may reach it
 
 
 def tuning(position: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ class EM:
             ``zoo.LGDS``.
         restarts: number of random starts.
         iterations: most EM iterations.
-        tolerance: stop when the best restart gains less than this, in nats per frame.
+        tolerance: stop when no restart gains more than this, in nats per frame.
         seed: seed of the starts.
 
     Raises:
@@ -200,6 +200,8 @@ class EM:
         """
         from tqdm import tqdm
 
+        if batch.obs.shape[1] < 2:
+            raise ValueError("EM learns a transition: it needs sequences of at least two frames")
         value, variance = self.net.read(batch.obs, batch.mask)
         with RandomStream(batch.obs.device, "EM", self.seed):
             guesses = [self.net.guess(value, batch.mask) for _ in range(self.restarts)]

@@ -13,6 +13,7 @@ from seqzoo.data import PPC
 from seqzoo.zoo import reproduce, store
 from seqzoo.zoo.recipes import RECIPES, find, parse_overrides, part, run, table
 from seqzoo.zoo.recipes.part import Part, accepted, literal
+from seqzoo.zoo.recipes.recipe import Interrupted
 
 TINY = {
     "ppc/order0": {},
@@ -125,7 +126,7 @@ def test_a_run_stopped_by_hand_goes_on_to_the_same_weights(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(PPC, "fresh", stopped)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match="give the same command again"):
             run(recipe, 0, halved, progress=False)
     assert [path.name for path in halved.iterdir()] == ["checkpoint.pt"]
     seen = []

@@ -46,7 +46,8 @@ class PopulationReadout(Readout):
     """Position from spike counts, with variance = tuning variance / total spikes, step by step.
 
     The decoded position is unwrapped along time from the past alone, so that the filter sees a
-    straight line and not a torus.
+    straight line and not a torus. Padded and silent frames, which decode to nothing, are passed
+    over.
     """
 
     dim = 1
@@ -56,6 +57,11 @@ class PopulationReadout(Readout):
 
     def read(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         decoded = ppc.decode(obs).double()
+        seen = mask & (obs.sum(-1) > 0)
+        index = torch.arange(obs.shape[1], device=obs.device).expand_as(seen)
+        last = torch.where(seen, index, -1).cummax(1).values
+        first = seen.int().argmax(1, keepdim=True)
+        decoded = decoded.gather(1, torch.where(last < 0, first, last))
         turns = ((decoded[:, 1:] - decoded[:, :-1]) / ppc.PERIOD).round().cumsum(1)
         decoded[:, 1:] -= ppc.PERIOD * turns
         return decoded[..., None], ppc.observation_variance(obs).double()[..., None]
@@ -90,12 +96,18 @@ class LGDS(PyroModule):
 
     def __init__(self, state_dim: int, obs_dim: int = 1, readout: str | Readout = "identity"):
         super().__init__()
-        if state_dim < obs_dim:
-            raise ValueError(f"state_dim {state_dim} is smaller than obs_dim {obs_dim}")
+        if not 1 <= obs_dim <= state_dim:
+            raise ValueError(
+                f"state_dim {state_dim} is smaller than obs_dim {obs_dim}, or that < 1"
+            )
         if isinstance(readout, str):
             if readout not in READOUTS:
                 raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}")
             readout = READOUTS[readout]() if readout == "population" else Readout(obs_dim)
+        if readout.dim != obs_dim:
+            raise ValueError(
+                f"the readout gives {readout.dim} values a frame, obs_dim is {obs_dim}"
+            )
         self.state_dim, self.obs_dim, self.readout = state_dim, obs_dim, readout
         eye = torch.eye(state_dim, dtype=torch.float64)
         self.register_buffer("dynamics", eye.clone())
@@ -121,6 +133,8 @@ class LGDS(PyroModule):
         like = {"dtype": torch.float64, "device": value.device}
         eye = torch.eye(self.state_dim, **like)
         spread = value[mask].var().to(**like)
+        if not spread > 0:
+            raise ValueError("the values read from the data do not vary: there is nothing to learn")
         dynamics = 0.98 * eye + 0.05 * torch.randn(self.state_dim, self.state_dim, **like)
         process = spread * 10 ** (-1 - 2 * torch.rand((), **like)) * eye
         mean = torch.zeros(self.state_dim, **like)

@@ -193,11 +193,15 @@ class RVAE(RecurrentVAE):
 
 
 class TVAE(RecurrentVAE):
-    """The same without the distribution over u: u_{t-1} informs the guide and is not explained.
+    """The same without the distribution over u: u_{t-1} is a given, and is not explained.
+
+    The paper defines it by analogy with the TRBM, in which u_{t-1} sets the prior of x_t through a
+    dynamic bias; here p(x_t | u_{t-1}) is a diagonal Gaussian whose moments are a net's.
 
     Arguments:
-        transition: False, as in the paper: p(x_t) = N(0, I). True: p(x_t | u_{t-1}) is a diagonal
-            Gaussian whose moments are a net's, which is what the TRBM's dynamic bias amounts to.
+        transition: False takes u_{t-1} out of the generative model altogether, p(x_t) = N(0, I).
+            The free energy of a frame is then least at q(x_t | y_t): the past is of no use, and
+            the model cannot do better than decode each frame alone.
         others: see ``RecurrentVAE``.
     """
 
@@ -207,7 +211,7 @@ class TVAE(RecurrentVAE):
         latent_dim: int,
         likelihood: ExponentialFamily,
         hidden: int = 64,
-        transition: bool = False,
+        transition: bool = True,
         **parts,
     ):
         super().__init__(obs_dim, latent_dim, likelihood, hidden, **parts)

@@ -111,17 +111,24 @@ RECIPES = [
     row(
         "tvae",
         "TVAE",
-        vae(TVAE, latent_dim=10),
+        vae(TVAE, latent_dim=2),
         part(LocalELBO, minibatch=400),
         fit={"epochs": 20, "lr": 2e-3, "average": 0.995},
         published=9.5e-4,
     ),
     row(
-        "tvae-transition",
-        "TVAE, p(x[t] | u[t-1])",
-        vae(TVAE, latent_dim=10, transition=True),
+        "tvae-static",
+        "TVAE, x[t] free of u[t-1]",
+        vae(TVAE, latent_dim=2, transition=False),
         part(LocalELBO, minibatch=400),
         fit={"epochs": 20, "lr": 2e-3, "average": 0.995},
+    ),
+    row(
+        "tvae-bptt",
+        "TVAE by BPTT",
+        vae(TVAE, latent_dim=2),
+        part(BPTT, window=20),
+        fit={"epochs": 150, "lr": 2e-3, "clip": 50.0},
     ),
     row(
         "rvae",
@@ -132,17 +139,10 @@ RECIPES = [
         published=5.3e-4,
     ),
     row(
-        "tvae-bptt",
-        "TVAE by BPTT",
-        vae(TVAE, latent_dim=10),
-        part(BPTT, window=50),
-        fit={"epochs": 20, "lr": 2e-3},
-    ),
-    row(
         "rvae-bptt",
         "rVAE by BPTT",
         vae(RVAE, latent_dim=2),
-        part(BPTT, window=50),
-        fit={"epochs": 20, "lr": 2e-3},
+        part(BPTT, window=20),
+        fit={"epochs": 150, "lr": 2e-3, "clip": 50.0},
     ),
 ]
