@@ -35,6 +35,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
     "late": lambda done: min(1.0, (1.0 - done) / 0.4),
+    "late-exponential": lambda done: 0.03 ** (max(0.0, done - 0.3) / 0.7),
 }
 
 
@@ -114,7 +115,7 @@ def fit(
     accelerator = Accelerator(cpu=device is not None and torch.device(device).type == "cpu")
     device = torch.device(device) if device is not None else accelerator.device
     shards = shards or accelerator.num_processes
-    _check(epochs, shards, accelerator.num_processes, average, patience, validate)
+    _check(epochs, shards, accelerator.num_processes, average, patience, validate, clip)
     loader = data if isinstance(data, Loader) else Loader(data, batch_size, seed=seed)
     factor = _choose(schedule, SCHEDULES, "schedule")
     rule.net.to(device)
@@ -122,7 +123,18 @@ def fit(
         rule.net,
         _choose(optimiser, OPTIMISERS, "optimiser")(_groups(rule.net, lr)),
         _averaged(rule.net, average),
-        {"epochs": epochs, "seed": seed, "shards": shards, "lr": str(lr), "average": str(average)},
+        {
+            "rule": repr(rule),
+            "epochs": epochs,
+            "seed": seed,
+            "shards": shards,
+            "lr": str(lr),
+            "average": str(average),
+            "optimiser": _label(optimiser),
+            "schedule": _label(schedule),
+            "batches": len(loader),
+            "clip": str(clip),
+        },
     )
     rates = [group["lr"] for group in state.optimiser.param_groups]
     if resume and checkpoint is not None and Path(checkpoint).is_file():
@@ -153,14 +165,15 @@ def fit(
                 break
             total = torch.zeros(2, device=device, dtype=torch.float64)
             for metrics in share(epoch):
+                if not torch.isfinite(metrics["loss"]):
+                    raise FloatingPointError(
+                        f"the loss of epoch {epoch} is {float(metrics['loss'])}: "
+                        "lower lr, or set clip"
+                    )
                 state.step(clip)
                 total += torch.stack((metrics["loss"] * metrics["frames"], metrics["frames"]))
             record = {"epoch": epoch, "loss": float(total[0] / total[1])}
             record["lr"] = state.optimiser.param_groups[0]["lr"]
-            if not math.isfinite(record["loss"]):
-                raise FloatingPointError(
-                    f"the loss of epoch {epoch} is {record['loss']}: lower lr, or set clip"
-                )
             if validate is not None:
                 with RandomStream(device, seed, "validate"):
                     record["validation"] = _score(state.trained, validate)
@@ -211,7 +224,8 @@ class _State:
         self.run.history.append(record)
         self.epoch, self.since_best = record["epoch"] + 1, self.since_best + 1
         best = self.run.best
-        if "validation" in record and (not best or record["validation"] < best["validation"]):
+        score = record.get("validation", math.inf)
+        if score < (best["validation"] if best else math.inf):
             self.run.best, self.since_best = dict(record), 0
             weights = self.trained.state_dict()
             self.best_weights = {name: value.clone() for name, value in weights.items()}
@@ -239,6 +253,8 @@ class _State:
             CheckpointError: when it is damaged, or of other settings or another architecture.
         """
         saved = load_checkpoint(path, device)
+        if not isinstance(saved, dict) or "settings" not in saved:
+            raise CheckpointError(f"{path} is no checkpoint of fit: use another file")
         if saved["settings"] != self.settings:
             raise CheckpointError(
                 f"{path} was written with {saved['settings']}, this run has {self.settings}: "
@@ -271,8 +287,22 @@ def _score(net: nn.Module, validate: Validate) -> float:
     return value
 
 
-def _check(epochs, shards, processes, average, patience, validate) -> None:
-    if epochs < 1:
+def _label(choice) -> str:
+    return (
+        choice
+        if isinstance(choice, str)
+        else getattr(choice, "__qualname__", type(choice).__name__)
+    )
+
+
+def _check(epochs, shards, processes, average, patience, validate, clip) -> None:
+    if shards < 1:
+        raise ValueError(f"shards must be at least 1, got {shards}")
+    if clip is not None and clip <= 0:
+        raise ValueError(f"clip must be positive, got {clip}")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience must be at least 1, got {patience}")
+    if not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     if shards % processes:
         raise ValueError(f"shards ({shards}) must be a multiple of the {processes} processes")
@@ -292,6 +322,8 @@ def _choose(choice, table: Mapping[str, Callable], name: str) -> Callable:
 
 def _groups(net: nn.Module, lr: float | Mapping[str, float]) -> list[dict]:
     """Parameter groups: the longest prefix that fits a parameter's name sets its rate."""
+    if not isinstance(lr, (int, float, Mapping)):
+        raise ValueError(f"lr must be a number or a number for each prefix, got {lr!r}")
     rates = {"": lr} if isinstance(lr, (int, float)) else dict(lr)
     if any(rate < 0 for rate in rates.values()):
         raise ValueError(f"learning rates cannot be negative: {rates}")

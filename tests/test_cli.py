@@ -174,7 +174,7 @@ def test_train_goes_on_from_a_checkpoint_unless_told_not_to(seqzoo, tmp_path, mo
         return fresh(self, epoch)
 
     monkeypatch.setattr(PPC, "fresh", stopped)
-    words = ["train", "ppc/rvae", *changes("ppc/rvae"), "--set", "fit.epochs=2", "--out"]
+    words = ["train", "ppc/tvae", *changes("ppc/rvae"), "--set", "fit.epochs=2", "--out"]
     assert seqzoo(*words, tmp_path / "a")[0] == 130
     assert os.listdir(tmp_path / "a") == ["checkpoint.pt"]
     assert seqzoo(*words, tmp_path / "a")[0] == 0

@@ -131,7 +131,7 @@ def train(net, make=inference.LocalELBO, seed=0, **how):
 )
 def test_fit_lowers_the_loss(net, make):
     data = uneven() if net is linear else PPC(4, 12).batch()
-    fit = train(net(), make, data=data, epochs=30, lr=1e-2)
+    fit = train(net(), make, data=data, epochs=60, lr=1e-2)
     losses = [record["loss"] for record in fit.history]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 

@@ -35,6 +35,41 @@ Set = Annotated[
 Jobs = Annotated[int, typer.Option(help="Runs at a time, one processor core each.")]
 
 
+def _recipe(net):
+    """The recipe that a loaded model's card names."""
+    from .recipes import find
+    from .store import ModelError
+
+    if "name" not in net.card:
+        raise ModelError("the card names no recipe: train the model again")
+    return find(net.card["name"])
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device {device!r} here: {error}".splitlines()[0]) from error
+
+
+def _override_all(recipes, changes):
+    """Applies each change to the rows that have the field; no row having it is a mistake."""
+    for path, value in changes.items():
+        changed, mistake = [], None
+        for recipe in recipes:
+            try:
+                changed.append(recipe.override({path: value}))
+            except ValueError as error:
+                changed.append(recipe)
+                mistake = error
+        if all(new is old for new, old in zip(changed, recipes)):
+            raise mistake
+        recipes = changed
+    return recipes
+
+
 @app.command("list")
 def list_recipes() -> None:
     """Show every recipe: whether it ships trained, what it obtained, and what was published."""
@@ -71,6 +106,7 @@ def train(
     """
     from .recipes import find, parse_overrides, run
 
+    _check_device(device)
     recipe = find(name)
     recipe = recipe.quickened() if quick else recipe
     recipe = recipe.override(parse_overrides(overrides or []))
@@ -92,13 +128,14 @@ def evaluate(
     The sd is over the test sequences; for the sd over training seeds see the model's card.
     """
     from . import store
-    from .recipes import RECIPES, find
+    from .recipes import RECIPES
 
+    _check_device(device)
     if name in RECIPES and RECIPES[name].rule is None:
         net, recipe = RECIPES[name].model.build(), RECIPES[name]
     else:
         net = store.load(name, device or "cpu")
-        recipe = find(net.card["name"])
+        recipe = _recipe(net)
     scores = recipe.task.score(net, seed, "test")
     result = {
         "name": recipe.name,
@@ -142,11 +179,12 @@ def reproduce(
     from .recipes import find, parse_overrides
     from .recipes import table as rows
 
+    _check_device(device)
     recipes = [find(name) for name in only] if only else rows(table)
     if any(recipe.table != table for recipe in recipes):
         raise ValueError(f"--only takes rows of the table {table}")
-    changes = parse_overrides(overrides or [])
-    recipes = [(r.quickened() if quick else r).override(changes) for r in recipes]
+    recipes = [r.quickened() if quick else r for r in recipes]
+    recipes = _override_all(recipes, parse_overrides(overrides or []))
     folder = out / "quick" if quick else out
     cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
     print("\n" + running.render(cards))
@@ -163,10 +201,10 @@ def sample(
 ) -> None:
     """Let a trained model generate: spike counts as a picture (.png) or as arrays (.npz)."""
     from . import store
-    from .recipes import find
 
+    _check_device(device)
     net = store.load(name, device or "cpu")
-    find(net.card["name"]).task.draw(net, out, seed)
+    _recipe(net).task.draw(net, out, seed)
     print(f"wrote {out}")
 
 

@@ -1,9 +1,9 @@
 """Recognition models: who guesses the latent state from what was seen.
 
-A guide for one time step offers ``encode(obs)``, which sees each frame alone;
-``guide(features, past)``, the distribution of x_t; ``step(features, past)``, its statistics u_t;
-and the attributes ``features_dim`` and ``statistics_dim``. A user's own module with these goes
-wherever a model takes ``guide=``.
+A guide for one time step offers ``initial(rows)``, the statistics before the first frame;
+``encode(obs)``, which sees each frame alone; ``guide(features, past)``, the distribution of x_t;
+``step(features, past)``, its statistics u_t; and the attribute ``statistics_dim``. A user's own
+module with these goes wherever a model takes ``guide=``.
 """
 
 from __future__ import annotations
@@ -17,21 +17,33 @@ from .nets import MLP, activation
 
 STATISTICS = ("mean+spread", "mean")
 MIN_SPREAD = 1e-4  # a belief is never a point, and generated statistics never nonsense
+MAX_MEAN = 5.0  # standard deviations of the prior: a half-trained recursion must not run away
+UNIT_SPREAD = 0.5413  # softplus(0.5413) = 1, the spread of the prior
+LEAK = 0.8  # a new guide is a leaky integrator: 0.8 of the belief before, 0.2 of the frame's
 
 
 class GaussianGuide(nn.Module):
     """q(x_t | u_{t-1}, y_t) = N(mean, spread²), diagonal: paper equation (2).
 
-    The frame y_t passes a net of its own and meets u_{t-1} only after encoding.
+    The frame passes a net of its own and meets u_{t-1} only after encoding. With h(y) the encoded
+    frame, c(y) the mean that the frame alone suggests, and f the nonlinearity,
+
+        mean_t = S u_{t-1} + g c(y_t) + V f(W_y h(y_t) + W_u u_{t-1})
+
+    and the spread likewise through V. Without a past, at the first frame, the moments are those
+    the frame alone suggests. A blank past is zero throughout, which no belief is.
 
     Arguments:
         obs_dim: values a frame, ``M``.
         latent_dim: size of x, ``K``.
         hidden: width of the two encoding layers and of the joint layer.
         statistics: what u_t is made of: ``"mean+spread"`` (as in the paper) or ``"mean"``.
-        skip: let the mean depend on u_{t-1} through a linear map, too.
+        seen: latents that a frame alone tells of; about the others it says N(0, 1).
         nonlinearity: activation of the layers.
         encoder: a net from ``[..., M]`` to ``[..., hidden]`` in place of the two layers.
+
+    Raises:
+        ValueError: for unknown statistics, or ``seen`` outside 1 to ``latent_dim``.
     """
 
     def __init__(
@@ -40,45 +52,61 @@ class GaussianGuide(nn.Module):
         latent_dim: int,
         hidden: int = 64,
         statistics: str = "mean+spread",
-        skip: bool = True,
+        seen: int | None = None,
         nonlinearity: str = "relu",
         encoder: nn.Module | None = None,
     ):
         super().__init__()
         if statistics not in STATISTICS:
             raise ValueError(f"statistics must be one of {STATISTICS}, got {statistics!r}")
-        self.latent_dim, self.statistics, self.features_dim = latent_dim, statistics, hidden
+        if seen is not None and not 1 <= seen <= latent_dim:
+            raise ValueError(f"seen must be 1 to latent_dim ({latent_dim}), got {seen}")
+        self.latent_dim, self.statistics, self.seen = latent_dim, statistics, seen or latent_dim
         self.complete = statistics == "mean+spread"  # u_t tells all of q(x_t)
-        self.statistics_dim = latent_dim * (2 if statistics == "mean+spread" else 1)
+        self.statistics_dim = latent_dim * (2 if self.complete else 1)
         layers = [obs_dim, hidden, hidden]
         self.encoder = MLP(layers, nonlinearity, last=nonlinearity) if encoder is None else encoder
+        self.alone = nn.Linear(hidden, 2 * self.seen)
+        self.gain = nn.Parameter(torch.full((self.seen,), 1 - LEAK))
         self.from_frame = nn.Linear(hidden, hidden)
-        self.from_past = nn.Linear(self.statistics_dim, hidden, bias=False)
+        self.from_past = nn.Linear(self.statistics_dim, hidden + 2 * latent_dim, bias=False)
         self.nonlinearity = activation(nonlinearity)
         self.heads = nn.Linear(hidden, 2 * latent_dim)
-        self.skip = nn.Linear(self.statistics_dim, latent_dim, bias=False) if skip else None
+        with torch.no_grad():
+            self.from_past.weight[:hidden] *= 1 - LEAK
+            self.from_past.weight[hidden:] = LEAK * torch.eye(2 * latent_dim, self.statistics_dim)
+            self.from_past.weight[hidden + latent_dim :] = 0.0
+            self.heads.weight *= 0.1
+            self.heads.bias[latent_dim:] = -1.5
 
     def initial(self, rows: int) -> Tensor:
-        """u before the first frame, the statistics of the prior N(0, I): ``[B, U]``."""
-        zeros = self.heads.bias.new_zeros(rows, self.latent_dim)
-        return zeros if self.statistics == "mean" else torch.cat((zeros, zeros + 1), -1)
+        """The blank past, ``[B, U]``."""
+        return self.gain.new_zeros(rows, self.statistics_dim)
 
     def encode(self, obs: Tensor) -> Tensor:
-        """``[..., M] -> [..., F]``; the frame's share of the joint layer is computed here, too."""
-        return self.from_frame(self.encoder(obs))
+        """``[..., M] -> [..., hidden + 4 K]``: all that can be computed without the past."""
+        code = self.encoder(obs)
+        mean, spread = self.alone(code).chunk(2, -1)
+        rest = (0, self.latent_dim - self.seen)
+        lead = functional.pad(self.gain * mean, (0, 2 * self.latent_dim - self.seen))
+        alone = functional.pad(mean, rest), functional.pad(spread, rest, value=UNIT_SPREAD)
+        return torch.cat((self.from_frame(code), lead + self.heads.bias, *alone), -1)
 
     def moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread (standard deviation) of x_t, each ``[N, K]``."""
-        joint = self.nonlinearity(torch.addmm(features, past, self.from_past.weight.T))
-        mean, spread = self.heads(joint).chunk(2, -1)
-        if self.skip is not None:
-            mean = torch.addmm(mean, past, self.skip.weight.T)
+        width = self.from_past.out_features
+        drive = torch.addmm(features[:, :width], past, self.from_past.weight.T)
+        joint = self.nonlinearity(drive[:, : -2 * self.latent_dim])
+        moments = torch.addmm(drive[:, -2 * self.latent_dim :], joint, self.heads.weight.T)
+        blank = past[:, -1:] == 0 if self.complete else (past == 0).all(-1, keepdim=True)
+        mean, spread = torch.where(blank, features[:, width:], moments).chunk(2, -1)
         return mean, functional.softplus(spread) + MIN_SPREAD
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[N, U]``."""
         mean, spread = self.moments(features, past)
-        return mean if self.statistics == "mean" else torch.cat((mean, spread), -1)
+        mean = mean.clamp(-MAX_MEAN, MAX_MEAN)
+        return torch.cat((mean, spread), -1) if self.complete else mean
 
     def forward(self, features: Tensor, past: Tensor) -> dist.TorchDistribution:
         """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""
@@ -86,7 +114,7 @@ class GaussianGuide(nn.Module):
 
     def posterior(self, statistics: Tensor) -> dist.TorchDistribution:
         """The belief that ``[..., U]`` stands for (a point, where it lacks the spread)."""
-        if self.statistics == "mean":
+        if not self.complete:
             return dist.Delta(statistics, event_dim=1)
         mean, spread = statistics.chunk(2, -1)
         return dist.Normal(mean, spread.clamp_min(MIN_SPREAD), validate_args=False).to_event(1)

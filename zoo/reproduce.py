@@ -69,7 +69,8 @@ def _finished(folder: Path, recipe: Recipe) -> Card | None:
         card = store.load_card(folder / store.CARD)
     except store.ModelError:
         return None
-    return card if card.get("configuration") == recipe.configuration() else None
+    whole = (folder / store.WEIGHTS).is_file()
+    return card if whole and card.get("configuration") == recipe.configuration() else None
 
 
 def _figure(card: Card) -> str:

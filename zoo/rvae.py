@@ -36,9 +36,12 @@ class RecurrentVAE(PyroModule):
         latent_dim: size of x, ``K``.
         likelihood: the family of y, of dimension ``obs_dim``.
         hidden: width of the layers.
-        guide: a recognition model (see ``guides``); the default is a ``GaussianGuide``.
-        decoder: a net from x to the natural parameters of y; the default has two layers.
-        statistics, skip: passed to the default guide.
+        seen: latents that the frame depends on, the first ones; all when left out. The others
+            are tied to the frames through u alone, as a velocity is when positions are seen.
+        statistics: what the default guide's u_t is made of, ``"mean+spread"`` or ``"mean"``.
+        guide: a recognition model (see ``guides``) in place of the ``GaussianGuide``.
+        decoder: a net from the seen latents to the natural parameters of y, in place of the one
+            with two hidden layers.
 
     Raises:
         ValueError: when the parts do not fit one another.
@@ -52,10 +55,10 @@ class RecurrentVAE(PyroModule):
         latent_dim: int,
         likelihood: ExponentialFamily,
         hidden: int = 64,
+        seen: int | None = None,
+        statistics: str = "mean+spread",
         guide: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        statistics: str = "mean+spread",
-        skip: bool = True,
     ):
         super().__init__()
         if likelihood.dim != obs_dim:
@@ -63,8 +66,11 @@ class RecurrentVAE(PyroModule):
         if guide is not None and getattr(guide, "latent_dim", latent_dim) != latent_dim:
             raise ValueError(f"the guide has {guide.latent_dim} latents, the model {latent_dim}")
         self.obs_dim, self.latent_dim, self.likelihood = obs_dim, latent_dim, likelihood
-        self.recognition = guide or GaussianGuide(obs_dim, latent_dim, hidden, statistics, skip)
-        self.decoder = decoder or MLP([latent_dim, hidden, hidden, obs_dim])
+        self.seen = seen or latent_dim
+        default = GaussianGuide(obs_dim, latent_dim, hidden, statistics, seen)
+        self.recognition = default if guide is None else guide
+        layers = [self.seen, hidden, hidden, obs_dim]
+        self.decoder = MLP(layers) if decoder is None else decoder
 
     def extra_repr(self) -> str:
         return self.factorisation
@@ -99,8 +105,7 @@ class RecurrentVAE(PyroModule):
         with pyro.plate("frames", fold.rows):
             x = pyro.sample("x", self.prior(fold))
             self.explain_past(x, fold)
-            emission = self.likelihood.distribution(self.decoder(x))
-            pyro.sample("y", emission, obs=fold.obs)
+            pyro.sample("y", self.emit(x), obs=fold.obs)
 
     def guide(self, fold: Fold) -> None:
         """The recognition model."""
@@ -114,6 +119,10 @@ class RecurrentVAE(PyroModule):
         features = self.encode(fold.obs) if fold.features is None else fold.features
         return self.recognition(features, fold.past)
 
+    def emit(self, x: Tensor) -> dist.TorchDistribution:
+        """p(y_t | x_t), batch shape ``[...]``, event shape ``[M]``."""
+        return self.likelihood.distribution(self.decoder(x[..., : self.seen]))
+
     def explain_past(self, x: Tensor, fold: Fold) -> None:
         """The part of the generative model that is about u_{t-1}: none."""
 
@@ -126,12 +135,13 @@ class RecurrentVAE(PyroModule):
         before = torch.cat((self.initial(len(obs))[:, None], after[:, :-1]), 1)
         clean = obs if mask is None else torch.where(mask[..., None], obs, 0.0)
         belief = self.recognition(self.encode(clean).flatten(0, 1), before.flatten(0, 1))
-        return Filtered(*(part.unflatten(0, obs.shape[:2]) for part in _moments(belief)))
+        moments = belief.mean, belief.variance
+        return Filtered(*(part.unflatten(0, obs.shape[:2]) for part in moments))
 
     @torch.no_grad()
     def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean of y_t at the posterior mean of x_t, ``[B, T, M]``: the paper's 'updated' data."""
-        return self.likelihood.mean(self.decoder(self.filter(obs, mask).mean))
+        return self.emit(self.filter(obs, mask).mean).mean
 
 
 class RVAE(RecurrentVAE):
@@ -141,7 +151,8 @@ class RVAE(RecurrentVAE):
         past_scale: sigma_u, the spread of u_{t-1} given x_t: one number, or one for each
             statistic. It is fixed: learned, it lets the model make u trivial and then shrinks.
             It sets how much the past weighs against the present.
-        past_decoder: a net from x to the mean of u_{t-1}; the default is two layers and a skip.
+        past_hidden: width of the hidden layer of mu_u, added to a linear map; 0 leaves the map.
+        past_decoder: a net from x to the mean of u_{t-1}, in place of the one above.
         others: see ``RecurrentVAE``.
 
     Example:
@@ -157,6 +168,7 @@ class RVAE(RecurrentVAE):
         likelihood: ExponentialFamily,
         hidden: int = 64,
         past_scale: float | list[float] = 0.15,
+        past_hidden: int = 64,
         past_decoder: nn.Module | None = None,
         **parts,
     ):
@@ -166,7 +178,8 @@ class RVAE(RecurrentVAE):
         if (scale <= 0).any() or scale.numel() not in (1, size):
             raise ValueError(f"past_scale must be positive: one number or {size}, got {past_scale}")
         self.register_buffer("past_scale", scale)
-        self.past_decoder = past_decoder or MLP([latent_dim, hidden, size], skip=True)
+        layers = [latent_dim, past_hidden, size] if past_hidden else [latent_dim, size]
+        self.past_decoder = _near_identity(layers) if past_decoder is None else past_decoder
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
         """p(u_{t-1} | x_t); before the first frame there is nothing to explain."""
@@ -185,7 +198,7 @@ class RVAE(RecurrentVAE):
             x = torch.randn(sequences, self.latent_dim, device=self.past_scale.device)
             frames = []
             for _ in range(steps):
-                frames.append(self.likelihood.distribution(self.decoder(x)).sample())
+                frames.append(self.emit(x).sample())
                 mean = self.past_decoder(x)
                 statistics = mean + self.past_scale * torch.randn_like(mean)
                 x = self.recognition.posterior(statistics).sample()
@@ -241,11 +254,18 @@ class TVAE(RecurrentVAE):
             frames = []
             for _ in range(steps):
                 x = self.prior(Fold(past, past)).sample()
-                obs = self.likelihood.distribution(self.decoder(x)).sample()
+                obs = self.emit(x).sample()
                 past = self.step(self.encode(obs), past)
                 frames.append(obs)
         return torch.stack(frames, 1)
 
 
-def _moments(belief: dist.TorchDistribution) -> tuple[Tensor, Tensor]:
-    return belief.mean, belief.variance
+def _near_identity(layers: list[int]) -> MLP:
+    """A map from x to the mean of u_{t-1} that begins as: the state was what it is now."""
+    net = MLP(layers, skip=len(layers) > 2)
+    line = net[0] if net.skip is None else net.skip
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(0.1)
+        line.weight.copy_(torch.eye(*line.weight.shape))
+    return net

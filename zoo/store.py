@@ -43,9 +43,12 @@ def load_card(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"there is no card at {path}")
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"the card {path} is damaged: fetch or train the model again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"the card {path} is damaged: fetch or train the model again")
+    return content
 
 
 def shipped() -> list[str]:

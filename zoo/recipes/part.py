@@ -44,7 +44,10 @@ class Part:
             key: value.build() if isinstance(value, Part) else value
             for key, value in self.arguments.items()
         }
-        return PARTS[self.name](*positional, **arguments, **extra)
+        try:
+            return PARTS[self.name](*positional, **{**arguments, **extra})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{self} cannot be built: {error}") from error
 
     def set(self, path: list[str], value: Any) -> Part:
         """A copy with one argument changed; ``path`` leads through nested parts."""
@@ -64,6 +67,8 @@ class Part:
     @staticmethod
     def from_json(content: dict[str, Any]) -> Part:
         """The inverse of ``to_json``."""
+        if not isinstance(content, dict):
+            raise ValueError(f"not a part: {content!r}")
         arguments = {
             key: Part.from_json(value) if isinstance(value, dict) and "part" in value else value
             for key, value in content.items()

@@ -18,7 +18,12 @@ from ...inference import EM, fit
 from ..store import save_model
 from .part import Part, accepted, literal
 
-PROVENANCE = {"fit", "quick"}  # fields that are plain dicts
+# What ``run`` passes itself, and an override must leave alone.
+RESERVED = {
+    "data": ("seed",),
+    "rule": ("net",),
+    "fit": ("rule", "data", "seed", "device", "validate", "checkpoint", "resume", "progress"),
+}
 
 
 class Interrupted(Exception):
@@ -59,6 +64,8 @@ class Recipe:
         published: the published figure, or None, and where it stands.
         limit: a figure that nothing can beat, where one is known.
         note: why the obtained figure differs from the published one.
+        warmup: ``{"restarts": n, "rule": {...}, "fit": {...}}``: fit n fresh networks briefly, with
+            these arguments changed, and go on with the one whose loss is lowest.
         validate: score the network on validation data after every epoch and keep the best.
     """
 
@@ -74,6 +81,7 @@ class Recipe:
     source: str = ""
     limit: float | None = None
     note: str = ""
+    warmup: dict[str, Any] = field(default_factory=dict)
     validate: bool = False
 
     @property
@@ -91,6 +99,8 @@ class Recipe:
         for path, value in changes.items():
             first, *rest = path.split(".")
             current = getattr(recipe, first, None)
+            if rest and rest[0] in RESERVED.get(first, ()):
+                raise ValueError(f"cannot set {path!r}: a run sets it itself")
             if first not in ("model", "rule", "data", "fit", "validate"):
                 raise ValueError(
                     f"cannot set {path!r}: start with model., rule., data., fit. or validate"
@@ -98,7 +108,9 @@ class Recipe:
             if isinstance(current, Part) and rest:
                 changed: Any = current.set(rest, value)
             elif first == "fit" and len(rest) == 1:
-                known = accepted(fit) if recipe.rule is not None else []
+                known = (
+                    accepted(fit) if recipe.rule is not None and recipe.rule.name != "EM" else []
+                )
                 if rest[0] not in known:
                     raise ValueError(f"fit has no argument {rest[0]!r}: it has {', '.join(known)}")
                 changed = {**current, rest[0]: value}
@@ -117,7 +129,8 @@ class Recipe:
         """Everything that decides the result, as plain data."""
         parts = {key: getattr(self, key) for key in ("model", "rule", "data")}
         plain = {key: None if value is None else value.to_json() for key, value in parts.items()}
-        return {**plain, "fit": self.fit, "validate": self.validate}
+        rest = {key: getattr(self, key) for key in ("fit", "warmup", "validate")}
+        return {**plain, **rest}
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
@@ -158,9 +171,10 @@ def run(
         The card.
     """
     start = time.perf_counter()
-    torch.manual_seed(seed)
-    net = recipe.model.build()
     checkpoint = out / "checkpoint.pt"
+    warm = recipe.warmup and not (resume and checkpoint.is_file())
+    torch.manual_seed(seed)
+    net = _warmed_up(recipe, seed, device) if warm else recipe.model.build()
     epochs = 0
     if recipe.rule is not None:
         data = recipe.data.build(seed=seed)
@@ -199,6 +213,20 @@ def run(
         save_model(out, net, card)
         checkpoint.unlink(missing_ok=True)
     return card
+
+
+def _warmed_up(recipe: Recipe, seed: int, device: str | None) -> torch.nn.Module:
+    """The best, by its training loss, of several networks that were fitted briefly."""
+    data, tried = recipe.data.build(seed=seed), []
+    for restart in range(recipe.warmup["restarts"]):
+        torch.manual_seed(1000 * (seed + 1) + restart)
+        rule = recipe.rule.build(recipe.model.build(), **recipe.warmup["rule"])
+        how = {**recipe.warmup["fit"], "device": device, "progress": False}
+        trained = fit(rule, data, seed=restart, **how)
+        if trained.interrupted:
+            raise Interrupted("stopped; give the same command again to go on")
+        tried.append((trained.history[-1]["loss"], trained.net))
+    return min(tried, key=lambda pair: pair[0])[1]
 
 
 def provenance(device: str | None = None) -> dict[str, str]:
