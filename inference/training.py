@@ -183,7 +183,8 @@ def fit(
                 state.save(checkpoint)
     except KeyboardInterrupt:
         state.run.interrupted = True
-        where = f"; {checkpoint} holds them, go on with resume=True" if checkpoint else ""
+        kept = checkpoint is not None and state.run.history
+        where = f"; {checkpoint} holds them, go on with resume=True" if kept else ""
         tqdm.write(f"stopped by hand after {len(state.run.history)} whole epochs{where}")
     finally:
         rule.reference = rule.net

@@ -30,18 +30,18 @@ def draw_trajectory(
     seconds = np.arange(len(obs)) * ppc.STEP
     extent = (0, seconds[-1], -ppc.LIMIT - ppc.SPACING / 2, ppc.LIMIT + ppc.SPACING / 2)
     how = {"origin": "lower", "cmap": "Greys", "interpolation": "nearest"}
-    above.imshow(obs.T.cpu(), aspect="auto", extent=extent, **how)
+    above.imshow(obs.T.cpu().numpy(), aspect="auto", extent=extent, **how)
     above.set_ylabel("preferred\nposition (rad)")
     above.set_title(title)
     for name, values in decoded.items():
         style = dict(_STYLES.get(name, {"lw": 1.2}))
-        middle.plot(seconds, values.cpu(), label=name, **style)
+        middle.plot(seconds, values.cpu().numpy(), label=name, **style)
         error = ppc.wrap(values - truth).abs().cpu()
-        if name in _STYLES and name == "raw decoding":
+        if name == "raw decoding":
             continue
         smooth = torch.nn.functional.avg_pool1d(error[None], 21, 1, 10)[0]
-        below.plot(seconds, smooth, label=name, **style)
-    middle.plot(seconds, truth.cpu(), color="black", lw=1.4, label="truth")
+        below.plot(seconds, smooth.numpy(), label=name, **style)
+    middle.plot(seconds, truth.cpu().numpy(), color="black", lw=1.4, label="truth")
     middle.set_ylabel("position (rad)")
     middle.legend(ncols=3, fontsize=8, frameon=False, loc="upper right")
     below.set_ylabel("|error| (rad)\n1 s average")
@@ -68,7 +68,9 @@ def draw_population(obs: Tensor, path: Path) -> None:
     seconds = obs.shape[1] * ppc.STEP
     extent = (0, seconds, -ppc.LIMIT - ppc.SPACING / 2, ppc.LIMIT + ppc.SPACING / 2)
     how = {"origin": "lower", "cmap": "Greys", "interpolation": "nearest"}
-    for axis, counts, positions in zip(np.atleast_1d(axes), obs.cpu(), decoded.cpu()):
+    for axis, counts, positions in zip(
+        np.atleast_1d(axes), obs.cpu().numpy(), decoded.cpu().numpy()
+    ):
         axis.imshow(counts.T, aspect="auto", extent=extent, **how)
         times = (np.arange(len(positions)) + 0.5) * ppc.STEP
         axis.plot(times, positions, ".", ms=1.5, color="#d1495b")

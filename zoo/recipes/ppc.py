@@ -71,7 +71,7 @@ def vae(cls, **arguments):
 # The rVAE. Position is the one latent that frames show; velocity lives in u alone. sigma_u, one
 # number for each mean and each spread, is on the scale of the errors a filter makes; it starts
 # three times as wide. The warm-up learns what a frame alone says (no past at all), several times,
-# because a one-dimensional code of the torus may fold; the lowest free energy tells.
+# because a one-dimensional code of the torus may fold; the free energy, in full, tells which did.
 RECURRENT = vae(RVAE, latent_dim=2, seen=1, past_scale=[0.04, 0.1, 1.0, 1.0], past_hidden=0)
 OBJECTIVE = {"forget": 0.1, "weights": {"x": 0.3, "u": [1 / 9, 1.0, 0.3]}}
 FEWER = part(PPC, sequences=20, steps=STEPS)
@@ -81,7 +81,7 @@ BUDGET = {"epochs": 300, "lr": 7e-4, "average": 0.995, "schedule": "late-exponen
 def warmup(epochs: int, **rule) -> dict:
     return {
         "restarts": 4,
-        "rule": {"forget": 1.0, **rule},
+        "rule": {"forget": 1.0, "weights": None, **rule},
         "fit": {"epochs": epochs, "lr": 3e-3},
     }
 
@@ -94,13 +94,15 @@ RECIPES = [
         "KF-1",
         part(LGDS, state_dim=1, readout="population"),
         part(EM, iterations=100, restarts=4),
+        quick={"rule.iterations": 30, "data.sequences": 20, "data.steps": 500},
         published=5.8e-4,
     ),
     row(
         "kf2",
         "KF-2",
         part(LGDS, state_dim=2, readout="population"),
-        part(EM, iterations=100, restarts=4),
+        part(EM, iterations=200, restarts=4),
+        quick={"rule.iterations": 60, "data.sequences": 20, "data.steps": 500},
         published=2.2e-4,
     ),
     row(

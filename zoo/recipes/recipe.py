@@ -180,7 +180,9 @@ def run(
         data = recipe.data.build(seed=seed)
         rule = recipe.rule.build(net)
         if isinstance(rule, EM):
-            epochs = len(rule.fit(data.batch(), progress=progress))
+            net.to(device or "cpu")
+            batch = data.batch().to(device or "cpu")
+            epochs = len(rule.fit(batch, progress=progress))
         else:
             validate = None
             if recipe.validate:
