@@ -9,8 +9,9 @@ from .local import Fold, FoldedRule, LocalELBO, sweep
 from .predict import Filtered, run_filter
 from .rule import LearningRule, Recurrent
 from .sequence import BPTT
+from .state import Fit
 from .streams import RandomStream
-from .training import Fit, fit
+from .training import fit
 
 __all__ = [
     "BPTT",

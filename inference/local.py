@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
@@ -256,8 +256,7 @@ class LocalELBO(FoldedRule):
         self.particles, self.bound, self.weights = particles, bound, dict(weights or {})
         for weight in self.weights.values():
             anneal(weight, 0.0)
-        kind = TraceMeanField_ELBO if getattr(net, "mean_field", True) else Trace_ELBO
-        self.elbo = kind(
+        self.elbo = TraceMeanField_ELBO(  # exact KL where one is registered, else sampled
             num_particles=particles, vectorize_particles=particles > 1, max_plate_nesting=1
         )
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ..data import Batch, Dataset, Loader
-from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .rule import LearningRule, Metrics
+from .shards import joined, split
+from .state import Fit, RunState
 from .streams import RandomStream
 
 Validate = Callable[[nn.Module], float]
@@ -37,24 +37,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "late": lambda done: min(1.0, (1.0 - done) / 0.4),
     "late-exponential": lambda done: 0.03 ** (max(0.0, done - 0.3) / 0.7),
 }
-
-
-@dataclass
-class Fit:
-    """What ``fit`` returns.
-
-    Attributes:
-        net: the trained network (the one the rule holds): the averaged weights where weights
-            were averaged, the best validated ones where ``fit`` validated.
-        history: one record an epoch: ``epoch``, ``loss``, ``lr``, and ``validation`` if asked.
-        best: the lowest validation score and its epoch, or None.
-        interrupted: True when ctrl-C ended the run early.
-    """
-
-    net: nn.Module
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, float] | None = None
-    interrupted: bool = False
 
 
 def fit(
@@ -119,10 +101,10 @@ def fit(
     loader = data if isinstance(data, Loader) else Loader(data, batch_size, seed=seed)
     factor = _choose(schedule, SCHEDULES, "schedule")
     rule.net.to(device)
-    state = _State(
+    state = RunState(
         rule.net,
         _choose(optimiser, OPTIMISERS, "optimiser")(_groups(rule.net, lr)),
-        _averaged(rule.net, average),
+        average,
         {
             "rule": repr(rule),
             "epochs": epochs,
@@ -146,8 +128,8 @@ def fit(
             rule.done = (epoch + index / len(loader)) / epochs
             for group, rate in zip(state.optimiser.param_groups, rates):
                 group["lr"] = rate * factor(rule.done)
-            streams = _split(rule, batch, accelerator, shards, device, (seed, epoch, index))
-            yield from _joined(rule.net, streams, accelerator)
+            streams = split(rule, batch, accelerator, shards, device, (seed, epoch, index))
+            yield from joined(rule.net, streams, accelerator)
 
     main = accelerator.is_main_process
     bar = tqdm(
@@ -163,7 +145,7 @@ def fit(
         for epoch in bar:
             if patience is not None and state.since_best >= patience:
                 break
-            total = torch.zeros(2, device=device, dtype=torch.float64)
+            totals: dict[str, Tensor | float] = defaultdict(float)
             for metrics in share(epoch):
                 if not torch.isfinite(metrics["loss"]):
                     raise FloatingPointError(
@@ -171,9 +153,12 @@ def fit(
                         "lower lr, or set clip"
                     )
                 state.step(clip)
-                total += torch.stack((metrics["loss"] * metrics["frames"], metrics["frames"]))
-            record = {"epoch": epoch, "loss": float(total[0] / total[1])}
-            record["lr"] = state.optimiser.param_groups[0]["lr"]
+                for name, value in metrics.items():
+                    weight = 1 if name == "frames" else metrics["frames"]
+                    totals[name] = totals[name] + value * weight
+            frames = totals.pop("frames")
+            record = {"epoch": epoch, "lr": state.optimiser.param_groups[0]["lr"]}
+            record |= {name: float(total / frames) for name, total in totals.items()}
             if validate is not None:
                 with RandomStream(device, seed, "validate"):
                     record["validation"] = _score(state.trained, validate)
@@ -191,93 +176,6 @@ def fit(
     rule.net.load_state_dict(state.best_weights or state.trained.state_dict())
     rule.net.eval()
     return state.run
-
-
-class _State:
-    """Everything that changes during a run and that a checkpoint holds."""
-
-    def __init__(
-        self,
-        net: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        averaged: AveragedModel | None,
-        settings: dict[str, int | str],
-    ):
-        self.net, self.optimiser, self.averaged, self.settings = net, optimiser, averaged, settings
-        self.run, self.epoch, self.since_best = Fit(net), 0, 0
-        self.best_weights: dict[str, Tensor] | None = None
-
-    @property
-    def trained(self) -> nn.Module:
-        """The network that is validated and returned: the average, where there is one."""
-        return self.net if self.averaged is None else self.averaged.module
-
-    def step(self, clip: float | None) -> None:
-        """One step of the optimiser along the gradients that are there."""
-        if clip is not None:
-            nn.utils.clip_grad_norm_(self.net.parameters(), clip)
-        self.optimiser.step()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.net)
-
-    def note(self, record: dict[str, float]) -> None:
-        """Ends an epoch; keeps the weights if their validation score is the best so far."""
-        self.run.history.append(record)
-        self.epoch, self.since_best = record["epoch"] + 1, self.since_best + 1
-        best = self.run.best
-        score = record.get("validation", math.inf)
-        if score < (best["validation"] if best else math.inf):
-            self.run.best, self.since_best = dict(record), 0
-            weights = self.trained.state_dict()
-            self.best_weights = {name: value.clone() for name, value in weights.items()}
-
-    def save(self, path: str | Path) -> None:
-        """Writes the checkpoint of the last whole epoch."""
-        content = {
-            "settings": self.settings,
-            "epoch": self.epoch,
-            "since_best": self.since_best,
-            "history": self.run.history,
-            "best": self.run.best,
-            "best_weights": self.best_weights,
-            "net": self.net.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "random": torch.get_rng_state(),
-        }
-        save_checkpoint(path, content)
-
-    def load(self, path: str | Path, device: torch.device) -> None:
-        """Puts a checkpoint back.
-
-        Raises:
-            CheckpointError: when it is damaged, or of other settings or another architecture.
-        """
-        saved = load_checkpoint(path, device)
-        if not isinstance(saved, dict) or "settings" not in saved:
-            raise CheckpointError(f"{path} is no checkpoint of fit: use another file")
-        if saved["settings"] != self.settings:
-            raise CheckpointError(
-                f"{path} was written with {saved['settings']}, this run has {self.settings}: "
-                "use the same settings or another checkpoint file"
-            )
-        try:
-            self.net.load_state_dict(saved["net"])
-        except RuntimeError as error:
-            raise CheckpointError(f"{path} is of another architecture: {error}") from error
-        if self.averaged is not None:
-            self.averaged.load_state_dict(saved["averaged"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.run.history, self.run.best = saved["history"], saved["best"]
-        self.epoch, self.since_best = saved["epoch"], saved["since_best"]
-        self.best_weights = saved["best_weights"]
-        torch.set_rng_state(saved["random"].cpu())
-
-
-def _averaged(net: nn.Module, decay: float | None) -> AveragedModel | None:
-    if decay is None:
-        return None
-    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def _score(net: nn.Module, validate: Validate) -> float:
@@ -338,47 +236,3 @@ def _groups(net: nn.Module, lr: float | Mapping[str, float]) -> list[dict]:
     if empty:
         raise ValueError(f"no parameter's name starts with {empty[0]!r}")
     return [{"params": members, "lr": rates[prefix]} for prefix, members in groups.items()]
-
-
-def _split(rule, batch: Batch, accelerator, shards: int, device, key) -> list:
-    """This process's shards of a batch, each an iterator of updates with its random stream."""
-    if len(batch) % shards:
-        raise ValueError(
-            f"a batch of {len(batch)} sequences cannot be split evenly into {shards} shards"
-        )
-    mine = range(accelerator.process_index, shards, accelerator.num_processes)
-    parts = [batch if shards == 1 else batch.rows(slice(shard, None, shards)) for shard in mine]
-    return [
-        (rule.updates(part.to(device)), RandomStream(device, *key, shard))
-        for shard, part in zip(mine, parts)
-    ]
-
-
-def _joined(net: nn.Module, streams: list, accelerator: Accelerator) -> Iterator[Metrics]:
-    """Runs all shards in step, and leaves their average gradient, weighted by frames."""
-    if len(streams) == 1 and accelerator.num_processes == 1:  # nobody to take turns with
-        updates, stream = streams[0]
-        while True:
-            with stream:
-                metrics = next(updates, None)
-            if metrics is None:
-                return
-            yield metrics
-    while True:
-        gathered: list[Metrics] = []
-        sums = [torch.zeros_like(parameter) for parameter in net.parameters()]
-        for updates, stream in streams:
-            with stream:
-                metrics = next(updates, None)
-            if metrics is None:
-                return
-            gathered.append(metrics)
-            for number, parameter in enumerate(net.parameters()):
-                if parameter.grad is not None:
-                    sums[number] += parameter.grad * metrics["frames"]
-        frames = sum(metrics["frames"] for metrics in gathered)
-        loss = sum(metrics["loss"] * metrics["frames"] for metrics in gathered)
-        *sums, frames, loss = accelerator.reduce([*sums, frames, loss], "sum")
-        for total, parameter in zip(sums, net.parameters()):
-            parameter.grad = total / frames.clamp_min(1)
-        yield {"loss": loss / frames.clamp_min(1), "frames": frames}

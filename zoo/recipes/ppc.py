@@ -32,9 +32,9 @@ def position(model: torch.nn.Module, obs: torch.Tensor) -> torch.Tensor:
     return ppc.decode(model.reconstruct(obs))
 
 
-def score(model: torch.nn.Module, seed: int, split: str, device="cpu") -> torch.Tensor:
+def score(model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
     """Position MSE (rad²) of each of 40 trajectories of 1000 steps, ``[40]``."""
-    device = next((p.device for p in model.parameters()), torch.device(device))
+    device = next(iter(model.state_dict().values()), torch.empty(0)).device
     data = PPC(SEQUENCES, STEPS, seed=seed, split=split, device=device)
     error = ppc.wrap(position(model, data.obs) - data.state[..., 0])
     return error.square().mean(1)

@@ -37,8 +37,7 @@ class Task:
     Attributes:
         metric: name of the score, the lower the better.
         unit: its unit.
-        score: ``score(model, seed, split, device) -> one value a sequence``; their mean is the
-            figure.
+        score: ``score(model, seed, split) -> one value a sequence``; their mean is the figure.
         draw: ``draw(model, path, seed)`` writes samples of a model to a file.
     """
 

@@ -1,0 +1,123 @@
+"""The state of a training run: what a checkpoint holds, and what ``fit`` returns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+
+@dataclass
+class Fit:
+    """What ``fit`` returns.
+
+    Attributes:
+        net: the trained network (the one the rule holds): the averaged weights where weights
+            were averaged, the best validated ones where ``fit`` validated.
+        history: one record an epoch: ``epoch``, ``loss``, ``lr``, and ``validation`` if asked.
+        best: the lowest validation score and its epoch, or None.
+        interrupted: True when ctrl-C ended the run early.
+    """
+
+    net: nn.Module
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, float] | None = None
+    interrupted: bool = False
+
+
+class RunState:
+    """Everything that changes during a run and that a checkpoint holds.
+
+    Arguments:
+        net: the network in training.
+        optimiser: its optimiser.
+        average: decay of the running average of the weights, or None.
+        settings: what a resumed run must have in common with the one that was stopped.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        average: float | None,
+        settings: dict[str, int | str],
+    ):
+        self.net, self.optimiser, self.settings = net, optimiser, settings
+        self.averaged = None
+        if average is not None:
+            how = {"multi_avg_fn": get_ema_multi_avg_fn(average), "use_buffers": True}
+            self.averaged = AveragedModel(net, **how)
+        self.run, self.epoch, self.since_best = Fit(net), 0, 0
+        self.best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network that is validated and returned: the average, where there is one."""
+        return self.net if self.averaged is None else self.averaged.module
+
+    def step(self, clip: float | None) -> None:
+        """One step of the optimiser along the gradients that are there."""
+        if clip is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), clip)
+        self.optimiser.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.net)
+
+    def note(self, record: dict[str, float]) -> None:
+        """Ends an epoch; keeps the weights if their validation score is the best so far."""
+        self.run.history.append(record)
+        self.epoch, self.since_best = record["epoch"] + 1, self.since_best + 1
+        best = self.run.best
+        score = record.get("validation", math.inf)
+        if score < (best["validation"] if best else math.inf):
+            self.run.best, self.since_best = dict(record), 0
+            weights = self.trained.state_dict()
+            self.best_weights = {name: value.clone() for name, value in weights.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Writes the checkpoint of the last whole epoch."""
+        content = {
+            "settings": self.settings,
+            "epoch": self.epoch,
+            "since_best": self.since_best,
+            "history": self.run.history,
+            "best": self.run.best,
+            "best_weights": self.best_weights,
+            "net": self.net.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        save_checkpoint(path, content)
+
+    def load(self, path: str | Path, device: torch.device) -> None:
+        """Puts a checkpoint back.
+
+        Raises:
+            CheckpointError: when it is damaged, or of other settings or another architecture.
+        """
+        saved = load_checkpoint(path, device)
+        if not isinstance(saved, dict) or "settings" not in saved:
+            raise CheckpointError(f"{path} is no checkpoint of fit: use another file")
+        if saved["settings"] != self.settings:
+            raise CheckpointError(
+                f"{path} was written with {saved['settings']}, this run has {self.settings}: "
+                "use the same settings or another checkpoint file"
+            )
+        try:
+            self.net.load_state_dict(saved["net"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} is of another architecture: {error}") from error
+        if self.averaged is not None:
+            self.averaged.load_state_dict(saved["averaged"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.run.history, self.run.best = saved["history"], saved["best"]
+        self.epoch, self.since_best = saved["epoch"], saved["since_best"]
+        self.best_weights = saved["best_weights"]
+        torch.set_rng_state(saved["random"].cpu())
