@@ -159,21 +159,30 @@ class FoldedRule(LearningRule):
         fold, _ = self._fold(batch, self.net.initial(len(batch)))
         return self._backward(fold)
 
+    def count(self, batch: Batch) -> int:
+        """Windows, times the minibatches that each has room for, padding included."""
+        return sum(self._minibatches(part) for part in self._windows(batch))
+
     def updates(self, batch: Batch) -> Iterator[Metrics]:
         """One update a window, or one a minibatch of each window's frames."""
         self._check(batch)
-        past, steps = self.net.initial(len(batch)), batch.obs.shape[1]
-        for start in range(0, steps, self.window or steps):
-            part = batch.window(start, start + (self.window or steps))
+        past = self.net.initial(len(batch))
+        for part in self._windows(batch):
             fold, past = self._fold(part, past)
             if self.minibatch is None:
                 yield self._backward(fold)
                 continue
-            # As many updates as the padded window has room for, so that all processes make as many.
-            count = math.ceil(part.mask.numel() / self.minibatch)
             order = torch.randperm(fold.rows, device=part.obs.device)
-            for index in order.tensor_split(count):
+            for index in order.tensor_split(self._minibatches(part)):
                 yield self._backward(fold.select(index))
+
+    def _windows(self, batch: Batch) -> Iterator[Batch]:
+        steps = batch.obs.shape[1]
+        for start in range(0, steps, self.window or steps):
+            yield batch.window(start, start + (self.window or steps))
+
+    def _minibatches(self, part: Batch) -> int:
+        return 1 if self.minibatch is None else math.ceil(part.mask.numel() / self.minibatch)
 
     def _check(self, batch: Batch, frames: int = 1000) -> None:
         """Checks the data before the first update, some frames at a time: no copy of them all."""

@@ -35,7 +35,7 @@ class LearningRule:
     """Fills ``.grad`` on a network's parameters; ``fit`` does everything else.
 
     A subclass writes ``gradients``. A rule that makes several updates of the parameters within
-    one batch (one a time step, or one a minibatch of frames) also writes ``updates``.
+    one batch (one a time step, or one a minibatch of frames) also writes ``updates`` and ``count``.
 
     Arguments:
         net: the network whose gradients are filled.
@@ -59,6 +59,10 @@ class LearningRule:
             real frames behind it: the weight of this gradient in any average with others.
         """
         raise NotImplementedError(f"{type(self).__name__} must define gradients(batch)")
+
+    def count(self, batch: Batch) -> int:
+        """How many updates ``updates(batch)`` makes, from the batch's padded shape alone."""
+        return 1
 
     def updates(self, batch: Batch) -> Iterator[Metrics]:
         """Sets ``.grad`` and yields its metrics; the caller steps the optimiser, then asks on."""

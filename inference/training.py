@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -122,14 +123,24 @@ def fit(
     if resume and checkpoint is not None and Path(checkpoint).is_file():
         state.load(checkpoint, device)
 
-    def share(epoch: int) -> Iterator[Metrics]:
-        """One epoch of joint gradients; the learning rate follows the share of the run done."""
+    def proceed(done: float) -> None:
+        """Sets what depends on the share of the run that is done."""
+        rule.done = done
+        for group, rate in zip(state.optimiser.param_groups, rates):
+            group["lr"] = rate * factor(done)
+
+    def gradients(epoch: int) -> Iterator[Metrics]:
+        """The joint gradients of one epoch."""
         for index, batch in enumerate(loader.epoch(epoch)):
-            rule.done = (epoch + index / len(loader)) / epochs
-            for group, rate in zip(state.optimiser.param_groups, rates):
-                group["lr"] = rate * factor(rule.done)
             streams = split(rule, batch, accelerator, shards, device, (seed, epoch, index))
-            yield from joined(rule.net, streams, accelerator)
+            updates = joined(rule.net, streams, accelerator)
+            count = rule.count(batch.rows(slice(0, None, shards)))
+            for number in itertools.count():
+                if number < count:
+                    proceed((epoch + (index + number / count) / len(loader)) / epochs)
+                if (metrics := next(updates, None)) is None:
+                    break
+                yield metrics
 
     main = accelerator.is_main_process
     bar = tqdm(
@@ -146,7 +157,7 @@ def fit(
             if patience is not None and state.since_best >= patience:
                 break
             totals: dict[str, Tensor | float] = defaultdict(float)
-            for metrics in share(epoch):
+            for metrics in gradients(epoch):
                 if not torch.isfinite(metrics["loss"]):
                     raise FloatingPointError(
                         f"the loss of epoch {epoch} is {float(metrics['loss'])}: "

@@ -6,7 +6,7 @@ import pytest
 import torch
 from seqzoo import inference, zoo
 from seqzoo.data import Batch
-from seqzoo.inference.local import Fold, compiled_sweep, sweep
+from seqzoo.inference.local import Fold, anneal, compiled_sweep, sweep
 
 B, T, M, K = 3, 7, 5, 2
 
@@ -234,6 +234,46 @@ def test_minibatches_cover_every_frame_once():
     )
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"window": 3}, {"minibatch": 4}, {"window": 2, "minibatch": 5}]
+)
+def test_a_rule_knows_how_many_updates_it_makes(how):
+    rule, data = inference.LocalELBO(rvae(), **how), batch()
+    assert rule.count(data) == len(list(rule.updates(data)))
+
+
+def test_annealed_numbers_go_from_first_to_last_over_their_share():
+    assert [anneal([0.25, 4.0, 0.5], done) for done in (0.0, 0.25, 0.5, 0.9)] == [
+        0.25,
+        1.0,
+        4.0,
+        4.0,
+    ]
+    assert anneal(0.3, 0.7) == 0.3
+
+
+def test_weights_scale_sites_of_the_loss():
+    """With the KL weighed w, the loss is (1 - w) KL less than the free energy."""
+    net, data = rvae(), batch()
+    fold, _ = inference.LocalELBO(net)._fold(data, net.initial(B))
+    losses = []
+    for weights in (None, {"x": 0.25}):
+        with inference.RandomStream("cpu", 7):
+            losses.append(inference.LocalELBO(net, weights=weights).loss(fold))
+    mean, spread = net.recognition.moments(net.encode(fold.obs), fold.past)
+    kl = (0.5 * (mean.square() + spread.square() - 1) - spread.log()).sum()
+    torch.testing.assert_close(losses[0] - losses[1], 0.75 * kl, rtol=1e-4, atol=1e-3)
+
+
+def test_forgotten_frames_see_no_past():
+    """Where every past is forgotten, the recognition net's recurrent weights get no gradient."""
+    net = rvae()
+    inference.LocalELBO(net, forget=1.0).gradients(batch())
+    assert not net.recognition.from_past.weight.grad.any()
+    assert not net.past_decoder[0].weight.grad.any()
+    assert net.recognition.alone.weight.grad.any()
+
+
 def test_an_ended_sequence_leaves_empty_windows_without_gradient():
     net = rvae()
     mask = torch.zeros(1, 4, dtype=torch.bool)
@@ -268,6 +308,8 @@ def test_drawn_statistics_are_carried():
         ({"bound": "tight"}, "bound"),
         ({"minibatch": 3, "through_time": True}, "minibatch"),
         ({"compiled": True, "through_time": True}, "compiled"),
+        ({"forget": 1.5}, "forget"),
+        ({"weights": {"x": [1.0, 0.5]}}, "share"),
     ],
 )
 def test_bad_arguments(how, message):
