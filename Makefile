@@ -22,7 +22,7 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS)
 
 slow: .venv/.installed ## tests that train for minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n $(JOBS)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

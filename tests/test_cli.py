@@ -356,7 +356,7 @@ def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypa
         ("train ppc/nope", "no recipe called 'ppc/nope': there are ppc/order0, "),
         ("train ppc/refh --set rule.kk=5", "ContrastiveDivergence has no argument 'kk'"),
         ("train ppc/refh --set fit.rate=5", "fit has no argument 'rate': it has "),
-        ("train ppc/refh --set title=5", "cannot set 'title': start with model."),
+        ("train ppc/refh --set title=5", "cannot set 'title': start with model, rule"),
         ("train ppc/refh --set rule.k", "--set takes FIELD=VALUE, such as rule.k=5: got 'rule.k'"),
         ("train ppc/order0 --set rule.k=5", "cannot set 'rule.k' of ppc/order0"),
         ("train ppc/refh --set data.steps=0", "at least 1"),

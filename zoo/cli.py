@@ -54,22 +54,6 @@ def _check_device(device: str | None) -> None:
         raise ValueError(f"no device {device!r} here: {error}".splitlines()[0]) from error
 
 
-def _override_all(recipes, changes):
-    """Applies each change to the rows that have the field; no row having it is a mistake."""
-    for path, value in changes.items():
-        changed, mistake = [], None
-        for recipe in recipes:
-            try:
-                changed.append(recipe.override({path: value}))
-            except ValueError as error:
-                changed.append(recipe)
-                mistake = error
-        if all(new is old for new, old in zip(changed, recipes)):
-            raise mistake
-        recipes = changed
-    return recipes
-
-
 @app.command("list")
 def list_recipes() -> None:
     """Show every recipe: whether it ships trained, what it obtained, and what was published."""
@@ -178,13 +162,14 @@ def reproduce(
     from . import reproduce as running
     from .recipes import find, parse_overrides
     from .recipes import table as rows
+    from .recipes.recipe import override_all
 
     _check_device(device)
     recipes = [find(name) for name in only] if only else rows(table)
     if any(recipe.table != table for recipe in recipes):
         raise ValueError(f"--only takes rows of the table {table}")
     recipes = [r.quickened() if quick else r for r in recipes]
-    recipes = _override_all(recipes, parse_overrides(overrides or []))
+    recipes = override_all(recipes, parse_overrides(overrides or []))
     folder = out / "quick" if quick else out
     cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
     print("\n" + running.render(cards))

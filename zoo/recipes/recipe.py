@@ -18,6 +18,7 @@ from ...inference import EM, fit
 from ..store import save_model
 from .part import Part, accepted, literal
 
+SETTABLE = ("model", "rule", "data", "fit", "warmup", "validate")
 # What ``run`` passes itself, and an override must leave alone.
 RESERVED = {
     "data": ("seed",),
@@ -89,36 +90,40 @@ class Recipe:
         return self.name.split("/")[0]
 
     def override(self, changes: Mapping[str, Any]) -> Recipe:
-        """A copy with fields changed: ``{"rule.k": 5, "fit.lr": 1e-3}``.
+        """A copy with fields changed: ``{"rule.k": 5, "fit.lr": 1e-3, "warmup": {}}``.
 
         Raises:
-            ValueError: for a field that does not exist.
+            ValueError: for a field that does not exist, or that ``run`` sets itself.
         """
         recipe = self
         for path, value in changes.items():
-            first, *rest = path.split(".")
-            current = getattr(recipe, first, None)
-            if rest and rest[0] in RESERVED.get(first, ()):
+            name, *rest = path.split(".")
+            if name not in SETTABLE:
+                raise ValueError(f"cannot set {path!r}: start with {', '.join(SETTABLE)}")
+            if rest and rest[0] in RESERVED.get(name, ()):
                 raise ValueError(f"cannot set {path!r}: a run sets it itself")
-            if first not in ("model", "rule", "data", "fit", "validate"):
-                raise ValueError(
-                    f"cannot set {path!r}: start with model., rule., data., fit. or validate"
-                )
-            if isinstance(current, Part) and rest:
-                changed: Any = current.set(rest, value)
-            elif first == "fit" and len(rest) == 1:
-                known = (
-                    accepted(fit) if recipe.rule is not None and recipe.rule.name != "EM" else []
-                )
-                if rest[0] not in known:
-                    raise ValueError(f"fit has no argument {rest[0]!r}: it has {', '.join(known)}")
-                changed = {**current, rest[0]: value}
-            elif first == "validate" and not rest:
-                changed = bool(value)
-            else:
-                raise ValueError(f"cannot set {path!r} of {recipe.name}")
-            recipe = dataclasses.replace(recipe, **{first: changed})
+            changed = recipe._changed(name, rest, value)
+            recipe = dataclasses.replace(recipe, **{name: changed})
         return recipe
+
+    def _changed(self, name: str, rest: list[str], value: Any) -> Any:
+        """What the field ``name`` becomes when ``rest`` within it is set."""
+        current, path = getattr(self, name), ".".join([name, *rest])
+        if isinstance(current, Part) and rest:
+            return current.set(rest, value)
+        if name == "fit" and len(rest) == 1:
+            gradient_rule = self.rule is not None and self.rule.name != EM.__name__
+            known = accepted(fit) if gradient_rule else []
+            if rest[0] not in known:
+                raise ValueError(
+                    f"{self.name}: fit has no argument {rest[0]!r}: it has {', '.join(known)}"
+                )
+            return {**current, rest[0]: value}
+        if name == "warmup" and rest and rest[0] in current:
+            return _set_in(current, rest, value)
+        if name in ("warmup", "validate") and not rest:
+            return value
+        raise ValueError(f"cannot set {path!r} of {self.name}")
 
     def quickened(self) -> Recipe:
         """The copy that ``--quick`` runs: the same, on a small budget."""
@@ -130,6 +135,32 @@ class Recipe:
         plain = {key: None if value is None else value.to_json() for key, value in parts.items()}
         rest = {key: getattr(self, key) for key in ("fit", "warmup", "validate")}
         return {**plain, **rest}
+
+
+def override_all(recipes: list[Recipe], changes: Mapping[str, Any]) -> list[Recipe]:
+    """Applies each change to the rows that have the field.
+
+    Raises:
+        ValueError: when no row has it.
+    """
+    for path, value in changes.items():
+        changed, mistake = [], None
+        for recipe in recipes:
+            try:
+                changed.append(recipe.override({path: value}))
+            except ValueError as error:
+                changed.append(recipe)
+                mistake = error
+        if mistake and all(new is old for new, old in zip(changed, recipes)):
+            raise mistake
+        recipes = changed
+    return recipes
+
+
+def _set_in(tree: dict, path: list[str], value: Any) -> dict:
+    """A copy of nested dicts with one leaf changed."""
+    key, *rest = path
+    return {**tree, key: _set_in(tree.get(key, {}), rest, value) if rest else value}
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
