@@ -1,7 +1,19 @@
 """Data sets, batches and masks. Knows nothing of models."""
 
-from . import ppc
+from . import balls, ppc
+from .balls import BouncingBalls
 from .batch import Batch, Dataset, Loader, check_sequences, collate, generator
 from .ppc import PPC
 
-__all__ = ["PPC", "Batch", "Dataset", "Loader", "check_sequences", "collate", "generator", "ppc"]
+__all__ = [
+    "PPC",
+    "Batch",
+    "BouncingBalls",
+    "Dataset",
+    "Loader",
+    "balls",
+    "check_sequences",
+    "collate",
+    "generator",
+    "ppc",
+]
