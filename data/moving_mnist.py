@@ -1,0 +1,249 @@
+"""MovingMNIST: film of handwritten digits that cross a square at constant speed.
+
+After *Unsupervised learning of video representations using LSTMs* (Srivastava, Mansimov &
+Salakhutdinov, ICML 2015), with the official MNIST files: digits move in straight lines, a tenth of
+their free path a frame, bounce off the walls and pass through one another. Two things are more
+exact here than there: digits stand between pixels, not at whole ones, and a digit that would cross
+a wall is mirrored at it, where it used to be stopped there until the next frame. Positions are in
+pixels, times in frames.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import math
+import struct
+import zlib
+from functools import cached_property
+from os import PathLike
+
+import torch
+from torch import Tensor
+
+from .batch import Batch, generator
+from .fetch import DataError, fetch
+
+DIGIT = 28  # pixels along one side of an MNIST image
+TRAIN_IMAGES = 50_000  # of the 60,000; the other 10,000 are for validation
+CHUNK = 2**22  # pixel values rendered at once
+
+
+class MovingMNIST:
+    """Film of moving handwritten digits.
+
+    A frame is the pixelwise maximum of its digits. The film is rendered when ``obs`` is first asked
+    for; until then ``rows`` renders only the sequences it gives, so that large sets can be served
+    batch by batch in little memory. The first use downloads the MNIST files, see ``fetch``.
+
+    Train and validation draw from disjoint parts of the 60,000 training images, test from the
+    10,000 test images: no digit image is ever seen in two splits.
+
+    Arguments:
+        sequences: number of films ``N``.
+        steps: frames ``T`` of each.
+        seed: seed; the same arguments give the same digits and motion on every device.
+        digits: digits in a film.
+        size: pixels along one side of a frame, at least 29.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        device: where the data live.
+
+    Attributes:
+        obs: grey values in ``[0, 1]``, frames flattened, ``[N, T, size²]``, float32.
+        state: x and y of the centre of each digit's 28x28 image in pixels, and velocity along x and
+            y in pixels a frame, ``[N, T, digits, 4]``, float32. A frame's rows are y, its columns
+            x, and pixel i spans i to i + 1.
+        images: the digit images of the split, ``[images, 28, 28]``, uint8.
+        digit: which of ``images`` each digit is, ``[N, digits]``.
+        mask: all True, ``[N, T]``.
+
+    Raises:
+        ValueError: when a number is out of its range, or the split is unknown.
+        DataError: when the MNIST files are missing or damaged.
+
+    Example:
+        >>> MovingMNIST(sequences=2, steps=20, seed=0).obs.shape
+        torch.Size([2, 20, 4096])
+    """
+
+    SPLITS = ("train", "validation", "test")
+
+    def __init__(
+        self,
+        sequences: int,
+        steps: int,
+        seed: int = 0,
+        digits: int = 2,
+        size: int = 64,
+        split: str = "train",
+        device: torch.device | str = "cpu",
+        epoch: int = 0,
+    ):
+        if sequences < 1 or steps < 1:
+            raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
+        if digits < 1:
+            raise ValueError(f"digits must be at least 1, got {digits}")
+        if size <= DIGIT:
+            raise ValueError(f"size must be at least {DIGIT + 1} pixels, got {size}")
+        if split not in self.SPLITS:
+            raise ValueError(f"split must be one of {', '.join(self.SPLITS)}, got {split!r}")
+        self.sequences, self.steps, self.seed = sequences, steps, seed
+        self.digits, self.size = digits, size
+        self.split, self.device = split, torch.device(device)
+        self.images = _pool(split).to(self.device)
+        self.mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
+        self._draw(epoch)
+
+    def _draw(self, epoch: int) -> None:
+        random = generator(self.seed, "MovingMNIST " + self.split, epoch)
+        shape = (self.sequences, self.digits)
+        self.epoch = epoch
+        self.digit = torch.randint(len(self.images), shape, generator=random).to(self.device)
+        state = _trajectories(self.sequences, self.steps, self.digits, self.size, random)
+        self.state = state.float().to(self.device)
+
+    @cached_property
+    def obs(self) -> Tensor:
+        return render(self.images[self.digit], self.state[..., :2], self.size)
+
+    def __len__(self) -> int:
+        return self.sequences
+
+    def __repr__(self) -> str:
+        return (
+            f"MovingMNIST({self.sequences} x {self.steps}, {self.digits} digits, "
+            f"{self.size}x{self.size}, seed={self.seed}, split={self.split!r})"
+        )
+
+    def rows(self, index) -> Batch:
+        """Some of the films, as a batch."""
+        state = self.state[index]
+        if "obs" in self.__dict__:
+            obs = self.obs[index]
+        else:
+            obs = render(self.images[self.digit[index]], state[..., :2], self.size)
+        return Batch(obs=obs, mask=self.mask[index], state=state)
+
+    def batch(self) -> Batch:
+        """All films, as one batch."""
+        return Batch(obs=self.obs, mask=self.mask, state=self.state)
+
+    def fresh(self, epoch: int) -> MovingMNIST:
+        """A set of the same size, drawn anew; ``fresh(0)`` is this set."""
+        if epoch == self.epoch:
+            return self
+        other = copy.copy(self)  # shares the digit images
+        other.__dict__.pop("obs", None)
+        other._draw(epoch)
+        return other
+
+
+def render(images: Tensor, centre: Tensor, size: int = 64) -> Tensor:
+    """Frames that show digits with their centres at given points.
+
+    A digit between pixels is shared among its neighbours in proportion (bilinear interpolation),
+    which keeps its total brightness and puts its centre of mass where it belongs; where digits
+    overlap, the brighter wins.
+
+    Arguments:
+        images: grey values, 0 to 255, ``[N, digits, 28, 28]``.
+        centre: x and y of the centre of each image in pixels, between 14 and ``size - 14``,
+            ``[N, T, digits, 2]``.
+        size: pixels along one side of a frame, at least 29.
+
+    Returns:
+        Grey values in ``[0, 1]``, rows (y) of a frame one after the other, ``[N, T, size²]``.
+
+    Raises:
+        ValueError: when a shape is wrong, or a digit is not wholly inside its frame.
+    """
+    sequences, digits = images.shape[:2]
+    if images.shape[2:] != (DIGIT, DIGIT) or centre.dim() != 4 or centre.shape[2:] != (digits, 2):
+        raise ValueError(
+            "images must be [N, digits, 28, 28] and centre [N, T, digits, 2], "
+            f"got {tuple(images.shape)} and {tuple(centre.shape)}"
+        )
+    corner = centre.float() - DIGIT / 2
+    if not ((corner >= 0) & (corner <= size - DIGIT)).all():
+        raise ValueError(f"centres must lie between {DIGIT / 2} and {size - DIGIT / 2} pixels")
+    whole = corner.floor().clamp(max=size - DIGIT - 1)  # at the far wall the rest is a whole pixel
+    within = torch.arange(DIGIT + 1, device=images.device)
+    within = within[:, None] * size + within  # [29, 29]: pixels of a digit in a flattened frame
+    frames = torch.zeros(sequences, centre.shape[1], size * size, device=images.device)
+    chunk = max(1, CHUNK // (centre.shape[1] * (DIGIT + 1) ** 2))
+    for start in range(0, sequences, chunk):
+        rows = slice(start, start + chunk)
+        for k in range(digits):
+            padded = torch.nn.functional.pad(images[rows, k, None].float() / 255, (1, 1, 1, 1))
+            column, row = whole[rows, :, k].unbind(-1)
+            x, y = (corner - whole)[rows, :, k, :, None, None].unbind(2)  # [rows, T, 1, 1]
+            across = torch.lerp(padded[..., 1:], padded[..., :-1], x)
+            digit = torch.lerp(across[..., 1:, :], across[..., :-1, :], y).flatten(2)
+            index = ((row * size + column).long()[..., None, None] + within).flatten(2)
+            brighter = torch.maximum(frames[rows].gather(2, index), digit)
+            frames[rows].scatter_(2, index, brighter)
+    return frames
+
+
+def read_idx(path: str | PathLike) -> Tensor:
+    """The array of bytes in a gzipped idx file, the format of MNIST.
+
+    Arguments:
+        path: a file such as ``train-images-idx3-ubyte.gz``.
+
+    Returns:
+        uint8, of the shape that the file states, such as ``[60000, 28, 28]``.
+
+    Raises:
+        DataError: when the file cannot be read, is corrupt, cut short or not gzipped, is not an idx
+            file of bytes, or holds more or less than it states.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            content = file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is corrupt, cut short or not gzipped: get it anew") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its name") from error
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise DataError(f"{path} is not an idx file of bytes: get the MNIST files as published")
+    start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise DataError(f"{path} is cut short within its header: get it anew")
+    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    if len(content) - start != math.prod(shape):
+        raise DataError(
+            f"{path} states {math.prod(shape)} values and holds {len(content) - start}: get it anew"
+        )
+    if len(content) == start:
+        raise DataError(f"{path} holds no value: get it anew")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)
+
+
+def _pool(split: str) -> Tensor:
+    """The digit images of a split, ``[images, 28, 28]``, uint8."""
+    part = "t10k" if split == "test" else "train"
+    images = read_idx(fetch(f"mnist/{part}-images-idx3-ubyte.gz"))
+    if split == "train":
+        return images[:TRAIN_IMAGES]
+    return images[TRAIN_IMAGES:] if split == "validation" else images
+
+
+def _trajectories(
+    sequences: int, steps: int, digits: int, size: int, random: torch.Generator
+) -> Tensor:
+    """Centres and velocities, ``[N, T, digits, 4]``, float64: straight lines, folded at the walls.
+
+    Starts are uniform, directions uniform on the circle, and the speed is a tenth of the free path
+    a frame.
+    """
+    path = size - DIGIT
+    start = path * torch.rand(sequences, 1, digits, 2, generator=random, dtype=torch.float64)
+    angle = torch.rand(sequences, 1, digits, generator=random, dtype=torch.float64)
+    angle = 2 * math.pi * angle
+    velocity = path / 10 * torch.stack((angle.cos(), angle.sin()), -1)
+    time = torch.arange(steps, dtype=torch.float64)[:, None, None]
+    unfolded = (start + velocity * time).remainder(2 * path)  # there and back is 2 path
+    back = unfolded > path
+    corner = torch.where(back, 2 * path - unfolded, unfolded)
+    return torch.cat((corner + DIGIT / 2, torch.where(back, -velocity, velocity)), -1)
