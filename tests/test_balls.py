@@ -62,7 +62,7 @@ def reference_pixels(centres, resolution, rendering):
 
 @pytest.mark.parametrize("number", [1, 3, 6])  # of six, three often meet at once
 def test_motion_against_a_literal_reference(number):
-    data = BouncingBalls(12, 60, seed=8, balls=number)
+    data = BouncingBalls(40, 60, seed=8, balls=number)
     met = 0
     for states in data.state.double().numpy():
         for before, after in pairwise(states):
