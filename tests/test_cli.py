@@ -273,7 +273,7 @@ def test_reproduce_prints_rows_side_by_side(seqzoo, in_process, tmp_path):
     code, out, _ = seqzoo(*words, *changes("ppc/kf1"))
     assert code == 0
     rows = {line.split("  ")[0]: line.split() for line in out.splitlines()}
-    assert rows["order 0"][-3] == "1"
+    assert rows["order 0"][-4] == "1"
     assert float(rows["order 0"][2]) == pytest.approx(11.8e-4, rel=0.05)
     assert math.isfinite(float(rows["KF-1"][1]))
     assert "Abdulsalam & Makin (2023), Table 1" in out

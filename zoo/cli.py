@@ -55,11 +55,18 @@ def _check_device(device: str | None) -> None:
 
 
 @app.command("list")
-def list_recipes() -> None:
+def list_recipes(
+    markdown: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="Print one table as the README shows it.")
+    ] = None,
+) -> None:
     """Show every recipe: whether it ships trained, what it obtained, and what was published."""
-    from . import store
+    from . import reproduce, store
     from .recipes import RECIPES
 
+    if markdown:
+        print(reproduce.markdown(markdown))
+        return
     shipped = store.shipped()
     print(f"{'recipe':<22}{'status':<10}{'obtained':>22}{'published':>12}  unit")
     for name, recipe in RECIPES.items():
@@ -68,7 +75,7 @@ def list_recipes() -> None:
             card = store.card(name)
             spread = "" if card["sd"] is None else f" ± {card['sd']:.1g}"
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
-        status = "trained" if name in shipped else "recipe" if recipe.rule else "no rule"
+        status = "no rule" if recipe.rule is None else "shipped" if name in shipped else "recipe"
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
         print(f"{name:<22}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
 

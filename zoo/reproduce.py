@@ -10,6 +10,7 @@ from typing import Any
 
 from . import store
 from .recipes import Recipe, find, run
+from .recipes import table as rows
 
 Card = dict[str, Any]
 
@@ -79,28 +80,45 @@ def _figure(card: Card) -> str:
 
 def render(cards: dict[str, list[Card]]) -> str:
     """The table as text: obtained (mean ± sd, n), published, limit, and a line on differences."""
-    lines = [f"{'row':<26}{'obtained':>12}{'sd':>10}{'n':>4}{'published':>12}{'wall s':>9}"]
-    lines.append("-" * len(lines[0]))
-    notes = []
+    head = (
+        f"{'row':<27}{'obtained':>10}{'sd':>9}{'n':>3}{'published':>11}{'limit':>10}{'wall s':>8}"
+    )
+    lines, notes = [head, "-" * len(head)], []
     for name, seeds in cards.items():
         recipe, total = find(name), store.summarise(seeds)
-        spread = "-" if total["sd"] is None else f"{total['sd']:.2g}"
-        published = "-" if recipe.published is None else f"{recipe.published:.3g}"
         lines.append(
-            f"{recipe.title:<26}{total['value']:>12.3g}{spread:>10}{total['n']:>4}"
-            f"{published:>12}{total['wall_time_s']:>9.0f}"
+            f"{recipe.title:<27}{total['value']:>10.3g}{_or_dash(total['sd'], '.2g'):>9}"
+            f"{total['n']:>3}{_or_dash(recipe.published, '.3g'):>11}"
+            f"{_or_dash(recipe.limit, '.3g'):>10}{total['wall_time_s']:>8.0f}"
         )
         if recipe.note:
-            notes.append(f"{recipe.title}: {recipe.note}")
+            notes.append(f"* {recipe.title}: {recipe.note}")
     first = find(next(iter(cards)))
     lines.append(f"{first.task.metric} in {first.task.unit}; published: {first.source}.")
-    if first.limit is not None:
-        lines.append(f"Nothing can beat {first.limit:.3g} {first.task.unit} by more than noise.")
     return "\n".join(lines + notes)
 
 
+def markdown(table: str) -> str:
+    """The shipped cards of a table, as the Markdown that the README shows."""
+    lines = [
+        "| row | obtained | sd | n | published | training, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for recipe in rows(table):
+        card = store.card(recipe.name)
+        lines.append(
+            f"| {recipe.title} | {card['value']:.3g} | {_or_dash(card['sd'], '.1g')} "
+            f"| {card['n']} | {_or_dash(recipe.published, '.2g')} | {card['wall_time_s']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) -> list[str]:
-    """Copies the first seed's weights and the summary card of every trained row into the zoo.
+    """Copies the first seed's weights and the summary card of every row into the zoo.
 
     Returns:
         The names shipped.
@@ -108,8 +126,6 @@ def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) 
     names = []
     for name, seeds in cards.items():
         recipe = find(name)
-        if recipe.rule is None:
-            continue
         card = {
             **store.summarise(seeds),
             "weights_seed": seeds[0]["seed"],
