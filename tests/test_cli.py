@@ -129,7 +129,7 @@ def test_list_shows_every_recipe_with_status_and_published_figure(seqzoo):
     for name, recipe in RECIPES.items():
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
         assert rows[name].split()[-2:] == [published, "rad²"]
-        assert ("trained" in rows[name]) == (name in zoo.shipped())
+        assert ("shipped" in rows[name]) == (name in zoo.shipped())
     assert "no rule" in rows["ppc/order0"]
 
 
@@ -139,8 +139,8 @@ def test_list_shows_what_a_shipped_model_obtained(seqzoo, tmp_path, monkeypatch)
     store.save_card(tmp_path / "ppc" / "kf1.json", {"value": 5.6e-4, "sd": None, "n": 1})
     _, out, _ = seqzoo("list")
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}
-    assert rows["ppc/refh"][1:6] == ["trained", "0.00025", "±", "1e-05", "(n=3)"]
-    assert rows["ppc/kf1"][1:4] == ["trained", "0.00056", "(n=1)"]
+    assert rows["ppc/refh"][1:6] == ["shipped", "0.00025", "±", "1e-05", "(n=3)"]
+    assert rows["ppc/kf1"][1:4] == ["shipped", "0.00056", "(n=1)"]
     assert rows["ppc/rvae"][1:3] == ["recipe", "-"]
 
 

@@ -75,7 +75,7 @@ def list_recipes(
             card = store.card(name)
             spread = "" if card["sd"] is None else f" ± {card['sd']:.1g}"
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
-        status = "no rule" if recipe.rule is None else "shipped" if name in shipped else "recipe"
+        status = "shipped" if name in shipped else "recipe"
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
         print(f"{name:<22}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
 
