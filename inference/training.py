@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -95,7 +96,10 @@ def fit(
         CheckpointError: when the checkpoint is damaged or belongs to other settings.
         FloatingPointError: when the loss is no longer finite.
     """
-    accelerator = Accelerator(cpu=device is not None and torch.device(device).type == "cpu")
+    # accelerate settles on a device once for the whole process: only several processes, which
+    # need a matching backend to talk through, may settle it on the CPU.
+    on_cpu = device is not None and torch.device(device).type == "cpu"
+    accelerator = Accelerator(cpu=on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1)
     device = torch.device(device) if device is not None else accelerator.device
     shards = shards or accelerator.num_processes
     _check(epochs, shards, accelerator.num_processes, average, patience, validate, clip)
