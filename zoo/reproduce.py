@@ -101,20 +101,30 @@ def render(cards: dict[str, list[Card]]) -> str:
 def markdown(table: str) -> str:
     """The shipped cards of a table, as the Markdown that the README shows."""
     lines = [
-        "| row | obtained | sd | n | published | training, s |",
+        f"| row | {rows(table)[0].task.metric}, {rows(table)[0].task.unit} | sd | n | published "
+        "| training, s |",
         "|---|---|---|---|---|---|",
     ]
     for recipe in rows(table):
         card = store.card(recipe.name)
         lines.append(
-            f"| {recipe.title} | {card['value']:.3g} | {_or_dash(card['sd'], '.1g')} "
-            f"| {card['n']} | {_or_dash(recipe.published, '.2g')} | {card['wall_time_s']:.0f} |"
+            f"| {recipe.title} | {_scientific(card['value'], 2)} | {_scientific(card['sd'], 1)} "
+            f"| {card['n']} | {_scientific(recipe.published, 1)} | {card['wall_time_s']:.0f} |"
         )
     return "\n".join(lines)
 
 
 def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _scientific(value: float | None, digits: int) -> str:
+    """2.25e-4 for 0.000225; numbers of ordinary size stay as they are."""
+    if value is None:
+        return "-"
+    if abs(value) >= 0.01:
+        return f"{value:.3g}"
+    return f"{value:.{digits}e}".replace("e-0", "e-")
 
 
 def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) -> list[str]:
