@@ -10,12 +10,10 @@ times in frames.
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
-from .batch import Batch, generator
+from .synthetic import Synthetic
 
 BOX = 10.0  # the box is [0, BOX] x [0, BOX]
 RADIUS = 1.2
@@ -26,11 +24,8 @@ MOST_BALLS = 6  # more are next to never placed without overlap
 CHUNK = 2**22  # pixel values rendered at once
 
 
-class BouncingBalls:
+class BouncingBalls(Synthetic):
     """Film of balls of one mass that bounce off one another and off the walls of a box.
-
-    The film is rendered when ``obs`` is first asked for; until then ``rows`` renders only the
-    sequences it gives, so that large sets can be served batch by batch in little memory.
 
     Arguments:
         sequences: number of films ``N``.
@@ -56,8 +51,6 @@ class BouncingBalls:
         torch.Size([2, 100, 900])
     """
 
-    SPLITS = ("train", "validation", "test")
-
     def __init__(
         self,
         sequences: int,
@@ -70,63 +63,19 @@ class BouncingBalls:
         device: torch.device | str = "cpu",
         epoch: int = 0,
     ):
-        if sequences < 1 or steps < 1:
-            raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
         if not 1 <= balls <= MOST_BALLS:
             raise ValueError(f"balls must be 1 to {MOST_BALLS}, got {balls}")
-        if split not in self.SPLITS:
-            raise ValueError(f"split must be one of {', '.join(self.SPLITS)}, got {split!r}")
         _check_rendering(resolution, rendering)
-        self.sequences, self.steps, self.seed = sequences, steps, seed
         self.resolution, self.balls, self.rendering = resolution, balls, rendering
-        self.split, self.device, self.epoch = split, torch.device(device), epoch
-        random = generator(seed, "BouncingBalls " + split, epoch)
-        # collisions amplify rounding, so the motion is computed in one place whatever the device
-        self.state = _trajectories(sequences, steps, balls, random).float().to(self.device)
-        self.mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
+        super().__init__(sequences, steps, seed, split, device, epoch)
 
-    @cached_property
-    def obs(self) -> Tensor:
-        return render(self.state[..., :2], self.resolution, self.rendering)
+    def _draw(self, random: torch.Generator) -> None:
+        # Collisions amplify rounding, so the motion is computed in one place whatever the device.
+        state = _trajectories(self.sequences, self.steps, self.balls, random)
+        self.state = state.float().to(self.device)
 
-    def __len__(self) -> int:
-        return self.sequences
-
-    def __repr__(self) -> str:
-        return (
-            f"BouncingBalls({self.sequences} x {self.steps}, {self.balls} balls, "
-            f"{self.resolution}x{self.resolution} {self.rendering}, "
-            f"seed={self.seed}, split={self.split!r})"
-        )
-
-    def rows(self, index) -> Batch:
-        """Some of the films, as a batch."""
-        state = self.state[index]
-        if "obs" in self.__dict__:
-            obs = self.obs[index]
-        else:
-            obs = render(state[..., :2], self.resolution, self.rendering)
-        return Batch(obs=obs, mask=self.mask[index], state=state)
-
-    def batch(self) -> Batch:
-        """All films, as one batch."""
-        return Batch(obs=self.obs, mask=self.mask, state=self.state)
-
-    def fresh(self, epoch: int) -> BouncingBalls:
-        """A set of the same size, drawn anew; ``fresh(0)`` is this set."""
-        if epoch == self.epoch:
-            return self
-        return BouncingBalls(
-            self.sequences,
-            self.steps,
-            self.seed,
-            self.resolution,
-            self.balls,
-            self.rendering,
-            self.split,
-            self.device,
-            epoch,
-        )
+    def _observe(self, index) -> Tensor:
+        return render(self.state[index][..., :2], self.resolution, self.rendering)
 
 
 def render(position: Tensor, resolution: int = 30, rendering: str = "sutskever") -> Tensor:

@@ -10,7 +10,6 @@ pixels, times in frames.
 
 from __future__ import annotations
 
-import copy
 import gzip
 import math
 import struct
@@ -21,20 +20,19 @@ from os import PathLike
 import torch
 from torch import Tensor
 
-from .batch import Batch, generator
 from .fetch import DataError, fetch
+from .synthetic import Synthetic
 
 DIGIT = 28  # pixels along one side of an MNIST image
 TRAIN_IMAGES = 50_000  # of the 60,000; the other 10,000 are for validation
 CHUNK = 2**22  # pixel values rendered at once
 
 
-class MovingMNIST:
+class MovingMNIST(Synthetic):
     """Film of moving handwritten digits.
 
-    A frame is the pixelwise maximum of its digits. The film is rendered when ``obs`` is first asked
-    for; until then ``rows`` renders only the sequences it gives, so that large sets can be served
-    batch by batch in little memory. The first use downloads the MNIST files, see ``fetch``.
+    A frame is the pixelwise maximum of its digits. The first use downloads the MNIST files, see
+    ``fetch``.
 
     Train and validation draw from disjoint parts of the 60,000 training images, test from the
     10,000 test images: no digit image is ever seen in two splits.
@@ -66,8 +64,6 @@ class MovingMNIST:
         torch.Size([2, 20, 4096])
     """
 
-    SPLITS = ("train", "validation", "test")
-
     def __init__(
         self,
         sequences: int,
@@ -79,63 +75,25 @@ class MovingMNIST:
         device: torch.device | str = "cpu",
         epoch: int = 0,
     ):
-        if sequences < 1 or steps < 1:
-            raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
         if digits < 1:
             raise ValueError(f"digits must be at least 1, got {digits}")
         if size <= DIGIT:
             raise ValueError(f"size must be at least {DIGIT + 1} pixels, got {size}")
-        if split not in self.SPLITS:
-            raise ValueError(f"split must be one of {', '.join(self.SPLITS)}, got {split!r}")
-        self.sequences, self.steps, self.seed = sequences, steps, seed
         self.digits, self.size = digits, size
-        self.split, self.device = split, torch.device(device)
-        self.images = _pool(split).to(self.device)
-        self.mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
-        self._draw(epoch)
+        super().__init__(sequences, steps, seed, split, device, epoch)
 
-    def _draw(self, epoch: int) -> None:
-        random = generator(self.seed, "MovingMNIST " + self.split, epoch)
+    @cached_property
+    def images(self) -> Tensor:
+        return _pool(self.split).to(self.device)
+
+    def _draw(self, random: torch.Generator) -> None:
         shape = (self.sequences, self.digits)
-        self.epoch = epoch
         self.digit = torch.randint(len(self.images), shape, generator=random).to(self.device)
         state = _trajectories(self.sequences, self.steps, self.digits, self.size, random)
         self.state = state.float().to(self.device)
 
-    @cached_property
-    def obs(self) -> Tensor:
-        return render(self.images[self.digit], self.state[..., :2], self.size)
-
-    def __len__(self) -> int:
-        return self.sequences
-
-    def __repr__(self) -> str:
-        return (
-            f"MovingMNIST({self.sequences} x {self.steps}, {self.digits} digits, "
-            f"{self.size}x{self.size}, seed={self.seed}, split={self.split!r})"
-        )
-
-    def rows(self, index) -> Batch:
-        """Some of the films, as a batch."""
-        state = self.state[index]
-        if "obs" in self.__dict__:
-            obs = self.obs[index]
-        else:
-            obs = render(self.images[self.digit[index]], state[..., :2], self.size)
-        return Batch(obs=obs, mask=self.mask[index], state=state)
-
-    def batch(self) -> Batch:
-        """All films, as one batch."""
-        return Batch(obs=self.obs, mask=self.mask, state=self.state)
-
-    def fresh(self, epoch: int) -> MovingMNIST:
-        """A set of the same size, drawn anew; ``fresh(0)`` is this set."""
-        if epoch == self.epoch:
-            return self
-        other = copy.copy(self)  # shares the digit images
-        other.__dict__.pop("obs", None)
-        other._draw(epoch)
-        return other
+    def _observe(self, index) -> Tensor:
+        return render(self.images[self.digit[index]], self.state[index][..., :2], self.size)
 
 
 def render(images: Tensor, centre: Tensor, size: int = 64) -> Tensor:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from .batch import Batch, generator
+from .synthetic import Synthetic
 
 NEURONS = 15
 LIMIT = math.pi / 3  # preferred positions span [-LIMIT, LIMIT]
@@ -30,7 +30,7 @@ START_LIMIT = LIMIT - 0.05  # positions start uniform on +-START_LIMIT ...
 START_VELOCITY_VARIANCE = 5e-10  # ... almost at rest
 
 
-class PPC:
+class PPC(Synthetic):
     """Spike counts of a population that reports the position of a noisy damped spring.
 
     The position runs free; only its encoding wraps around the torus.
@@ -55,7 +55,7 @@ class PPC:
         torch.Size([2, 100, 15])
     """
 
-    SPLITS = ("train", "validation", "test")
+    drawn_on = None  # spikes are drawn where they shall live
 
     def __init__(
         self,
@@ -66,36 +66,11 @@ class PPC:
         device: torch.device | str = "cpu",
         epoch: int = 0,
     ):
-        if sequences < 1 or steps < 1:
-            raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
-        if split not in self.SPLITS:
-            raise ValueError(f"split must be one of {', '.join(self.SPLITS)}, got {split!r}")
-        self.sequences, self.steps, self.seed = sequences, steps, seed
-        self.split, self.device, self.epoch = split, torch.device(device), epoch
-        random = generator(seed, "PPC " + split, epoch, device=device)
-        self.state = _trajectories(sequences, steps, random).float()
-        self.obs = _spikes(self.state[..., 0], random)
-        self.mask = torch.ones(sequences, steps, dtype=torch.bool, device=device)
+        super().__init__(sequences, steps, seed, split, device, epoch)
 
-    def __len__(self) -> int:
-        return self.sequences
-
-    def __repr__(self) -> str:
-        return f"PPC({self.sequences} x {self.steps}, seed={self.seed}, split={self.split!r})"
-
-    def rows(self, index) -> Batch:
-        """Some of the trajectories, as a batch."""
-        return Batch(obs=self.obs[index], mask=self.mask[index], state=self.state[index])
-
-    def batch(self) -> Batch:
-        """All trajectories, as one batch."""
-        return self.rows(slice(None))
-
-    def fresh(self, epoch: int) -> PPC:
-        """A set of the same size, drawn anew; ``fresh(0)`` is this set."""
-        if epoch == self.epoch:
-            return self
-        return PPC(self.sequences, self.steps, self.seed, self.split, self.device, epoch)
+    def _draw(self, random: torch.Generator) -> None:
+        self.state = _trajectories(self.sequences, self.steps, random).float()
+        self._obs = _spikes(self.state[..., 0], random)
 
 
 def _trajectories(sequences: int, steps: int, random: torch.Generator) -> Tensor:
