@@ -181,7 +181,9 @@ def test_shapes_and_types(published):
 
 
 def test_splits_share_no_image(published):
-    pools = {split: MovingMNIST(1, 1, split=split).images for split in ("train", "validation", "test")}
+    pools = {
+        split: MovingMNIST(1, 1, split=split).images for split in ("train", "validation", "test")
+    }
     assert [len(pool) for pool in pools.values()] == [50_000, 10_000, 10_000]
     seen = [{image.tobytes() for image in pool.numpy()} for pool in pools.values()]
     assert not seen[0] & seen[1]
