@@ -337,7 +337,7 @@ def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypa
     assert len(lines) == 2 * len(rules)
     seconds = {}
     for line in lines:
-        steps, batch, *label, milliseconds, _, time, _ = line.split()
+        steps, batch, *label, milliseconds, _, _, time, _ = line.split()
         assert batch == "2"
         seconds[int(steps), " ".join(label)] = float(milliseconds)
         if label == ["BPTT"]:

@@ -228,20 +228,18 @@ def bench_local(
     from .recipes.recipe import hardware
 
     print(f"rVAE, 15 neurons, 10 latents, 32 hidden units; {hardware(device)}")
-    print(f"{'T':>6}{'B':>4}  {'rule':<36}{'ms':>10}{'MB':>9}{'time':>8}{'memory':>8}")
-    reference: dict[tuple[int, int], bench.Cost] = {}
-    rows = list(bench.local(steps or [100, 1000, 10000], batches or [8, 40], repeats, device))
-    for case, cost in rows:
+    print(f"{'T':>6}{'B':>4}  {'rule':<34}{'ms':>9}{'MB':>8}{'peak':>8}{'time':>9}{'memory':>9}")
+    for case, cost in bench.local(steps or [100, 1000, 10000], batches or [8, 40], repeats, device):
         if case.rule == "BPTT":
-            reference[case.steps, case.batch] = cost
-    for case, cost in rows:
-        base = reference[case.steps, case.batch]
+            base = cost
         print(
-            f"{case.steps:>6}{case.batch:>4}  {case.rule:<36}{cost.seconds * 1e3:>10.1f}"
-            f"{cost.megabytes:>9.1f}{base.seconds / cost.seconds:>7.2f}x"
-            f"{base.megabytes / max(cost.megabytes, 0.1):>7.2f}x"
+            f"{case.steps:>6}{case.batch:>4}  {case.rule:<34}{cost.seconds * 1e3:>9.1f}"
+            f"{cost.megabytes:>8.1f}{cost.peak:>8.0f}{base.seconds / cost.seconds:>8.2f}x"
+            f"{base.megabytes / max(cost.megabytes, 0.1):>8.2f}x",
+            flush=True,
         )
-    print("time, memory: how many times more BPTT needs; MB: what a step adds to the peak")
+    print("MB: what a step adds to the memory in use; peak: the whole process, data and libraries;")
+    print("time, memory: how many times more BPTT needs for the same batch.")
 
 
 def main() -> None:
