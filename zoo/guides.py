@@ -62,6 +62,7 @@ class GaussianGuide(nn.Module):
         if seen is not None and not 1 <= seen <= latent_dim:
             raise ValueError(f"seen must be 1 to latent_dim ({latent_dim}), got {seen}")
         self.latent_dim, self.statistics, self.seen = latent_dim, statistics, seen or latent_dim
+        self.features_dim = hidden
         self.complete = statistics == "mean+spread"  # u_t tells all of q(x_t)
         self.statistics_dim = latent_dim * (2 if self.complete else 1)
         layers = [obs_dim, hidden, hidden]
@@ -94,12 +95,13 @@ class GaussianGuide(nn.Module):
 
     def moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread (standard deviation) of x_t, each ``[N, K]``."""
-        width = self.from_past.out_features
-        drive = torch.addmm(features[:, :width], past, self.from_past.weight.T)
-        joint = self.nonlinearity(drive[:, : -2 * self.latent_dim])
-        moments = torch.addmm(drive[:, -2 * self.latent_dim :], joint, self.heads.weight.T)
+        pair = 2 * self.latent_dim
+        drive, alone = features.split((self.from_past.out_features, pair), -1)
+        drive = torch.addmm(drive, past, self.from_past.weight.T)
+        joint, linear = drive.split((self.features_dim, pair), -1)
+        moments = torch.addmm(linear, self.nonlinearity(joint), self.heads.weight.T)
         blank = past[:, -1:] == 0 if self.complete else (past == 0).all(-1, keepdim=True)
-        mean, spread = torch.where(blank, features[:, width:], moments).chunk(2, -1)
+        mean, spread = torch.where(blank, alone, moments).chunk(2, -1)
         return mean, functional.softplus(spread) + MIN_SPREAD
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
