@@ -451,3 +451,9 @@ def test_the_shell_gets_one_line_and_no_traceback():
     assert done.stdout == ""
     assert done.stderr.startswith("seqzoo: no model called 'nope'")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_demo_can_draw_with_the_models_that_ship(seqzoo, tmp_path):
+    code, out, _ = seqzoo("demo", "--shipped", "--out", tmp_path)
+    assert (code, out) == (0, f"wrote {tmp_path / 'trajectory.png'}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["trajectory.png"]

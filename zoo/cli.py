@@ -205,11 +205,19 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for runs and picture.")] = Path("demo"),
     jobs: Jobs = 2,
     smoke: Annotated[bool, typer.Option(help="A few seconds only: for tests.")] = False,
+    shipped: Annotated[
+        bool, typer.Option(help="Train nothing: draw the picture with the models that ship.")
+    ] = False,
 ) -> None:
     """Train an rEFH and an rVAE by the temporally local rule, beside learned Kalman filters."""
-    from .demo import run_demo
+    from . import store
+    from .demo import SHOWN, draw, run_demo
 
-    run_demo(out, jobs, smoke)
+    if not shipped:
+        run_demo(out, jobs, smoke)
+        return
+    draw({name: store.load(f"ppc/{name}") for name in SHOWN}, out / "trajectory.png")
+    print(f"wrote {out / 'trajectory.png'}")
 
 
 bench_app = typer.Typer(help="Benchmarks; each prints ratios measured in one run.")
