@@ -23,6 +23,8 @@ from ..data import Batch
 from .evaluate import log_weights
 from .rule import LearningRule, Metrics
 
+CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time, too
+
 
 class Fold(NamedTuple):
     """Real frames taken out of time: ``N`` independent members of a plate.
@@ -71,8 +73,10 @@ def sweep(
     """
     statistics = [past]
     real = None if mask is None or bool(mask.all()) else mask[..., None].unbind(1)
+    # Without padding, no past is blank after the first frame: a network may have a quicker way.
+    later = getattr(net, "advance", net.step) if real is None else net.step
     for t, frame in enumerate(features.unbind(1)):
-        new = net.step(frame, statistics[-1])
+        new = (later if t else net.step)(frame, statistics[-1])
         new = new if draw is None else draw(new)
         statistics.append(new if real is None else torch.where(real[t], new, statistics[-1]))
     return torch.stack(statistics, 1)
@@ -114,7 +118,8 @@ class FoldedRule(LearningRule):
             anneals it over a share of the run.
         through_time: let the gradient flow into u_{t-1}.
         chunk: folded frames whose graph is held at a time. The gradient is the same; memory is
-            bounded, which no gradient through time can have.
+            bounded, which no gradient through time can have. ``None`` takes a third of a fold,
+            within ``CHUNKS``.
         compiled: run the sweep as one compiled scan (worth it for long training; needs a C++
             compiler and spends some seconds on the first call).
 
@@ -133,7 +138,7 @@ class FoldedRule(LearningRule):
         minibatch: int | None = None,
         forget: float | Sequence[float] = 0.0,
         through_time: bool = False,
-        chunk: int = 4096,
+        chunk: int | None = None,
         compiled: bool = False,
     ):
         super().__init__(net)
@@ -213,6 +218,13 @@ class FoldedRule(LearningRule):
             return compiled_sweep(self.reference, features, past, part.mask)
         return sweep(self.reference, features, past, part.mask, self.draw)
 
+    def _chunk(self, rows: int) -> int:
+        """Frames whose graph is held at a time: all of them, where the graph runs through time."""
+        if self.through_time:
+            return max(rows, 1)
+        low, high = CHUNKS
+        return self.chunk or min(high, max(low, math.ceil(rows / 3)))
+
     def _backward(self, fold: Fold) -> Metrics:
         """Sets ``.grad`` to the mean over the frames of a fold."""
         self.net.zero_grad(set_to_none=True)
@@ -222,7 +234,7 @@ class FoldedRule(LearningRule):
             lost = torch.rand(fold.rows, 1, device=fold.past.device) < share
             past = torch.where(lost, self.net.initial(fold.rows), fold.past)
             fold = fold._replace(past=past, present=None)
-        size = max(fold.rows, 1) if self.through_time else self.chunk
+        size = self._chunk(fold.rows)
         for start in range(0, fold.rows, size):  # no turn at all once every sequence has ended
             loss = self.loss(fold.select(slice(start, start + size))) / fold.rows
             loss.backward()
@@ -296,21 +308,24 @@ def compiled_sweep(
     net: nn.Module, features: Tensor, past: Tensor, mask: Tensor | None = None
 ) -> Tensor:
     """``sweep`` as one compiled scan: the same numbers, without Python between the steps."""
-    if mask is not None and not bool(mask.all()):
+    if features.shape[1] < 2 or (mask is not None and not bool(mask.all())):
         return sweep(net, features, past, mask)
     validate = torch.distributions.Distribution._validate_args
-    rest = _scan(net)(features.transpose(0, 1).contiguous(), past)
+    first = net.step(features[:, 0], past)
+    rest = _scan(net)(features[:, 1:].transpose(0, 1).contiguous(), first)
     # The compiler switches validation off for the whole process: put it back.
     torch.distributions.Distribution.set_default_validate_args(validate)
-    return torch.cat((past[:, None], rest.transpose(0, 1)), 1)
+    return torch.cat((past[:, None], first[:, None], rest.transpose(0, 1)), 1)
 
 
 @functools.lru_cache(maxsize=8)
 def _scan(net: nn.Module):
     from torch._higher_order_ops import scan
 
+    advance = getattr(net, "advance", net.step)
+
     def step(past: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-        new = net.step(frame, past)
+        new = advance(frame, past)
         return new, new.clone()
 
     return torch.compile(lambda frames, past: scan(step, past, frames, dim=0)[1], fullgraph=True)

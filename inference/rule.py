@@ -20,6 +20,8 @@ class Recurrent(Protocol):
     * ``encode(obs [..., M]) -> [..., F]`` sees each frame alone, so it runs for all at once;
     * ``step(features [B, F], past [B, U]) -> [B, U]`` is the recursion u_t = f(y_t, u_{t-1});
     * ``initial(rows) -> [B, U]`` is u before the first frame.
+
+    It may also have ``advance(features, past)``: ``step`` for when no past is the initial one.
     """
 
     def check(self, obs: Tensor) -> None: ...

@@ -43,7 +43,7 @@ def watch_steps(net):
             new.register_hook(lambda grad: fired.add(t) if grad.any() else None)
         return new
 
-    net.step = watched
+    net.step = net.advance = watched
     return fired
 
 

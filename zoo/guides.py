@@ -3,7 +3,8 @@
 A guide for one time step offers ``initial(rows)``, the statistics before the first frame;
 ``encode(obs)``, which sees each frame alone; ``guide(features, past)``, the distribution of x_t;
 ``step(features, past)``, its statistics u_t; and the attribute ``statistics_dim``. A user's own
-module with these goes wherever a model takes ``guide=``.
+module with these goes wherever a model takes ``guide=``. It may offer ``advance``, a quicker
+``step`` for when no past is blank.
 """
 
 from __future__ import annotations
@@ -95,18 +96,29 @@ class GaussianGuide(nn.Module):
 
     def moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread (standard deviation) of x_t, each ``[N, K]``."""
-        pair = 2 * self.latent_dim
-        drive, alone = features.split((self.from_past.out_features, pair), -1)
-        drive = torch.addmm(drive, past, self.from_past.weight.T)
-        joint, linear = drive.split((self.features_dim, pair), -1)
-        moments = torch.addmm(linear, self.nonlinearity(joint), self.heads.weight.T)
+        together, alone = self._moments(features, past)
         blank = past[:, -1:] == 0 if self.complete else (past == 0).all(-1, keepdim=True)
-        mean, spread = torch.where(blank, alone, moments).chunk(2, -1)
+        mean, spread = torch.where(blank, alone, together).chunk(2, -1)
         return mean, functional.softplus(spread) + MIN_SPREAD
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[N, U]``."""
-        mean, spread = self.moments(features, past)
+        return self._statistics(*self.moments(features, past))
+
+    def advance(self, features: Tensor, past: Tensor) -> Tensor:
+        """``step`` where no past is blank, without looking: what a sweep does but once."""
+        mean, spread = self._moments(features, past)[0].chunk(2, -1)
+        return self._statistics(mean, functional.softplus(spread) + MIN_SPREAD)
+
+    def _moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and raw spread with the past, and from the frame alone, each ``[N, 2 K]``."""
+        pair = 2 * self.latent_dim
+        drive, alone = features.split((self.from_past.out_features, pair), -1)
+        drive = torch.addmm(drive, past, self.from_past.weight.T)
+        joint, linear = drive.split((self.features_dim, pair), -1)
+        return torch.addmm(linear, self.nonlinearity(joint), self.heads.weight.T), alone
+
+    def _statistics(self, mean: Tensor, spread: Tensor) -> Tensor:
         mean = mean.clamp(-MAX_MEAN, MAX_MEAN)
         return torch.cat((mean, spread), -1) if self.complete else mean
 

@@ -11,6 +11,7 @@ import math
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -108,7 +109,7 @@ class Poisson(ExponentialFamily):
     """Counts, eta = log-rate (held below ``MAX_LOG_RATE``)."""
 
     def distribution(self, natural):
-        return dist.Poisson(self.mean(natural), validate_args=False).to_event(1)
+        return LogPoisson(natural.clamp_max(MAX_LOG_RATE)).to_event(1)
 
     def mean(self, natural):
         return natural.clamp_max(MAX_LOG_RATE).exp()
@@ -128,6 +129,20 @@ class Poisson(ExponentialFamily):
             raise ValueError("Poisson data are counts: they cannot be negative")
         if (value != value.round()).any():
             raise ValueError("Poisson data are counts: they must be whole numbers")
+
+
+class LogPoisson(torch.distributions.Poisson, TorchDistributionMixin):
+    """A Poisson distribution that keeps its log-rate: its log-density takes no logarithm again."""
+
+    def __init__(self, log_rate: Tensor):
+        self.log_rate = log_rate
+        super().__init__(log_rate.exp(), validate_args=False)
+
+    def expand(self, batch_shape, _instance=None):
+        return LogPoisson(self.log_rate.expand(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return value * self.log_rate - self.rate - torch.lgamma(value + 1)
 
 
 class Gaussian(ExponentialFamily):

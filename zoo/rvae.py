@@ -93,6 +93,10 @@ class RecurrentVAE(PyroModule):
         """u_t, ``[B, U]``."""
         return self.recognition.step(features, past)
 
+    def advance(self, features: Tensor, past: Tensor) -> Tensor:
+        """``step`` where no past is blank, ``[B, U]``."""
+        return getattr(self.recognition, "advance", self.recognition.step)(features, past)
+
     # The Pyro pair, over N frames taken out of time ------------------------------------------
 
     def prior(self, fold: Fold) -> dist.TorchDistribution:
