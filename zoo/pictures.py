@@ -71,7 +71,8 @@ def draw_population(obs: Tensor, path: Path) -> None:
     for axis, counts, positions in zip(
         np.atleast_1d(axes), obs.cpu().numpy(), decoded.cpu().numpy()
     ):
-        axis.imshow(counts.T, aspect="auto", extent=extent, **how)
+        loud = max(1.0, float(np.quantile(counts, 0.999)))  # one wild frame must not hide the rest
+        axis.imshow(counts.T, aspect="auto", extent=extent, vmin=0, vmax=loud, **how)
         times = (np.arange(len(positions)) + 0.5) * ppc.STEP
         axis.plot(times, positions, ".", ms=1.5, color="#d1495b")
         axis.set_ylabel("position (rad)")

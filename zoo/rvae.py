@@ -196,16 +196,19 @@ class RVAE(RecurrentVAE):
         """Generates backwards in time, as the paper does, ``[N, T, M]``, earliest frame first.
 
         x_T comes from the prior; each x_t gives y_t and u_{t-1}, and u_{t-1} stands for the belief
-        about x_{t-1} that the next draw is from.
+        about x_{t-1} that the next draw is from. Where u tells the spread of that belief, u is
+        taken at its mean given x_t: sigma_u is set, not fitted, and its noise on top of the
+        belief's own makes the film drift out of the data. Otherwise it is the only noise there is.
         """
         with RandomStream(self.past_scale.device, "sample", seed):
             x = torch.randn(sequences, self.latent_dim, device=self.past_scale.device)
             frames = []
             for _ in range(steps):
                 frames.append(self.emit(x).sample())
-                mean = self.past_decoder(x)
-                statistics = mean + self.past_scale * torch.randn_like(mean)
-                x = self.recognition.posterior(statistics).sample()
+                past = self.past_decoder(x)
+                if not getattr(self.recognition, "complete", False):
+                    past = past + self.past_scale * torch.randn_like(past)
+                x = self.recognition.posterior(past).sample()
         return torch.stack(frames[::-1], 1)
 
 
