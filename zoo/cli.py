@@ -96,6 +96,7 @@ def train(
     epoch when the same command is given again, and ends with the same weights.
     """
     from .recipes import find, parse_overrides, run
+    from .recipes.recipe import is_main_process
 
     _check_device(device)
     recipe = find(name)
@@ -103,6 +104,8 @@ def train(
     recipe = recipe.override(parse_overrides(overrides or []))
     folder = out or Path("runs") / name / f"seed{seed}"
     card = run(recipe, seed, folder, device=device, resume=not fresh)
+    if not is_main_process():
+        return
     print(f"{name}: {card['metric']} {card['value']:.4g} {card['unit']} on test data (seed {seed})")
     print(f"{folder} holds weights.safetensors and card.json; zoo.load({str(folder)!r}) loads them")
 

@@ -241,7 +241,7 @@ def run(
         "wall_time_s": round(seconds, 1),
         **provenance(device),
     }
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_main_process():
         save_model(out, net, card)
         checkpoint.unlink(missing_ok=True)
     return card
@@ -259,6 +259,11 @@ def _warmed_up(recipe: Recipe, seed: int, device: str | None) -> torch.nn.Module
             raise Interrupted("stopped; give the same command again to go on")
         tried.append((trained.history[-1]["loss"], trained.net))
     return min(tried, key=lambda pair: pair[0])[1]
+
+
+def is_main_process() -> bool:
+    """True but in the other processes of ``torchrun``, which neither write nor speak."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def provenance(device: str | None = None) -> dict[str, str]:
