@@ -106,9 +106,11 @@ class RunState:
         if not isinstance(saved, dict) or "settings" not in saved:
             raise CheckpointError(f"{path} is no checkpoint of fit: use another file")
         if saved["settings"] != self.settings:
+            now, then = self.settings, saved["settings"]
+            differing = ", ".join(name for name in now if now[name] != then.get(name))
             raise CheckpointError(
-                f"{path} was written with {saved['settings']}, this run has {self.settings}: "
-                "use the same settings or another checkpoint file"
+                f"{path} is of a run with other settings ({differing}): use the same ones, "
+                "another checkpoint file, or start afresh"
             )
         try:
             self.net.load_state_dict(saved["net"])

@@ -59,6 +59,7 @@ def fit(
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    identity: str = "",
     progress: bool = True,
 ) -> Fit:
     """Trains ``rule.net`` in place.
@@ -86,6 +87,8 @@ def fit(
         device: where to train; the default follows ``accelerate``.
         checkpoint: file written after every epoch.
         resume: go on from ``checkpoint`` if it is there.
+        identity: any text that a resumed run must have in common with the one that was stopped,
+            besides the arguments above, such as the settings of the rule and the network.
         progress: show a progress bar.
 
     Returns:
@@ -112,6 +115,7 @@ def fit(
         average,
         {
             "rule": repr(rule),
+            "identity": identity,
             "epochs": epochs,
             "seed": seed,
             "shards": shards,

@@ -477,3 +477,21 @@ def test_quick_is_the_same_recipe_with_a_smaller_budget():
     quick = recipe.quickened()
     assert quick.model == recipe.model
     assert quick.fit["epochs"] < recipe.fit["epochs"]
+
+
+def test_a_checkpoint_of_another_rule_is_not_gone_on_from(tmp_path, monkeypatch):
+    recipe, _ = tiny("ppc/tvae")
+    fresh = PPC.fresh
+
+    def stopped(self, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return fresh(self, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PPC, "fresh", stopped)
+        with pytest.raises(Interrupted):
+            run(recipe, 0, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="other settings"):
+        run(recipe.override({"rule.minibatch": 7}), 0, tmp_path, progress=False)
+    run(recipe, 0, tmp_path, progress=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import os
 import platform
 import time
@@ -23,7 +24,10 @@ SETTABLE = ("model", "rule", "data", "fit", "warmup", "validate")
 RESERVED = {
     "data": ("seed",),
     "rule": ("net",),
-    "fit": ("rule", "data", "seed", "device", "validate", "checkpoint", "resume", "progress"),
+    "fit": (
+        *("rule", "data", "seed", "device", "validate"),
+        *("checkpoint", "resume", "identity", "progress"),
+    ),
 }
 
 
@@ -220,14 +224,23 @@ def run(
                 def validate(subject):
                     return recipe.task.score(subject, seed, "validation").mean()
 
-            how = {"checkpoint": checkpoint, "resume": resume, "progress": progress, **recipe.fit}
-            trained = fit(rule, data, seed=seed, device=device, validate=validate, **how)
+            trained = fit(
+                rule,
+                data,
+                seed=seed,
+                device=device,
+                validate=validate,
+                checkpoint=checkpoint,
+                resume=resume,
+                identity=json.dumps(recipe.configuration()),
+                progress=progress,
+                **recipe.fit,
+            )
             epochs = len(trained.history)
             if trained.interrupted:
                 raise Interrupted("stopped; give the same command again to go on")
     seconds = time.perf_counter() - start
-    if hasattr(net, "eval"):
-        net.eval()
+    net.eval()
     scores = recipe.task.score(net, seed, "test")
     card = {
         "name": recipe.name,
