@@ -173,7 +173,7 @@ RECIPES = [
         quick={"fit.epochs": 150},
         note="ours to add: to the TVAE what the RTRBM is to the TRBM. It leaves a "
         "first-order filter's error late, and when depends on the seed: after 400 "
-        "epochs 1.8e-4, 5.6e-4 and 3.7e-4.",
+        "epochs 1.8e-4, 5.6e-4 and 3.6e-4.",
     ),
     row(
         "rvae",
