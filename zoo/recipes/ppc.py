@@ -183,7 +183,7 @@ RECIPES = [
         data=FEWER,
         fit=BUDGET,
         warmup=warmup(epochs=12, minibatch=250),
-        quick={"fit.epochs": 120},
+        quick={"fit.epochs": 200},
         published=5.3e-4,
         note="sigma_u is one number for each statistic, on the scale of a filter's errors; "
         "position is the only latent that frames show. With one sigma_u of 0.15 for ten "
