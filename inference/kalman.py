@@ -164,8 +164,8 @@ class EM:
     one batch; the likeliest wins.
 
     Arguments:
-        net: a network with ``read(obs) -> (value, variance)``, ``parameters_of_system()``,
-            ``assign(LinearGaussian)`` and ``guess(generator)`` (a random start), such as
+        net: a network with ``read(obs, mask) -> (value, variance)``,
+            ``assign(LinearGaussian)`` and ``guess(value, mask)`` (a random start), such as
             ``zoo.LGDS``.
         restarts: number of random starts.
         iterations: most EM iterations.

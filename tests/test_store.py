@@ -98,19 +98,25 @@ def test_the_seed_of_a_run_decides_the_model(name, tmp_path):
     assert any(not torch.equal(a[key], c[key]) for key in a)
 
 
+def stop_in_epoch(number, patch):
+    """Makes drawing the data of one epoch do what ctrl-C does."""
+    fresh = PPC.fresh
+
+    def stopped(self, epoch):
+        if epoch == number:
+            raise KeyboardInterrupt
+        return fresh(self, epoch)
+
+    patch.setattr(PPC, "fresh", stopped)
+
+
 def test_a_run_stopped_by_hand_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     recipe, _ = tiny("ppc/tvae")
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     run(recipe, 0, whole, progress=False)
     fresh = PPC.fresh
-
-    def stopped(self, epoch):
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return fresh(self, epoch)
-
     with monkeypatch.context() as patch:
-        patch.setattr(PPC, "fresh", stopped)
+        stop_in_epoch(2, patch)
         with pytest.raises(Interrupted, match="give the same command again"):
             run(recipe, 0, halved, progress=False)
     assert [path.name for path in halved.iterdir()] == ["checkpoint.pt"]
@@ -481,15 +487,8 @@ def test_quick_is_the_same_recipe_with_a_smaller_budget():
 
 def test_a_checkpoint_of_another_rule_is_not_gone_on_from(tmp_path, monkeypatch):
     recipe, _ = tiny("ppc/tvae")
-    fresh = PPC.fresh
-
-    def stopped(self, epoch):
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return fresh(self, epoch)
-
     with monkeypatch.context() as patch:
-        patch.setattr(PPC, "fresh", stopped)
+        stop_in_epoch(2, patch)
         with pytest.raises(Interrupted):
             run(recipe, 0, tmp_path, progress=False)
     with pytest.raises(ValueError, match="other settings"):

@@ -50,8 +50,6 @@ class PopulationReadout(Readout):
     over.
     """
 
-    dim = 1
-
     def __init__(self):
         super().__init__(dim=1)
 
@@ -76,7 +74,7 @@ class PopulationReadout(Readout):
         ppc.decode(obs)
 
 
-READOUTS = {"identity": Readout, "population": PopulationReadout}
+READOUTS = {"identity": Readout, "population": lambda _: PopulationReadout()}
 
 
 class LGDS(PyroModule):
@@ -103,7 +101,7 @@ class LGDS(PyroModule):
         if isinstance(readout, str):
             if readout not in READOUTS:
                 raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}")
-            readout = READOUTS[readout]() if readout == "population" else Readout(obs_dim)
+            readout = READOUTS[readout](obs_dim)
         if readout.dim != obs_dim:
             raise ValueError(
                 f"the readout gives {readout.dim} values a frame, obs_dim is {obs_dim}"

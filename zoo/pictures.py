@@ -28,9 +28,7 @@ def draw_trajectory(
     """
     figure, (above, middle, below) = _figure(3, heights=(1.1, 1.6, 1.0))
     seconds = np.arange(len(obs)) * ppc.STEP
-    extent = (0, seconds[-1], -ppc.LIMIT - ppc.SPACING / 2, ppc.LIMIT + ppc.SPACING / 2)
-    how = {"origin": "lower", "cmap": "Greys", "interpolation": "nearest"}
-    above.imshow(obs.T.cpu().numpy(), aspect="auto", extent=extent, **how)
+    _raster(above, obs.cpu().numpy(), seconds[-1])
     above.set_ylabel("preferred\nposition (rad)")
     above.set_title(title)
     for name, values in decoded.items():
@@ -66,18 +64,23 @@ def draw_population(obs: Tensor, path: Path) -> None:
         return
     figure, axes = _figure(len(obs), heights=[1.0] * len(obs))
     seconds = obs.shape[1] * ppc.STEP
-    extent = (0, seconds, -ppc.LIMIT - ppc.SPACING / 2, ppc.LIMIT + ppc.SPACING / 2)
-    how = {"origin": "lower", "cmap": "Greys", "interpolation": "nearest"}
     for axis, counts, positions in zip(
         np.atleast_1d(axes), obs.cpu().numpy(), decoded.cpu().numpy()
     ):
         loud = max(1.0, float(np.quantile(counts, 0.999)))  # one wild frame must not hide the rest
-        axis.imshow(counts.T, aspect="auto", extent=extent, vmin=0, vmax=loud, **how)
+        _raster(axis, counts, seconds, vmin=0, vmax=loud)
         times = (np.arange(len(positions)) + 0.5) * ppc.STEP
         axis.plot(times, positions, ".", ms=1.5, color="#d1495b")
         axis.set_ylabel("position (rad)")
     np.atleast_1d(axes)[-1].set_xlabel("time (s); dots: decoded from each frame")
     _save(figure, path)
+
+
+def _raster(axis, counts: np.ndarray, seconds: float, **scale) -> None:
+    """Spike counts ``[T, 15]`` as shades, time to the right, preferred position upwards."""
+    edge = ppc.LIMIT + ppc.SPACING / 2
+    how = {"origin": "lower", "cmap": "Greys", "interpolation": "nearest", "aspect": "auto"}
+    axis.imshow(counts.T, extent=(0, seconds, -edge, edge), **how, **scale)
 
 
 def _figure(rows: int, heights):
