@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ..data import Batch
-from .rule import LearningRule
+from ..data import Batch, generator
+from .rule import LearningRule, Recurrent
 from .streams import RandomStream
 
 
@@ -47,6 +50,83 @@ def alignment(
     pairs = {name: (gradients[0][name], gradients[1][name]) for name in gradients[0]}
     pairs["all"] = tuple(torch.cat(list(part.values())) for part in gradients)
     return {name: _cosine(*pair) for name, pair in pairs.items()}
+
+
+class Convergence(NamedTuple):
+    """Whether chains agree, by ArviZ: one number for every scalar that was followed.
+
+    Arguments:
+        rhat: rank-normalised split R-hat; 1 is agreement, and above 1.01 chains still differ.
+        ess: bulk effective sample size, over all chains.
+    """
+
+    rhat: Tensor
+    ess: Tensor
+
+
+def convergence(draws: Tensor) -> Convergence:
+    """R-hat and effective sample size of draws ``[C, D, ...]``: chains, then draws.
+
+    Returns:
+        Both of shape ``[...]``; NaN where all draws are equal.
+
+    Raises:
+        ValueError: for fewer than two chains or four draws.
+    """
+    import arviz
+
+    if draws.dim() < 2 or draws.shape[0] < 2 or draws.shape[1] < 4:
+        raise ValueError(
+            "convergence takes [chains, draws, ...], at least 2 chains and 4 draws: "
+            f"got {tuple(draws.shape)}"
+        )
+    shape = draws.shape[2:]
+    data = arviz.convert_to_dataset({"draws": draws.flatten(2).double().cpu().numpy()})
+    found = [
+        torch.as_tensor(measure(data)["draws"].values).reshape(shape)
+        for measure in (arviz.rhat, arviz.ess)
+    ]
+    return Convergence(*found)
+
+
+@torch.no_grad()
+def clamped_gibbs(
+    net: Recurrent,
+    past: Tensor,
+    chains: int = 8,
+    draws: int = 100,
+    burn: int = 25,
+    probes: int = 8,
+    seed: int = 0,
+) -> Tensor:
+    """Follows Gibbs chains of the next frame with u_{t-1} clamped, from random starts.
+
+    The network offers ``random_frames(N)`` and ``gibbs(obs, past, steps, clamp_past)``. A frame is
+    followed through its projections on a few random directions.
+
+    Arguments:
+        net: a harmonium or an rVAE.
+        past: u_{t-1}, ``[N, U]``.
+        chains: chains ``C`` for each u.
+        draws: Gibbs steps that are kept, ``D``.
+        burn: Gibbs steps before them.
+        probes: directions ``P``.
+        seed: seed of chains and directions; the caller's random state is left alone.
+
+    Returns:
+        ``[C, D, N, P]``, for ``convergence``.
+    """
+    clamped = past.repeat(chains, 1)
+    kept = []
+    with RandomStream(past.device, "clamped Gibbs", seed):
+        obs = net.random_frames(len(clamped))
+        size = (obs.shape[-1], probes)
+        direction = torch.randn(size, generator=generator(seed, "probes")).to(obs)
+        obs, _ = net.gibbs(obs, clamped, burn, clamp_past=True)
+        for _ in range(draws):
+            obs, _ = net.gibbs(obs, clamped, 1, clamp_past=True)
+            kept.append(obs @ direction)
+    return torch.stack(kept).unflatten(1, (chains, -1)).transpose(0, 1)
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
+from .closed_form import ClosedForm
 from .streams import RandomStream
 
 
@@ -157,11 +158,10 @@ def symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.mT) / 2
 
 
-class EM:
+class EM(ClosedForm):
     """Expectation-maximisation for a linear-Gaussian network: exact, monotone, no gradient.
 
-    Not a gradient rule, so it brings its own loop: ``EM(net).fit(batch)``. The restarts run as
-    one batch; the likeliest wins.
+    The restarts run as one batch; the likeliest wins.
 
     Arguments:
         net: a network with ``read(obs, mask) -> (value, variance)``,

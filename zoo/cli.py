@@ -130,13 +130,15 @@ def evaluate(
     else:
         net = store.load(name, device or "cpu")
         recipe = _recipe(net)
-    scores = recipe.task.score(net, seed, "test")
+    scores = recipe.task.measure(net, seed, "test")
+    means, spreads = scores.mean(0).tolist(), scores.std(0).tolist()
     result = {
         "name": recipe.name,
         "metric": recipe.task.metric,
         "unit": recipe.task.unit,
-        "value": float(scores.mean()),
-        "sd": float(scores.std()),
+        "value": means[0],
+        "sd": spreads[0],
+        "also": dict(zip(recipe.task.also, means[1:])),
         "n_sequences": len(scores),
         "seed": seed,
         "published": recipe.published,
@@ -149,6 +151,8 @@ def evaluate(
             f"{result['name']}: {result['metric']} {result['value']:.4g} {result['unit']} "
             f"(sd {result['sd']:.2g} over {len(scores)} test sequences, seed {seed})"
         )
+        for figure, value in result["also"].items():
+            print(f"  {figure}: {value:.4g} {result['unit']}")
 
 
 @app.command()

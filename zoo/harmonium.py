@@ -136,6 +136,40 @@ class Harmonium(PyroModule):
 
     # Verbs ------------------------------------------------------------------------------------
 
+    def random_frames(self, frames: int) -> Tensor:
+        """Visible units at rest (natural parameter 0), where chains start, ``[N, M]``."""
+        rest = torch.zeros_like(self.obs_bias).expand(frames, -1)
+        return self.likelihood.distribution(rest).sample()
+
+    @torch.no_grad()
+    def predict(
+        self,
+        past: Tensor,
+        previous: Tensor,
+        chains: int = 8,
+        steps: int = 25,
+        start: str = "random",
+    ) -> Tensor:
+        """The next frame by Gibbs sampling with u_{t-1} clamped, then means, ``[C, N, M]``.
+
+        Arguments:
+            past: u_{t-1}, ``[N, H]``.
+            previous: y_{t-1}, ``[N, M]``.
+            chains: chains ``C`` for each frame.
+            steps: Gibbs steps; then the means of x_t, and of y_t given those.
+            start: ``"random"`` visibles, or the ``"previous"`` frame.
+
+        Raises:
+            ValueError: for another ``start``.
+        """
+        if start not in ("random", "previous"):
+            raise ValueError(f"start must be 'random' or 'previous', got {start!r}")
+        past = past.repeat(chains, 1)
+        obs = self.random_frames(len(past)) if start == "random" else previous.repeat(chains, 1)
+        obs, _ = self.gibbs(obs, past, steps, clamp_past=True)
+        hidden = self.step(self.encode(obs), past)
+        return self.likelihood.mean(self.emission(hidden)).unflatten(0, (chains, -1))
+
     def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
         """Means and variances of x_t given the past and the present, ``[B, T, H]``."""
         mean = run_filter(self, obs, mask)

@@ -63,3 +63,91 @@ class MLP(nn.Sequential):
             if name != "skip" and layer is not None:
                 out = layer(out)
         return out if self.skip is None else out + self.skip(value)
+
+
+class ConvEncoder(nn.Sequential):
+    """Square grey images to codes: strided convolutions that halve the image, then a full layer.
+
+    Source of the design: Radford et al., "Unsupervised representation learning with DCGAN" (2016).
+
+    Arguments:
+        size: pixels along one side.
+        width: size of the code.
+        channels: channels of every convolution (4x4, stride 2).
+        nonlinearity: activation after every layer, a name in ``ACTIVATIONS``.
+
+    Example:
+        >>> ConvEncoder(30, 128)(torch.zeros(2, 5, 900)).shape
+        torch.Size([2, 5, 128])
+    """
+
+    def __init__(
+        self,
+        size: int,
+        width: int,
+        channels: Sequence[int] = (16, 32, 64),
+        nonlinearity: str = "relu",
+    ):
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise((1, *channels)):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), activation(nonlinearity)]
+        smallest = _halved(size, len(channels))[-1]
+        full = nn.Linear(channels[-1] * smallest**2, width)
+        super().__init__(*layers, nn.Flatten(), full, activation(nonlinearity))
+        self.size = size
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """Flattened images ``[..., size²]`` to codes ``[..., width]``."""
+        image = obs.reshape(-1, 1, self.size, self.size)
+        return super().forward(image).unflatten(0, obs.shape[:-1])
+
+
+class ConvDecoder(nn.Sequential):
+    """The way back: two full layers, then transposed convolutions that double the image.
+
+    Arguments:
+        latent_dim: size of the input.
+        size: pixels along one side.
+        width: width of the first full layer.
+        channels: channels of the image after every layer, from the smallest on.
+        nonlinearity: activation between the layers, a name in ``ACTIVATIONS``.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        size: int,
+        width: int,
+        channels: Sequence[int] = (64, 32, 16),
+        nonlinearity: str = "relu",
+    ):
+        sizes = _halved(size, len(channels))[::-1]
+        smallest = channels[0] * sizes[0] ** 2
+        layers: list[nn.Module] = [
+            nn.Linear(latent_dim, width),
+            activation(nonlinearity),
+            nn.Linear(width, smallest),
+            activation(nonlinearity),
+            nn.Unflatten(-1, (channels[0], sizes[0], sizes[0])),
+        ]
+        for (inputs, outputs), (before, after) in zip(
+            itertools.pairwise((*channels, 1)), itertools.pairwise(sizes)
+        ):
+            odd = after - 2 * before
+            layers.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, output_padding=odd))
+            layers.append(activation(nonlinearity))
+        super().__init__(*layers[:-1], nn.Flatten())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Latents ``[..., K]`` to flattened images ``[..., size²]``, natural parameters."""
+        return super().forward(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
+
+
+def _halved(size: int, times: int) -> list[int]:
+    """The side of an image before and after every halving."""
+    sizes = [size]
+    for _ in range(times):
+        sizes.append(sizes[-1] // 2)
+    if sizes[-1] < 1:
+        raise ValueError(f"{times} convolutions halve {size} pixels to nothing: use fewer")
+    return sizes

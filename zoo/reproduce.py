@@ -75,20 +75,28 @@ def _finished(folder: Path, recipe: Recipe) -> Card | None:
 
 
 def _figure(card: Card) -> str:
-    return f"{card['metric']} {card['value']:.3g} {card['unit']}"
+    also = "".join(f", {name} {value:.3g}" for name, value in card.get("also", {}).items())
+    return f"{card['metric']} {card['value']:.3g} {card['unit']}{also}"
 
 
 def render(cards: dict[str, list[Card]]) -> str:
     """The table as text: obtained (mean ± sd, n), published, limit, and a line on differences."""
+    further = find(next(iter(cards))).task.also
+    columns = "".join(f"{name:>{len(name) + 3}}{'sd':>9}" for name in further)
     head = (
-        f"{'row':<27}{'obtained':>10}{'sd':>9}{'n':>3}{'published':>11}{'limit':>10}{'wall s':>8}"
+        f"{'row':<27}{'obtained':>10}{'sd':>9}{columns}{'n':>3}{'published':>11}{'limit':>10}"
+        f"{'wall s':>8}"
     )
     lines, notes = [head, "-" * len(head)], []
     for name, seeds in cards.items():
         recipe, total = find(name), store.summarise(seeds)
         lines.append(
             f"{recipe.title:<27}{total['value']:>10.3g}{_or_dash(total['sd'], '.2g'):>9}"
-            f"{total['n']:>3}{_or_dash(recipe.published, '.3g'):>11}"
+            + "".join(
+                f"{part['value']:>{len(key) + 3}.3g}{_or_dash(part['sd'], '.2g'):>9}"
+                for key, part in total["also"].items()
+            )
+            + f"{total['n']:>3}{_or_dash(recipe.published, '.3g'):>11}"
             f"{_or_dash(recipe.limit, '.3g'):>10}{total['wall_time_s']:>8.0f}"
         )
         if recipe.note:
@@ -100,16 +108,19 @@ def render(cards: dict[str, list[Card]]) -> str:
 
 def markdown(table: str) -> str:
     """The shipped cards of a table, as the Markdown that the README shows."""
-    lines = [
-        f"| row | {rows(table)[0].task.metric}, {rows(table)[0].task.unit} | sd | n | published "
-        "| training, s |",
-        "|---|---|---|---|---|---|",
-    ]
+    task = rows(table)[0].task
+    figures = [f"{name}, {task.unit} | sd" for name in (task.metric, *task.also)]
+    head = ["row", *figures, "n", "published", "training, s"]
+    lines = [f"| {' | '.join(head)} |", "|---" * (len(head) + len(figures)) + "|"]
     for recipe in rows(table):
         card = store.card(recipe.name)
+        parts = [card, *card.get("also", {}).values()]
+        obtained = [
+            f"{_scientific(part['value'], 2)} | {_scientific(part['sd'], 1)}" for part in parts
+        ]
         lines.append(
-            f"| {recipe.title} | {_scientific(card['value'], 2)} | {_scientific(card['sd'], 1)} "
-            f"| {card['n']} | {_scientific(recipe.published, 1)} | {card['wall_time_s']:.0f} |"
+            f"| {recipe.title} | {' | '.join(obtained)} | {card['n']} "
+            f"| {_scientific(recipe.published, 1)} | {card['wall_time_s']:.0f} |"
         )
     return "\n".join(lines)
 

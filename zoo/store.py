@@ -117,20 +117,23 @@ def build(content: dict[str, Any]) -> torch.nn.Module:
 
 
 def summarise(cards: list[dict[str, Any]]) -> dict[str, Any]:
-    """One card for several seeds: mean, sd and n in place of the single value."""
-    values = [content["value"] for content in cards]
-    mean = sum(values) / len(values)
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1))
+    """One card for several seeds: mean, sd and n in place of each single value."""
     seconds = [content["wall_time_s"] for content in cards]
+    further = cards[0].get("also", {})
     return {
         **cards[0],
-        "value": mean,
-        "sd": spread if len(values) > 1 else None,
-        "n": len(values),
-        "values": values,
+        **_spread([content["value"] for content in cards]),
+        "also": {name: _spread([content["also"][name] for content in cards]) for name in further},
+        "n": len(cards),
         "seeds": [content["seed"] for content in cards],
         "wall_time_s": round(sum(seconds) / len(seconds), 1),
     }
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    mean = sum(values) / len(values)
+    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1))
+    return {"value": mean, "sd": spread if len(values) > 1 else None, "values": values}
 
 
 def _names() -> str:

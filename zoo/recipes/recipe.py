@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from ...inference import EM, fit
+from ...inference import ClosedForm, fit
 from ..store import save_model
-from .part import Part, accepted, literal
+from .part import PARTS, Part, accepted, literal
 
 SETTABLE = ("model", "rule", "data", "fit", "warmup", "validate")
 # What ``run`` passes itself, and an override must leave alone.
@@ -42,14 +42,21 @@ class Task:
     Attributes:
         metric: name of the score, the lower the better.
         unit: its unit.
-        score: ``score(model, seed, split) -> one value a sequence``; their mean is the figure.
+        score: ``score(model, seed, split) -> [N]``, one value a sequence, whose mean is the figure;
+            ``[N, 1 + len(also)]`` where there are further figures.
         draw: ``draw(model, path, seed)`` writes samples of a model to a file.
+        also: names of further figures, in the same unit.
     """
 
     metric: str
     unit: str
     score: Callable[..., torch.Tensor]
     draw: Callable[..., None]
+    also: tuple[str, ...] = ()
+
+    def measure(self, model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
+        """The scores as a table, a row a sequence and a column a figure, ``[N, 1 + also]``."""
+        return self.score(model, seed, split).reshape(-1, 1 + len(self.also))
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,11 @@ class Recipe:
         """The table this row belongs to."""
         return self.name.split("/")[0]
 
+    @property
+    def by_gradient(self) -> bool:
+        """Whether ``inference.fit`` trains this row."""
+        return self.rule is not None and not issubclass(PARTS[self.rule.name], ClosedForm)
+
     def override(self, changes: Mapping[str, Any]) -> Recipe:
         """A copy with fields changed: ``{"rule.k": 5, "fit.lr": 1e-3, "warmup": {}}``.
 
@@ -116,8 +128,7 @@ class Recipe:
         if isinstance(current, Part) and rest:
             return current.set(rest, value)
         if name == "fit" and len(rest) == 1:
-            gradient_rule = self.rule is not None and self.rule.name != EM.__name__
-            known = accepted(fit) if gradient_rule else []
+            known = accepted(fit) if self.by_gradient else []
             if rest[0] not in known:
                 raise ValueError(
                     f"{self.name}: fit has no argument {rest[0]!r}: it has {', '.join(known)}"
@@ -213,7 +224,7 @@ def run(
     if recipe.rule is not None:
         data = recipe.data.build(seed=seed)
         rule = recipe.rule.build(net)
-        if isinstance(rule, EM):
+        if isinstance(rule, ClosedForm):
             net.to(device or "cpu")
             batch = data.batch().to(device or "cpu")
             epochs = len(rule.fit(batch, progress=progress))
@@ -222,7 +233,7 @@ def run(
             if recipe.validate:
 
                 def validate(subject):
-                    return recipe.task.score(subject, seed, "validation").mean()
+                    return recipe.task.measure(subject, seed, "validation")[:, 0].mean()
 
             trained = fit(
                 rule,
@@ -241,13 +252,14 @@ def run(
                 raise Interrupted("stopped; give the same command again to go on")
     seconds = time.perf_counter() - start
     net.eval()
-    scores = recipe.task.score(net, seed, "test")
+    value, *also = recipe.task.measure(net, seed, "test").mean(0).tolist()
     card = {
         "name": recipe.name,
         "title": recipe.title,
         "metric": recipe.task.metric,
         "unit": recipe.task.unit,
-        "value": float(scores.mean()),
+        "value": value,
+        "also": dict(zip(recipe.task.also, also)),
         "seed": seed,
         "configuration": recipe.configuration(),
         "epochs_run": epochs,
