@@ -147,6 +147,13 @@ def rollout(
     return Prediction(torch.stack(film, 1).unflatten(0, (chains, len(obs))))
 
 
+def check_direction(net: Recurrent, direction: str) -> None:
+    """Raises a ValueError where a network cannot generate in a direction of time."""
+    if direction not in net.directions:
+        known = " or ".join(net.directions)
+        raise ValueError(f"{type(net).__name__} generates {known} in time, not {direction!r}")
+
+
 def _check(net: Recurrent, chains: int) -> None:
     if not hasattr(net, "predict"):
         raise ValueError(f"{type(net).__name__} predicts nothing: it has no predict(...)")

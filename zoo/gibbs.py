@@ -1,0 +1,118 @@
+"""Gibbs sampling of a harmonium's frames: prediction and generation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..inference.predict import check_direction
+from ..inference.streams import RandomStream
+from .likelihoods import draw_bits
+
+
+class GibbsSampler:
+    """The verbs of a harmonium that need a Markov chain: what it expects, and what it dreams.
+
+    A chain of the next frame holds u_{t-1} still and draws x_t given (y_t, u_{t-1}), then y_t given
+    x_t, in turns.
+    """
+
+    directions: tuple[str, ...] = ("forwards",)
+
+    draw = staticmethod(draw_bits)
+
+    def gibbs(
+        self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """``steps`` rounds of block Gibbs sampling: x given (y, u), then (y, u) given x.
+
+        Arguments:
+            obs: start of y, ``[N, M]``.
+            past: start of u, ``[N, H]``; it stays where it is for models that clamp it.
+            steps: rounds.
+            clamp_past: hold u in any model.
+
+        Returns:
+            y ``[N, M]`` and u ``[N, H]``.
+        """
+        clamped = self.clamps_past or clamp_past
+        for step in range(steps):
+            if not (clamped and step):
+                bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
+            drive = torch.addmm(bias, self.likelihood.statistic(obs), self.obs_weight.T)
+            hidden = self.draw(torch.sigmoid(drive))
+            obs = self.likelihood.sample(self.emission(hidden))
+            if not clamped:
+                past = self.draw(torch.sigmoid(self.past_emission(hidden)))
+        return obs, past
+
+    def random_frames(self, frames: int) -> Tensor:
+        """Visible units at rest (natural parameter 0), where chains start, ``[N, M]``."""
+        rest = torch.zeros_like(self.obs_bias).expand(frames, -1)
+        return self.likelihood.sample(rest)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        past: Tensor,
+        previous: Tensor,
+        chains: int = 8,
+        steps: int = 25,
+        start: str = "random",
+    ) -> Tensor:
+        """The next frame by Gibbs sampling with u_{t-1} clamped, then means, ``[C, N, M]``.
+
+        Arguments:
+            past: u_{t-1}, ``[N, H]``.
+            previous: y_{t-1}, ``[N, M]``.
+            chains: chains ``C`` for each frame.
+            steps: Gibbs steps; then the means of x_t, and of y_t given those.
+            start: ``"random"`` visibles, or the ``"previous"`` frame.
+
+        Raises:
+            ValueError: for another ``start``.
+        """
+        if start not in ("random", "previous"):
+            raise ValueError(f"start must be 'random' or 'previous', got {start!r}")
+        past = past.repeat(chains, 1)
+        obs = self.random_frames(len(past)) if start == "random" else previous.repeat(chains, 1)
+        obs, _ = self.gibbs(obs, past, steps, clamp_past=True)
+        hidden = self.step(self.encode(obs), past)
+        return self.likelihood.mean(self.emission(hidden)).unflatten(0, (chains, -1))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        sequences: int,
+        steps: int,
+        seed: int = 0,
+        gibbs_steps: int = 25,
+        noise: bool = True,
+        direction: str = "forwards",
+    ) -> Tensor:
+        """Generates by Gibbs sampling with u_{t-1} clamped, ``[N, T, M]``.
+
+        Each frame's chain starts from the frame before (the first from the visible biases).
+
+        Arguments:
+            sequences, steps, seed: what to generate.
+            gibbs_steps: rounds for each frame.
+            noise: False gives every frame without noise of its own, as its mean given x_t.
+            direction: ``"forwards"`` in time.
+
+        Raises:
+            ValueError: for a direction that the model does not have.
+        """
+        check_direction(self, direction)
+        with RandomStream(self.obs_bias.device, "sample", seed):
+            past = self.initial(sequences)
+            obs = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
+            frames = []
+            for _ in range(steps):
+                obs, _ = self.gibbs(obs, past, gibbs_steps, clamp_past=True)
+                if not noise:
+                    hidden = self.step(self.encode(obs), past)
+                    obs = self.likelihood.mean(self.emission(hidden))
+                past = self.step(self.encode(obs), past)
+                frames.append(obs)
+        return torch.stack(frames, 1)
