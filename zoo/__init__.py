@@ -3,8 +3,9 @@
 from . import guides, likelihoods, nets, recipes
 from .harmonium import REFH, RTRBM, TRBM, Harmonium
 from .lgds import LGDS
-from .rvae import RVAE, TVAE
+from .rvae import RVAE
 from .store import ModelError, card, load, shipped
+from .tvae import TVAE
 
 __all__ = [
     "LGDS",

@@ -12,7 +12,8 @@ from ..baselines import Order0, SpringFilter
 from ..harmonium import REFH, RTRBM, TRBM
 from ..lgds import LGDS
 from ..likelihoods import Poisson
-from ..rvae import RVAE, TVAE
+from ..rvae import RVAE
+from ..tvae import TVAE
 from .part import part
 from .recipe import Recipe, Task
 

@@ -1,0 +1,72 @@
+"""The predictive posterior of a model that explains its past: p(x_t | u_{t-1}).
+
+Such a model has no transition. What it says of x_t before the frame is seen follows from Bayes'
+rule, p(x_t | u_{t-1}) ∝ p(x_t) p(u_{t-1} | x_t), with a standard normal prior and a Gaussian
+likelihood whose mean is a net's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal
+
+
+def explaining_posterior(
+    mean: Callable[[Tensor], Tensor],
+    value: Tensor,
+    scale: Tensor,
+    latent_dim: int,
+    steps: int = 5,
+) -> MultivariateNormal:
+    """p(x | u) ∝ N(x; 0, I) N(u; mean(x), scale²) as a Gaussian, by Gauss-Newton steps.
+
+    Exact after one step where ``mean`` is linear; otherwise the Laplace approximation at the mode,
+    from which ``resample`` can go on.
+
+    Arguments:
+        mean: maps x ``[..., K]`` to the mean of u, ``[..., U]``.
+        value: u, ``[N, U]``.
+        scale: standard deviation of u given x, one number or ``[U]``.
+        latent_dim: size of x, ``K``.
+        steps: Gauss-Newton steps from the mode of the prior.
+
+    Returns:
+        Batch shape ``[N]``, event shape ``[K]``.
+    """
+    jacobian = torch.func.vmap(torch.func.jacrev(mean))
+    scale = scale.expand(value.shape[-1])
+    eye = torch.eye(latent_dim, dtype=value.dtype, device=value.device)
+    x = value.new_zeros(len(value), latent_dim)
+    for _ in range(steps):
+        slope = jacobian(x) / scale[:, None]  # [N, U, K]
+        residual = (value - mean(x)) / scale + (slope @ x[..., None])[..., 0]
+        precision = eye + slope.mT @ slope
+        factor = torch.linalg.cholesky(precision)
+        before, x = x, torch.cholesky_solve(slope.mT @ residual[..., None], factor)[..., 0]
+        if torch.allclose(before, x, atol=1e-5):
+            break
+    return MultivariateNormal(x, precision_matrix=precision, validate_args=False)
+
+
+def resample(
+    log_target: Callable[[Tensor], Tensor], proposal: Distribution, draws: int, particles: int
+) -> tuple[Tensor, Tensor]:
+    """Draws from a density known up to a constant, by importance resampling.
+
+    Arguments:
+        log_target: log-density up to a constant, ``[S, N, K] -> [S, N]``.
+        proposal: batch shape ``[N]``, event shape ``[K]``; its tails must cover the target's.
+        draws: draws ``D`` from the target, for each of the ``N``.
+        particles: draws ``S`` from the proposal.
+
+    Returns:
+        Draws ``[D, N, K]``, and the effective sample size of the particles, ``[N]``, 1 to ``S``.
+    """
+    x = proposal.sample((particles,))
+    weights = (log_target(x) - proposal.log_prob(x)).softmax(0)
+    chosen = torch.multinomial(weights.T, draws, replacement=True).T  # [D, N]
+    drawn = x.gather(0, chosen[..., None].expand(-1, -1, x.shape[-1]))
+    return drawn, 1 / weights.square().sum(0)
