@@ -82,7 +82,7 @@ def predict_next(
         how: further arguments of the network's ``predict``, such as ``steps=25`` Gibbs steps.
 
     Returns:
-        Predictions for all ``T`` frames. The first is made from a blank past.
+        Predictions for all ``T`` frames. The first is made from a blank past; padding gets zeros.
 
     Raises:
         ValueError: when ``obs`` or ``mask`` is unfit, or the network cannot predict.
@@ -93,15 +93,18 @@ def predict_next(
     """
     _check(net, chains)
     after = run_filter(net, obs, mask)
-    obs = Batch(obs, mask).obs
-    past = torch.cat((net.initial(len(obs))[:, None], after[:, :-1]), 1).flatten(0, 1)
-    previous = torch.cat((torch.zeros_like(obs[:, :1]), obs[:, :-1]), 1).flatten(0, 1)
+    batch = Batch(obs, mask)
+    obs, mask = batch.obs, batch.mask
+    past = torch.cat((net.initial(len(obs))[:, None], after[:, :-1]), 1)[mask]
+    previous = torch.cat((torch.zeros_like(obs[:, :1]), obs[:, :-1]), 1)[mask]
+    predicted = obs.new_zeros(chains, *obs.shape)
     with RandomStream(obs.device, "predict", seed):
         parts = [
             net.predict(*rows, chains, **how)
             for rows in zip(past.split(FRAMES), previous.split(FRAMES))
         ]
-    return Prediction(torch.cat(parts, 1).unflatten(1, obs.shape[:2]))
+    predicted[:, mask] = torch.cat(parts, 1)
+    return Prediction(predicted)
 
 
 @torch.no_grad()

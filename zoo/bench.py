@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import torch
 
-from ..data import PPC
-from ..inference import BPTT, LocalELBO
+from ..data import PPC, BouncingBalls
+from ..inference import BPTT, ContrastiveDivergence, LocalELBO
 from .likelihoods import Poisson
 from .rvae import RVAE
 
@@ -62,6 +62,38 @@ def local(
                     yield case, pool.submit(_measure, case, repeats, device).result()
 
 
+class Speed(NamedTuple):
+    """Frames a second, of a step that trains on some film."""
+
+    rule: str
+    batch: int
+    frames: float
+
+
+def frames(batches: list[int], repeats: int, device: str) -> Iterator[Speed]:
+    """Times training on bouncing balls, 100 frames a film, by the models of that table.
+
+    CD-25 of the rEFH with 400 hidden units, and of the TRBM, which holds u still; the convolutional
+    rVAE by its local rule, and by BPTT.
+    """
+    from .recipes import find
+
+    refh, trbm, rvae = (find(f"balls/{name}").model for name in ("refh", "trbm", "rvae"))
+    rules = {
+        "CD-25, rEFH": (refh, lambda net: ContrastiveDivergence(net, k=25)),
+        "CD-25, TRBM": (trbm, lambda net: ContrastiveDivergence(net, k=25)),
+        "LocalELBO, rVAE": (rvae, LocalELBO),
+        "BPTT, rVAE": (rvae, BPTT),
+    }
+    for batch in batches:
+        data = BouncingBalls(batch, 100, rendering="squared").batch().to(device)
+        for name, (model, make) in rules.items():
+            torch.manual_seed(0)
+            rule = make(model.build().to(device))
+            _step(rule, data)  # warm-up
+            yield Speed(name, batch, batch * 100 / _time(rule, data, repeats, device))
+
+
 def _measure(case: Case, repeats: int, device: str) -> Cost:
     torch.manual_seed(0)
     net = RVAE(15, 10, Poisson(15), hidden=32).to(device)
@@ -70,15 +102,22 @@ def _measure(case: Case, repeats: int, device: str) -> Cost:
     # Warm-up: imports and allocator on a short piece; the compiler needs the real shapes.
     _step(rule, data if case.rule == COMPILED else data.window(0, 20))
     gc.collect()
-    before, times = _start_peak(device), []
-    for _ in range(1 if case.rule == ONLINE else repeats):
+    before = _start_peak(device)
+    seconds = _time(rule, data, 1 if case.rule == ONLINE else repeats, device)
+    peak = _peak(device)
+    return Cost(seconds, peak - before, peak)
+
+
+def _time(rule, data, repeats: int, device: str) -> float:
+    """Median seconds of all updates of a batch."""
+    times = []
+    for _ in range(repeats):
         start = time.perf_counter()
         _step(rule, data)
         if device != "cpu":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    peak = _peak(device)
-    return Cost(statistics.median(times), peak - before, peak)
+    return statistics.median(times)
 
 
 def _step(rule, data) -> None:

@@ -227,6 +227,33 @@ def demo(
     print(f"wrote {out / 'trajectory.png'}")
 
 
+@app.command()
+def diagnose(
+    names: Annotated[list[str], typer.Argument(help="Trained models of film, such as balls/refh.")],
+    frames: Annotated[int, typer.Option(min=1, help="Frames whose chains are followed.")] = 50,
+    chains: Annotated[int, typer.Option(min=2, help="Chains a frame.")] = 8,
+    draws: Annotated[int, typer.Option(min=4, help="Gibbs steps kept.")] = 100,
+    burn: Annotated[int, typer.Option(min=0, help="Gibbs steps before those.")] = 25,
+    seed: Seed = 0,
+) -> None:
+    """R-hat of clamped Gibbs sampling: do chains of the next frame, from random starts, agree?
+
+    Each frame counts with the worst of eight random directions; R-hat is ArviZ's (rank-normalised,
+    split). Above 1.1, chains have not converged.
+    """
+    from .diagnose import gibbs
+
+    total = chains * draws
+    print(f"{chains} chains from random starts, {burn} steps, then {draws}; {frames} test frames")
+    print(f"{'model':<20}{'R-hat':>8}{'9 in 10 below':>16}{'above 1.1':>12}{f'ESS of {total}':>13}")
+    for name, found in gibbs(names, frames, chains, draws, burn, seed):
+        print(
+            f"{name:<20}{found.rhat:>8.2f}{found.worst:>16.2f}{found.apart:>11.0%} "
+            f"{found.ess:>12.0f}",
+            flush=True,
+        )
+
+
 bench_app = typer.Typer(help="Benchmarks; each prints ratios measured in one run.")
 app.add_typer(bench_app, name="bench", no_args_is_help=True)
 
@@ -255,6 +282,23 @@ def bench_local(
         )
     print("MB: what a step adds to the memory in use; peak: the whole process, data and libraries;")
     print("time, memory: how many times more BPTT needs for the same batch.")
+
+
+@bench_app.command("frames")
+def bench_frames(
+    batches: Annotated[list[int] | None, typer.Option(help="Films of 100 frames a step.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Frames a second of training on bouncing balls: CD-25, and the rVAE's local rule and BPTT."""
+    from . import bench
+    from .recipes.recipe import hardware
+
+    _check_device(device)
+    print(f"30x30 pixels, models of the balls table; {hardware(device)}")
+    print(f"{'rule':<20}{'films':>6}{'frames/s':>11}")
+    for speed in bench.frames(batches or [1, 8], repeats, device):
+        print(f"{speed.rule:<20}{speed.batch:>6}{speed.frames:>11.0f}", flush=True)
 
 
 def main() -> None:
