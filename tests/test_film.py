@@ -1,0 +1,93 @@
+"""Film: its tables, pictures and commands."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from seqzoo import data, inference, zoo
+from seqzoo.zoo import bench, nets, pictures
+from seqzoo.zoo.recipes import RECIPES, find, run, table
+from seqzoo.zoo.recipes.film import FilmTask
+
+SMALL = {"data.sequences": 2, "data.steps": 6, "fit.epochs": 1}
+
+
+def tiny(name):
+    """A recipe of film that trains in no time, on small networks."""
+    recipe = find(name)
+    changes = dict(SMALL) if recipe.by_gradient else {}
+    if recipe.model.name in ("REFH", "TRBM", "RTRBM"):
+        changes["model.hidden_dim"] = 6
+    if recipe.warmup:
+        changes["warmup.fit.epochs"] = 1
+    return recipe.override(changes)
+
+
+# Pictures ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def film():
+    return torch.rand(3, 5, 36)
+
+
+def test_a_gif_moves(film, tmp_path):
+    pictures.draw_film(film, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as gif:
+        assert gif.n_frames == 5
+        assert gif.size == (3 * 8 * 21, 8 * 21)  # frames of 6 pixels and a border, 21 times as large
+        gif.seek(4)
+        seen = np.asarray(gif.convert("L"))
+    shown = seen[10::21, 10::21][1:-1, 1:7]  # the first film's last frame, a sample a pixel
+    assert np.abs(shown / 255 - film[0, 4].view(6, 6).numpy()).max() < 0.02
+
+
+def test_a_strip_shows_every_so_many_frames(film, tmp_path):
+    pictures.draw_film(film, tmp_path / "film.png", shown=2, every=3)
+    with Image.open(tmp_path / "film.png") as strip:
+        seen = np.asarray(strip)[::2, ::2]
+    assert seen.shape == (3 * 8, 2 * 8)
+    for row, column, t in ((0, 0, 0), (2, 1, 3)):
+        shown = seen[8 * row + 1 : 8 * row + 7, 8 * column + 1 : 8 * column + 7]
+        assert np.abs(shown / 255 - film[row, t].view(6, 6).numpy()).max() < 0.003
+
+
+def test_numbers_are_kept_as_they_are(film, tmp_path):
+    pictures.draw_film(film, tmp_path / "film.npz")
+    with np.load(tmp_path / "film.npz") as file:
+        assert np.array_equal(file["film"], film.numpy())
+
+
+def test_film_that_cannot_be_drawn(film, tmp_path):
+    with pytest.raises(ValueError, match=r"film\.mp4'.*\.gif, \.png, \.npz"):
+        pictures.draw_film(film, tmp_path / "film.mp4")
+    with pytest.raises(ValueError, match="square frames, got 35"):
+        pictures.draw_film(film[..., 1:], tmp_path / "film.gif")
+    assert not list(tmp_path.iterdir())
+
+
+# Nets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [12, 15, 28, 30, 33, 64])
+def test_convolutional_nets_keep_any_size(size):
+    encoder, decoder = nets.ConvEncoder(size, 7, (2, 3)), nets.ConvDecoder(4, size, 5, (3, 2))
+    assert encoder(torch.rand(2, 3, size**2)).shape == (2, 3, 7)
+    assert decoder(torch.rand(2, 3, 4)).shape == (2, 3, size**2)
+    image = torch.rand(4, size**2)
+    torch.testing.assert_close(encoder(image)[1:2], encoder(image[1:2]))
+
+
+def test_a_convolutional_net_sees_the_picture_and_not_a_row_of_pixels():
+    """A pixel moves the code of the convolution that looks at its place, and of no other."""
+    encoder = nets.ConvEncoder(12, 5, (2,))
+    first = encoder[0](torch.zeros(1, 1, 12, 12))
+    dot = torch.zeros(144)
+    dot[7 * 12 + 2] = 1.0  # row 7, column 2
+    moved = (encoder[0](dot.view(1, 1, 12, 12)) != first).any(1)[0].nonzero()
+    assert {tuple(place.tolist()) for place in moved} == {(r, c) for r in (3, 4) for c in (0, 1)}
+
+
+def test_too_many_convolutions_are_refused():
+    with pytest.raises(ValueError, match="4 convolutions halve 12 pixels to nothing"):
+        nets.ConvEncoder(12, 5, (2, 2, 2, 2))
