@@ -254,6 +254,35 @@ def diagnose(
         )
 
 
+@app.command()
+def motion(
+    table: Annotated[str, typer.Argument(help="A table about film: balls or mnist.")],
+    films: Annotated[int, typer.Option(min=1, help="Films of each kind.")] = 50,
+    frames: Annotated[int, typer.Option(min=5, help="Frames of a film.")] = 100,
+    seed: Seed = 0,
+) -> None:
+    """Track what moves in the film that trained models generate, beside real film.
+
+    found: things a frame; apart: share of frames without overlap; speed: per frame, and its
+    variation within a flight; turn: degrees a frame in free flight; order 2: error of predicting by
+    constant velocity over that of predicting no motion (0: constant velocity, 2: a random walk);
+    mirrored: share of wall contacts that reflect.
+    """
+    from .diagnose import motion as moving
+
+    print(
+        f"{'film':<26}{'found':>7}{'apart':>7}{'speed':>7}{'varies':>8}{'turn':>7}{'order 2':>9}"
+        f"{'mirrored':>10}{'contacts':>10}"
+    )
+    for title, seen in moving(table, films, frames, seed):
+        print(
+            f"{title:<26}{seen.found:>7.2f}{seen.apart:>7.2f}{seen.speed:>7.2f}"
+            f"{seen.variation:>8.2f}{seen.turn:>7.1f}{seen.second_order:>9.2f}"
+            f"{seen.mirrored:>10.2f}{seen.contacts:>10}",
+            flush=True,
+        )
+
+
 bench_app = typer.Typer(help="Benchmarks; each prints ratios measured in one run.")
 app.add_typer(bench_app, name="bench", no_args_is_help=True)
 

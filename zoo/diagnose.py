@@ -1,4 +1,4 @@
-"""Do the Markov chains of a trained model agree? A number in place of "does not converge"."""
+"""Numbers for what trained models of film do: do their chains agree, does their film move?"""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 
 from ..data import generator
+from ..data.track import Motion
 from ..inference import clamped_gibbs, convergence, run_filter
 from . import store
-from .recipes import find
+from .recipes import find, table
 from .recipes.film import FilmTask
 
 FILMS = 10  # whose frames are predicted
@@ -63,3 +64,30 @@ def gibbs(
                 float(ess.median()),
             ),
         )
+
+
+def motion(name: str, films: int, frames: int, seed: int) -> Iterator[tuple[str, Motion]]:
+    """How things move in real film and in that of every trained model of a table.
+
+    Arguments:
+        name: the table.
+        films: films of each kind.
+        frames: their length.
+        seed: seed of all of them.
+
+    Raises:
+        ValueError: for a table that is not about film.
+    """
+    rows = table(name)
+    task = rows[0].task
+    if not isinstance(task, FilmTask):
+        raise ValueError(f"the table {name} is not about film: name balls or mnist")
+    real = task.film(sequences=films, steps=frames, seed=seed, split="test")
+    yield "real film", task.motion(real.obs)
+    for recipe in rows:
+        if recipe.name not in store.shipped() or recipe.task is not task:
+            continue
+        net = store.load(recipe.name)
+        for direction in getattr(net, "directions", ()):
+            how = {"seed": seed, "noise": False, "direction": direction}
+            yield f"{recipe.title}, {direction}", task.motion(net.sample(films, frames, **how))

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 
 from ...data.synthetic import Synthetic
+from ...data.track import Motion
 from ...inference import predict_next
 from .recipe import Task
 
 CHAINS = 8
+GENERATED = 100  # frames of a drawn film
 SEQUENCES = 10  # predicted at a time: a prediction is CHAINS times as large as its film
 
 
@@ -22,18 +24,22 @@ class FilmTask(Task):
 
     Attributes:
         film: ``film(sequences=, seed=, split=, device=)`` draws some.
+        motion: measures how what film ``[N, T, size²]`` shows moves.
     """
 
     film: Callable[..., Synthetic] | None = None
+    motion: Callable[[torch.Tensor], Motion] | None = None
 
 
-def next_frame_task(film: Callable[..., Synthetic], name: str, frames: int) -> FilmTask:
+def next_frame_task(
+    name: str, film: Callable[..., Synthetic], motion: Callable[[torch.Tensor], Motion]
+) -> FilmTask:
     """Next-frame error: squared, per pixel, over all frames after the first.
 
     Arguments:
-        film: ``film(seed=, split=, device=)`` draws the film to predict.
         name: what the film is, in a few words.
-        frames: length of generated film.
+        film: ``film(seed=, split=, device=)`` draws the film to predict.
+        motion: see ``FilmTask``.
     """
 
     def score(model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
@@ -55,7 +61,7 @@ def next_frame_task(film: Callable[..., Synthetic], name: str, frames: int) -> F
 
         if not hasattr(model, "sample"):
             raise ValueError(f"{type(model).__name__} generates nothing")
-        draw_film(model.sample(sequences=4, steps=frames, seed=seed, noise=False), path)
+        draw_film(model.sample(sequences=4, steps=GENERATED, seed=seed, noise=False), path)
 
     return FilmTask(
         metric=f"next-frame MSE ({name}), single chain",
@@ -64,4 +70,5 @@ def next_frame_task(film: Callable[..., Synthetic], name: str, frames: int) -> F
         draw=draw,
         also=(f"mean of {CHAINS} chains",),
         film=film,
+        motion=motion,
     )
