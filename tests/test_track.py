@@ -214,6 +214,14 @@ def test_wall_contacts_by_hand(axis, far, after, mirrored):
     assert motion.mirrored == mirrored
 
 
+def test_a_grazing_ball_that_goes_on_through_the_wall_is_not_mirrored():
+    """Its velocity is close to the mirror image, but does not turn."""
+    time = torch.arange(12.0)
+    path = torch.stack((1.4 - 0.06 * time, 3 + 0.3 * time), -1)[None, :, None]
+    motion = track.measure_balls(path)
+    assert (motion.contacts, motion.mirrored) == (1, 0)
+
+
 # Digits ---------------------------------------------------------------------------------------
 
 
