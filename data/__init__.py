@@ -6,6 +6,7 @@ from .batch import Batch, Dataset, Loader, check_sequences, collate, generator
 from .fetch import DataError
 from .moving_mnist import MovingMNIST
 from .ppc import PPC
+from .track import Motion, measure_balls, measure_digits, track_balls, track_digits
 
 __all__ = [
     "PPC",
@@ -14,12 +15,17 @@ __all__ = [
     "DataError",
     "Dataset",
     "Loader",
+    "Motion",
     "MovingMNIST",
     "balls",
     "check_sequences",
     "collate",
     "fetch",
     "generator",
+    "measure_balls",
+    "measure_digits",
     "moving_mnist",
     "ppc",
+    "track_balls",
+    "track_digits",
 ]

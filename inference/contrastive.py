@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from .local import Fold, FoldedRule
+from .local import Fold, FoldedRule, anneal
 
 
 class ContrastiveDivergence(FoldedRule):
@@ -19,37 +21,73 @@ class ContrastiveDivergence(FoldedRule):
     ``through_time`` the free-energy difference is also differentiated along the recursion, which
     is the recursive term of Sutskever, Hinton & Taylor (2009).
 
+    Chains that start at the data never visit what lies far from them, and a model so trained may
+    have spurious modes there, which prediction from random visibles then finds. A share of the
+    chains can start where prediction starts instead: from random visibles, u_{t-1} clamped. (They
+    are the short runs of Nijkamp et al., "Learning non-convergent non-persistent short-run MCMC",
+    2019.)
+
     Arguments:
-        net: a harmonium with ``free_energy`` and ``gibbs``.
-        k: Gibbs steps of the negative phase.
+        net: a harmonium with ``free_energy`` and ``gibbs``, and ``random_frames`` if ``random``.
+        k: Gibbs steps of the negative phase. ``[first, last, share]`` anneals it over a share of
+            the run; a fraction is the chance of one step more.
+        random: share of the frames whose chain starts from random visibles with u clamped.
+        random_k: Gibbs steps of those; may be annealed likewise.
         through_time: ``None`` follows ``net.through_time`` (True for the RTRBM alone).
         sample_past: while training, let u_{t-1} be a sample of the hidden units and not their
             means. The means are what the model filters with in either case.
         window, minibatch, compiled: see ``FoldedRule``. ``window=1`` is the online form.
+
+    Raises:
+        ValueError: for fewer than one step, a share outside [0, 1], or options that exclude one
+            another.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        k: int = 1,
+        k: float | Sequence[float] = 1,
+        random: float = 0.0,
+        random_k: float | Sequence[float] = 10,
         through_time: bool | None = None,
         sample_past: bool = False,
         **how,
     ):
         follow = net.through_time if through_time is None else through_time
         super().__init__(net, through_time=follow, **how)
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        for name, steps in (("k", k), ("random_k", random_k)):
+            if min(anneal(steps, 0.0), anneal(steps, 1.0)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {steps}")
+        if not 0 <= random <= 1:
+            raise ValueError(f"random is a share in [0, 1], got {random}")
         if sample_past and (follow or self.compiled):
             raise ValueError("sample_past goes with neither through_time nor a compiled sweep")
-        self.k, self.draw = k, net.draw if sample_past else None
+        self.k, self.random, self.random_k = k, random, random_k
+        self.draw = net.draw if sample_past else None
 
     def loss(self, fold: Fold) -> Tensor:
-        with torch.no_grad():
-            obs, past = self.net.gibbs(fold.obs, fold.past, self.k)
+        obs, past = self._negative(fold)
         if self.net.clamps_past:
             past = fold.past  # the same tensor, graph and all
         both = self.net.free_energy(torch.cat((fold.obs, obs)), torch.cat((fold.past, past)))
         data, negative = both.chunk(2)
         return (data - negative).sum()
+
+    @torch.no_grad()
+    def _negative(self, fold: Fold) -> tuple[Tensor, Tensor]:
+        """Where the chains end: y ``[N, M]`` and u ``[N, U]``."""
+        if not self.random:
+            return self.net.gibbs(fold.obs, fold.past, self._steps(self.k))
+        obs, past = torch.empty_like(fold.obs), fold.past.clone()
+        order = torch.randperm(fold.rows, device=fold.obs.device)
+        far, near = order.tensor_split([round(self.random * fold.rows)])
+        start = self.net.random_frames(len(far))
+        steps = self._steps(self.random_k)
+        obs[far], _ = self.net.gibbs(start, past[far], steps, clamp_past=True)
+        obs[near], past[near] = self.net.gibbs(fold.obs[near], past[near], self._steps(self.k))
+        return obs, past
+
+    def _steps(self, k: float | Sequence[float]) -> int:
+        now = anneal(k, self.done)
+        return int(now) + int(torch.rand(()) < now % 1) if now % 1 else int(now)

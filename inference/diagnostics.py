@@ -81,7 +81,9 @@ def convergence(draws: Tensor) -> Convergence:
             f"got {tuple(draws.shape)}"
         )
     shape = draws.shape[2:]
-    data = arviz.convert_to_dataset({"draws": draws.reshape(*draws.shape[:2], -1).double().cpu().numpy()})
+    data = arviz.convert_to_dataset(
+        {"draws": draws.reshape(*draws.shape[:2], -1).double().cpu().numpy()}
+    )
     found = [
         torch.as_tensor(measure(data)["draws"].values).reshape(shape)
         for measure in (arviz.rhat, arviz.ess)

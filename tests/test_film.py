@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from seqzoo import data, inference, zoo
-from seqzoo.zoo import bench, nets, pictures
-from seqzoo.zoo.recipes import RECIPES, find, run, table
-from seqzoo.zoo.recipes.film import FilmTask
+from seqzoo.zoo import nets, pictures
+from seqzoo.zoo.recipes import find
 
 SMALL = {"data.sequences": 2, "data.steps": 6, "fit.epochs": 1}
 
@@ -35,7 +33,10 @@ def test_a_gif_moves(film, tmp_path):
     pictures.draw_film(film, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as gif:
         assert gif.n_frames == 5
-        assert gif.size == (3 * 8 * 21, 8 * 21)  # frames of 6 pixels and a border, 21 times as large
+        assert gif.size == (
+            3 * 8 * 21,
+            8 * 21,
+        )  # frames of 6 pixels and a border, 21 times as large
         gif.seek(4)
         seen = np.asarray(gif.convert("L"))
     shown = seen[10::21, 10::21][1:-1, 1:7]  # the first film's last frame, a sample a pixel
@@ -91,3 +92,83 @@ def test_a_convolutional_net_sees_the_picture_and_not_a_row_of_pixels():
 def test_too_many_convolutions_are_refused():
     with pytest.raises(ValueError, match="4 convolutions halve 12 pixels to nothing"):
         nets.ConvEncoder(12, 5, (2, 2, 2, 2))
+
+
+# Tables -----------------------------------------------------------------------------------------
+
+ROWS = [name for name, recipe in RECIPES.items() if isinstance(recipe.task, FilmTask)]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Scores on two short films, in place of two hundred."""
+
+    def shorten(recipe):
+        film = recipe.task.film
+        monkeypatch.setitem(
+            recipe.task.__dict__, "film", lambda **which: film(**{**which, "sequences": 2})
+        )
+        return recipe
+
+    return shorten
+
+
+def test_the_score_is_the_error_of_the_next_frame():
+    """Order 0 against the definition, for both renderings."""
+    from seqzoo.zoo.recipes.balls import SQUARED, SUTSKEVER
+
+    for task, expected in ((SQUARED, 0.0118), (SUTSKEVER, 0.0131)):
+        scores = task.measure(zoo.baselines.Order0(), 0, "test")
+        assert scores.shape == (200, 2)
+        obs = task.film(seed=0, split="test").obs
+        error = (obs[:, 1:] - obs[:, :-1]).square().mean((1, 2))
+        torch.testing.assert_close(scores[:, 0], error)
+        torch.testing.assert_close(scores[:, 1], error)
+        assert float(error.mean()) == pytest.approx(expected, rel=0.03)
+
+
+def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
+    """A model that adds noise of its own to the mean: the mean of 8 chains has an eighth of it."""
+
+    class Noisy(zoo.baselines.Order0):
+        def predict(self, past, previous, chains=1):
+            return previous + 0.1 * torch.randn(chains, *previous.shape)
+
+    task = find("balls/order0").task
+    single, together = task.measure(Noisy(), 0, "test").mean(0)
+    base = task.measure(zoo.baselines.Order0(), 0, "test").mean(0)[0]
+    assert float(single - base) == pytest.approx(0.01, rel=0.02)
+    assert float(together - base) == pytest.approx(0.01 / 8, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path, short):
+    recipe = short(tiny(name))
+    card = run(recipe, 0, tmp_path, device="cpu", progress=False)
+    assert card["metric"].startswith("next-frame MSE (")
+    assert 0 < card["value"] < 1
+    assert 0 < card["also"]["mean of 8 chains"] <= card["value"] * (1 + 1e-6)
+    net = zoo.load(tmp_path)
+    film = recipe.task.film(seed=3, split="validation").obs[:, :5]
+    assert inference.predict_next(net, film, chains=2).chains.shape == (2, *film.shape)
+
+
+def test_the_recipes_of_film_stay_what_they_are_when_quick():
+    for name in ROWS:
+        quick = find(name).quickened()
+        assert quick.model == find(name).model
+        assert not quick.by_gradient or quick.fit["epochs"] < find(name).fit["epochs"]
+
+
+# Commands ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table_name", ["balls", "mnist"])
+def test_real_film_moves_as_it_should(table_name):
+    task = table(table_name)[0].task
+    seen = task.motion(task.film(sequences=8, seed=1, split="validation").obs)
+    things = {"balls": 3, "mnist": 2}[table_name]
+    assert seen.found > 0.95 * things
+    assert seen.second_order < 0.1
+    assert seen.mirrored > 0.85
+    assert seen.contacts > 10

@@ -261,7 +261,7 @@ def test_the_predictive_posterior_against_numerical_integration(u):
     net = rvae_of_one_dimension(bend=1.5)
     past = torch.tensor([u])
     x = torch.linspace(-6, 6, 20_001)[:, None]
-    prior = torch.exp(-x[:, 0] ** 2 / 2)
+    prior = torch.exp(-(x[:, 0] ** 2) / 2)
     residual = (past - net.past_decoder(x)) / torch.tensor([0.3, 0.4])
     density = prior * torch.exp(-residual.square().sum(1) / 2)
     density = density / density.sum()
@@ -304,7 +304,7 @@ def test_the_rVAE_cannot_sample_its_past_by_gibbs(obs):
         net.gibbs(obs[:, 0], net.initial(B), 1, clamp_past=False)
 
 
-# Convergence ---------------------------------------------------------------------------------------
+# Convergence --------------------------------------------------------------------------------
 
 
 def test_chains_that_agree_and_chains_that_do_not():
@@ -371,3 +371,62 @@ def test_balls_are_predicted_with_the_nets_of_film():
         loss = inference.LocalELBO(net).gradients(_batch(film, None))["loss"]
         assert torch.isfinite(loss)
         assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+# Training from where prediction starts -------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [zoo.REFH, zoo.TRBM])
+def test_chains_from_random_visibles_give_the_gradient_of_the_conditional(kind):
+    """Long chains with u clamped: the gradient of -log p(y | u), which can be enumerated."""
+    net = harmonium(kind)
+    torch.manual_seed(3)
+    obs, past = torch.rand(4, 3).round(), torch.rand(4, 2)
+    many = inference.Fold(obs.repeat(20_000, 1), past.repeat(20_000, 1))
+    rule = inference.ContrastiveDivergence(net, random=1.0, random_k=40)
+    rule.loss(many).div(many.rows).backward()
+    found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    net.zero_grad()
+    frames = bits(3)
+    every = torch.stack([-net.free_energy(frames, u.expand(8, -1)) for u in past])
+    (every.logsumexp(1) + net.free_energy(obs, past)).mean().backward()
+    for name, parameter in net.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(found[name], parameter.grad, atol=0.01, rtol=0)
+
+
+def test_a_share_of_the_chains_starts_far_from_the_data(monkeypatch):
+    net, seen = harmonium(zoo.REFH, M, 5), []
+
+    def gibbs(obs, past, steps, clamp_past=False):
+        seen.append((len(obs), steps, clamp_past, bool((obs == 0.5).all())))
+        return obs, past
+
+    monkeypatch.setattr(net, "gibbs", gibbs)
+    monkeypatch.setattr(net, "random_frames", lambda frames: torch.full((frames, M), 0.5))
+    rule = inference.ContrastiveDivergence(net, k=[1, 4, 0.5], random=0.25, random_k=6)
+    batch = _batch(torch.rand(5, 8, M).round(), None)
+    rule.gradients(batch)
+    assert seen == [(10, 6, True, True), (30, 1, False, False)]
+    rule.done = 0.9
+    rule.gradients(batch)
+    assert seen[2:] == [(10, 6, True, True), (30, 4, False, False)]
+    rule.done = 0.25  # two steps, by geometric interpolation
+    assert rule._steps(rule.k) == 2
+    steps = [rule._steps(2.25) for _ in range(2000)]
+    assert set(steps) == {2, 3}
+    assert sum(steps) / 2000 == pytest.approx(2.25, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"k": 0}, "k must be at least 1"),
+        ({"k": [0.5, 4, 0.5]}, "k must be at least 1"),
+        ({"random_k": 0}, "random_k must be at least 1"),
+        ({"random": 1.5}, r"share in \[0, 1\]"),
+    ],
+)
+def test_chains_that_cannot_be(how, message):
+    with pytest.raises(ValueError, match=message):
+        inference.ContrastiveDivergence(harmonium(zoo.REFH), **how)

@@ -132,3 +132,52 @@ class GaussianGuide(nn.Module):
             return dist.Delta(statistics, event_dim=1)
         mean, spread = statistics.chunk(2, -1)
         return dist.Normal(mean, spread.clamp_min(MIN_SPREAD), validate_args=False).to_event(1)
+
+
+class FilmGuide(GaussianGuide):
+    """A guide for frames that show their own latents all but without noise.
+
+    Where a frame is noisy the default's leaky average over frames is what a filter does; of film it
+    makes a blur. Here the latents that are seen begin as what the frame alone says of them, and the
+    others as mixtures of that and of u_{t-1}, so that there is something of the past to keep. With
+    c(y) the moments that the frame alone suggests,
+
+        mean_t, spread_t = L c(y_t) + S u_{t-1} + V f(W_y h(y_t) + W_u u_{t-1})
+
+    Arguments:
+        rate: None mixes at random. A number begins the others as rates of change, ``rate`` times
+            the difference of what this frame and u_{t-1} say: a velocity that is built in, where
+            a random mixture has to become one by learning.
+        others: see ``GaussianGuide``.
+    """
+
+    def __init__(self, *sizes, rate: float | None = None, **parts):
+        super().__init__(*sizes, **parts)
+        del self.gain
+        seen, latents = self.seen, self.latent_dim
+        self.lead = nn.Linear(2 * seen, 2 * latents, bias=False)
+        others = min(seen, latents - seen)
+        with torch.no_grad():
+            lead, past = self.lead.weight, self.from_past.weight[self.features_dim :]
+            lead.zero_()
+            past.zero_()
+            lead[:seen, :seen] = lead[latents : latents + seen, seen:] = torch.eye(seen)
+            if rate is None:
+                lead[seen:latents, :seen].normal_(std=seen**-0.5)
+                past[seen:latents, :seen].normal_(std=seen**-0.5)
+            else:
+                lead[seen : seen + others, :others] = rate * torch.eye(others)
+                past[seen : seen + others, :others] = -rate * torch.eye(others)
+            self.heads.bias.zero_()
+            self.heads.bias[latents + seen :] = -1.5
+
+    def initial(self, rows: int) -> Tensor:
+        return self.lead.weight.new_zeros(rows, self.statistics_dim)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        code = self.encoder(obs)
+        alone = self.alone(code)
+        mean, spread = alone.chunk(2, -1)
+        rest = (0, self.latent_dim - self.seen)
+        blank = functional.pad(mean, rest), functional.pad(spread, rest, value=UNIT_SPREAD)
+        return torch.cat((self.from_frame(code), self.lead(alone) + self.heads.bias, *blank), -1)

@@ -38,6 +38,7 @@ class Harmonium(GibbsSampler, PyroModule):
         hidden_dim: binary hidden units, ``H``; also the size of u.
         likelihood: the family of the visible units, of dimension ``obs_dim``.
         scale: standard deviation of the initial weights.
+        obs_mean: mean of a visible unit that the visible biases begin with; 0 biases if left out.
 
     Raises:
         ValueError: when the likelihood's dimension is not ``obs_dim``.
@@ -48,7 +49,12 @@ class Harmonium(GibbsSampler, PyroModule):
     factorisation = "p(x[t], y[t] | u[t-1])"
 
     def __init__(
-        self, obs_dim: int, hidden_dim: int, likelihood: ExponentialFamily, scale: float = 0.005
+        self,
+        obs_dim: int,
+        hidden_dim: int,
+        likelihood: ExponentialFamily,
+        scale: float = 0.005,
+        obs_mean: float | None = None,
     ):
         super().__init__()
         if likelihood.dim != obs_dim:
@@ -59,7 +65,10 @@ class Harmonium(GibbsSampler, PyroModule):
         self.obs_weight = nn.Parameter(scale * torch.randn(hidden_dim, obs_dim))
         self.past_weight = nn.Parameter(scale * torch.randn(hidden_dim, hidden_dim))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden_dim))
-        self.obs_bias = nn.Parameter(torch.zeros(obs_dim))
+        bias = torch.zeros(obs_dim)
+        if obs_mean is not None:
+            bias = likelihood.natural(bias + obs_mean)
+        self.obs_bias = nn.Parameter(bias)
 
     def extra_repr(self) -> str:
         return (
@@ -144,9 +153,14 @@ class REFH(Harmonium):
     factorisation = "p(x[t], y[t], u[t-1])"
 
     def __init__(
-        self, obs_dim: int, hidden_dim: int, likelihood: ExponentialFamily, scale: float = 0.005
+        self,
+        obs_dim: int,
+        hidden_dim: int,
+        likelihood: ExponentialFamily,
+        scale: float = 0.005,
+        obs_mean: float | None = None,
     ):
-        super().__init__(obs_dim, hidden_dim, likelihood, scale)
+        super().__init__(obs_dim, hidden_dim, likelihood, scale, obs_mean)
         self.past_bias = nn.Parameter(torch.zeros(hidden_dim))
 
     def past_emission(self, hidden: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class ExponentialFamily(nn.Module):
 
 def draw_bits(mean: Tensor) -> Tensor:
     """Binary units with these means (``torch.bernoulli``, at a tenth of its time)."""
-    return (torch.rand_like(mean) < mean).to(mean)
+    return (torch.rand_like(mean, dtype=torch.float32) < mean).to(mean)
 
 
 class Bernoulli(ExponentialFamily):

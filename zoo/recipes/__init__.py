@@ -1,10 +1,10 @@
 """Recipes, a module a table. A table's name is the first half of its recipes' names."""
 
-from . import ppc
+from . import balls, ppc
 from .part import Part, part
 from .recipe import Recipe, Task, parse_overrides, run
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ppc.RECIPES}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*ppc.RECIPES, *balls.RECIPES)}
 TABLES: list[str] = list(dict.fromkeys(recipe.table for recipe in RECIPES.values()))
 
 __all__ = [

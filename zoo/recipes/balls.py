@@ -6,14 +6,12 @@ import torch
 
 from ...data import BouncingBalls
 from ...data.track import Motion, measure_balls, track_balls
-from ...inference import Average, ContrastiveDivergence, LocalELBO
+from ...inference import Average, ContrastiveDivergence
 from ..baselines import MeanFrame, Order0
-from ..guides import GaussianGuide
+from ..guides import FilmGuide
 from ..harmonium import REFH, RTRBM, TRBM
 from ..likelihoods import Bernoulli
 from ..nets import ConvDecoder, ConvEncoder
-from ..rvae import RVAE
-from ..tvae import TVAE
 from .film import next_frame_task
 from .part import part
 from .recipe import Recipe
@@ -44,5 +42,60 @@ def row(name: str, title: str, model, rule=None, **rest) -> Recipe:
 
 def harmonium(cls):
     return part(
-        cls, obs_dim=PIXELS, hidden_dim=400, likelihood=part(Bernoulli, dim=PIXELS, grey=True)
+        cls,
+        obs_dim=PIXELS,
+        hidden_dim=400,
+        likelihood=part(Bernoulli, dim=PIXELS, grey=True),
+        scale=0.01,
+        obs_mean=0.06,
     )
+
+
+def film_vae(cls, seen: int = 24, latents: int = 48, rate: float | None = None, **arguments):
+    """Frames show ``seen`` latents; as many again are for what a frame alone does not tell."""
+    channels = [16, 32, 64]
+    guide = part(
+        FilmGuide,
+        obs_dim=PIXELS,
+        latent_dim=latents,
+        hidden=256,
+        seen=seen,
+        rate=rate,
+        encoder=part(ConvEncoder, size=SIZE, width=256, channels=channels),
+    )
+    decoder = part(ConvDecoder, latent_dim=seen, size=SIZE, width=256, channels=channels[::-1])
+    return part(
+        cls,
+        obs_dim=PIXELS,
+        latent_dim=latents,
+        seen=seen,
+        hidden=256,
+        likelihood=part(Bernoulli, dim=PIXELS, grey=True),
+        guide=guide,
+        decoder=decoder,
+        **arguments,
+    )
+
+
+# The harmoniums. Half of the chains start at the data, where the model must not move, and half from
+# random visibles with u clamped, where prediction starts: without those, the clamped models know
+# spurious modes that prediction finds.
+CHAINS = {"k": [1, 4, 0.7], "random": 0.5, "random_k": [5, 12, 0.8]}
+
+
+def contrastive(epochs: int, lr: float, **fit) -> dict:
+    return {
+        "rule": part(ContrastiveDivergence, **CHAINS),
+        "fit": {"epochs": epochs, "batch_size": 2, "lr": lr, "schedule": "cosine", **fit},
+        "quick": {"fit.epochs": epochs // 10},
+    }
+
+
+RECIPES = [
+    row("order0", "order 0", part(Order0), published=0.0120),
+    row("order0-sutskever", "order 0, sutskever rendering", part(Order0), task=SUTSKEVER),
+    row("mean", "mean frame", part(MeanFrame, obs_dim=PIXELS), part(Average)),
+    row("trbm", "TRBM", harmonium(TRBM), **contrastive(50, 3e-3, clip=1.0), published=0.0124),
+    row("refh", "rEFH", harmonium(REFH), **contrastive(180, 6e-3), published=0.0067),
+    row("rtrbm", "RTRBM", harmonium(RTRBM), **contrastive(110, 3e-3, clip=1.0), published=0.0059),
+]
