@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from seqzoo import inference, zoo
 from seqzoo.zoo import nets, pictures
-from seqzoo.zoo.recipes import find
+from seqzoo.zoo.recipes import RECIPES, find, run, table
+from seqzoo.zoo.recipes.film import FilmTask
 
 SMALL = {"data.sequences": 2, "data.steps": 6, "fit.epochs": 1}
 

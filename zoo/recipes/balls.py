@@ -81,11 +81,12 @@ def film_vae(cls, seen: int = 24, latents: int = 48, rate: float | None = None, 
 # random visibles with u clamped, where prediction starts: without those, the clamped models know
 # spurious modes that prediction finds.
 CHAINS = {"k": [1, 4, 0.7], "random": 0.5, "random_k": [5, 12, 0.8]}
+SHORTER = {"k": [1, 2, 0.7], "random": 0.5, "random_k": [5, 8, 0.8]}
 
 
-def contrastive(epochs: int, lr: float, **fit) -> dict:
+def contrastive(epochs: int, lr: float, chains=CHAINS, **fit) -> dict:
     return {
-        "rule": part(ContrastiveDivergence, **CHAINS),
+        "rule": part(ContrastiveDivergence, **chains),
         "fit": {"epochs": epochs, "batch_size": 2, "lr": lr, "schedule": "cosine", **fit},
         "quick": {"fit.epochs": epochs // 10},
     }
@@ -96,6 +97,12 @@ RECIPES = [
     row("order0-sutskever", "order 0, sutskever rendering", part(Order0), task=SUTSKEVER),
     row("mean", "mean frame", part(MeanFrame, obs_dim=PIXELS), part(Average)),
     row("trbm", "TRBM", harmonium(TRBM), **contrastive(50, 3e-3, clip=1.0), published=0.0124),
-    row("refh", "rEFH", harmonium(REFH), **contrastive(180, 6e-3), published=0.0067),
+    row(
+        "refh",
+        "rEFH",
+        harmonium(REFH),
+        **contrastive(320, 6e-3, SHORTER, average=0.999),
+        published=0.0067,
+    ),
     row("rtrbm", "RTRBM", harmonium(RTRBM), **contrastive(110, 3e-3, clip=1.0), published=0.0059),
 ]
