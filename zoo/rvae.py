@@ -23,6 +23,7 @@ from ..inference.local import Fold
 from ..inference.predict import check_direction
 from ..inference.predictive import explaining_posterior, resample
 from ..inference.streams import RandomStream
+from .guides import MIN_SPREAD
 from .likelihoods import ExponentialFamily
 from .nets import MLP
 from .recurrent_vae import RecurrentVAE
@@ -37,6 +38,9 @@ class RVAE(RecurrentVAE):
             It sets how much the past weighs against the present.
         past_hidden: width of the hidden layer of mu_u, added to a linear map; 0 leaves the map.
         past_decoder: a net from x to the mean of u_{t-1}, in place of the one above.
+        predictor_hidden: width of the two hidden layers of an amortised predictor r(x_t | u_{t-1});
+            0 has none. It learns by the same local rule, from beliefs that the rest of the network
+            holds in any case, and nothing else learns from it.
         others: see ``RecurrentVAE``.
 
     Example:
@@ -55,6 +59,7 @@ class RVAE(RecurrentVAE):
         past_scale: float | list[float] = 0.15,
         past_hidden: int = 64,
         past_decoder: nn.Module | None = None,
+        predictor_hidden: int = 0,
         **parts,
     ):
         super().__init__(obs_dim, latent_dim, likelihood, hidden, **parts)
@@ -65,11 +70,27 @@ class RVAE(RecurrentVAE):
         self.register_buffer("past_scale", scale)
         layers = [latent_dim, past_hidden, size] if past_hidden else [latent_dim, size]
         self.past_decoder = _near_identity(layers) if past_decoder is None else past_decoder
+        width = predictor_hidden
+        layers = [size, width, width, 2 * latent_dim]
+        self.predictor = _near_identity(layers) if width else None
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
-        """p(u_{t-1} | x_t); before the first frame there is nothing to explain."""
+        """p(u_{t-1} | x_t), and what r(x_t | u_{t-1}) makes of x_t, taken as given.
+
+        Before the first frame there is nothing to explain, and nothing to predict from.
+        """
         past = dist.Normal(self.past_decoder(x), self.past_scale, validate_args=False)
-        pyro.sample("u", past.to_event(1).mask(self._known(fold.past)), obs=fold.past)
+        known = self._known(fold.past)
+        pyro.sample("u", past.to_event(1).mask(known), obs=fold.past)
+        if self.predictor is not None:
+            foreseen = self.amortised(fold.past.detach()).mask(known)
+            pyro.sample("foreseen", foreseen, obs=x.detach())
+
+    def amortised(self, past: Tensor) -> dist.TorchDistribution:
+        """r(x_t | u_{t-1}), a diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``."""
+        mean, spread = self.predictor(past).chunk(2, -1)
+        spread = nn.functional.softplus(spread) + MIN_SPREAD
+        return dist.Normal(mean, spread, validate_args=False).to_event(1)
 
     def predictive(self, past: Tensor) -> MultivariateNormal:
         """p(x_t | u_{t-1}) ∝ p(x_t) p(u_{t-1} | x_t): exact where mu_u is linear, else Laplace's.
@@ -83,20 +104,34 @@ class RVAE(RecurrentVAE):
         return explaining_posterior(self.past_decoder, past, self.past_scale, self.latent_dim)
 
     @torch.no_grad()
-    def foresee(self, past: Tensor, draws: int, particles: int = 0) -> Tensor:
+    def foresee(self, past: Tensor, draws: int, by: str = "best", particles: int = 0) -> Tensor:
         """States drawn from p(x_t | u_{t-1}), ``[D, N, K]``; from N(0, I) where the past is blank.
+
+        The posterior of the generative model is as wide as sigma_u, which is set and not fitted,
+        makes it. The amortised predictor learns how wide it really is.
 
         Arguments:
             past: u_{t-1}, ``[N, U]``.
             draws: draws ``D``.
+            by: ``"posterior"`` of the generative model, ``"predictor"`` r, or ``"best"``: r where
+                there is one.
             particles: draws from the Laplace approximation for each ``N``, among which importance
                 weights choose; 0 takes the approximation itself, which is exact for a linear mu_u.
+
+        Raises:
+            ValueError: for another ``by``, or a network without a predictor.
         """
-        posterior = self.predictive(past)
-        if particles:
+        if by not in ("best", "posterior", "predictor"):
+            raise ValueError(f"by must be 'best', 'posterior' or 'predictor', got {by!r}")
+        if by == "predictor" and self.predictor is None:
+            raise ValueError("this rVAE has no predictor: build it with predictor_hidden=256, say")
+        if by != "posterior" and self.predictor is not None:
+            drawn = self.amortised(past).sample((draws,))
+        elif particles:
+            posterior = self.predictive(past)
             drawn, _ = resample(lambda x: self._log_joint(x, past), posterior, draws, particles)
         else:
-            drawn = posterior.sample((draws,))
+            drawn = self.predictive(past).sample((draws,))
         return torch.where(self._known(past)[:, None], drawn, torch.randn_like(drawn))
 
     def _known(self, past: Tensor) -> Tensor:

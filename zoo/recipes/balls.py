@@ -6,12 +6,14 @@ import torch
 
 from ...data import BouncingBalls
 from ...data.track import Motion, measure_balls, track_balls
-from ...inference import Average, ContrastiveDivergence
+from ...inference import Average, ContrastiveDivergence, LocalELBO
 from ..baselines import MeanFrame, Order0
 from ..guides import FilmGuide
 from ..harmonium import REFH, RTRBM, TRBM
 from ..likelihoods import Bernoulli
 from ..nets import ConvDecoder, ConvEncoder
+from ..rvae import RVAE
+from ..tvae import TVAE
 from .film import next_frame_task
 from .part import part
 from .recipe import Recipe
@@ -81,14 +83,35 @@ def film_vae(cls, seen: int = 24, latents: int = 48, rate: float | None = None, 
 # random visibles with u clamped, where prediction starts: without those, the clamped models know
 # spurious modes that prediction finds.
 CHAINS = {"k": [1, 4, 0.7], "random": 0.5, "random_k": [5, 12, 0.8]}
-SHORTER = {"k": [1, 2, 0.7], "random": 0.5, "random_k": [5, 8, 0.8]}
+# What an rEFH knows of velocity it learns from the joint of y and u: more of that, and longer.
+JOINT = {"k": [1, 16, 1.0], "random": 0.2, "random_k": [5, 12, 0.8]}
 
 
-def contrastive(epochs: int, lr: float, chains=CHAINS, **fit) -> dict:
+def contrastive(epochs: int, lr: float, batch_size: int = 2, chains=CHAINS, **fit) -> dict:
     return {
         "rule": part(ContrastiveDivergence, **chains),
-        "fit": {"epochs": epochs, "batch_size": 2, "lr": lr, "schedule": "cosine", **fit},
+        "fit": {"epochs": epochs, "batch_size": batch_size, "lr": lr, "schedule": "cosine", **fit},
         "quick": {"fit.epochs": epochs // 10},
+    }
+
+
+# The VAEs. A warm-up teaches what a frame alone says (no past at all); then the recurrence learns.
+# sigma_u is tight for the latents that frames show, looser for the others, and wide for spreads.
+PAST_SCALE = [0.03] * 24 + [0.4] * 24 + [1.0] * 48
+WARMUP = {
+    "restarts": 1,
+    "rule": {"forget": 1.0, "weights": {"x": 0.3}, "minibatch": 250},
+    "fit": {"epochs": 45, "batch_size": 20, "lr": 2e-3, "schedule": "late", "average": 0.98},
+}
+
+
+def local(epochs: int, weights: dict) -> dict:
+    how = {"batch_size": 20, "lr": 1e-3, "schedule": "late-exponential", "average": 0.99}
+    return {
+        "rule": part(LocalELBO, minibatch=125, forget=0.1, weights=weights),
+        "fit": {"epochs": epochs, **how},
+        "warmup": WARMUP,
+        "quick": {"fit.epochs": epochs // 4, "warmup.fit.epochs": 10},
     }
 
 
@@ -101,8 +124,15 @@ RECIPES = [
         "refh",
         "rEFH",
         harmonium(REFH),
-        **contrastive(320, 6e-3, SHORTER, average=0.999),
+        **contrastive(140, 1e-2, 1, JOINT),
         published=0.0067,
     ),
     row("rtrbm", "RTRBM", harmonium(RTRBM), **contrastive(110, 3e-3, clip=1.0), published=0.0059),
+    row(
+        "rvae",
+        "rVAE",
+        film_vae(RVAE, past_scale=PAST_SCALE, past_hidden=256, predictor_hidden=256),
+        **local(40, {"x": 0.3, "u": 0.2}),
+    ),
+    row("tvae", "TVAE", film_vae(TVAE, latents=24), **local(15, {"x": 0.3})),
 ]
