@@ -1,10 +1,12 @@
 """Recipes, a module a table. A table's name is the first half of its recipes' names."""
 
-from . import balls, ppc
+from . import balls, mnist, ppc
 from .part import Part, part
 from .recipe import Recipe, Task, parse_overrides, run
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*ppc.RECIPES, *balls.RECIPES)}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for module in (ppc, balls, mnist) for recipe in module.RECIPES
+}
 TABLES: list[str] = list(dict.fromkeys(recipe.table for recipe in RECIPES.values()))
 
 __all__ = [

@@ -6,15 +6,13 @@ import torch
 
 from ...data import BouncingBalls
 from ...data.track import Motion, measure_balls, track_balls
-from ...inference import Average, ContrastiveDivergence, LocalELBO
+from ...inference import Average, ContrastiveDivergence
 from ..baselines import MeanFrame, Order0
-from ..guides import FilmGuide
 from ..harmonium import REFH, RTRBM, TRBM
 from ..likelihoods import Bernoulli
-from ..nets import ConvDecoder, ConvEncoder
 from ..rvae import RVAE
 from ..tvae import TVAE
-from .film import next_frame_task
+from .film import film_vae, local, next_frame_task
 from .part import part
 from .recipe import Recipe
 
@@ -53,32 +51,6 @@ def harmonium(cls):
     )
 
 
-def film_vae(cls, seen: int = 24, latents: int = 48, rate: float | None = None, **arguments):
-    """Frames show ``seen`` latents; as many again are for what a frame alone does not tell."""
-    channels = [16, 32, 64]
-    guide = part(
-        FilmGuide,
-        obs_dim=PIXELS,
-        latent_dim=latents,
-        hidden=256,
-        seen=seen,
-        rate=rate,
-        encoder=part(ConvEncoder, size=SIZE, width=256, channels=channels),
-    )
-    decoder = part(ConvDecoder, latent_dim=seen, size=SIZE, width=256, channels=channels[::-1])
-    return part(
-        cls,
-        obs_dim=PIXELS,
-        latent_dim=latents,
-        seen=seen,
-        hidden=256,
-        likelihood=part(Bernoulli, dim=PIXELS, grey=True),
-        guide=guide,
-        decoder=decoder,
-        **arguments,
-    )
-
-
 # The harmoniums. Half of the chains start at the data, where the model must not move, and half from
 # random visibles with u clamped, where prediction starts: without those, the clamped models know
 # spurious modes that prediction finds.
@@ -97,22 +69,8 @@ def contrastive(epochs: int, lr: float, batch_size: int = 2, chains=CHAINS, **fi
 
 # The VAEs. A warm-up teaches what a frame alone says (no past at all); then the recurrence learns.
 # sigma_u is tight for the latents that frames show, looser for the others, and wide for spreads.
+NETS = {"size": SIZE, "seen": 24, "latent_dim": 48, "channels": [16, 32, 64]}
 PAST_SCALE = [0.03] * 24 + [0.4] * 24 + [1.0] * 48
-WARMUP = {
-    "restarts": 1,
-    "rule": {"forget": 1.0, "weights": {"x": 0.3}, "minibatch": 250},
-    "fit": {"epochs": 45, "batch_size": 20, "lr": 2e-3, "schedule": "late", "average": 0.98},
-}
-
-
-def local(epochs: int, weights: dict) -> dict:
-    how = {"batch_size": 20, "lr": 1e-3, "schedule": "late-exponential", "average": 0.99}
-    return {
-        "rule": part(LocalELBO, minibatch=125, forget=0.1, weights=weights),
-        "fit": {"epochs": epochs, **how},
-        "warmup": WARMUP,
-        "quick": {"fit.epochs": epochs // 4, "warmup.fit.epochs": 10},
-    }
 
 
 RECIPES = [
@@ -131,8 +89,13 @@ RECIPES = [
     row(
         "rvae",
         "rVAE",
-        film_vae(RVAE, past_scale=PAST_SCALE, past_hidden=256, predictor_hidden=256),
-        **local(40, {"x": 0.3, "u": 0.2}),
+        film_vae(RVAE, **NETS, past_scale=PAST_SCALE, past_hidden=256, predictor_hidden=256),
+        **local(45, 40, {"x": 0.3, "u": 0.2}, batch_size=20),
     ),
-    row("tvae", "TVAE", film_vae(TVAE, latents=24), **local(15, {"x": 0.3})),
+    row(
+        "tvae",
+        "TVAE",
+        film_vae(TVAE, **{**NETS, "latent_dim": 24}),
+        **local(45, 15, {"x": 0.3}, batch_size=20),
+    ),
 ]

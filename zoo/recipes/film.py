@@ -1,16 +1,21 @@
-"""What the tables of film share: predicting the next frame, and drawing generated film."""
+"""What the tables of film share: the task, and the convolutional VAEs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...data.synthetic import Synthetic
 from ...data.track import Motion
-from ...inference import predict_next
+from ...inference import LocalELBO, predict_next
+from ..guides import FilmGuide
+from ..likelihoods import Bernoulli
+from ..nets import ConvDecoder, ConvEncoder
+from .part import Part, part
 from .recipe import Task
 
 CHAINS = 8
@@ -72,3 +77,43 @@ def next_frame_task(
         film=film,
         motion=motion,
     )
+
+
+def film_vae(cls, size: int, seen: int, latent_dim: int, channels: list[int], **arguments) -> Part:
+    """A convolutional rVAE or TVAE of grey film.
+
+    Arguments:
+        cls: the class.
+        size: pixels along one side.
+        seen: latents that frames show; the others are for what a frame alone does not tell.
+        latent_dim: all latents.
+        channels: of the encoder's convolutions; the decoder has them backwards.
+        arguments: further arguments of the class.
+    """
+    shape = {"obs_dim": size**2, "latent_dim": latent_dim, "seen": seen, "hidden": 256}
+    encoder = part(ConvEncoder, size=size, width=256, channels=channels)
+    guide = part(FilmGuide, **shape, rate=None, encoder=encoder)  # no velocity is built in
+    return part(
+        cls,
+        **shape,
+        likelihood=part(Bernoulli, dim=size**2, grey=True),
+        guide=guide,
+        decoder=part(ConvDecoder, latent_dim=seen, size=size, width=256, channels=channels[::-1]),
+        **arguments,
+    )
+
+
+def local(warmup: int, epochs: int, weights: dict[str, float], batch_size: int) -> dict[str, Any]:
+    """How those learn: epochs that teach what a frame alone says, then epochs of the local rule."""
+    first = {"epochs": warmup, "lr": 2e-3, "schedule": "late", "average": 0.98}
+    then = {"epochs": epochs, "lr": 1e-3, "schedule": "late-exponential", "average": 0.99}
+    return {
+        "rule": part(LocalELBO, minibatch=125, forget=0.1, weights=weights),
+        "fit": {**then, "batch_size": batch_size},
+        "warmup": {
+            "restarts": 1,
+            "rule": {"forget": 1.0, "weights": {"x": weights["x"]}, "minibatch": 250},
+            "fit": {**first, "batch_size": batch_size},
+        },
+        "quick": {"fit.epochs": epochs // 4, "warmup.fit.epochs": warmup // 4},
+    }

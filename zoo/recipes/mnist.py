@@ -6,7 +6,11 @@ import torch
 
 from ...data import MovingMNIST
 from ...data.track import Motion, measure_digits, track_digits
-from .film import next_frame_task
+from ..baselines import Order0
+from ..rvae import RVAE
+from .film import film_vae, local, next_frame_task
+from .part import part
+from .recipe import Recipe
 
 SOURCE = "Abdulsalam & Makin (2023), pictures only"
 SIZE, FRAMES = 64, 20
@@ -23,3 +27,19 @@ def motion(film: torch.Tensor) -> Motion:
 
 
 TASK = next_frame_task("MovingMNIST", film, motion)
+TRAINING = part(MovingMNIST, sequences=1000, steps=FRAMES)
+NETS = {"size": SIZE, "seen": 40, "latent_dim": 64, "channels": [8, 16, 32, 64]}
+PAST_SCALE = [0.05] * 40 + [0.4] * 24 + [1.0] * 64
+
+RECIPES = [
+    Recipe("mnist/order0", "order 0", task=TASK, model=part(Order0), source=SOURCE),
+    Recipe(
+        "mnist/rvae",
+        "rVAE",
+        task=TASK,
+        model=film_vae(RVAE, **NETS, past_scale=PAST_SCALE, past_hidden=256, predictor_hidden=256),
+        data=TRAINING,
+        source=SOURCE,
+        **local(40, 30, {"x": 0.3, "u": 0.2}, batch_size=100),
+    ),
+]
