@@ -95,7 +95,8 @@ def verbs():
 
 
 def test_the_verbs_are_all_there():
-    expected = {"list", "train", "evaluate", "reproduce", "sample", "demo", "bench local"}
+    expected = {"list", "train", "evaluate", "reproduce", "sample", "diagnose", "motion", "demo"}
+    expected |= {"bench local", "bench frames"}
     assert verbs().keys() == expected
 
 

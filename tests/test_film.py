@@ -1,13 +1,16 @@
 """Film: its tables, pictures and commands."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from seqzoo import inference, zoo
-from seqzoo.zoo import nets, pictures
+from seqzoo.zoo import bench, cli, nets, pictures, reproduce, store
 from seqzoo.zoo.recipes import RECIPES, find, run, table
-from seqzoo.zoo.recipes.film import FilmTask
+from seqzoo.zoo.recipes.film import FilmTask, next_frame_task
+from typer.testing import CliRunner
 
 SMALL = {"data.sequences": 2, "data.steps": 6, "fit.epochs": 1}
 
@@ -101,18 +104,11 @@ def test_too_many_convolutions_are_refused():
 ROWS = [name for name, recipe in RECIPES.items() if isinstance(recipe.task, FilmTask)]
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Scores on two short films, in place of two hundred."""
-
-    def shorten(recipe):
-        film = recipe.task.film
-        monkeypatch.setitem(
-            recipe.task.__dict__, "film", lambda **which: film(**{**which, "sequences": 2})
-        )
-        return recipe
-
-    return shorten
+def short(recipe):
+    """The recipe, scored on two films in place of two hundred."""
+    film = recipe.task.film
+    few = next_frame_task("short", lambda **which: film(sequences=2, **which), recipe.task.motion)
+    return dataclasses.replace(recipe, task=few)
 
 
 def test_the_score_is_the_error_of_the_next_frame():
@@ -144,14 +140,15 @@ def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path, short):
+def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path):
     recipe = short(tiny(name))
     card = run(recipe, 0, tmp_path, device="cpu", progress=False)
-    assert card["metric"].startswith("next-frame MSE (")
+    assert card["metric"] == "next-frame MSE (short), single chain"
     assert 0 < card["value"] < 1
     assert 0 < card["also"]["mean of 8 chains"] <= card["value"] * (1 + 1e-6)
     net = zoo.load(tmp_path)
     film = recipe.task.film(seed=3, split="validation").obs[:, :5]
+    assert len(film) == 2
     assert inference.predict_next(net, film, chains=2).chains.shape == (2, *film.shape)
 
 
@@ -165,12 +162,80 @@ def test_the_recipes_of_film_stay_what_they_are_when_quick():
 # Commands ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table_name", ["balls", "mnist"])
-def test_real_film_moves_as_it_should(table_name):
-    task = table(table_name)[0].task
+@pytest.mark.parametrize(("name", "things"), [("balls", 3), ("mnist", 2)])
+def test_real_film_moves_as_it_should(name, things):
+    task = table(name)[0].task
     seen = task.motion(task.film(sequences=8, seed=1, split="validation").obs)
-    things = {"balls": 3, "mnist": 2}[table_name]
     assert seen.found > 0.95 * things
     assert seen.second_order < 0.1
     assert seen.mirrored > 0.85
-    assert seen.contacts > 10
+    assert seen.contacts > 3
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A zoo of two tiny models of balls, with names as the real ones have."""
+    for name in ("balls/refh", "balls/rvae"):
+        recipe = short(tiny(name))
+        cards = [run(recipe, 0, tmp_path / name / "seed0", device="cpu", progress=False)]
+        reproduce.ship({name: cards}, tmp_path, tmp_path / "zoo")
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "zoo")
+
+
+def said(*words):
+    result = CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout.splitlines()
+
+
+def test_motion_prints_real_film_and_every_model_in_its_directions(shipped):
+    head, *rows = said("motion", "balls", "--films", 2, "--frames", 12)
+    titles = ["real film", "rEFH, forwards", "rEFH, backwards", "rVAE, backwards", "rVAE, forwards"]
+    assert [row[:26].strip() for row in rows] == titles
+    found, _, speed, *_ = (float(word) for word in rows[0][26:].split())
+    assert head.split()[1:4] == ["found", "apart", "speed"]
+    assert found == pytest.approx(3, abs=0.1)
+    assert speed == pytest.approx(0.26, abs=0.06)  # 0.5 / sqrt(3) for a ball of three, on average
+
+
+def test_diagnose_prints_a_row_for_every_model(shipped):
+    how = ["--frames", 3, "--chains", 3, "--draws", 8, "--burn", 2]
+    first, head, *rows = said("diagnose", "balls/refh", "balls/rvae", *how)
+    assert first == "3 chains from random starts, 2 steps, then 8; 3 test frames"
+    assert head.split()[:2] == ["model", "R-hat"]
+    assert [row.split()[0] for row in rows] == ["balls/refh", "balls/rvae"]
+    for row in rows:
+        rhat, worst, share, size = row.split()[1:]
+        assert 0.9 < float(rhat) <= float(worst)
+        assert share.endswith("%")
+        assert 0 < float(size) <= 24 * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["motion", "ppc"], "the table ppc is not about film"),
+        (["diagnose", "ppc/refh"], "ppc/refh has no chain of frames to follow"),
+    ],
+)
+def test_commands_of_film_refuse_what_is_none(words, message):
+    with pytest.raises(ValueError, match=message):
+        CliRunner().invoke(cli.app, words, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", ["balls/refh", "balls/rvae"])
+def test_sample_writes_a_film(name, shipped, tmp_path):
+    said("sample", name, "--out", tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as gif:
+        assert gif.n_frames > 90  # equal frames are merged
+        assert gif.size[0] == 4 * gif.size[1]
+
+
+def test_bench_frames_prints_every_rule(monkeypatch):
+    monkeypatch.setattr(bench, "_time", lambda *_: 0.5)
+    monkeypatch.setattr(bench, "_step", lambda *_: None)
+    rows = said("bench", "frames", "--batches", 2)[2:]
+    assert [row[:20].strip() for row in rows] == [
+        *("CD-25, rEFH", "CD-25, TRBM", "LocalELBO, rVAE", "BPTT, rVAE")
+    ]
+    assert all(row.split()[-2:] == ["2", "400"] for row in rows)
