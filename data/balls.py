@@ -65,7 +65,7 @@ class BouncingBalls(Synthetic):
     ):
         if not 1 <= balls <= MOST_BALLS:
             raise ValueError(f"balls must be 1 to {MOST_BALLS}, got {balls}")
-        _check_rendering(resolution, rendering)
+        check_rendering(resolution, rendering)
         self.resolution, self.balls, self.rendering = resolution, balls, rendering
         super().__init__(sequences, steps, seed, split, device, epoch)
 
@@ -98,7 +98,7 @@ def render(position: Tensor, resolution: int = 30, rendering: str = "sutskever")
         ValueError: when the resolution is below 1, the rendering is unknown, or ``position`` is
             not floating point or does not end with x and y.
     """
-    _check_rendering(resolution, rendering)
+    check_rendering(resolution, rendering)
     if position.shape[-1:] != (2,) or position.dim() < 2 or not position.is_floating_point():
         raise ValueError(
             "position must be floating point and [..., balls, 2], "
@@ -178,7 +178,7 @@ def _collide(position: Tensor, velocity: Tensor) -> Tensor:
     return velocity
 
 
-def _check_rendering(resolution: int, rendering: str) -> None:
+def check_rendering(resolution: int, rendering: str) -> None:
     if resolution < 1:
         raise ValueError(f"resolution must be at least 1, got {resolution}")
     if rendering not in RENDERINGS:

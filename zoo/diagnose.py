@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..data import generator
-from ..data.track import Motion
+from ..data import Motion, generator
 from ..inference import clamped_gibbs, convergence, run_filter
 from . import store
 from .recipes import find, table

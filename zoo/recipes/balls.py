@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...data import BouncingBalls
-from ...data.track import Motion, measure_balls, track_balls
+from ...data import BouncingBalls, Motion, measure_balls, track_balls
 from ...inference import Average, ContrastiveDivergence
 from ..baselines import MeanFrame, Order0
 from ..harmonium import REFH, RTRBM, TRBM

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from ...data import Motion
 from ...data.synthetic import Synthetic
-from ...data.track import Motion
 from ...inference import LocalELBO, predict_next
 from ..guides import FilmGuide
 from ..likelihoods import Bernoulli

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...data import MovingMNIST
-from ...data.track import Motion, measure_digits, track_digits
+from ...data import Motion, MovingMNIST, measure_digits, track_digits
 from ..baselines import Order0
 from ..rvae import RVAE
 from .film import film_vae, local, next_frame_task
