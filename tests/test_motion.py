@@ -4,8 +4,15 @@ import math
 
 import pytest
 import torch
-from seqzoo import data
-from seqzoo.data import BouncingBalls, balls, moving_mnist
+from seqzoo.data import (
+    BouncingBalls,
+    balls,
+    measure_balls,
+    measure_digits,
+    moving_mnist,
+    track_balls,
+    track_digits,
+)
 
 GENERATOR = torch.Generator()
 
@@ -51,7 +58,7 @@ def digits():
 
 
 def test_all_balls_of_real_film_are_found_in_their_places_and_followed(film):
-    paths = data.track_balls(film.obs, rendering=film.rendering)
+    paths = track_balls(film.obs, rendering=film.rendering)
     found, error, swaps = compare(paths, film.state[..., :2], 0.5)
     assert (found, swaps) == (1, 0)
     assert error < 1e-3
@@ -60,7 +67,7 @@ def test_all_balls_of_real_film_are_found_in_their_places_and_followed(film):
 @pytest.mark.parametrize("rendering", ["squared", "sutskever"])
 def test_other_numbers_of_balls_and_pixels(rendering):
     data = BouncingBalls(3, 40, seed=1, resolution=15, balls=5, rendering=rendering)
-    paths = data.track_balls(data.obs, 5, rendering, resolution=15)
+    paths = track_balls(data.obs, 5, rendering, resolution=15)
     found, error, swaps = compare(paths, data.state[..., :2], 0.5)
     assert found > 0.99
     assert error < 0.05
@@ -69,7 +76,7 @@ def test_other_numbers_of_balls_and_pixels(rendering):
 
 def test_film_that_is_blurred_dim_and_noisy(film):
     obs = noise(0.1 + 0.7 * blurred(film.obs[:3], 30), 0.05)
-    paths = data.track_balls(obs, rendering=film.rendering)
+    paths = track_balls(obs, rendering=film.rendering)
     found, error, swaps = compare(paths, film.state[:3, ..., :2], 0.5)
     assert found > 0.995
     assert swaps == 0
@@ -80,16 +87,16 @@ def test_film_that_is_blurred_dim_and_noisy(film):
 def test_balls_that_are_not_there_are_not_found(film, number):
     data = BouncingBalls(2, 50, seed=2, rendering=film.rendering, balls=max(number, 1))
     obs = blurred(data.obs, 30) * (number > 0)
-    paths = data.track_balls(noise(obs, 0.05), rendering=film.rendering)
+    paths = track_balls(noise(obs, 0.05), rendering=film.rendering)
     assert (~paths.isnan().any(-1)).float().sum(-1).mean().item() == pytest.approx(number, abs=0.02)
 
 
 def test_noise_and_grey_hold_no_balls(film):
     grey = torch.full((2, 50, 900), 0.5)
     for obs in (grey, torch.rand(2, 50, 900, generator=GENERATOR.manual_seed(0))):
-        paths = data.track_balls(obs, rendering=film.rendering)
-        assert data.measure_balls(paths).found < 0.1
-    motion = data.measure_balls(data.track_balls(grey, rendering=film.rendering))
+        paths = track_balls(obs, rendering=film.rendering)
+        assert measure_balls(paths).found < 0.1
+    motion = measure_balls(track_balls(grey, rendering=film.rendering))
     assert motion.found == motion.moves == motion.contacts == 0
     assert math.isnan(motion.speed)
     assert math.isnan(motion.second_order)
@@ -101,7 +108,7 @@ def test_a_ball_out_of_sight_keeps_its_path():
     still = torch.tensor([5.0, 7.5]).expand(12, 2)
     shown = torch.stack((centre, still), 1)[None]
     shown[:, 4:8, 0] = -50
-    paths = data.track_balls(balls.render(shown), balls=2)
+    paths = track_balls(balls.render(shown), balls=2)
     moving = int((paths[0, 0, :, 1] < 6).nonzero())
     assert paths[0, 4:8, moving].isnan().all()
     torch.testing.assert_close(paths[0, 8:, moving], centre[8:], atol=0.01, rtol=0)
@@ -112,7 +119,7 @@ def test_balls_that_pass_through_one_another_are_followed():
     time = torch.arange(16.0)[:, None]
     shown = torch.stack((torch.cat((2 + 0.4 * time, 0 * time + 4), 1),) * 2, 1)
     shown[:, 1] = torch.cat((8 - 0.4 * time, 0 * time + 6.0), 1)  # they graze: 2 < 2.4
-    paths = data.track_balls(balls.render(shown[None]), balls=2)
+    paths = track_balls(balls.render(shown[None]), balls=2)
     assert compare(paths, shown[None], 0.5)[::2] == (1, 0)
 
 
@@ -120,7 +127,7 @@ def test_balls_that_pass_through_one_another_are_followed():
 
 
 def test_measures_of_true_paths(film):
-    motion = data.measure_balls(film.state[..., :2])
+    motion = measure_balls(film.state[..., :2])
     assert motion.found == 3
     assert motion.apart > 0.99
     assert motion.variation < 1e-4
@@ -133,14 +140,14 @@ def test_measures_of_true_paths(film):
 
 
 def test_measures_of_tracked_film_are_those_of_the_truth(film):
-    motion = data.measure_balls(data.track_balls(film.obs, rendering=film.rendering))
-    for got, expected in zip(motion, data.measure_balls(film.state[..., :2])):
+    motion = measure_balls(track_balls(film.obs, rendering=film.rendering))
+    for got, expected in zip(motion, measure_balls(film.state[..., :2])):
         assert got == pytest.approx(expected, abs=0.01, rel=0.01)
 
 
 def test_film_out_of_order_is_found_out(film):
     order = torch.randperm(100, generator=GENERATOR.manual_seed(0))
-    motion = data.measure_balls(data.track_balls(film.obs[:, order], rendering=film.rendering))
+    motion = measure_balls(track_balls(film.obs[:, order], rendering=film.rendering))
     assert motion.found == 3
     assert motion.speed > 1
     assert motion.second_order > 2
@@ -151,17 +158,17 @@ def test_film_out_of_order_is_found_out(film):
 
 def test_film_that_stands_still_has_no_velocity(film):
     still = film.obs[:, :1].expand(-1, 30, -1)
-    motion = data.measure_balls(data.track_balls(still, rendering=film.rendering))
+    motion = measure_balls(track_balls(still, rendering=film.rendering))
     assert motion.speed == 0
     assert math.isnan(motion.second_order)
-    noisy = data.measure_balls(data.track_balls(noise(still, 0.1), rendering=film.rendering))
+    noisy = measure_balls(track_balls(noise(still, 0.1), rendering=film.rendering))
     assert noisy.speed < 0.05
     assert noisy.second_order == pytest.approx(3, abs=0.2)
 
 
 def test_second_order_of_a_random_walk_is_two():
     steps = torch.randn(4000, 3, 1, 2, generator=GENERATOR.manual_seed(0))
-    motion = data.measure_balls(5 + 0.1 * steps.cumsum(1))
+    motion = measure_balls(5 + 0.1 * steps.cumsum(1))
     assert motion.triples == 4000
     assert motion.second_order == pytest.approx(2, abs=0.1)
     assert motion.turn > 60
@@ -172,13 +179,13 @@ def test_speed_variation_and_turn_by_hand():
         moves = torch.tensor([[0.0, 0.0], *moves], dtype=torch.float64)
         return 4 + moves.cumsum(0)[None, :, None]
 
-    motion = data.measure_balls(along([[0.3, 0.0], [0.1, 0.0], [0.2, 0.0]]))
+    motion = measure_balls(along([[0.3, 0.0], [0.1, 0.0], [0.2, 0.0]]))
     assert motion.speed == pytest.approx(0.2)
     assert motion.variation == pytest.approx(0.1 / 0.2)  # sd 0.1 with two degrees of freedom
     assert motion.second_order == pytest.approx((0.2**2 + 0.1**2) / (0.1**2 + 0.2**2))
     assert motion.turn == pytest.approx(0, abs=1e-4)
     assert (motion.moves, motion.triples) == (3, 2)
-    turned = data.measure_balls(along([[0.2, 0.0], [0.0, 0.2]]))
+    turned = measure_balls(along([[0.2, 0.0], [0.0, 0.2]]))
     assert turned.turn == pytest.approx(90, abs=1e-4)
     assert turned.variation == pytest.approx(0, abs=1e-6)
 
@@ -186,13 +193,13 @@ def test_speed_variation_and_turn_by_hand():
 def test_flights_end_at_walls_and_at_other_balls():
     paths = torch.tensor([4.0, 4.2, 4.4, 9.0, 4.4, 4.0, 3.6])[:, None]
     paths = torch.cat((paths, torch.full_like(paths, 5)), 1)[None, :, None]
-    motion = data.measure_balls(paths)
+    motion = measure_balls(paths)
     assert (motion.moves, motion.triples) == (4, 2)
     assert motion.variation == pytest.approx(0, abs=1e-5)  # steady within each of the two flights
     beside = torch.cat((paths, paths + torch.tensor([0.0, 2.5])), 2)
-    assert data.measure_balls(beside).moves == 0
-    assert data.measure_balls(beside).apart == 1
-    assert data.measure_balls(torch.cat((paths, paths + 1), 2)).apart == 0
+    assert measure_balls(beside).moves == 0
+    assert measure_balls(beside).apart == 1
+    assert measure_balls(torch.cat((paths, paths + 1), 2)).apart == 0
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -210,7 +217,7 @@ def test_wall_contacts_by_hand(axis, far, after, mirrored):
         other.append(other[-1] + after[1])
     normal = torch.tensor(normal)
     path = torch.stack((10 - normal if far else normal, torch.tensor(other)), -1)
-    motion = data.measure_balls((path if axis == 0 else path.flip(1))[None, :, None])
+    motion = measure_balls((path if axis == 0 else path.flip(1))[None, :, None])
     assert motion.contacts == 1
     assert motion.mirrored == mirrored
 
@@ -219,7 +226,7 @@ def test_a_grazing_ball_that_goes_on_through_the_wall_is_not_mirrored():
     """Its velocity is close to the mirror image, but does not turn."""
     time = torch.arange(12.0)
     path = torch.stack((1.4 - 0.06 * time, 3 + 0.3 * time), -1)[None, :, None]
-    motion = data.measure_balls(path)
+    motion = measure_balls(path)
     assert (motion.contacts, motion.mirrored) == (1, 0)
 
 
@@ -228,7 +235,7 @@ def test_a_grazing_ball_that_goes_on_through_the_wall_is_not_mirrored():
 
 def test_digits_that_are_apart_are_where_they_are(digits):
     film, centre = digits
-    paths = data.track_digits(film)
+    paths = track_digits(film)
     apart = (centre[:, :, 0] - centre[:, :, 1]).norm(dim=-1) > 26
     assert apart.sum() > 50
     distance = (paths[:, :, :, None] - centre[:, :, None]).norm(dim=-1).amin(2)
@@ -237,11 +244,11 @@ def test_digits_that_are_apart_are_where_they_are(digits):
 
 def test_measures_of_digits(digits):
     film, centre = digits
-    truth = data.measure_digits(centre)
+    truth = measure_digits(centre)
     assert truth.second_order < 1e-6
     assert truth.speed == pytest.approx(3.6, rel=1e-4)
     assert truth.mirrored == 1
-    motion = data.measure_digits(data.track_digits(film))
+    motion = measure_digits(track_digits(film))
     assert motion.found == 2
     assert motion.apart == pytest.approx(truth.apart, abs=0.05)
     assert motion.speed == pytest.approx(3.6, rel=0.03)
@@ -250,7 +257,7 @@ def test_measures_of_digits(digits):
     assert motion.mirrored > 0.9
     assert motion.contacts > 10
     order = torch.randperm(40, generator=GENERATOR.manual_seed(0))
-    shuffled = data.measure_digits(data.track_digits(film[:, order]))
+    shuffled = measure_digits(track_digits(film[:, order]))
     assert shuffled.second_order > 1.5
     assert shuffled.variation > 0.3
 
@@ -262,7 +269,7 @@ def test_digits_keep_their_paths_while_they_pass():
     centre = torch.stack((centre, other), 1)[None]
     spot = torch.zeros(1, 2, 28, 28, dtype=torch.uint8)
     spot[:, :, 12:16, 12:16] = 255
-    paths = data.track_digits(moving_mnist.render(spot, centre))
+    paths = track_digits(moving_mnist.render(spot, centre))
     assert compare(paths[:, [0, -1]], centre[:, [0, -1]], 0.5)[::2] == (1, 0)
 
 
@@ -270,8 +277,8 @@ def test_digits_keep_their_paths_while_they_pass():
 def test_no_ink_no_digit(kind):
     random = torch.rand(1, 5, 4096, generator=GENERATOR.manual_seed(0))
     film = {"black": 0 * random, "grey": 0 * random + 0.5, "noise": random}[kind]
-    assert data.track_digits(film).isnan().all()
-    assert data.measure_digits(data.track_digits(film)).found == 0
+    assert track_digits(film).isnan().all()
+    assert measure_digits(track_digits(film)).found == 0
 
 
 # What is refused ------------------------------------------------------------------------------
@@ -280,18 +287,18 @@ def test_no_ink_no_digit(kind):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: data.track_balls(torch.zeros(2, 3, 899)), "film must be floating point and"),
-        (lambda: data.track_balls(torch.zeros(3, 900)), "film must be floating point and"),
-        (lambda: data.track_balls(torch.zeros(2, 3, 900).long()), "film must be floating point"),
-        (lambda: data.track_balls(torch.full((1, 1, 900), torch.nan)), "film must hold"),
-        (lambda: data.track_balls(torch.zeros(0, 3, 900)), "film must hold"),
-        (lambda: data.track_balls(torch.zeros(1, 1, 900), balls=7), "balls must be 1 to 6"),
-        (lambda: data.track_balls(torch.zeros(1, 1, 900), 3, "disc"), "rendering must be one of"),
-        (lambda: data.measure_balls(torch.zeros(2, 3, 2)), "paths must be"),
-        (lambda: data.track_digits(torch.zeros(1, 1, 900)), "film must be floating point and"),
-        (lambda: data.track_digits(torch.zeros(1, 1, 4096), 0), "digits must be 1 to 6"),
-        (lambda: data.track_digits(torch.zeros(1, 1, 784), size=28), "size must be at least 29"),
-        (lambda: data.measure_digits(torch.zeros(1, 3, 2, 2), size=28), "size must be at least"),
+        (lambda: track_balls(torch.zeros(2, 3, 899)), "film must be floating point and"),
+        (lambda: track_balls(torch.zeros(3, 900)), "film must be floating point and"),
+        (lambda: track_balls(torch.zeros(2, 3, 900).long()), "film must be floating point"),
+        (lambda: track_balls(torch.full((1, 1, 900), torch.nan)), "film must hold"),
+        (lambda: track_balls(torch.zeros(0, 3, 900)), "film must hold"),
+        (lambda: track_balls(torch.zeros(1, 1, 900), balls=7), "balls must be 1 to 6"),
+        (lambda: track_balls(torch.zeros(1, 1, 900), 3, "disc"), "rendering must be one of"),
+        (lambda: measure_balls(torch.zeros(2, 3, 2)), "paths must be"),
+        (lambda: track_digits(torch.zeros(1, 1, 900)), "film must be floating point and"),
+        (lambda: track_digits(torch.zeros(1, 1, 4096), 0), "digits must be 1 to 6"),
+        (lambda: track_digits(torch.zeros(1, 1, 784), size=28), "size must be at least 29"),
+        (lambda: measure_digits(torch.zeros(1, 3, 2, 2), size=28), "size must be at least"),
     ],
 )
 def test_rejects(call, message):
@@ -302,7 +309,7 @@ def test_rejects(call, message):
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 def test_short_film_is_measured_as_far_as_it_goes(steps):
     data = BouncingBalls(2, steps, seed=0)
-    motion = data.measure_balls(data.track_balls(data.obs))
+    motion = measure_balls(track_balls(data.obs))
     assert motion.found == 3
     assert motion.contacts == 0
     assert (motion.triples > 0) == (steps > 2)
