@@ -152,8 +152,9 @@ def rollout(
 
 def check_direction(net: Recurrent, direction: str) -> None:
     """Raises a ValueError where a network cannot generate in a direction of time."""
-    if direction not in net.directions:
-        known = " or ".join(net.directions)
+    directions = getattr(net, "directions", ("forwards",))
+    if direction not in directions:
+        known = " or ".join(directions)
         raise ValueError(f"{type(net).__name__} generates {known} in time, not {direction!r}")
 
 

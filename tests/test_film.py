@@ -216,6 +216,7 @@ def test_diagnose_prints_a_row_for_every_model(shipped):
     [
         (["motion", "ppc"], "the table ppc is not about film"),
         (["diagnose", "ppc/refh"], "ppc/refh has no chain of frames to follow"),
+        (["sample", "ppc/kf1", "--out", "x.png", "--direction", "backwards"], "not 'backwards'"),
     ],
 )
 def test_commands_of_film_refuse_what_is_none(words, message):
@@ -225,6 +226,10 @@ def test_commands_of_film_refuse_what_is_none(words, message):
 
 @pytest.mark.parametrize("name", ["balls/refh", "balls/rvae"])
 def test_sample_writes_a_film(name, shipped, tmp_path):
+    said("sample", name, "--out", tmp_path / "film.npz", "--direction", "backwards", "--seed", 2)
+    film = zoo.load(name).sample(4, 100, seed=2, noise=False, direction="backwards")
+    with np.load(tmp_path / "film.npz") as file:
+        assert np.array_equal(file["film"], film.numpy())
     said("sample", name, "--out", tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as gif:
         assert gif.n_frames > 90  # equal frames are merged

@@ -196,14 +196,23 @@ def sample(
     name: Annotated[str, typer.Argument(help="A trained model: ppc/refh, or a folder of a run.")],
     out: Annotated[Path, typer.Option(help="File to write; its ending chooses the format.")],
     seed: Seed = 0,
+    direction: Annotated[
+        str | None,
+        typer.Option(help="forwards or backwards in time; the model's own way if unset."),
+    ] = None,
     device: Device = None,
 ) -> None:
-    """Let a trained model generate: spike counts as a picture (.png) or as arrays (.npz)."""
+    """Let a trained model generate: spike counts (.png, .npz), film (.gif, .png, .npz)."""
+    from ..inference.predict import check_direction
     from . import store
 
     _check_device(device)
     net = store.load(name, device or "cpu")
-    _recipe(net).task.draw(net, out, seed)
+    how = {}
+    if direction is not None:
+        check_direction(net, direction)
+        how = {"direction": direction} if hasattr(net, "directions") else {}
+    _recipe(net).task.draw(net, out, seed, **how)
     print(f"wrote {out}")
 
 

@@ -60,13 +60,13 @@ def next_frame_task(
             errors.append(torch.stack((single, together), 1))
         return torch.cat(errors)
 
-    def draw(model: torch.nn.Module, path: Path, seed: int) -> None:
+    def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
         """Writes generated film: moving (.gif), as strips (.png), or as numbers (.npz)."""
         from ..pictures import draw_film
 
         if not hasattr(model, "sample"):
             raise ValueError(f"{type(model).__name__} generates nothing")
-        draw_film(model.sample(sequences=4, steps=GENERATED, seed=seed, noise=False), path)
+        draw_film(model.sample(4, GENERATED, seed=seed, noise=False, **how), path)
 
     return FilmTask(
         metric=f"next-frame MSE ({name}), single chain",

@@ -41,13 +41,13 @@ def score(model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
     return error.square().mean(1)
 
 
-def draw(model: torch.nn.Module, path: Path, seed: int) -> None:
+def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
     """Writes generated spike counts: a picture (.png) or arrays (.npz)."""
     from ..pictures import draw_population
 
     if not hasattr(model, "sample"):
         raise ValueError(f"{type(model).__name__} generates nothing")
-    draw_population(model.sample(sequences=4, steps=400, seed=seed), path)
+    draw_population(model.sample(sequences=4, steps=400, seed=seed, **how), path)
 
 
 TASK = Task(metric="position MSE", unit="rad²", score=score, draw=draw)

@@ -44,7 +44,7 @@ class Task:
         unit: its unit.
         score: ``score(model, seed, split) -> [N]``, one value a sequence, whose mean is the figure;
             ``[N, 1 + len(also)]`` where there are further figures.
-        draw: ``draw(model, path, seed)`` writes samples of a model to a file.
+        draw: ``draw(model, path, seed, **how)`` writes what ``model.sample(**how)`` generates.
         also: names of further figures, in the same unit.
     """
 
