@@ -171,6 +171,17 @@ def test_clamped_chains_reach_the_law_of_the_frame(kind, start):
         torch.testing.assert_close(obtained, expected.detach(), atol=0.01, rtol=0)
 
 
+def test_rounds_of_means_follow_the_chain():
+    net, past, previous = harmonium(zoo.REFH), torch.rand(2, 2), torch.rand(2, 3).round()
+    expected = previous
+    for _ in range(3):
+        expected = net.likelihood.mean(net.emission(net.step(net.encode(expected), past)))
+    found = net.predict(past, previous, 1, steps=0, means=3, start="previous")[0]
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="means must be at least 1"):
+        net.predict(past, previous, means=0)
+
+
 def test_no_gibbs_step_shows_the_start():
     net = harmonium(zoo.REFH)
     past = torch.rand(2, 2)

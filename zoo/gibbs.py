@@ -58,6 +58,7 @@ class GibbsSampler:
         previous: Tensor,
         chains: int = 8,
         steps: int = 25,
+        means: int = 1,
         start: str = "random",
     ) -> Tensor:
         """The next frame by Gibbs sampling with u_{t-1} clamped, then means, ``[C, N, M]``.
@@ -66,19 +67,23 @@ class GibbsSampler:
             past: u_{t-1}, ``[N, H]``.
             previous: y_{t-1}, ``[N, M]``.
             chains: chains ``C`` for each frame.
-            steps: Gibbs steps; then the means of x_t, and of y_t given those.
+            steps: Gibbs steps.
+            means: rounds of means after them: of x_t, then of y_t given that, without noise.
             start: ``"random"`` visibles, or the ``"previous"`` frame.
 
         Raises:
-            ValueError: for another ``start``.
+            ValueError: for another ``start``, or less than one round of means.
         """
         if start not in ("random", "previous"):
             raise ValueError(f"start must be 'random' or 'previous', got {start!r}")
+        if means < 1:
+            raise ValueError(f"means must be at least 1, got {means}")
         past = past.repeat(chains, 1)
         obs = self.random_frames(len(past)) if start == "random" else previous.repeat(chains, 1)
         obs, _ = self.gibbs(obs, past, steps, clamp_past=True)
-        hidden = self.step(self.encode(obs), past)
-        return self.likelihood.mean(self.emission(hidden)).unflatten(0, (chains, -1))
+        for _ in range(means):
+            obs = self.likelihood.mean(self.emission(self.step(self.encode(obs), past)))
+        return obs.unflatten(0, (chains, -1))
 
     @torch.no_grad()
     def sample(

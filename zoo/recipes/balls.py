@@ -55,7 +55,7 @@ def harmonium(cls):
 # spurious modes that prediction finds.
 CHAINS = {"k": [1, 4, 0.7], "random": 0.5, "random_k": [5, 12, 0.8]}
 # What an rEFH knows of velocity it learns from the joint of y and u: more of that, and longer.
-JOINT = {"k": [1, 16, 1.0], "random": 0.2, "random_k": [5, 12, 0.8]}
+JOINT = {"k": [1, 10, 1.0], "random": 0.2, "random_k": [5, 12, 0.8]}
 
 
 def contrastive(epochs: int, lr: float, batch_size: int = 2, chains=CHAINS, **fit) -> dict:
@@ -81,7 +81,7 @@ RECIPES = [
         "refh",
         "rEFH",
         harmonium(REFH),
-        **contrastive(140, 1e-2, 1, JOINT),
+        **contrastive(240, 1e-2, 1, JOINT),
         published=0.0067,
     ),
     row("rtrbm", "RTRBM", harmonium(RTRBM), **contrastive(110, 3e-3, clip=1.0), published=0.0059),
