@@ -224,6 +224,26 @@ def test_commands_of_film_refuse_what_is_none(words, message):
         CliRunner().invoke(cli.app, words, catch_exceptions=False)
 
 
+def test_evaluate_takes_another_protocol(tmp_path, monkeypatch):
+    recipe = short(tiny("balls/rvae"))
+    monkeypatch.setitem(RECIPES, "balls/rvae", recipe)
+    run(recipe, 0, tmp_path, device="cpu", progress=False)
+    figures = []
+    for way in ("predictor", "posterior", "gibbs"):
+        first, second = said("evaluate", tmp_path, "--how", f"by={way}")
+        assert first.startswith("balls/rvae: next-frame MSE (short), single chain ")
+        assert second.startswith("  mean of 8 chains: ")
+        figures.append(first)
+    assert len(set(figures)) == 3
+    expected = float(
+        recipe.task.measure(zoo.load(tmp_path), 0, "test", by="posterior")[:, 0].mean()
+    )
+    assert f" {expected:.4g} per pixel" in figures[1]
+    for words, message in (("by=magic", "by must be one of"), ("chain=3", "not scored with")):
+        with pytest.raises(ValueError, match=message):
+            said("evaluate", tmp_path, "--how", words)
+
+
 @pytest.mark.parametrize("name", ["balls/refh", "balls/rvae"])
 def test_sample_writes_a_film(name, shipped, tmp_path):
     said("sample", name, "--out", tmp_path / "film.npz", "--direction", "backwards", "--seed", 2)

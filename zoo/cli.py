@@ -115,6 +115,14 @@ def evaluate(
     name: Annotated[str, typer.Argument(help="A trained model: ppc/refh, or a folder of a run.")],
     seed: Annotated[int, typer.Option(help="Seed of the test data.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    how: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Change how film is predicted: --how start=previous --how steps=50 (harmoniums), "
+            "--how by=posterior (rVAE; also predictor, gibbs). May be given several times.",
+        ),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Score a trained model on test data drawn with a seed of your choice.
@@ -122,7 +130,7 @@ def evaluate(
     The sd is over the test sequences; for the sd over training seeds see the model's card.
     """
     from . import store
-    from .recipes import RECIPES
+    from .recipes import RECIPES, parse_overrides
 
     _check_device(device)
     if name in RECIPES and RECIPES[name].rule is None:
@@ -130,7 +138,7 @@ def evaluate(
     else:
         net = store.load(name, device or "cpu")
         recipe = _recipe(net)
-    scores = recipe.task.measure(net, seed, "test")
+    scores = recipe.task.measure(net, seed, "test", **parse_overrides(how or []))
     means, spreads = scores.mean(0).tolist(), scores.std(0).tolist()
     result = {
         "name": recipe.name,

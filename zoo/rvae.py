@@ -28,6 +28,8 @@ from .likelihoods import ExponentialFamily
 from .nets import MLP
 from .recurrent_vae import RecurrentVAE
 
+WAYS = ("best", "posterior", "predictor", "gibbs")  # to foresee x_t
+
 
 class RVAE(RecurrentVAE):
     """p(x_t) p(u_{t-1} | x_t) p(y_t | x_t): trained by ``LocalELBO`` or ``BPTT``.
@@ -104,7 +106,9 @@ class RVAE(RecurrentVAE):
         return explaining_posterior(self.past_decoder, past, self.past_scale, self.latent_dim)
 
     @torch.no_grad()
-    def foresee(self, past: Tensor, draws: int, by: str = "best", particles: int = 0) -> Tensor:
+    def foresee(
+        self, past: Tensor, draws: int, by: str = "best", particles: int = 0, steps: int = 25
+    ) -> Tensor:
         """States drawn from p(x_t | u_{t-1}), ``[D, N, K]``; from N(0, I) where the past is blank.
 
         The posterior of the generative model is as wide as sigma_u, which is set and not fitted,
@@ -113,19 +117,25 @@ class RVAE(RecurrentVAE):
         Arguments:
             past: u_{t-1}, ``[N, U]``.
             draws: draws ``D``.
-            by: ``"posterior"`` of the generative model, ``"predictor"`` r, or ``"best"``: r where
-                there is one.
-            particles: draws from the Laplace approximation for each ``N``, among which importance
-                weights choose; 0 takes the approximation itself, which is exact for a linear mu_u.
+            by: ``"posterior"`` of the generative model; ``"predictor"`` r; ``"best"``, r where
+                there is one; or ``"gibbs"``, the paper's clamped chains, which do not converge.
+            particles: of the posterior: draws from the Laplace approximation for each ``N``, among
+                which importance weights choose; 0 takes the approximation itself, which is exact
+                for a linear mu_u.
+            steps: of the clamped chains.
 
         Raises:
             ValueError: for another ``by``, or a network without a predictor.
         """
-        if by not in ("best", "posterior", "predictor"):
-            raise ValueError(f"by must be 'best', 'posterior' or 'predictor', got {by!r}")
+        if by not in WAYS:
+            raise ValueError(f"by must be one of {', '.join(WAYS)}, got {by!r}")
         if by == "predictor" and self.predictor is None:
             raise ValueError("this rVAE has no predictor: build it with predictor_hidden=256, say")
-        if by != "posterior" and self.predictor is not None:
+        if by == "gibbs":
+            many = past.repeat(draws, 1)
+            obs, _ = self.gibbs(self.random_frames(len(many)), many, steps)
+            drawn = self.recognition(self.encode(obs), many).sample().unflatten(0, (draws, -1))
+        elif by != "posterior" and self.predictor is not None:
             drawn = self.amortised(past).sample((draws,))
         elif particles:
             posterior = self.predictive(past)

@@ -47,14 +47,14 @@ def next_frame_task(
         motion: see ``FilmTask``.
     """
 
-    def score(model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
+    def score(model: torch.nn.Module, seed: int, split: str, **how) -> torch.Tensor:
         """Of a single chain (the mean over chains of its error), and of the chains' mean."""
         device = next(iter(model.state_dict().values()), torch.empty(0)).device
         data = film(seed=seed, split=split, device=device)
         errors = []
         for start in range(0, len(data), SEQUENCES):
             obs = data.rows(slice(start, start + SEQUENCES)).obs
-            predicted = predict_next(model, obs, chains=CHAINS, seed=seed)
+            predicted = predict_next(model, obs, chains=CHAINS, seed=seed, **how)
             single = (predicted.chains - obs)[:, :, 1:].square().mean((0, 2, 3))
             together = (predicted.mean - obs)[:, 1:].square().mean((1, 2))
             errors.append(torch.stack((single, together), 1))

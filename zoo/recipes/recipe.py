@@ -42,8 +42,9 @@ class Task:
     Attributes:
         metric: name of the score, the lower the better.
         unit: its unit.
-        score: ``score(model, seed, split) -> [N]``, one value a sequence, whose mean is the figure;
-            ``[N, 1 + len(also)]`` where there are further figures.
+        score: ``score(model, seed, split, **how) -> [N]``, one value a sequence, whose mean is the
+            figure; ``[N, 1 + len(also)]`` where there are further figures. ``how`` may change the
+            protocol, where there is one.
         draw: ``draw(model, path, seed, **how)`` writes what ``model.sample(**how)`` generates.
         also: names of further figures, in the same unit.
     """
@@ -54,9 +55,20 @@ class Task:
     draw: Callable[..., None]
     also: tuple[str, ...] = ()
 
-    def measure(self, model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
-        """The scores as a table, a row a sequence and a column a figure, ``[N, 1 + also]``."""
-        return self.score(model, seed, split).reshape(-1, 1 + len(self.also))
+    def measure(self, model: torch.nn.Module, seed: int, split: str, **how) -> torch.Tensor:
+        """The scores as a table, a row a sequence and a column a figure, ``[N, 1 + also]``.
+
+        Raises:
+            ValueError: for a protocol ``how`` that the task or the model does not have.
+        """
+        try:
+            scores = self.score(model, seed, split, **how)
+        except TypeError as error:
+            if how and "unexpected keyword" in str(error):
+                name = type(model).__name__
+                raise ValueError(f"{name} is not scored with {how}: {error}") from error
+            raise
+        return scores.reshape(-1, 1 + len(self.also))
 
 
 @dataclass(frozen=True)
