@@ -1,4 +1,7 @@
-"""Fixtures every test gets: one thread, a fixed seed, and a check on torch's global switches."""
+"""Fixtures that tests share: one thread, a fixed seed, torch's global switches, local data."""
+
+import os
+from pathlib import Path
 
 import pyro
 import pytest
@@ -24,3 +27,15 @@ def _globals():
         torch.distributions.Distribution._validate_args,
         pyro.poutine.runtime._PYRO_STACK == [],
     )
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Sets SEQZOO_DATA to a folder with the published MNIST files, or skips."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SEQZOO_DATA") or beside)
+    if not (folder / "mnist/t10k-images-idx3-ubyte.gz").is_file():
+        pytest.skip("no MNIST here: set SEQZOO_DATA to a folder that holds mnist/")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQZOO_DATA", str(folder))
+        yield folder

@@ -140,7 +140,9 @@ def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path):
+def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path, request):
+    if name.startswith("mnist/"):
+        request.getfixturevalue("published")
     recipe = short(tiny(name))
     card = run(recipe, 0, tmp_path, device="cpu", progress=False)
     assert card["metric"] == "next-frame MSE (short), single chain"
@@ -163,7 +165,9 @@ def test_the_recipes_of_film_stay_what_they_are_when_quick():
 
 
 @pytest.mark.parametrize(("name", "things"), [("balls", 3), ("mnist", 2)])
-def test_real_film_moves_as_it_should(name, things):
+def test_real_film_moves_as_it_should(name, things, request):
+    if name == "mnist":
+        request.getfixturevalue("published")
     task = table(name)[0].task
     seen = task.motion(task.film(sequences=8, seed=1, split="validation").obs)
     assert seen.found > 0.95 * things

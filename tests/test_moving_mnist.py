@@ -3,9 +3,7 @@
 import gzip
 import hashlib
 import io
-import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pooch
@@ -15,24 +13,6 @@ import torch
 from seqzoo.data import DataError, Dataset, MovingMNIST, fetch, moving_mnist
 
 NAME = "mnist/t10k-images-idx3-ubyte.gz"
-
-
-def local_data():
-    """The folder with the published files, or None."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("SEQZOO_DATA") or beside)
-    return folder if (folder / NAME).is_file() else None
-
-
-@pytest.fixture(scope="module")
-def published():
-    """Sets SEQZOO_DATA to a folder with MNIST in it, or skips."""
-    folder = local_data()
-    if folder is None:
-        pytest.skip("no MNIST here: set SEQZOO_DATA to a folder that holds mnist/")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEQZOO_DATA", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="module")
