@@ -192,14 +192,17 @@ def said(*words):
     return result.stdout.splitlines()
 
 
-def test_motion_prints_real_film_and_every_model_in_its_directions(shipped):
-    head, *rows = said("motion", "balls", "--films", 2, "--frames", 12)
+def test_motion_prints_real_film_and_every_model_in_its_directions(shipped, tmp_path):
+    picture = tmp_path / "films.png"
+    head, *rows = said("motion", "balls", "--films", 2, "--frames", 12, "--out", picture)
     titles = ["real film", "rEFH, forwards", "rEFH, backwards", "rVAE, backwards", "rVAE, forwards"]
     assert [row[:26].strip() for row in rows] == titles
     found, _, speed, *_ = (float(word) for word in rows[0][26:].split())
     assert head.split()[1:4] == ["found", "apart", "speed"]
     assert found == pytest.approx(3, abs=0.1)
     assert speed == pytest.approx(0.26, abs=0.06)  # 0.5 / sqrt(3) for a ball of three, on average
+    with Image.open(picture) as strip:
+        assert strip.size == (2 * 12 * 32, 2 * 5 * 32)
 
 
 def test_diagnose_prints_a_row_for_every_model(shipped):

@@ -277,6 +277,9 @@ def motion(
     films: Annotated[int, typer.Option(min=1, help="Films of each kind.")] = 50,
     frames: Annotated[int, typer.Option(min=5, help="Frames of a film.")] = 100,
     seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A .png or .gif of the first film of each row, in order.")
+    ] = None,
 ) -> None:
     """Track what moves in the film that trained models generate, beside real film.
 
@@ -291,7 +294,7 @@ def motion(
         f"{'film':<26}{'found':>7}{'apart':>7}{'speed':>7}{'varies':>8}{'turn':>7}{'order 2':>9}"
         f"{'mirrored':>10}{'contacts':>10}"
     )
-    for title, seen in moving(table, films, frames, seed):
+    for title, seen in moving(table, films, frames, seed, out):
         print(
             f"{title:<26}{seen.found:>7.2f}{seen.apart:>7.2f}{seen.speed:>7.2f}"
             f"{seen.variation:>8.2f}{seen.turn:>7.1f}{seen.second_order:>9.2f}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,10 +12,12 @@ import torch
 from ..data import Motion, generator
 from ..inference import clamped_gibbs, convergence, run_filter
 from . import store
-from .recipes import find, table
+from .pictures import draw_film
+from .recipes import Recipe, find, table
 from .recipes.film import FilmTask
 
 FILMS = 10  # whose frames are predicted
+STRIP = 20  # frames of a drawn film
 DISAGREE = 1.1  # above it, chains are commonly taken not to have converged
 
 
@@ -65,7 +69,9 @@ def gibbs(
         )
 
 
-def motion(name: str, films: int, frames: int, seed: int) -> Iterator[tuple[str, Motion]]:
+def motion(
+    name: str, films: int, frames: int, seed: int, picture: Path | None = None
+) -> Iterator[tuple[str, Motion]]:
     """How things move in real film and in that of every trained model of a table.
 
     Arguments:
@@ -73,20 +79,33 @@ def motion(name: str, films: int, frames: int, seed: int) -> Iterator[tuple[str,
         films: films of each kind.
         frames: their length.
         seed: seed of all of them.
+        picture: where to draw the first film of each kind, under one another, or None.
 
     Raises:
         ValueError: for a table that is not about film.
     """
     rows = table(name)
-    task = rows[0].task
+    task, first = rows[0].task, []
     if not isinstance(task, FilmTask):
         raise ValueError(f"the table {name} is not about film: name balls or mnist")
-    real = task.film(sequences=films, steps=frames, seed=seed, split="test")
-    yield "real film", task.motion(real.obs)
+    real = task.film(sequences=films, steps=frames, seed=seed, split="test").obs
+    for title, film in itertools.chain(
+        [("real film", real)], _generated(rows, films, frames, seed)
+    ):
+        yield title, task.motion(film)
+        first.append(film[:1])
+    if picture is not None:
+        every = max(1, frames // STRIP)
+        draw_film(torch.cat(first), picture, shown=min(STRIP, frames), every=min(every, 3))
+
+
+def _generated(
+    rows: list[Recipe], films: int, frames: int, seed: int
+) -> Iterator[tuple[str, torch.Tensor]]:
     for recipe in rows:
-        if recipe.name not in store.shipped() or recipe.task is not task:
+        if recipe.name not in store.shipped():
             continue
         net = store.load(recipe.name)
         for direction in getattr(net, "directions", ()):
             how = {"seed": seed, "noise": False, "direction": direction}
-            yield f"{recipe.title}, {direction}", task.motion(net.sample(films, frames, **how))
+            yield f"{recipe.title}, {direction}", net.sample(films, frames, **how)
