@@ -56,7 +56,8 @@ def run_filter(net: Recurrent, obs: Tensor, mask: Tensor | None = None) -> Tenso
     """
     batch = Batch(obs, mask)
     net.check(batch.obs[batch.mask])
-    return sweep(net, net.encode(batch.obs), net.initial(len(batch)), batch.mask)[:, 1:]
+    start = net.initial(len(batch)).to(batch.obs.device)
+    return sweep(net, net.encode(batch.obs), start, batch.mask)[:, 1:]
 
 
 @torch.no_grad()
@@ -95,7 +96,8 @@ def predict_next(
     after = run_filter(net, obs, mask)
     batch = Batch(obs, mask)
     obs, mask = batch.obs, batch.mask
-    past = torch.cat((net.initial(len(obs))[:, None], after[:, :-1]), 1)[mask]
+    start = net.initial(len(obs)).to(obs.device)
+    past = torch.cat((start[:, None], after[:, :-1]), 1)[mask]
     previous = torch.cat((torch.zeros_like(obs[:, :1]), obs[:, :-1]), 1)[mask]
     predicted = obs.new_zeros(chains, *obs.shape)
     with RandomStream(obs.device, "predict", seed):
