@@ -9,9 +9,18 @@ from seqzoo.zoo import baselines, store
 B, T, M = 3, 8, 15
 
 poisson = zoo.likelihoods.Poisson(M)
+
+
+def film_guide(rate=None):
+    return zoo.guides.FilmGuide(M, 4, hidden=6, seen=2, rate=rate)
+
+
 MODELS = {
     "RVAE": lambda: zoo.RVAE(M, 2, poisson, hidden=6),
     "RVAE, means": lambda: zoo.RVAE(M, 2, poisson, hidden=6, statistics="mean"),
+    "RVAE, film guide": lambda: zoo.RVAE(
+        *(M, 4, poisson), hidden=6, seen=2, guide=film_guide(), predictor_hidden=5
+    ),
     "TVAE": lambda: zoo.TVAE(M, 2, poisson, hidden=6),
     "TVAE, static": lambda: zoo.TVAE(M, 2, poisson, hidden=6, transition=False),
     "REFH": lambda: zoo.REFH(M, 7, poisson, scale=0.1),
@@ -24,6 +33,7 @@ MODELS = {
 TRAINED = {
     "RVAE": inference.LocalELBO,
     "RVAE, means": inference.BPTT,
+    "RVAE, film guide": inference.LocalELBO,
     "TVAE": inference.LocalELBO,
     "TVAE, static": inference.BPTT,
     "REFH": inference.ContrastiveDivergence,
@@ -201,6 +211,39 @@ def test_a_users_own_guide_goes_where_the_zoos_does(obs):
         fitted = inference.fit(kind(net), Batch(obs), epochs=40, lr=0.01, progress=False)
         assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
     assert net.reconstruct(obs).shape == obs.shape
+
+
+def test_a_film_guide_begins_with_what_the_frame_says_alone(obs):
+    """And, if asked, with how fast that changes."""
+    guide = film_guide(rate=3.0)
+    with torch.no_grad():
+        guide.heads.weight.zero_()
+    features, past = guide.encode(obs[:, 0]), torch.randn(B, guide.statistics_dim)
+    alone, _ = guide.moments(features, guide.initial(B))  # a blank past: the frame alone
+    mean, spread = guide.moments(features, past)
+    torch.testing.assert_close(mean[:, :2], alone[:, :2])
+    torch.testing.assert_close(mean[:, 2:], 3 * (alone[:, :2] - past[:, :2]))
+    assert (spread > 0).all()
+    mixed = film_guide()
+    with torch.no_grad():
+        mixed.heads.weight.zero_()
+    features = mixed.encode(obs[:, 0])
+    first, second = (mixed.moments(features, u)[0][:, 2:] for u in (past, past + 1))
+    assert not torch.allclose(first, second)  # there is something of the past to keep
+
+
+def test_only_the_predictor_learns_from_prediction(obs):
+    """Its site gives gradients to its own parameters, and changes no other's."""
+    torch.manual_seed(0)
+    net = MODELS["RVAE, film guide"]()
+    found = []
+    for weight in (1.0, 0.0):
+        torch.manual_seed(1)
+        inference.LocalELBO(net, weights={"foreseen": weight}).gradients(Batch(obs))
+        found.append({name: p.grad.clone() for name, p in net.named_parameters()})
+    for name, gradient in found[0].items():
+        same = torch.allclose(gradient, found[1][name], rtol=1e-4, atol=1e-6)
+        assert same != name.startswith("predictor."), name
 
 
 def test_a_guide_of_another_size_is_refused():

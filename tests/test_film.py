@@ -271,3 +271,44 @@ def test_bench_frames_prints_every_rule(monkeypatch):
         *("CD-25, rEFH", "CD-25, TRBM", "LocalELBO, rVAE", "BPTT, rVAE")
     ]
     assert all(row.split()[-2:] == ["2", "400"] for row in rows)
+
+
+# What comes with the package --------------------------------------------------------------------
+
+SHIPPED = [name for name in zoo.shipped() if name in ROWS]
+
+
+@pytest.mark.parametrize("name", ["refh", "trbm", "rtrbm", "rvae", "tvae"])
+def test_the_models_of_balls_come_with_the_package(name):
+    assert f"balls/{name}" in SHIPPED
+
+
+def test_the_model_of_digits_comes_with_the_package():
+    assert "mnist/rvae" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_predicts_film(name, request):
+    if name.startswith("mnist/"):
+        request.getfixturevalue("published")
+    task = find(name).task
+    film = task.film(sequences=2, seed=21, split="validation").obs[:, :20]
+    predicted = inference.predict_next(zoo.load(name), film, chains=8).mean
+    error = (predicted - film)[:, 1:].square().mean()
+    order0 = (film[:, 1:] - film[:, :-1]).square().mean()
+    if name in ("balls/refh", "balls/rtrbm", "balls/rvae", "mnist/rvae"):  # these know velocity
+        assert error < 0.8 * order0
+    else:
+        assert torch.isfinite(error)
+
+
+def test_only_the_rVAEs_chains_fail_to_agree():
+    """What the paper says of clamped Gibbs sampling, as R-hat."""
+    film = find("balls/rvae").task.film(sequences=2, seed=21, split="validation").obs[:, :25]
+    found = {}
+    for name in ("balls/rtrbm", "balls/rvae"):
+        net = zoo.load(name)
+        past = inference.run_filter(net, film)[:, [20, 24]].flatten(0, 1)
+        followed = inference.clamped_gibbs(net, past, chains=6, draws=60)
+        found[name] = float(inference.convergence(followed).rhat.amax(-1).median())
+    assert found["balls/rtrbm"] < 1.2 < found["balls/rvae"]
