@@ -485,6 +485,6 @@ def test_data_outside_the_support_are_refused(kind):
 
 
 def test_visible_biases_begin_at_a_mean_that_is_given():
-    net = zoo.TRBM(3, 2, zoo.likelihoods.Bernoulli(3), obs_mean=0.06)
+    net = TRBM(3, 2, Bernoulli(3), obs_mean=0.06)
     torch.testing.assert_close(torch.sigmoid(net.obs_bias), torch.full((3,), 0.06))
-    assert not zoo.TRBM(3, 2, zoo.likelihoods.Bernoulli(3)).obs_bias.any()
+    assert not TRBM(3, 2, Bernoulli(3)).obs_bias.any()
