@@ -9,7 +9,7 @@ from seqzoo import inference, zoo
 from seqzoo.data import BouncingBalls
 from seqzoo.inference.predictive import explaining_posterior, resample
 from seqzoo.zoo import baselines
-from seqzoo.zoo.likelihoods import Bernoulli
+from seqzoo.zoo.likelihoods import Bernoulli, Gaussian
 
 B, T, M = 3, 7, 4
 
@@ -370,14 +370,15 @@ def test_a_weak_harmonium_converges_and_a_strong_one_sticks():
     assert found[1] > 1.5
 
 
-def test_balls_are_predicted_with_the_nets_of_film():
+@pytest.mark.parametrize("pixels", [Bernoulli(144, grey=True), Gaussian(144, scale=0.2)])
+def test_balls_are_predicted_with_the_nets_of_film(pixels):
     """Convolutional nets in both VAEs, on real film."""
     film = BouncingBalls(2, 5, resolution=12).obs
     for kind in (zoo.RVAE, zoo.TVAE):
         encoder = zoo.nets.ConvEncoder(12, 8, (2, 3))
         guide = zoo.guides.GaussianGuide(144, 3, hidden=8, encoder=encoder)
         decoder = zoo.nets.ConvDecoder(3, 12, 8, (3, 2))
-        net = kind(144, 3, Bernoulli(144, grey=True), 8, guide=guide, decoder=decoder)
+        net = kind(144, 3, pixels, 8, guide=guide, decoder=decoder)
         assert inference.predict_next(net, film, chains=2).chains.shape == (2, 2, 5, 144)
         loss = inference.LocalELBO(net).gradients(_batch(film, None))["loss"]
         assert torch.isfinite(loss)
