@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pickle
 import socket
 from pathlib import Path
 
@@ -407,6 +408,13 @@ def test_configurations_survive_json(name):
         original = getattr(recipe, field)
         assert (content[field] is None) == (original is None)
         assert original is None or Part.from_json(content[field]) == original
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_travel_between_processes(name):
+    there = pickle.loads(pickle.dumps(find(name)))
+    assert there.configuration() == find(name).configuration()
+    assert there.task.metric == find(name).task.metric
 
 
 def test_arguments_passed_on_to_base_classes_are_known():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from ...data import BouncingBalls, Motion, measure_balls, track_balls
@@ -11,7 +13,7 @@ from ..harmonium import REFH, RTRBM, TRBM
 from ..likelihoods import Bernoulli
 from ..rvae import RVAE
 from ..tvae import TVAE
-from .film import film_vae, local, next_frame_task
+from .film import FilmTask, film_vae, local, next_frame_task
 from .part import part
 from .recipe import Recipe
 
@@ -20,14 +22,20 @@ SIZE, FRAMES = 30, 100
 PIXELS = SIZE**2
 
 
-def task(rendering: str):
-    def film(sequences: int = 200, steps: int = FRAMES, **which) -> BouncingBalls:
-        return BouncingBalls(sequences, steps, rendering=rendering, **which)
+def film(rendering: str, sequences: int = 200, steps: int = FRAMES, **which) -> BouncingBalls:
+    """The film of this table."""
+    return BouncingBalls(sequences, steps, rendering=rendering, **which)
 
-    def motion(film: torch.Tensor) -> Motion:
-        return measure_balls(track_balls(film, rendering=rendering, resolution=SIZE))
 
-    return next_frame_task(f"{rendering} rendering", film, motion)
+def motion(rendering: str, film: torch.Tensor) -> Motion:
+    """How the balls of film move."""
+    return measure_balls(track_balls(film, rendering=rendering, resolution=SIZE))
+
+
+def task(rendering: str) -> FilmTask:
+    return next_frame_task(
+        f"{rendering} rendering", partial(film, rendering), partial(motion, rendering)
+    )
 
 
 SQUARED, SUTSKEVER = task("squared"), task("sutskever")
@@ -115,16 +123,15 @@ RECIPES = [
         "rVAE",
         film_vae(RVAE, **NETS, past_scale=PAST_SCALE, past_hidden=256, predictor_hidden=256),
         **local(45, 40, {"x": 0.3, "u": 0.2}, batch_size=20),
-        note="the paper predicts by clamped Gibbs sampling, which does not converge. This row draws "
-        "from the amortised predictor r(x[t] | u[t-1]), which learns by the same local rule; for "
-        "the posterior of the generative model see `evaluate balls/rvae --how by=posterior`, for "
-        "clamped Gibbs sampling `--how by=gibbs`.",
+        note="the paper predicts by clamped Gibbs sampling, which does not converge (`evaluate "
+        "balls/rvae --how by=gibbs`). This row draws from the amortised predictor r(x[t] | u[t-1]), "
+        "which learns by the same local rule; `--how by=posterior` from p(x[t] | u[t-1]).",
     ),
     row(
         "tvae",
         "TVAE",
         film_vae(TVAE, **{**NETS, "latent_dim": 24}),
         **local(45, 15, {"x": 0.3}, batch_size=20),
-        note="ours to add. Its past is given through p(x[t] | u[t-1]); first-order, as expected.",
+        note="ours to add. u is given through p(x[t] | u[t-1]); first-order, as expected.",
     ),
 ]

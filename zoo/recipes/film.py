@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,40 +44,49 @@ def next_frame_task(
 
     Arguments:
         name: what the film is, in a few words.
-        film: ``film(seed=, split=, device=)`` draws the film to predict.
-        motion: see ``FilmTask``.
+        film, motion: see ``FilmTask``. A recipe travels between processes, so functions of a
+            module, not of another function.
     """
-
-    def score(model: torch.nn.Module, seed: int, split: str, **how) -> torch.Tensor:
-        """Of a single chain (the mean over chains of its error), and of the chains' mean."""
-        device = next(iter(model.state_dict().values()), torch.empty(0)).device
-        data = film(seed=seed, split=split, device=device)
-        errors = []
-        for start in range(0, len(data), SEQUENCES):
-            obs = data.rows(slice(start, start + SEQUENCES)).obs
-            predicted = predict_next(model, obs, chains=CHAINS, seed=seed, **how)
-            single = (predicted.chains - obs)[:, :, 1:].square().mean((0, 2, 3))
-            together = (predicted.mean - obs)[:, 1:].square().mean((1, 2))
-            errors.append(torch.stack((single, together), 1))
-        return torch.cat(errors)
-
-    def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
-        """Writes generated film: moving (.gif), as strips (.png), or as numbers (.npz)."""
-        from ..pictures import draw_film
-
-        if not hasattr(model, "sample"):
-            raise ValueError(f"{type(model).__name__} generates nothing")
-        draw_film(model.sample(4, GENERATED, seed=seed, noise=False, **how), path)
-
     return FilmTask(
         metric=f"next-frame MSE ({name}), single chain",
         unit="per pixel",
-        score=score,
+        score=functools.partial(score, film),
         draw=draw,
         also=(f"mean of {CHAINS} chains",),
         film=film,
         motion=motion,
     )
+
+
+def score(
+    film: Callable[..., Synthetic], model: torch.nn.Module, seed: int, split: str, **how
+) -> torch.Tensor:
+    """Of a single chain (the mean over chains of its error), and of the chains' mean, ``[N, 2]``.
+
+    Arguments:
+        film: ``film(seed=, split=, device=)`` draws the film to predict.
+        model, seed, split: the network, and which film.
+        how: further arguments of its ``predict``.
+    """
+    device = next(iter(model.state_dict().values()), torch.empty(0)).device
+    data = film(seed=seed, split=split, device=device)
+    errors = []
+    for start in range(0, len(data), SEQUENCES):
+        obs = data.rows(slice(start, start + SEQUENCES)).obs
+        predicted = predict_next(model, obs, chains=CHAINS, seed=seed, **how)
+        single = (predicted.chains - obs)[:, :, 1:].square().mean((0, 2, 3))
+        together = (predicted.mean - obs)[:, 1:].square().mean((1, 2))
+        errors.append(torch.stack((single, together), 1))
+    return torch.cat(errors)
+
+
+def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
+    """Writes generated film: moving (.gif), as strips (.png), or as numbers (.npz)."""
+    from ..pictures import draw_film
+
+    if not hasattr(model, "sample"):
+        raise ValueError(f"{type(model).__name__} generates nothing")
+    draw_film(model.sample(4, GENERATED, seed=seed, noise=False, **how), path)
 
 
 def film_vae(cls, size: int, seen: int, latent_dim: int, channels: list[int], **arguments) -> Part:
