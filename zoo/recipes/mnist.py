@@ -40,7 +40,7 @@ RECIPES = [
         data=TRAINING,
         source=SOURCE,
         **local(40, 30, {"x": 0.3, "u": 0.2}, batch_size=100),
-        note="on the budget of a CPU (twenty minutes of one core): 40 latents keep where digits are and how they "
-        "move, and blur which digits they are.",
+        note="on the budget of a CPU (twenty minutes of one core): 40 latents keep where digits "
+        "are and how they move, and blur which digits they are.",
     ),
 ]
