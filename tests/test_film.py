@@ -107,7 +107,9 @@ ROWS = [name for name, recipe in RECIPES.items() if isinstance(recipe.task, Film
 def short(recipe):
     """The recipe, scored on two films in place of two hundred."""
     film = recipe.task.film
-    few = next_frame_task("short", lambda **which: film(sequences=2, **which), recipe.task.motion)
+    few = next_frame_task(
+        "short", lambda **which: film(**{**which, "sequences": 2}), recipe.task.motion
+    )
     return dataclasses.replace(recipe, task=few)
 
 
@@ -118,7 +120,7 @@ def test_the_score_is_the_error_of_the_next_frame():
     for task, expected in ((SQUARED, 0.0118), (SUTSKEVER, 0.0131)):
         scores = task.measure(zoo.baselines.Order0(), 0, "test")
         assert scores.shape == (200, 2)
-        obs = task.film(seed=0, split="test").obs
+        obs = task.film(sequences=200, seed=0, split="test").obs
         error = (obs[:, 1:] - obs[:, :-1]).square().mean((1, 2))
         torch.testing.assert_close(scores[:, 0], error)
         torch.testing.assert_close(scores[:, 1], error)
@@ -134,6 +136,7 @@ def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
 
     task = find("balls/order0").task
     single, together = task.measure(Noisy(), 0, "test").mean(0)
+    assert task.measure(Noisy(), 0, "test", sequences=3).shape == (3, 2)
     base = task.measure(zoo.baselines.Order0(), 0, "test").mean(0)[0]
     assert float(single - base) == pytest.approx(0.01, rel=0.02)
     assert float(together - base) == pytest.approx(0.01 / 8, rel=0.02)

@@ -120,7 +120,8 @@ def evaluate(
         typer.Option(
             metavar="FIELD=VALUE",
             help="Change how film is predicted: --how start=previous --how steps=50 (harmoniums), "
-            "--how by=posterior (rVAE; also predictor, gibbs). May be given several times.",
+            "--how by=posterior (rVAE; also predictor, gibbs); --how sequences=20 takes fewer "
+            "films. May be given several times.",
         ),
     ] = None,
     device: Device = None,

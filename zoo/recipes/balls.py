@@ -22,7 +22,7 @@ SIZE, FRAMES = 30, 100
 PIXELS = SIZE**2
 
 
-def film(rendering: str, sequences: int = 200, steps: int = FRAMES, **which) -> BouncingBalls:
+def film(rendering: str, sequences: int, steps: int = FRAMES, **which) -> BouncingBalls:
     """The film of this table."""
     return BouncingBalls(sequences, steps, rendering=rendering, **which)
 

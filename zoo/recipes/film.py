@@ -29,7 +29,7 @@ class FilmTask(Task):
     """A task on film.
 
     Attributes:
-        film: ``film(sequences=, seed=, split=, device=)`` draws some.
+        film: ``film(sequences=, steps=, seed=, split=, device=)`` draws some.
         motion: measures how what film ``[N, T, size²]`` shows moves.
     """
 
@@ -59,17 +59,22 @@ def next_frame_task(
 
 
 def score(
-    film: Callable[..., Synthetic], model: torch.nn.Module, seed: int, split: str, **how
+    film: Callable[..., Synthetic],
+    model: torch.nn.Module,
+    seed: int,
+    split: str,
+    sequences: int = 200,
+    **how,
 ) -> torch.Tensor:
     """Of a single chain (the mean over chains of its error), and of the chains' mean, ``[N, 2]``.
 
     Arguments:
         film: ``film(seed=, split=, device=)`` draws the film to predict.
-        model, seed, split: the network, and which film.
+        model, seed, split, sequences: the network, which film, and how much.
         how: further arguments of its ``predict``.
     """
     device = next(iter(model.state_dict().values()), torch.empty(0)).device
-    data = film(seed=seed, split=split, device=device)
+    data = film(sequences=sequences, seed=seed, split=split, device=device)
     errors = []
     for start in range(0, len(data), SEQUENCES):
         obs = data.rows(slice(start, start + SEQUENCES)).obs

@@ -15,7 +15,7 @@ SOURCE = "Abdulsalam & Makin (2023), pictures only"
 SIZE, FRAMES = 64, 20
 
 
-def film(sequences: int = 200, steps: int = FRAMES, **which) -> MovingMNIST:
+def film(sequences: int, steps: int = FRAMES, **which) -> MovingMNIST:
     """The film of this table."""
     return MovingMNIST(sequences, steps, size=SIZE, **which)
 
