@@ -134,7 +134,7 @@ def _scientific(value: float | None, digits: int) -> str:
     if value is None:
         return "-"
     if abs(value) >= 0.01:
-        return f"{value:.3g}"
+        return f"{value:#.3g}"
     return f"{value:.{digits}e}".replace("e-0", "e-")
 
 
