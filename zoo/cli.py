@@ -68,7 +68,7 @@ def list_recipes(
         print(reproduce.markdown(markdown))
         return
     shipped = store.shipped()
-    print(f"{'recipe':<22}{'status':<10}{'obtained':>22}{'published':>12}  unit")
+    print(f"{'recipe':<24}{'status':<10}{'obtained':>22}{'published':>12}  unit")
     for name, recipe in RECIPES.items():
         obtained = "-"
         if name in shipped:
@@ -77,7 +77,7 @@ def list_recipes(
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
         status = "shipped" if name in shipped else "recipe"
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
-        print(f"{name:<22}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
+        print(f"{name:<24}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
 
 
 @app.command()

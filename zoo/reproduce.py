@@ -84,14 +84,14 @@ def render(cards: dict[str, list[Card]]) -> str:
     further = find(next(iter(cards))).task.also
     columns = "".join(f"{name:>{len(name) + 3}}{'sd':>9}" for name in further)
     head = (
-        f"{'row':<27}{'obtained':>10}{'sd':>9}{columns}{'n':>3}{'published':>11}{'limit':>10}"
+        f"{'row':<30}{'obtained':>10}{'sd':>9}{columns}{'n':>3}{'published':>11}{'limit':>10}"
         f"{'wall s':>8}"
     )
     lines, notes = [head, "-" * len(head)], []
     for name, seeds in cards.items():
         recipe, total = find(name), store.summarise(seeds)
         lines.append(
-            f"{recipe.title:<27}{total['value']:>10.3g}{_or_dash(total['sd'], '.2g'):>9}"
+            f"{recipe.title:<30}{total['value']:>10.3g}{_or_dash(total['sd'], '.2g'):>9}"
             + "".join(
                 f"{part['value']:>{len(key) + 3}.3g}{_or_dash(part['sd'], '.2g'):>9}"
                 for key, part in total["also"].items()
