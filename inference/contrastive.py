@@ -57,7 +57,11 @@ class ContrastiveDivergence(FoldedRule):
         follow = net.through_time if through_time is None else through_time
         super().__init__(net, through_time=follow, **how)
         for name, steps in (("k", k), ("random_k", random_k)):
-            if min(anneal(steps, 0.0), anneal(steps, 1.0)) < 1:
+            try:
+                fewest = min(anneal(steps, 0.0), anneal(steps, 1.0))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name}: {error}") from error
+            if fewest < 1:
                 raise ValueError(f"{name} must be at least 1, got {steps}")
         if not 0 <= random <= 1:
             raise ValueError(f"random is a share in [0, 1], got {random}")

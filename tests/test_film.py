@@ -311,7 +311,8 @@ def test_only_the_rVAEs_chains_fail_to_agree():
     found = {}
     for name in ("balls/rtrbm", "balls/rvae"):
         net = zoo.load(name)
-        past = inference.run_filter(net, film)[:, [20, 24]].flatten(0, 1)
-        followed = inference.clamped_gibbs(net, past, chains=6, draws=60)
+        past = inference.run_filter(net, film)[:, 10::3].flatten(0, 1)
+        followed = inference.clamped_gibbs(net, past)
         found[name] = float(inference.convergence(followed).rhat.amax(-1).median())
-    assert found["balls/rtrbm"] < 1.2 < found["balls/rvae"]
+    assert found["balls/rtrbm"] < 1.15
+    assert found["balls/rvae"] > 1.25
