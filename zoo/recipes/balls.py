@@ -116,8 +116,8 @@ RECIPES = [
         harmonium(RTRBM),
         **contrastive(110, 3e-3, clip=1.0),
         published=0.0059,
-        note="a single chain is above the published figure, the mean of 8 below it; it was still "
-        "improving after 11000 updates of two films.",
+        note="a single chain is above the published figure, the mean of 8 below it, after "
+        "11000 updates of two films.",
     ),
     row(
         "rvae",
