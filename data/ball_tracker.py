@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from .balls import BOX, CHUNK, MOST_BALLS, RADIUS, SPEED, check_rendering
+from .balls import BOX, CHUNK, MOST_BALLS, RADIUS, RENDERINGS, SPEED, check_rendering
 from .motion import Motion, check_film, link, measure
 
 # Balls, in tenths of the box. The two thresholds stand between film and noise: at 30 pixels a side
@@ -55,7 +55,7 @@ def track_balls(
     if not 1 <= balls <= MOST_BALLS:
         raise ValueError(f"balls must be 1 to {MOST_BALLS}, got {balls}")
     film = check_film(film, resolution)
-    scale = 1 / RADIUS if rendering == "sutskever" else RADIUS
+    scale = RENDERINGS[rendering]
     frames = film.reshape(-1, resolution, resolution)
     size = max(1, CHUNK // (16 * balls * resolution**2))
     places = torch.cat([_find_balls(part, balls, scale) for part in frames.split(size)])

@@ -19,7 +19,7 @@ BOX = 10.0  # the box is [0, BOX] x [0, BOX]
 RADIUS = 1.2
 SPEED = 0.5  # norm of the velocities of all balls together
 SUBSTEPS = 2  # a frame is SUBSTEPS moves of 1 / SUBSTEPS
-RENDERINGS = ("sutskever", "squared")
+RENDERINGS = {"sutskever": 1 / RADIUS, "squared": RADIUS}  # what distances are multiplied by
 MOST_BALLS = 6  # more are next to never placed without overlap
 CHUNK = 2**22  # pixel values rendered at once
 
@@ -104,7 +104,7 @@ def render(position: Tensor, resolution: int = 30, rendering: str = "sutskever")
             "position must be floating point and [..., balls, 2], "
             f"got {position.dtype} {tuple(position.shape)}"
         )
-    scale = 1 / RADIUS if rendering == "sutskever" else RADIUS
+    scale = RENDERINGS[rendering]
     like = {"dtype": position.dtype, "device": position.device}
     centres = (torch.arange(resolution, **like) + 0.5) / resolution * BOX
     flat = position.reshape(-1, *position.shape[-2:])

@@ -43,6 +43,17 @@ class Prediction(NamedTuple):
 
 
 @torch.no_grad()
+def run_sweep(net: Recurrent, batch: Batch) -> Tensor:
+    """Statistics of a recurrent network, ``[B, T + 1, U]``: entry ``t`` is what frame ``t`` finds.
+
+    Raises:
+        ValueError: when a real frame is outside the support of the network's likelihood.
+    """
+    net.check(batch.obs[batch.mask])
+    start = net.initial(len(batch)).to(batch.obs.device)
+    return sweep(net, net.encode(batch.obs), start, batch.mask)
+
+
 def run_filter(net: Recurrent, obs: Tensor, mask: Tensor | None = None) -> Tensor:
     """Statistics u_0 .. u_{T-1} of a recurrent network, ``[B, T, U]``.
 
@@ -54,10 +65,7 @@ def run_filter(net: Recurrent, obs: Tensor, mask: Tensor | None = None) -> Tenso
     Raises:
         ValueError: when ``obs`` or ``mask`` is unfit, with a sentence that says why.
     """
-    batch = Batch(obs, mask)
-    net.check(batch.obs[batch.mask])
-    start = net.initial(len(batch)).to(batch.obs.device)
-    return sweep(net, net.encode(batch.obs), start, batch.mask)[:, 1:]
+    return run_sweep(net, Batch(obs, mask))[:, 1:]
 
 
 @torch.no_grad()
@@ -93,11 +101,9 @@ def predict_next(
         torch.Size([2, 100, 900])
     """
     _check(net, chains)
-    after = run_filter(net, obs, mask)
     batch = Batch(obs, mask)
     obs, mask = batch.obs, batch.mask
-    start = net.initial(len(obs)).to(obs.device)
-    past = torch.cat((start[:, None], after[:, :-1]), 1)[mask]
+    past = run_sweep(net, batch)[:, :-1][mask]
     previous = torch.cat((torch.zeros_like(obs[:, :1]), obs[:, :-1]), 1)[mask]
     predicted = obs.new_zeros(chains, *obs.shape)
     with RandomStream(obs.device, "predict", seed):
@@ -140,7 +146,7 @@ def rollout(
     if frames < 1:
         raise ValueError(f"frames must be at least 1, got {frames}")
     batch = Batch(obs, mask)
-    past = run_filter(net, obs, mask)[:, -1].repeat(chains, 1)  # padding left it where it was
+    past = run_sweep(net, batch)[:, -1].repeat(chains, 1)  # padding left it where it was
     last = (batch.mask * torch.arange(1, obs.shape[1] + 1, device=obs.device)).argmax(1)
     frame = batch.obs[torch.arange(len(obs), device=obs.device), last].repeat(chains, 1)
     film = []
@@ -154,9 +160,8 @@ def rollout(
 
 def check_direction(net: Recurrent, direction: str) -> None:
     """Raises a ValueError where a network cannot generate in a direction of time."""
-    directions = getattr(net, "directions", ("forwards",))
-    if direction not in directions:
-        known = " or ".join(directions)
+    if direction not in net.directions:
+        known = " or ".join(net.directions)
         raise ValueError(f"{type(net).__name__} generates {known} in time, not {direction!r}")
 
 

@@ -421,7 +421,8 @@ def test_sample_refuses_a_format_it_cannot_write(name, trained, refused, tmp_pat
 
 
 def test_sample_refuses_a_row_that_generates_nothing(trained, refused, tmp_path):
-    refused("sample", trained["ppc/order0"][0], "--out", tmp_path / "x.npz")
+    error = refused("sample", trained["ppc/order0"][0], "--out", tmp_path / "x.npz")
+    assert "Order0 generates nothing" in error
 
 
 def test_a_checkpoint_of_other_settings_says_what_to_do(refused, tmp_path):

@@ -212,16 +212,13 @@ def sample(
     device: Device = None,
 ) -> None:
     """Let a trained model generate: spike counts (.png, .npz), film (.gif, .png, .npz)."""
-    from ..inference.predict import check_direction
     from . import store
 
     _check_device(device)
     net = store.load(name, device or "cpu")
-    how = {}
-    if direction is not None:
-        check_direction(net, direction)
-        how = {"direction": direction} if hasattr(net, "directions") else {}
-    _recipe(net).task.draw(net, out, seed, **how)
+    if not hasattr(net, "sample"):
+        raise ValueError(f"{type(net).__name__} generates nothing")
+    _recipe(net).task.draw(net, out, seed, direction=direction)
     print(f"wrote {out}")
 
 

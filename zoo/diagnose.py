@@ -95,8 +95,7 @@ def motion(
         yield title, task.motion(film)
         first.append(film[:1])
     if picture is not None:
-        every = max(1, frames // STRIP)
-        draw_film(torch.cat(first), picture, shown=min(STRIP, frames), every=min(every, 3))
+        draw_film(torch.cat(first), picture, STRIP, every=min(3, max(1, frames // STRIP)))
 
 
 def _generated(

@@ -5,19 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..inference.predict import check_direction
-from ..inference.streams import RandomStream
+from .generation import Generates
 from .likelihoods import draw_bits
 
 
-class GibbsSampler:
+class GibbsSampler(Generates):
     """The verbs of a harmonium that need a Markov chain: what it expects, and what it dreams.
 
     A chain of the next frame holds u_{t-1} still and draws x_t given (y_t, u_{t-1}), then y_t given
     x_t, in turns.
     """
-
-    directions: tuple[str, ...] = ("forwards",)
 
     draw = staticmethod(draw_bits)
 
@@ -85,39 +82,22 @@ class GibbsSampler:
             obs = self.likelihood.mean(self.emission(self.step(self.encode(obs), past)))
         return obs.unflatten(0, (chains, -1))
 
-    @torch.no_grad()
-    def sample(
-        self,
-        sequences: int,
-        steps: int,
-        seed: int = 0,
-        gibbs_steps: int = 25,
-        noise: bool = True,
-        direction: str = "forwards",
+    def forwards(
+        self, sequences: int, steps: int, gibbs_steps: int = 25, noise: bool = True
     ) -> Tensor:
-        """Generates by Gibbs sampling with u_{t-1} clamped, ``[N, T, M]``.
+        """Generates by Gibbs sampling with u_{t-1} clamped, ``[N, T, M]``; see ``sample``.
 
-        Each frame's chain starts from the frame before (the first from the visible biases).
-
-        Arguments:
-            sequences, steps, seed: what to generate.
-            gibbs_steps: rounds for each frame.
-            noise: False gives every frame without noise of its own, as its mean given x_t.
-            direction: ``"forwards"`` in time.
-
-        Raises:
-            ValueError: for a direction that the model does not have.
+        Each frame's chain, of ``gibbs_steps`` rounds, starts from the frame before (the first from
+        the visible biases).
         """
-        check_direction(self, direction)
-        with RandomStream(self.obs_bias.device, "sample", seed):
-            past = self.initial(sequences)
-            obs = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
-            frames = []
-            for _ in range(steps):
-                obs, _ = self.gibbs(obs, past, gibbs_steps, clamp_past=True)
-                if not noise:
-                    hidden = self.step(self.encode(obs), past)
-                    obs = self.likelihood.mean(self.emission(hidden))
-                past = self.step(self.encode(obs), past)
-                frames.append(obs)
+        past = self.initial(sequences)
+        obs = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
+        frames = []
+        for _ in range(steps):
+            obs, _ = self.gibbs(obs, past, gibbs_steps, clamp_past=True)
+            if not noise:
+                hidden = self.step(self.encode(obs), past)
+                obs = self.likelihood.mean(self.emission(hidden))
+            past = self.step(self.encode(obs), past)
+            frames.append(obs)
         return torch.stack(frames, 1)

@@ -83,16 +83,21 @@ class GaussianGuide(nn.Module):
 
     def initial(self, rows: int) -> Tensor:
         """The blank past, ``[B, U]``."""
-        return self.gain.new_zeros(rows, self.statistics_dim)
+        return self.heads.weight.new_zeros(rows, self.statistics_dim)
 
     def encode(self, obs: Tensor) -> Tensor:
         """``[..., M] -> [..., hidden + 4 K]``: all that can be computed without the past."""
         code = self.encoder(obs)
-        mean, spread = self.alone(code).chunk(2, -1)
+        alone = self.alone(code)
+        mean, spread = alone.chunk(2, -1)
         rest = (0, self.latent_dim - self.seen)
-        lead = functional.pad(self.gain * mean, (0, 2 * self.latent_dim - self.seen))
-        alone = functional.pad(mean, rest), functional.pad(spread, rest, value=UNIT_SPREAD)
-        return torch.cat((self.from_frame(code), lead + self.heads.bias, *alone), -1)
+        blank = functional.pad(mean, rest), functional.pad(spread, rest, value=UNIT_SPREAD)
+        return torch.cat((self.from_frame(code), self._lead(alone) + self.heads.bias, *blank), -1)
+
+    def _lead(self, alone: Tensor) -> Tensor:
+        """What the frame's own moments ``[..., 2 S]`` add to those of x_t, ``[..., 2 K]``."""
+        mean = alone[..., : self.seen]
+        return functional.pad(self.gain * mean, (0, 2 * self.latent_dim - self.seen))
 
     def moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread (standard deviation) of x_t, each ``[N, K]``."""
@@ -171,13 +176,5 @@ class FilmGuide(GaussianGuide):
             self.heads.bias.zero_()
             self.heads.bias[latents + seen :] = -1.5
 
-    def initial(self, rows: int) -> Tensor:
-        return self.lead.weight.new_zeros(rows, self.statistics_dim)
-
-    def encode(self, obs: Tensor) -> Tensor:
-        code = self.encoder(obs)
-        alone = self.alone(code)
-        mean, spread = alone.chunk(2, -1)
-        rest = (0, self.latent_dim - self.seen)
-        blank = functional.pad(mean, rest), functional.pad(spread, rest, value=UNIT_SPREAD)
-        return torch.cat((self.from_frame(code), self.lead(alone) + self.heads.bias, *blank), -1)
+    def _lead(self, alone: Tensor) -> Tensor:
+        return self.lead(alone)

@@ -24,8 +24,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..inference.predict import Filtered, check_direction, run_filter
-from ..inference.streams import RandomStream
+from ..inference.predict import Filtered, run_filter
 from .gibbs import GibbsSampler
 from .likelihoods import ExponentialFamily
 
@@ -152,16 +151,9 @@ class REFH(Harmonium):
     directions = ("forwards", "backwards")
     factorisation = "p(x[t], y[t], u[t-1])"
 
-    def __init__(
-        self,
-        obs_dim: int,
-        hidden_dim: int,
-        likelihood: ExponentialFamily,
-        scale: float = 0.005,
-        obs_mean: float | None = None,
-    ):
-        super().__init__(obs_dim, hidden_dim, likelihood, scale, obs_mean)
-        self.past_bias = nn.Parameter(torch.zeros(hidden_dim))
+    def __init__(self, *sizes, **how):
+        super().__init__(*sizes, **how)
+        self.past_bias = nn.Parameter(torch.zeros(self.hidden_dim))
 
     def past_emission(self, hidden: Tensor) -> Tensor:
         """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``: the model run in reverse."""
@@ -170,33 +162,21 @@ class REFH(Harmonium):
     def _past_bias(self, past: Tensor) -> Tensor:
         return past @ self.past_bias
 
-    @torch.no_grad()
-    def sample(
-        self,
-        sequences: int,
-        steps: int,
-        seed: int = 0,
-        gibbs_steps: int = 25,
-        noise: bool = True,
-        direction: str = "forwards",
+    def backwards(
+        self, sequences: int, steps: int, gibbs_steps: int = 25, noise: bool = True
     ) -> Tensor:
-        """Generates ``[N, T, M]``, earliest frame first; see ``Harmonium.sample``.
+        """Generates ``[N, T, M]``, earliest frame first; see ``sample``.
 
-        Backwards in time it takes no Gibbs sampling but for the last frame's x_T, whose chain of
-        ``gibbs_steps`` moves y and u alike: x_t gives y_t and u_{t-1}, which is what x_{t-1} was
-        expected to be.
+        It takes no Gibbs sampling but for the last frame's x_T, whose chain of ``gibbs_steps``
+        moves y and u alike: x_t gives y_t and u_{t-1}, which is what x_{t-1} was expected to be.
         """
-        if direction == "forwards":
-            return super().sample(sequences, steps, seed, gibbs_steps, noise)
-        check_direction(self, direction)
-        with RandomStream(self.obs_bias.device, "sample", seed):
-            start = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
-            past = self.draw(torch.sigmoid(self.past_bias.expand(sequences, -1)))
-            obs, past = self.gibbs(start, past, gibbs_steps)
-            mean, frames = self.step(self.encode(obs), past), []
-            emit = self.likelihood.sample if noise else self.likelihood.mean
-            for _ in range(steps):
-                hidden = self.draw(mean)
-                frames.append(emit(self.emission(hidden)))
-                mean = torch.sigmoid(self.past_emission(hidden))
+        start = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
+        past = self.draw(torch.sigmoid(self.past_bias.expand(sequences, -1)))
+        obs, past = self.gibbs(start, past, gibbs_steps)
+        mean, frames = self.step(self.encode(obs), past), []
+        emit = self.likelihood.sample if noise else self.likelihood.mean
+        for _ in range(steps):
+            hidden = self.draw(mean)
+            frames.append(emit(self.emission(hidden)))
+            mean = torch.sigmoid(self.past_emission(hidden))
         return torch.stack(frames[::-1], 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data import Batch, ppc
 from ..inference.kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
-from ..inference.streams import RandomStream
+from .generation import Generates
 
 
 class Readout:
@@ -77,7 +77,7 @@ class PopulationReadout(Readout):
 READOUTS = {"identity": Readout, "population": lambda _: PopulationReadout()}
 
 
-class LGDS(PyroModule):
+class LGDS(Generates, PyroModule):
     """x_t = A x_{t-1} + noise; the first coordinates of x_t are what is read from the frame.
 
     With C = [I 0] fixed, the coordinates of the state are those of the reading and, from K = 2,
@@ -185,16 +185,13 @@ class LGDS(PyroModule):
         """Empty: the model has no latent site left."""
 
     @torch.no_grad()
-    def sample(self, sequences: int, steps: int, seed: int = 0) -> Tensor:
-        """Generates forwards in time, ``[N, T, M]``."""
-        with RandomStream(self.dynamics.device, "sample", seed):
-            start = torch.distributions.MultivariateNormal(
-                self.initial_mean, self.initial_covariance
-            )
-            noise = torch.distributions.MultivariateNormal(
-                torch.zeros_like(self.initial_mean), self.process
-            ).sample((steps, sequences))
-            states = [start.sample((sequences,))]
-            for t in range(1, steps):
-                states.append(states[-1] @ self.dynamics.mT + noise[t])
-            return self.readout.draw(torch.stack(states, 1) @ self.emission.mT).float()
+    def forwards(self, sequences: int, steps: int) -> Tensor:
+        """Generates ``[N, T, M]``; see ``sample``."""
+        start = torch.distributions.MultivariateNormal(self.initial_mean, self.initial_covariance)
+        noise = torch.distributions.MultivariateNormal(
+            torch.zeros_like(self.initial_mean), self.process
+        ).sample((steps, sequences))
+        states = [start.sample((sequences,))]
+        for t in range(1, steps):
+            states.append(states[-1] @ self.dynamics.mT + noise[t])
+        return self.readout.draw(torch.stack(states, 1) @ self.emission.mT).float()

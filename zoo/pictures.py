@@ -98,8 +98,8 @@ def draw_film(film: Tensor, path: Path, shown: int = 20, every: int = 1) -> None
     if path.suffix == ".npz":
         write_whole(path, lambda part: _savez(part, {"film": film.detach().cpu().numpy()}))
     elif path.suffix == ".png":
-        strip = np.stack([_abreast(row[: shown * every : every]) for row in frames])
-        picture = _enlarged(np.concatenate(list(strip)), 2)
+        strips = [_abreast(row[: shown * every : every]) for row in frames]
+        picture = _enlarged(np.concatenate(strips), 2)
         write_whole(path, lambda part: picture.save(part, format="PNG", optimize=True))
     elif path.suffix == ".gif":
         zoom = max(1, 128 // side)

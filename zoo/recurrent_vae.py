@@ -17,15 +17,16 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from ..data import Batch
 from ..inference.local import Fold
-from ..inference.predict import Filtered, check_direction, run_filter
-from ..inference.streams import RandomStream
+from ..inference.predict import Filtered, run_sweep
+from .generation import Generates
 from .guides import GaussianGuide
 from .likelihoods import ExponentialFamily
 from .nets import MLP
 
 
-class RecurrentVAE(PyroModule):
+class RecurrentVAE(Generates, PyroModule):
     """What the two models share: recognition, emission, and the verbs.
 
     Arguments:
@@ -45,7 +46,6 @@ class RecurrentVAE(PyroModule):
     """
 
     factorisation = ""
-    directions: tuple[str, ...] = ("forwards",)
 
     def __init__(
         self,
@@ -72,11 +72,6 @@ class RecurrentVAE(PyroModule):
 
     def extra_repr(self) -> str:
         return self.factorisation
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network lives."""
-        return next(self.parameters()).device
 
     # The recursion, delegated to the recognition model ---------------------------------------
 
@@ -161,33 +156,14 @@ class RecurrentVAE(PyroModule):
         """
         return self.likelihood.mean(self.natural(self.foresee(past, chains, **how)))
 
-    @torch.no_grad()
-    def sample(
-        self,
-        sequences: int,
-        steps: int,
-        seed: int = 0,
-        noise: bool = True,
-        direction: str = "forwards",
-    ) -> Tensor:
-        """Generates ``[N, T, M]``: draws a state from p(x_t | u_{t-1}), then its frame, then u_t.
-
-        Arguments:
-            sequences, steps, seed: what to generate.
-            noise: False gives every frame without noise of its own, as its mean given x_t.
-            direction: ``"forwards"`` in time.
-
-        Raises:
-            ValueError: for a direction that the model does not have.
-        """
-        check_direction(self, direction)
+    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """Draws a state from p(x_t | u_{t-1}), then its frame, then u_t; see ``sample``."""
         emit = self.likelihood.sample if noise else self.likelihood.mean
         past, frames = self.initial(sequences), []
-        with RandomStream(self.device, "sample", seed):
-            for _ in range(steps):
-                obs = emit(self.natural(self.foresee(past, 1)[0]))
-                past = self.step(self.encode(obs), past)
-                frames.append(obs)
+        for _ in range(steps):
+            obs = emit(self.natural(self.foresee(past, 1)[0]))
+            past = self.step(self.encode(obs), past)
+            frames.append(obs)
         return torch.stack(frames, 1)
 
     @torch.no_grad()
@@ -215,10 +191,9 @@ class RecurrentVAE(PyroModule):
     @torch.no_grad()
     def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
         """Mean and variance of x_t given the past and the present, ``[B, T, K]``."""
-        after = run_filter(self, obs, mask)
-        before = torch.cat((self.initial(len(obs))[:, None], after[:, :-1]), 1)
-        clean = obs if mask is None else torch.where(mask[..., None], obs, 0.0)
-        belief = self.recognition(self.encode(clean).flatten(0, 1), before.flatten(0, 1))
+        batch = Batch(obs, mask)
+        past = run_sweep(self, batch)[:, :-1]
+        belief = self.recognition(self.encode(batch.obs).flatten(0, 1), past.flatten(0, 1))
         moments = belief.mean, belief.variance
         return Filtered(*(part.unflatten(0, obs.shape[:2]) for part in moments))
 

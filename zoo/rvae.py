@@ -20,9 +20,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from ..inference.local import Fold
-from ..inference.predict import check_direction
 from ..inference.predictive import explaining_posterior, resample
-from ..inference.streams import RandomStream
 from .guides import MIN_SPREAD
 from .likelihoods import ExponentialFamily
 from .nets import MLP
@@ -153,37 +151,23 @@ class RVAE(RecurrentVAE):
         residual = (past - self.past_decoder(x)) / self.past_scale
         return -(x.square().sum(-1) + residual.square().sum(-1)) / 2
 
-    @torch.no_grad()
-    def sample(
-        self,
-        sequences: int,
-        steps: int,
-        seed: int = 0,
-        noise: bool = True,
-        direction: str = "backwards",
-    ) -> Tensor:
-        """Generates ``[N, T, M]``, earliest frame first: backwards in time, as the paper does.
+    def backwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """Generates as the paper does, ``[N, T, M]``, earliest frame first; see ``sample``.
 
         x_T comes from the prior; each x_t gives y_t and u_{t-1}, and u_{t-1} stands for the belief
         about x_{t-1} that the next draw is from. Where u tells the spread of that belief, u is
         taken at its mean given x_t: sigma_u is set, not fitted, and its noise on top of the
         belief's own makes the film drift out of the data. Otherwise it is the only noise there is.
-
-        Forwards, see ``RecurrentVAE.sample``.
         """
-        if direction == "forwards":
-            return super().sample(sequences, steps, seed, noise)
-        check_direction(self, direction)
         emit = self.likelihood.sample if noise else self.likelihood.mean
-        with RandomStream(self.device, "sample", seed):
-            x = torch.randn(sequences, self.latent_dim, device=self.device)
-            frames = []
-            for _ in range(steps):
-                frames.append(emit(self.natural(x)))
-                past = self.past_decoder(x)
-                if not getattr(self.recognition, "complete", False):
-                    past = past + self.past_scale * torch.randn_like(past)
-                x = self.recognition.posterior(past).sample()
+        x = torch.randn(sequences, self.latent_dim, device=self.device)
+        frames = []
+        for _ in range(steps):
+            frames.append(emit(self.natural(x)))
+            past = self.past_decoder(x)
+            if not getattr(self.recognition, "complete", False):
+                past = past + self.past_scale * torch.randn_like(past)
+            x = self.recognition.posterior(past).sample()
         return torch.stack(frames[::-1], 1)
 
 

@@ -17,7 +17,7 @@ from ..guides import FilmGuide
 from ..likelihoods import Bernoulli
 from ..nets import ConvDecoder, ConvEncoder
 from .part import Part, part
-from .recipe import Task
+from .recipe import Task, device_of
 
 CHAINS = 8
 GENERATED = 100  # frames of a drawn film
@@ -73,7 +73,7 @@ def score(
         model, seed, split, sequences: the network, which film, and how much.
         how: further arguments of its ``predict``.
     """
-    device = next(iter(model.state_dict().values()), torch.empty(0)).device
+    device = device_of(model)
     data = film(sequences=sequences, seed=seed, split=split, device=device)
     errors = []
     for start in range(0, len(data), SEQUENCES):
@@ -89,8 +89,6 @@ def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
     """Writes generated film: moving (.gif), as strips (.png), or as numbers (.npz)."""
     from ..pictures import draw_film
 
-    if not hasattr(model, "sample"):
-        raise ValueError(f"{type(model).__name__} generates nothing")
     draw_film(model.sample(4, GENERATED, seed=seed, noise=False, **how), path)
 
 

@@ -15,7 +15,7 @@ from ..likelihoods import Poisson
 from ..rvae import RVAE
 from ..tvae import TVAE
 from .part import part
-from .recipe import Recipe, Task
+from .recipe import Recipe, Task, device_of
 
 SOURCE = "Abdulsalam & Makin (2023), Table 1"
 LIMIT = 1.41e-4  # the Kalman filter with the true parameters: row ppc/kf-true measures it
@@ -35,7 +35,7 @@ def position(model: torch.nn.Module, obs: torch.Tensor) -> torch.Tensor:
 
 def score(model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
     """Position MSE (rad²) of each of 40 trajectories of 1000 steps, ``[40]``."""
-    device = next(iter(model.state_dict().values()), torch.empty(0)).device
+    device = device_of(model)
     data = PPC(SEQUENCES, STEPS, seed=seed, split=split, device=device)
     error = ppc.wrap(position(model, data.obs) - data.state[..., 0])
     return error.square().mean(1)
@@ -45,8 +45,6 @@ def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
     """Writes generated spike counts: a picture (.png) or arrays (.npz)."""
     from ..pictures import draw_population
 
-    if not hasattr(model, "sample"):
-        raise ValueError(f"{type(model).__name__} generates nothing")
     draw_population(model.sample(sequences=4, steps=400, seed=seed, **how), path)
 
 

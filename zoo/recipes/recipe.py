@@ -298,6 +298,11 @@ def _warmed_up(recipe: Recipe, seed: int, device: str | None) -> torch.nn.Module
     return min(tried, key=lambda pair: pair[0])[1]
 
 
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Where a network lives; the CPU where it has nothing that lives anywhere."""
+    return next(iter(model.state_dict().values()), torch.empty(0)).device
+
+
 def is_main_process() -> bool:
     """True but in the other processes of ``torchrun``, which neither write nor speak."""
     return int(os.environ.get("RANK", "0")) == 0
