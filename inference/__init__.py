@@ -4,12 +4,13 @@ from .checkpoint import CheckpointError
 from .closed_form import Average, ClosedForm
 from .contrastive import ContrastiveDivergence
 from .diagnostics import Convergence, alignment, clamped_gibbs, convergence
-from .evaluate import log_weights
+from .evaluate import elbo, frame_bound, importance_bound, log_weights, particle_bound
 from .kalman import EM, Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from .local import Fold, FoldedRule, LocalELBO, sweep
+from .paths import GaussianPath, LinearChain, Path
 from .predict import Filtered, Prediction, predict_next, rollout, run_filter
 from .rule import LearningRule, Recurrent
-from .sequence import BPTT
+from .sequence import BPTT, SequenceELBO
 from .state import Fit
 from .streams import RandomStream
 from .training import fit
@@ -27,19 +28,27 @@ __all__ = [
     "Fit",
     "Fold",
     "FoldedRule",
+    "GaussianPath",
     "LearningRule",
+    "LinearChain",
     "LinearGaussian",
     "LocalELBO",
+    "Path",
     "Prediction",
     "RandomStream",
     "Recurrent",
+    "SequenceELBO",
     "alignment",
     "clamped_gibbs",
     "convergence",
+    "elbo",
     "fit",
+    "frame_bound",
+    "importance_bound",
     "kalman_filter",
     "kalman_smoother",
     "log_weights",
+    "particle_bound",
     "predict_next",
     "rollout",
     "run_filter",

@@ -1,10 +1,68 @@
-"""Bounds and scores of a trained model."""
+"""Bounds on the evidence of latent-variable models.
+
+All are lower bounds on log p(x) in expectation; their negatives are upper bounds on the negative
+log-likelihood. In nats a sequence. A figure per frame is the total over all sequences divided by
+the total number of frames, never a mean of means.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from pyro import plate, poutine
 from torch import Tensor
+from torch.distributions import kl_divergence
+
+from ..data import Batch
+from .particles import run_particles
+from .paths import Path, kl_steps
+
+
+class Terms(NamedTuple):
+    """The two terms of an ELBO, of every draw and sequence.
+
+    Arguments:
+        divergence: the KL term, ``[k, B, T]``: a step each where the latent state is a ``Path``,
+            otherwise ``T`` is 1.
+        likelihood: log p(x | z), ``[k, B]``.
+    """
+
+    divergence: Tensor
+    likelihood: Tensor
+
+    @property
+    def bound(self) -> Tensor:
+        """The evidence lower bound of each sequence, ``[B]``."""
+        return (self.likelihood - self.divergence.sum(-1)).mean(0)
+
+
+def elbo_terms(net, data, particles: int = 1, divergence: Callable = kl_steps) -> Terms:
+    """Evaluates the ELBO of a Pyro pair over whole sequences.
+
+    The KL term is exact where torch knows the divergence. For paths that have none it is the
+    divergence of each step given the path before it; for anything else, log q - log p of the draw.
+
+    Arguments:
+        net: holds ``model(data)`` and ``guide(data)``, with one plate, at dim -1.
+        data: what they take.
+        particles: draws ``k`` from the guide.
+        divergence: ``divergence(q, p, path) -> [..., T]`` of two ``Path`` laws, in place of KL.
+
+    Returns:
+        The terms, with a graph.
+    """
+    drawn, joint = _traces(net.model, net.guide, data, particles)
+    steps = []
+    for name in drawn.stochastic_nodes:
+        q, p, value = drawn.nodes[name]["fn"], joint.nodes[name]["fn"], drawn.nodes[name]["value"]
+        path = isinstance(q, Path)
+        steps.append(divergence(q, p, value) if path else _divergence(q, p, value)[..., None])
+    joint.compute_log_prob(lambda name, site: name not in drawn.nodes)
+    likelihood = sum(_log_probs(joint)).expand(particles, -1)
+    return Terms(sum(steps, torch.zeros_like(likelihood[..., None])), likelihood)
 
 
 def log_weights(model, guide, data, particles: int) -> Tensor:
@@ -18,6 +76,117 @@ def log_weights(model, guide, data, particles: int) -> Tensor:
     Returns:
         ``[k, N]``, with a graph: ``logsumexp(0) - log k`` is the importance-weighted bound.
     """
+    drawn, joint = _traces(model, guide, data, particles)
+    drawn.compute_log_prob()
+    joint.compute_log_prob()
+    total = sum(_log_probs(joint)) - sum(_log_probs(drawn))
+    return total.expand(particles, -1)
+
+
+def log_mean_exp(weights: Tensor) -> Tensor:
+    """log of the mean of exp over the first axis, ``[k, ...] -> [...]``."""
+    return weights.logsumexp(0) - math.log(len(weights))
+
+
+@torch.no_grad()
+def elbo(net, batch: Batch, samples: int = 1) -> Tensor:
+    """The evidence lower bound, averaged over draws from the guide; ``[B]``, nats a sequence.
+
+    The exact log-likelihood of a model without latent state.
+    """
+    return elbo_terms(net, read(net, batch), samples).bound
+
+
+@torch.no_grad()
+def importance_bound(net, batch: Batch, samples: int, at_once: int = 10) -> Tensor:
+    """The importance-weighted bound of whole sequences; ``[B]``, nats a sequence.
+
+    Arguments:
+        net: holds a Pyro pair over a batch.
+        batch: the sequences.
+        samples: draws ``k``; the bound rises with them.
+        at_once: draws held in memory at a time.
+
+    Source: Burda et al., "Importance weighted autoencoders" (2016).
+    """
+    check_samples(samples)
+    data, parts = read(net, batch), []
+    for start in range(0, samples, at_once):
+        number = min(at_once, samples - start)
+        parts.append(log_weights(net.model, net.guide, data, number).logsumexp(0))
+    return torch.stack(parts).logsumexp(0) - math.log(samples)
+
+
+@torch.no_grad()
+def frame_bound(net, batch: Batch, samples: int, at_once: int = 10) -> Tensor:
+    """The importance-weighted bound of every frame given those before it, summed; ``[B]``, nats.
+
+    Much tighter than that of whole sequences, but only of models whose latent noise is drawn
+    afresh for every frame and forgotten after it (``net.framewise``), such as a VOSP.
+
+    Raises:
+        ValueError: for any other model.
+    """
+    check_samples(samples)
+    data, parts = read(net, batch), []
+    for start in range(0, samples, at_once):
+        number = min(at_once, samples - start)
+        parts.append(frame_weights(net, data, number).logsumexp(0))
+    return (torch.stack(parts).logsumexp(0) - math.log(samples)).sum(-1)
+
+
+def frame_weights(net, data, particles: int) -> Tensor:
+    """log p(x_t, z_t | past) - log q(z_t | past, x), zero in padding; ``[k, B, T]``, with a graph.
+
+    Raises:
+        ValueError: when the frames' weights are not independent of one another.
+    """
+    if not getattr(net, "framewise", False):
+        raise ValueError(
+            f"the frames of this {type(net).__name__} share latent noise: bound whole sequences, "
+            "with importance_bound or particle_bound"
+        )
+    return net.frame_weights(data, particles)
+
+
+@torch.no_grad()
+def particle_bound(net, batch: Batch, particles: int, threshold: float = 0.5) -> Tensor:
+    """A particle filter's estimate of log p(x); ``[B]``, nats a sequence.
+
+    Arguments:
+        net: a model whose decoder is causal in the latent path (it has ``walk``).
+        batch: the sequences.
+        particles, threshold: see ``run_particles``.
+
+    Raises:
+        ValueError: when the model's decoder, prior or guide cannot be stepped.
+    """
+    return filter_particles(net, batch, particles, threshold)
+
+
+def filter_particles(net, batch: Batch, particles: int, threshold: float = 0.5) -> Tensor:
+    """``particle_bound`` with a graph."""
+    if not hasattr(net, "walk"):
+        raise ValueError(f"{type(net).__name__} cannot be stepped through by particles")
+    check_samples(particles)
+    lengths, order = batch.mask.sum(1).sort(descending=True)
+    walk = net.walk(read(net, batch.rows(order)))
+    return run_particles(walk, lengths, particles, threshold)[order.argsort()]
+
+
+def read(net, batch: Batch):
+    """What a model makes of a batch before its Pyro pair is run: the batch itself, or a reading."""
+    return net.read(batch) if hasattr(net, "read") else batch
+
+
+def check_samples(samples: int) -> None:
+    """Raises a ValueError for less than one sample."""
+    if samples < 1:
+        raise ValueError(f"a bound needs at least one sample, got {samples}")
+
+
+def _traces(model, guide, data, particles: int):
+    """Traces of guide and model with ``particles`` draws, at dim -2."""
 
     def vectorised(function):
         def run(data):
@@ -27,13 +196,16 @@ def log_weights(model, guide, data, particles: int) -> Tensor:
         return run
 
     drawn = poutine.trace(vectorised(guide)).get_trace(data)
-    joint = poutine.trace(poutine.replay(vectorised(model), trace=drawn)).get_trace(data)
-    drawn.compute_log_prob()
-    joint.compute_log_prob()
-    total = sum(_log_probs(joint)) - sum(_log_probs(drawn))
-    return total.expand(particles, -1)
+    return drawn, poutine.trace(poutine.replay(vectorised(model), trace=drawn)).get_trace(data)
+
+
+def _divergence(q, p, value: Tensor) -> Tensor:
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return q.log_prob(value) - p.log_prob(value)
 
 
 def _log_probs(trace) -> list[Tensor]:
     sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
-    return [site["log_prob"] for site in sites if isinstance(site["log_prob"], torch.Tensor)]
+    return [site["log_prob"] for site in sites if isinstance(site.get("log_prob"), Tensor)]

@@ -1,10 +1,121 @@
-"""Learning from whole sequences: the gradient that a local rule leaves out."""
+"""Learning from whole sequences: bounds over all of a path, and backpropagation through time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
-from .local import LocalELBO
+from ..data import Batch
+from .evaluate import (
+    Terms,
+    elbo_terms,
+    filter_particles,
+    frame_weights,
+    log_mean_exp,
+    log_weights,
+    read,
+)
+from .local import LocalELBO, anneal
+from .paths import kl_steps, marginal_increments
+from .rule import LearningRule, Metrics
+
+OBJECTIVES = ("elbo", "importance", "frames", "particles", "marginal-increments")
+
+
+class SequenceELBO(LearningRule):
+    """A bound on the evidence of whole sequences, by one gradient over all their frames.
+
+    Arguments:
+        net: holds ``model`` and ``guide`` over a batch, with one plate of sequences.
+        objective: what is maximised.
+
+            * ``"elbo"``: the evidence lower bound; the exact log-likelihood of a model without
+              latent state.
+            * ``"importance"``: the importance-weighted bound of each sequence.
+            * ``"frames"``: the importance-weighted bound of each frame (see ``frame_bound``).
+            * ``"particles"``: a particle filter's estimate (see ``run_particles``).
+            * ``"marginal-increments"``: the published surrogate. **Not a bound**: what it reports
+              as ``loss`` cannot be compared with a negative log-likelihood (see
+              ``paths.marginal_increments``).
+        particles: draws from the guide, of each sequence.
+        kl_weight: factor on the KL term, a number or ``[first, last, share]`` (see
+            ``local.anneal``); of ``"elbo"`` and ``"marginal-increments"`` alone. Below 1 the loss
+            is no bound.
+        free_bits: nats a frame that the KL term may cost for nothing: below them it has no
+            gradient. Of the same two objectives.
+
+    Raises:
+        ValueError: for an unknown objective, or options that it does not have.
+
+    Sources: Kingma & Welling (2014); Burda et al. (2016); Maddison et al. (2017); Bowman et al.
+    (2016), annealing; Kingma et al. (2016), free bits; Bayer & Osendorfer (2014), the surrogate.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        objective: str = "elbo",
+        particles: int = 1,
+        kl_weight: float | Sequence[float] = 1.0,
+        free_bits: float = 0.0,
+    ):
+        super().__init__(net)
+        if objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
+        if particles < 1 or free_bits < 0:
+            raise ValueError(f"particles >= 1 and free_bits >= 0: got {particles}, {free_bits}")
+        anneal(kl_weight, 0.0)
+        if objective in ("importance", "frames", "particles") and (kl_weight != 1 or free_bits):
+            raise ValueError(f"objective {objective!r} has no KL term to weigh or to give free")
+        self.objective, self.particles = objective, particles
+        self.kl_weight, self.free_bits = kl_weight, free_bits
+
+    def gradients(self, batch: Batch) -> Metrics:
+        """Sets ``.grad`` to that of the objective, in nats per frame.
+
+        Returns:
+            ``loss``, the objective with the KL term's full weight, and ``frames``; ``kl``, nats per
+            frame, where there is such a term.
+        """
+        net, frames = self.net, batch.mask.sum()
+        net.zero_grad(set_to_none=True)
+        metrics = {"frames": frames.to(batch.obs.dtype)}
+        if self.objective in ("elbo", "marginal-increments"):
+            terms = self._terms(batch)
+            kl = terms.divergence.sum((1, 2)).mean() / frames
+            nll = -terms.likelihood.sum(1).mean() / frames
+            costly = kl.clamp_min(self.free_bits) if self.free_bits else kl
+            (nll + anneal(self.kl_weight, self.done) * costly).backward()
+            metrics |= {"loss": (nll + kl).detach(), "kl": kl.detach()}
+        else:
+            loss = -self._bound(batch).sum() / frames
+            loss.backward()
+            metrics["loss"] = loss.detach()
+        return metrics
+
+    def _terms(self, batch: Batch) -> Terms:
+        divergence = _marginal if self.objective == "marginal-increments" else kl_steps
+        return elbo_terms(self.net, read(self.net, batch), self.particles, divergence)
+
+    def _bound(self, batch: Batch) -> torch.Tensor:
+        """The objective of each sequence, ``[B]``."""
+        net, k = self.net, self.particles
+        if self.objective == "particles":
+            return filter_particles(net, batch, k)
+        data = read(net, batch)
+        if self.objective == "importance":
+            return log_mean_exp(log_weights(net.model, net.guide, data, k))
+        return log_mean_exp(frame_weights(net, data, k)).sum(-1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.net).__name__}, {self.objective})"
+
+
+def _marginal(q, p, path):
+    return marginal_increments(q, p)
 
 
 class BPTT(LocalELBO):

@@ -1,6 +1,6 @@
 """Models, the parts they swap, trained weights and recipes."""
 
-from . import guides, likelihoods, nets, recipes
+from . import decoders, guides, likelihoods, memory, nets, path_guides, priors, recipes
 from .harmonium import REFH, RTRBM, TRBM, Harmonium
 from .lgds import LGDS
 from .rvae import RVAE

@@ -31,6 +31,11 @@ class ExponentialFamily(nn.Module):
             raise ValueError(f"a likelihood needs at least one unit, got {dim}")
         self.dim = dim
 
+    @property
+    def natural_dim(self) -> int:
+        """Numbers that set the law of one frame, what a decoder must put out."""
+        return self.dim
+
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:
         """p(y | eta), ``[..., M]`` with event shape ``[M]``."""
         raise NotImplementedError
@@ -42,6 +47,10 @@ class ExponentialFamily(nn.Module):
     def sample(self, natural: Tensor) -> Tensor:
         """A draw from p(y | eta), ``[..., M] -> [..., M]``."""
         return self.distribution(natural).sample()
+
+    def mode(self, natural: Tensor) -> Tensor:
+        """The most likely frame, ``[..., M] -> [..., M]``."""
+        return self.mean(natural)
 
     def log_normaliser(self, natural: Tensor) -> Tensor:
         """A(eta), unit by unit."""
@@ -101,6 +110,9 @@ class Bernoulli(ExponentialFamily):
     def sample(self, natural):
         return draw_bits(self.mean(natural))
 
+    def mode(self, natural):
+        return (natural > 0).to(natural)
+
     def log_normaliser(self, natural):
         return functional.softplus(natural)
 
@@ -125,6 +137,9 @@ class Poisson(ExponentialFamily):
 
     def mean(self, natural):
         return natural.clamp_max(MAX_LOG_RATE).exp()
+
+    def mode(self, natural):
+        return self.mean(natural).floor()
 
     def log_normaliser(self, natural):
         return self.mean(natural)

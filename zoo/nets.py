@@ -37,6 +37,7 @@ class MLP(nn.Sequential):
         nonlinearity: a name in ``ACTIVATIONS``.
         last: activation after the last layer.
         skip: add a linear map from input to output.
+        dropout: after every hidden layer.
 
     Example:
         >>> MLP([15, 64, 64, 10])(torch.zeros(2, 15)).shape
@@ -49,11 +50,14 @@ class MLP(nn.Sequential):
         nonlinearity: str = "relu",
         last: str = "linear",
         skip: bool = False,
+        dropout: float = 0.0,
     ):
         layers: list[nn.Module] = []
         for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=2):
             layers += [nn.Linear(inputs, outputs)]
             layers += [activation(last if number == len(sizes) else nonlinearity)]
+            if dropout and number < len(sizes):
+                layers += [nn.Dropout(dropout)]
         super().__init__(*layers)
         self.skip = nn.Linear(sizes[0], sizes[-1], bias=False) if skip else None
 

@@ -1,0 +1,91 @@
+"""Particle filters: bounds on the evidence of models whose decoder is causal in the latent path.
+
+Source: Doucet & Johansen, "A tutorial on particle filtering and smoothing" (2009); as a training
+objective, Maddison et al., "Filtering variational objectives" (2017).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+
+
+class Walk(Protocol):
+    """One pass of particles along a batch of sequences, the longest sequence first.
+
+    * ``begin(particles) -> state``, tensors ``[k, B, ...]``;
+    * ``step(t, state) -> state, weights [k, B]``: draws z_t from the proposal and weighs it by
+      p(x_t, z_t | past) / q(z_t | past, x). The state may hold the first rows of the batch alone.
+    """
+
+    def begin(self, particles: int) -> State: ...
+
+    def step(self, t: int, state: State) -> tuple[State, Tensor]: ...
+
+
+def run_particles(walk: Walk, lengths: Tensor, particles: int, threshold: float = 0.5) -> Tensor:
+    """Estimates log p(x) of each sequence; ``[B]``, with a graph through draws and weights.
+
+    The estimate of p(x) itself is unbiased, so the expectation of its logarithm never exceeds
+    log p(x). Particles are resampled (systematically) where the effective sample size falls below
+    a share of their number; no gradient goes through the choice.
+
+    Arguments:
+        walk: see ``Walk``.
+        lengths: frames of each sequence, in descending order, ``[B]``.
+        particles: ``k``.
+        threshold: that share, in [0, 1]; 1 resamples at every step, 0 never.
+
+    Raises:
+        ValueError: for numbers out of range.
+    """
+    if particles < 1 or not 0 <= threshold <= 1:
+        raise ValueError(f"particles >= 1, threshold in [0, 1]: got {particles}, {threshold}")
+    state = walk.begin(particles)
+    weights = torch.zeros(particles, len(lengths), device=lengths.device)  # log, not normalised
+    evidence = []  # of the sequences that have ended, the last of the batch first
+    total = torch.zeros(len(lengths), device=lengths.device)
+    alive = [int((lengths > t).sum()) for t in range(int(lengths[0]))]
+    for t, rows in enumerate(alive):
+        if rows < len(total):  # these sequences have ended
+            evidence.append((total + _log_mean_exp(weights))[rows:])
+            state = tuple(part[:, :rows] for part in state)
+            weights, total = weights[:, :rows], total[:rows]
+        if t and threshold:
+            poor = _effective(weights.detach()) < threshold * particles
+            poor |= torch.full_like(poor, threshold == 1)
+            if poor.any():
+                total = torch.where(poor, total + _log_mean_exp(weights), total)
+                state = _resample(state, weights.detach(), poor)
+                weights = torch.where(poor, torch.zeros_like(weights), weights)
+        state, new = walk.step(t, state)
+        weights = weights + new
+    evidence.append(total + _log_mean_exp(weights))
+    return torch.cat(evidence[::-1])
+
+
+def _log_mean_exp(weights: Tensor) -> Tensor:
+    return weights.logsumexp(0) - math.log(len(weights))
+
+
+def _effective(weights: Tensor) -> Tensor:
+    """Effective sample size, ``[B]``."""
+    return (2 * weights.logsumexp(0) - (2 * weights).logsumexp(0)).exp()
+
+
+def _resample(state: State, weights: Tensor, where: Tensor) -> State:
+    """Systematic resampling of the columns marked in ``where [B]``."""
+    particles, rows = weights.shape
+    cumulative = weights.softmax(0).cumsum(0)
+    combs = torch.arange(particles, device=weights.device)[:, None]
+    marks = (combs + torch.rand(rows, device=weights.device)) / particles
+    chosen = torch.searchsorted(cumulative.T.contiguous(), marks.T.contiguous()).T
+    chosen = chosen.clamp_max(particles - 1)
+    chosen = torch.where(where, chosen, combs)
+    columns = torch.arange(rows, device=weights.device)
+    return tuple(part[chosen, columns] for part in state)

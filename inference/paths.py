@@ -1,0 +1,283 @@
+"""Gaussian laws of whole latent paths z_1 .. z_T, as Pyro distributions of event shape ``[T, K]``.
+
+Priors and guides both return one of these, so any prior goes with any guide. Two paths have an
+exact Kullback-Leibler divergence wherever the first is a ``LinearChain``; it is registered with
+torch, so ``kl_divergence`` and Pyro's mean-field ELBO find it.
+
+A path may be shorter than ``T``: the steps that ``mask`` leaves out count for nothing. That is
+exact, not an approximation: all laws here are built forwards in time, so the law of a path's
+beginning does not depend on its end.
+
+Source of the divergences: Bayer & Osendorfer, "Variational inference of latent state sequences
+using recurrent networks" (2014), section 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints, register_kl
+
+HALF_LOG_2PI = math.log(2 * math.pi) / 2
+
+
+def previous(path: Tensor) -> Tensor:
+    """z_{t-1} beside z_t, zero before the first step; ``[..., T, K] -> [..., T, K]``."""
+    return torch.cat((torch.zeros_like(path[..., :1, :]), path[..., :-1, :]), -2)
+
+
+class Path(TorchDistribution):
+    """A law of paths. A subclass writes ``colour``, ``standardise`` and ``expand``.
+
+    Arguments:
+        mask: True where a step is real, ``batch_shape + [T]``.
+        dim: size ``K`` of the state.
+    """
+
+    has_rsample = True
+    arg_constraints: ClassVar[dict] = {}
+    support = constraints.independent(constraints.real, 2)
+
+    def __init__(self, mask: Tensor, dim: int):
+        self.real = mask
+        super().__init__(mask.shape[:-1], (mask.shape[-1], dim), validate_args=False)
+
+    def colour(self, noise: Tensor) -> Tensor:
+        """The path that these innovations make, ``[..., T, K] -> [..., T, K]``."""
+        raise NotImplementedError
+
+    def standardise(self, path: Tensor) -> tuple[Tensor, Tensor]:
+        """Innovations and their scales: (z_t - E[z_t | z_<t]) / sd[z_t | z_<t], and that sd.
+
+        Each broadcasts to ``[..., T, K]``. A path's innovations are white noise.
+        """
+        raise NotImplementedError
+
+    @property
+    def mode(self) -> Tensor:
+        """The path without noise: the most likely one where the path is Gaussian, ``[..., T, K]``.
+
+        Of a path with nonlinear transitions it is the greedy one, each step the most likely given
+        the steps before.
+        """
+        return self.colour(torch.zeros(self._extended_shape(), device=self.real.device))
+
+    def propose(self, step: int, before: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and sd of z_t given the path before it, for a particle filter; each ``[..., B, K]``.
+
+        Arguments:
+            step: t.
+            before: z_{t-1}, ``[..., B, K]`` (the first ``B`` rows of the batch).
+            memory: what a decoder remembers of z_1 .. z_{t-1}, ``[..., B, U]``.
+
+        Raises:
+            ValueError: where a path has no such step.
+        """
+        raise ValueError(
+            f"{type(self).__name__} is no Markov chain: a particle filter needs one, such as "
+            "WienerProcess or AR1"
+        )
+
+    def rsample(self, sample_shape=()):
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return self.colour(torch.randn(shape, device=self.real.device))
+
+    def step_log_probs(self, path: Tensor) -> Tensor:
+        """log p(z_t | z_<t), zero where the mask is False; ``[..., T]``."""
+        noise, scale = self.standardise(path)
+        terms = -noise.square() / 2 - scale.log() - HALF_LOG_2PI
+        return torch.where(self.real, terms.sum(-1), 0.0)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(z), ``[...]``."""
+        return self.step_log_probs(value).sum(-1)
+
+
+class LinearChain(Path):
+    """z_t = a_t z_{t-1} + b_t + s_t e_t, with z_0 = 0 and e_t white; every dimension on its own.
+
+    It holds the Wiener process (a = 1), white noise and the diagonal guide (a = 0), autoregressive
+    processes, independent increments, and any Gaussian Markov chain that does not mix dimensions.
+
+    Arguments:
+        mask: True where a step is real, ``batch_shape + [T]``.
+        coefficient: a, a number or a tensor that broadcasts to ``batch_shape + [T, K]``.
+        offset, scale: b and s > 0, tensors that broadcast to ``batch_shape + [T, K]``.
+    """
+
+    def __init__(self, mask: Tensor, coefficient: float | Tensor, offset: Tensor, scale: Tensor):
+        self.coefficient, self.offset, self.scale = coefficient, offset, scale
+        super().__init__(mask, max(part.shape[-1] for part in (offset, scale)))
+
+    def expand(self, batch_shape, _instance=None):
+        mask = self.real.expand(*batch_shape, -1)
+        return LinearChain(mask, self.coefficient, self.offset, self.scale)
+
+    def colour(self, noise):
+        return self._accumulate(self.coefficient, self.offset + self.scale * noise)
+
+    def standardise(self, path):
+        return (path - self.coefficient * previous(path) - self.offset) / self.scale, self.scale
+
+    def propose(self, step, before, memory=None):
+        rows = before.shape[-2]
+        a, b, s = (self._at(x, step, rows) for x in (self.coefficient, self.offset, self.scale))
+        return a * before + b, s.expand_as(before)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each z_t, ``[..., T, K]``."""
+        shape = self._extended_shape()
+        mean = self._accumulate(self.coefficient, self.offset.expand(shape))
+        squared = self.coefficient * self.coefficient
+        return mean, self._accumulate(squared, self.scale.square().expand(shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean path, which is also the most likely one, ``[..., T, K]``."""
+        return self.moments()[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each z_t, ``[..., T, K]``."""
+        return self.moments()[1]
+
+    def response(self) -> Tensor:
+        """The lower triangular C of z = mean + C e, ``[..., K, T, T]``: covariance C C'."""
+        shape = self._extended_shape()
+        impulses = torch.diag_embed(self.scale.expand(shape).transpose(-1, -2))
+        a = self.coefficient
+        a = a.expand(shape).transpose(-1, -2)[..., None] if isinstance(a, Tensor) else a
+        return self._accumulate(a, impulses)
+
+    @staticmethod
+    def _at(part: float | Tensor, step: int, rows: int) -> float | Tensor:
+        """A part's value at one step, for the first rows of a batch."""
+        if not isinstance(part, Tensor):
+            return part
+        now = part[..., step if part.shape[-2] > 1 else 0, :]
+        return now[..., :rows, :] if now.dim() > 1 else now
+
+    @staticmethod
+    def _accumulate(a: float | Tensor, drive: Tensor) -> Tensor:
+        """y_t = a_t y_{t-1} + drive_t along dim -2; in parallel where a is 0 or 1 throughout."""
+        if not isinstance(a, Tensor):
+            if a == 0:
+                return drive
+            if a == 1:
+                return drive.cumsum(-2)
+            a = drive.new_full((1, 1), a)
+        coefficients = a.expand(*a.shape[:-2], drive.shape[-2], a.shape[-1]).unbind(-2)
+        values, *rest = drive.unbind(-2)
+        path = [values]
+        for coefficient, value in zip(coefficients[1:], rest):
+            path.append(torch.addcmul(value, coefficient, path[-1]))
+        return torch.stack(path, -2)
+
+
+class GaussianPath(Path):
+    """Zero-mean Gaussian paths of any covariance over time, the same for every dimension.
+
+    Arguments:
+        mask: True where a step is real, ``batch_shape + [T]``.
+        factor: Cholesky factor of the covariance between the steps, ``[T, T]``.
+        dim: size ``K`` of the state.
+    """
+
+    def __init__(self, mask: Tensor, factor: Tensor, dim: int):
+        self.factor = factor
+        super().__init__(mask, dim)
+
+    def expand(self, batch_shape, _instance=None):
+        mask = self.real.expand(*batch_shape, -1)
+        return GaussianPath(mask, self.factor, self.event_shape[1])
+
+    def colour(self, noise):
+        return self.factor @ noise
+
+    def standardise(self, path):
+        return self.whiten(path), self.factor.diagonal()[:, None]
+
+    def whiten(self, columns: Tensor) -> Tensor:
+        """The innovations of paths, or of the columns of any ``[..., T, N]``."""
+        return torch.linalg.solve_triangular(self.factor, columns, upper=False)
+
+
+def kl_steps(q: Path, p: Path, path: Tensor | None = None) -> Tensor:
+    """KL(q || p) as a sum over steps, ``[..., T]``.
+
+    Exact where q is a ``LinearChain``. Otherwise, for a path drawn from q, the divergence of every
+    step given the path before it, whose expectation over paths is exact: it has less variance than
+    the difference of two log-densities.
+
+    Arguments:
+        q, p: the two laws.
+        path: a draw from q, ``[..., T, K]``; of no use where the divergence is exact.
+
+    Raises:
+        NotImplementedError: when there is neither an exact divergence nor a path.
+    """
+    exact = {LinearChain: _chain_from_chain, GaussianPath: _chain_from_gaussian}.get(type(p))
+    if isinstance(q, LinearChain) and exact is not None:
+        terms = exact(q, p)
+    elif path is not None:
+        (q_noise, q_scale), (p_noise, p_scale) = q.standardise(path), p.standardise(path)
+        shift = q_noise * q_scale - p_noise * p_scale  # of the means given the path so far
+        spread = (q_scale.square() + shift.square()) / p_scale.square()
+        terms = (p_scale / q_scale).log() + (spread - 1) / 2
+    else:
+        names = f"{type(q).__name__} and {type(p).__name__}"
+        raise NotImplementedError(f"there is no exact divergence between {names}: give a path")
+    return torch.where(q.real, terms.sum(-1), 0.0)
+
+
+def _chain_from_chain(q: LinearChain, p: LinearChain) -> Tensor:
+    mean, variance = q.moments()
+    mean, variance = previous(mean), previous(variance)
+    slope = q.coefficient - p.coefficient
+    shift = slope * mean + q.offset - p.offset
+    spread = q.scale.square() + slope * slope * variance + shift.square()
+    return (p.scale / q.scale).log() + (spread / p.scale.square() - 1) / 2
+
+
+def _chain_from_gaussian(q: LinearChain, p: GaussianPath) -> Tensor:
+    scale = p.factor.diagonal()[:, None]
+    spread = p.whiten(q.response()).square().sum(-1).transpose(-1, -2)  # [..., T, K]
+    return (scale / q.scale).log() + (spread + p.whiten(q.mean).square() - 1) / 2
+
+
+@register_kl(LinearChain, LinearChain)
+@register_kl(LinearChain, GaussianPath)
+def _exact(q, p):
+    return kl_steps(q, p).sum(-1)
+
+
+def marginal_increments(q: LinearChain, p: LinearChain) -> Tensor:
+    """What the paper's text describes in place of the KL term; **not a divergence of the paths**.
+
+    The divergence of every increment's *marginal* under q from its prior N(0, s²), summed over
+    dimensions; ``[..., T]``. For the published guide, a diagonal Gaussian over the z_t,
+    neighbouring increments share z_{t-1}, so the sum of their marginal divergences leaves out what
+    they tell of one another: it is below KL(q || p) by ln((s_t² + s_{t-1}²) / s_t²) / 2 a step and
+    dimension. A loss built with it is **no upper bound** on the negative log-likelihood.
+
+    Source: Bayer & Osendorfer (2014), section 3.3, last paragraph, read literally.
+
+    Raises:
+        ValueError: when p is not a Wiener process or q not a ``LinearChain``.
+    """
+    wiener = isinstance(p, LinearChain) and not isinstance(p.coefficient, Tensor)
+    if not (isinstance(q, LinearChain) and wiener and p.coefficient == 1):
+        raise ValueError(
+            "the marginal-increments objective is about a Gaussian chain and a Wiener prior: "
+            f"got {type(q).__name__} and {type(p).__name__}; use objective='elbo'"
+        )
+    mean, variance = q.moments()
+    before = previous(variance)
+    spread = (variance + before - 2 * q.coefficient * before) / p.scale.square()
+    shift = (mean - previous(mean)).square() / p.scale.square()
+    terms = (spread + shift - 1 - spread.log()) / 2
+    return torch.where(q.real, terms.sum(-1), 0.0)

@@ -1,0 +1,178 @@
+"""Recurrent nets: causal memories, which can be stepped, and readers of whole sequences."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .nets import activation
+
+CELLS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class Memory(nn.Module):
+    """A causal recurrent net whose state is one flat vector, ``[..., U]``.
+
+    A user's own memory has the same four methods and the attributes ``inputs``, ``hidden``.
+
+    Arguments:
+        inputs: values a step, ``I``.
+        hidden: units a layer, ``H``; what ``output`` gives.
+        cell: ``"gru"``, ``"lstm"`` or ``"tanh"``.
+        layers: layers, each fed by the one before.
+        dropout: between layers.
+
+    Raises:
+        ValueError: for an unknown cell.
+
+    Example:
+        >>> Memory(88, 200)(torch.zeros(2, 50, 88)).shape
+        torch.Size([2, 50, 200])
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, cell: str = "gru", layers: int = 1, dropout: float = 0.0
+    ):
+        super().__init__()
+        if cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
+        self.inputs, self.hidden, self.cell, self.layers = inputs, hidden, cell, layers
+        self.net = CELLS[cell](inputs, hidden, layers, batch_first=True, dropout=dropout)
+        self.state_dim = hidden * layers * (2 if cell == "lstm" else 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs after every step of whole sequences, ``[..., T, I] -> [..., T, H]``."""
+        rows = inputs.reshape(-1, *inputs.shape[-2:])
+        return self.net(rows)[0].reshape(*inputs.shape[:-1], self.hidden)
+
+    def initial(self, *rows: int) -> Tensor:
+        """The state before the first step, ``[*rows, U]``."""
+        return self.net.weight_hh_l0.new_zeros(*rows, self.state_dim)
+
+    def step(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The state after one step, ``[..., I], [..., U] -> [..., U]``."""
+        value, parts = inputs.reshape(-1, self.inputs), state.reshape(-1, self.layers, self.hidden)
+        new = []
+        if self.cell == "lstm":  # all layers' outputs, then all layers' cells
+            parts = state.reshape(-1, 2 * self.layers, self.hidden)
+        for layer in range(self.layers):
+            weights = [
+                getattr(self.net, f"{name}_l{layer}")
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            ]
+            before = parts[:, layer]
+            if self.cell == "lstm":
+                value, cell = torch.lstm_cell(
+                    value, (before, parts[:, self.layers + layer]), *weights
+                )
+                new.insert(layer, value)
+                new.append(cell)
+            else:
+                one = torch.gru_cell if self.cell == "gru" else torch.rnn_tanh_cell
+                value = one(value, before, *weights)
+                new.append(value)
+        return torch.cat(new, -1).reshape(state.shape)
+
+    def output(self, state: Tensor) -> Tensor:
+        """What the state says, ``[..., U] -> [..., H]``: the last layer's units."""
+        return state.unflatten(-1, (-1, self.hidden))[..., self.layers - 1, :]
+
+
+class DeepTransition(nn.Module):
+    """A recurrence with a hidden layer of its own and a shortcut past it: the DT(S)-RNN.
+
+        h_t = tanh(V f(W [x_t, h_{t-1}]) + S x_t + R h_{t-1})
+
+    Source: Pascanu et al., "How to construct deep recurrent neural networks" (2014).
+
+    Arguments:
+        inputs, hidden: see ``Memory``.
+        width: units of the layer between one state and the next.
+        nonlinearity: its activation, a name in ``nets.ACTIVATIONS``.
+    """
+
+    def __init__(self, inputs: int, hidden: int, width: int, nonlinearity: str = "relu"):
+        super().__init__()
+        self.inputs, self.hidden, self.state_dim = inputs, hidden, hidden
+        self.from_input = nn.Linear(inputs, width + hidden)
+        self.from_state = nn.Linear(hidden, width + hidden, bias=False)
+        self.deep = nn.Linear(width, hidden, bias=False)
+        self.width, self.nonlinearity = width, activation(nonlinearity)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See ``Memory.forward``."""
+        state, states = self.initial(*inputs.shape[:-2]), []
+        for drive in self.from_input(inputs).unbind(-2):
+            state = self._step(drive, state)
+            states.append(state)
+        return torch.stack(states, -2)
+
+    def initial(self, *rows: int) -> Tensor:
+        """See ``Memory.initial``."""
+        return self.from_state.weight.new_zeros(*rows, self.hidden)
+
+    def step(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """See ``Memory.step``."""
+        return self._step(self.from_input(inputs), state)
+
+    def output(self, state: Tensor) -> Tensor:
+        """The state itself, ``[..., H]``."""
+        return state
+
+    def _step(self, drive: Tensor, state: Tensor) -> Tensor:
+        deep, shortcut = (drive + self.from_state(state)).split((self.width, self.hidden), -1)
+        return torch.tanh(self.deep(self.nonlinearity(deep)) + shortcut)
+
+
+class Reader(nn.Module):
+    """What a recurrent net knows of a whole sequence at each of its steps.
+
+    Arguments:
+        inputs, hidden, cell, layers, dropout: see ``Memory``.
+        direction: ``"forwards"``, h_t of x_1 .. x_t; ``"backwards"``, of x_t .. x_T; ``"both"``.
+
+    Attributes:
+        features_dim: ``F``, ``hidden``, or twice that for both directions.
+
+    Raises:
+        ValueError: for an unknown direction.
+    """
+
+    def __init__(self, inputs: int, hidden: int, direction: str = "backwards", **cell):
+        super().__init__()
+        ways = {"forwards": 1, "backwards": 1, "both": 2}
+        if direction not in ways:
+            raise ValueError(f"direction must be one of {', '.join(ways)}, got {direction!r}")
+        self.direction, self.features_dim = direction, ways[direction] * hidden
+        self.ahead = Memory(inputs, hidden, **cell) if direction != "backwards" else None
+        self.back = Memory(inputs, hidden, **cell) if direction != "forwards" else None
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """``[B, T, I]`` with its mask ``[B, T]`` to ``[B, T, F]``."""
+        features = [] if self.ahead is None else [self.ahead(inputs)]
+        if self.back is not None:
+            features.append(reverse(self.back(reverse(inputs, mask)), mask))
+        return torch.cat(features, -1)
+
+
+def reverse(sequences: Tensor, mask: Tensor) -> Tensor:
+    """Each sequence ``[B, T, ...]`` from its last real frame to its first; padding stays behind.
+
+    Raises:
+        ValueError: when padding is not at the end.
+    """
+    check_ends(mask)
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    lengths = mask.sum(1, keepdim=True)
+    order = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    return torch.take_along_dim(sequences, order[..., None], 1)
+
+
+def check_ends(mask: Tensor) -> None:
+    """Raises a ValueError where padding comes before a real frame; mask ``[B, T]``."""
+    if (mask[:, 1:] & ~mask[:, :-1]).any():
+        row = int((mask[:, 1:] & ~mask[:, :-1]).any(1).nonzero()[0])
+        raise ValueError(
+            f"sequence {row} has padding before real frames: move it to the end; what was not "
+            "seen within a sequence is said by observed, see inference.impute"
+        )

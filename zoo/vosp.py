@@ -1,0 +1,145 @@
+"""The variational one-step predictor: the past flows in without noise, the present with it.
+
+    h_t = f(x_t, h_{t-1})      z_{1:T} ~ prior      x_t ~ p(x_t | h_{t-1}, z_t)
+    q(z_{1:T} | x_{1:T}), each step from h_{t-1} and x_t
+
+Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
+networks" (2014), section 3.2.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Batch
+from ..inference.predict import Filtered
+from .memory import Memory
+from .nets import MLP
+from .path_guides import Increments
+from .path_model import PathModel, Reading, same_noise
+from .priors import WienerProcess
+
+
+class VOSP(PathModel):
+    """p(z) prod_t p(x_t | x_<t, z_t); trained by ``SequenceELBO``.
+
+    With a ``WienerProcess`` prior, the ``Increments`` guide and a decoder that sees innovations, all
+    three defaults, frames share no latent noise: every frame has a bound of its own, which
+    ``inference.frame_bound`` tightens, and training is parallel in time but for h.
+
+    Arguments:
+        obs_dim, latent_dim, likelihood, prior, sees: see ``PathModel``.
+        hidden: units of the default nets.
+        memory: the recurrent net f, a ``Memory`` over frames.
+        guide: a recognition model over paths with ``features_dim`` equal to ``width``.
+        width: of the layers that guide and decoder begin with.
+        input_dropout: share of the past's observations hidden from f in training.
+        dropout: of h.
+
+    Example:
+        >>> net = VOSP(88, 32, likelihoods.Bernoulli(88))
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        likelihood: nn.Module,
+        hidden: int = 200,
+        prior: nn.Module | None = None,
+        memory: nn.Module | None = None,
+        guide: nn.Module | None = None,
+        width: int = 200,
+        sees: str = "innovations",
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ):
+        prior = WienerProcess(latent_dim) if prior is None else prior
+        super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
+        self.memory = Memory(obs_dim, hidden) if memory is None else memory
+        self.recognition = Increments(width, latent_dim) if guide is None else guide
+        for name, found, needed in (
+            ("latents", self.recognition.dim, latent_dim),
+            ("features", self.recognition.features_dim, width),
+        ):
+            if found != needed:
+                raise ValueError(f"the guide has {found} {name}, the model {needed}")
+        past = self.memory.hidden
+        self.encoder = MLP([past + obs_dim, width, width], last="relu")
+        self.decoder = MLP([past + latent_dim, width, width, likelihood.natural_dim])
+        self.hide, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
+
+    def extra_repr(self) -> str:
+        return "p(z[1:T]) p(x[t] | x[1:t-1], z[t]);  q(z[t] | x[1:t])"
+
+    @property
+    def framewise(self) -> bool:
+        blank = torch.ones(1, 2, dtype=torch.bool, device=self.device)
+        prior = self.prior(blank)
+        features = torch.zeros(1, 2, self.recognition.features_dim, device=self.device)
+        belief = self.recognition(features, blank, prior, None)
+        forgets = self.sees == "innovations" or getattr(prior, "coefficient", None) == 0
+        return same_noise(belief, prior) and forgets
+
+    def features(self, obs: Tensor, mask: Tensor) -> Tensor:
+        """h_{t-1} beside every frame, ``[B, T, H]``."""
+        after = self.memory(self.hide(obs))[:, :-1]
+        first = self.memory.output(self.memory.initial(len(obs), 1))
+        return self.dropout(torch.cat((first, after), 1))
+
+    def belief(self, reading: Reading):
+        features = self.encoder(torch.cat((reading.features, reading.obs), -1))
+        return self.recognition(features, reading.mask, self.prior(reading.mask), None)
+
+    def natural(self, inputs: Tensor, reading: Reading) -> Tensor:
+        return self._frame(inputs, reading.features)
+
+    def _frame(self, inputs: Tensor, past: Tensor) -> Tensor:
+        """Natural parameters of frames from what the decoder sees and h_{t-1}."""
+        past = past.expand(*inputs.shape[:-1], -1)
+        return self.decoder(torch.cat((past, inputs), -1))
+
+    # The recursion, for filtering and prediction ----------------------------------------------
+
+    def initial(self, rows: int) -> Tensor:
+        """The state of h before the first frame, ``[B, U]``."""
+        return self.memory.initial(rows)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """The frame itself, ``[..., M]``."""
+        return obs
+
+    def step(self, features: Tensor, past: Tensor) -> Tensor:
+        """The state of h after a frame, ``[B, U]``."""
+        return self.memory.step(features, past)
+
+    @torch.no_grad()
+    def predict(self, past: Tensor, previous: Tensor, chains: int = 8) -> Tensor:
+        """E[x_t | h_{t-1}, e_t] for innovations drawn from the prior, ``[C, N, M]``.
+
+        Raises:
+            ValueError: when the decoder sees the path, whose beginning is not known here.
+        """
+        if self.sees == "path":
+            raise ValueError("this VOSP's frames depend on the path: it predicts from innovations")
+        noise = torch.randn(chains, len(past), self.latent_dim, device=past.device)
+        return self.likelihood.mean(self._frame(noise, self.memory.output(past)))
+
+    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """Draws a path from the prior, then frame after frame; see ``sample``."""
+        mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
+        prior = self.prior(mask)
+        path = self.inputs(prior.sample(), prior)
+        emit = self.likelihood.sample if noise else self.likelihood.mean
+        past, frames = self.initial(sequences), []
+        for inputs in path.unbind(1):
+            frames.append(emit(self._frame(inputs, self.memory.output(past))))
+            past = self.step(frames[-1], past)
+        return torch.stack(frames, 1)
+
+    @torch.no_grad()
+    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
+        """Mean and variance of z_t given x_1 .. x_t, ``[B, T, K]``; of Gaussian guides."""
+        belief = self.belief(self.read(Batch(obs, mask)))
+        return Filtered(*belief.moments())

@@ -1,0 +1,136 @@
+"""The variational recurrent auto-encoder: a recurrent net reads the data, another writes them.
+
+    z_{1:T} ~ prior      x_t ~ p(x_t | D_t(z_{1:T}))      q(z_{1:T} | R(x_{1:T}))
+
+R is a recurrent net over the whole sequence, D one over the latent path: bidirectional as in the
+paper, or causal, which lets a particle filter step through it.
+
+Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
+networks" (2014), section 3.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .decoders import CausalDecoder
+from .memory import Reader
+from .path_guides import Autoregressive
+from .path_model import PathModel, Reading
+from .priors import WienerProcess
+
+
+class VRAE(PathModel):
+    """p(z) p(x | z) over whole sequences; trained by ``SequenceELBO``.
+
+    Arguments:
+        obs_dim, latent_dim, likelihood, prior, sees: see ``PathModel``; the prior is a
+            ``WienerProcess`` when left out.
+        hidden: units of the default nets.
+        encoder: ``encoder(obs [B, T, M], mask [B, T]) -> [B, T, F]`` with ``features_dim``; when
+            left out a backwards ``Reader``.
+        guide: a recognition model over paths (see ``path_guides``); when left out
+            ``Autoregressive``.
+        decoder: see ``decoders``; when left out a ``CausalDecoder``.
+        input_dropout: share of the observations that are hidden from the encoder in training.
+
+    Example:
+        >>> net = VRAE(88, 32, likelihoods.Bernoulli(88))
+        >>> VRAE(88, 8, likelihoods.Bernoulli(88), guide=path_guides.Diagonal(200, 8))
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        likelihood: nn.Module,
+        hidden: int = 200,
+        prior: nn.Module | None = None,
+        encoder: nn.Module | None = None,
+        guide: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        sees: str = "innovations",
+        input_dropout: float = 0.0,
+    ):
+        prior = WienerProcess(latent_dim) if prior is None else prior
+        super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
+        natural = likelihood.natural_dim
+        self.decoder = CausalDecoder(latent_dim, natural, hidden) if decoder is None else decoder
+        self.encoder = Reader(obs_dim, hidden) if encoder is None else encoder
+        if guide is None:
+            guide = Autoregressive(self.encoder.features_dim, latent_dim, hidden, hidden)
+        for name, found, needed in (
+            ("latents", guide.dim, latent_dim),
+            ("features", guide.features_dim, self.encoder.features_dim),
+        ):
+            if found != needed:
+                raise ValueError(f"the guide has {found} {name}, the model {needed}")
+        self.recognition, self.hide = guide, nn.Dropout(input_dropout)
+
+    def extra_repr(self) -> str:
+        seen = "z[1:t]" if getattr(self.decoder, "causal", False) else "z[1:T]"
+        return f"p(z[1:T]) p(x[t] | {seen});  q(z[1:T] | x[1:T])"
+
+    def features(self, obs: Tensor, mask: Tensor) -> Tensor:
+        return self.encoder(self.hide(obs), mask)
+
+    def belief(self, reading: Reading):
+        return self.recognition(
+            reading.features, reading.mask, self.prior(reading.mask), self._memory
+        )
+
+    def natural(self, inputs: Tensor, reading: Reading) -> Tensor:
+        return self.decoder(inputs, reading.mask)
+
+    @property
+    def _memory(self):
+        """The decoder's memory, if it is one of innovations."""
+        return getattr(self.decoder, "memory", None) if self.sees == "innovations" else None
+
+    def walk(self, reading: Reading) -> Walk:
+        """A pass of particles along a batch, see ``inference.particle_bound``.
+
+        Raises:
+            ValueError: when the decoder is not causal.
+        """
+        if not getattr(self.decoder, "causal", False):
+            name = type(self.decoder).__name__
+            raise ValueError(f"{name} sees the whole path: particles need a CausalDecoder")
+        return Walk(self, reading)
+
+    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """Draws a path from the prior, then its frames; see ``sample``."""
+        mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
+        prior = self.prior(mask)
+        natural = self.decoder(self.inputs(prior.sample(), prior), mask)
+        return self.likelihood.sample(natural) if noise else self.likelihood.mean(natural)
+
+
+class Walk:
+    """Particles along a batch; a state is (z_{t-1}, the decoder's memory of the path)."""
+
+    def __init__(self, net: VRAE, reading: Reading):
+        self.net, self.reading = net, reading
+        self.prior, self.belief = net.prior(reading.mask), net.belief(reading)
+
+    def begin(self, particles: int) -> tuple[Tensor, Tensor]:
+        shape = particles, self.reading.rows
+        before = self.reading.obs.new_zeros(*shape, self.net.latent_dim)
+        return before, self.net.decoder.memory.initial(*shape)
+
+    def step(self, t: int, state: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        before, memory = state
+        decoder, sees_path = self.net.decoder, self.net.sees == "path"
+        guessed, spread = self.belief.propose(t, before, memory)
+        expected, scale = self.prior.propose(t, before, memory)
+        noise = torch.randn_like(guessed)
+        now = guessed + spread * noise
+        innovation = (now - expected) / scale
+        weights = (noise.square() - innovation.square()) / 2 + (spread / scale).log()
+        inputs = now if sees_path else innovation
+        memory = decoder.memory.step(inputs, memory)
+        natural = decoder.emit(decoder.memory.output(memory), inputs)
+        seen = self.net.likelihood.distribution(natural)
+        frame = self.reading.obs[: before.shape[1], t]
+        return (now, memory), weights.sum(-1) + seen.log_prob(frame)
