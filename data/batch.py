@@ -18,6 +18,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+POOL = 8  # batches whose rows are sorted by length together
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -164,7 +166,8 @@ class Loader:
     """Serves minibatches, in an order that depends on ``seed`` and the epoch alone.
 
     A data set with a method ``fresh(epoch)``, as the synthetic ones have, is drawn anew every
-    epoch; others are shuffled. Either way epoch 7 is the same whether or not the run was killed
+    epoch; others are shuffled, those with ``lengths [N]`` into batches of rows alike in length.
+    Either way epoch 7 is the same whether or not the run was killed
     after epoch 6, and on however many processes.
 
     Arguments:
@@ -201,9 +204,24 @@ class Loader:
             source = source.fresh(number)
         order = torch.arange(len(source))
         if self.shuffle and self.batch_size < len(source):
-            order = torch.randperm(len(source), generator=generator(self.seed, number))
+            random = generator(self.seed, number)
+            order = torch.randperm(len(source), generator=random)
+            if hasattr(source, "lengths"):
+                order = self._alike(order, source.lengths, random)
         for index in order.split(self.batch_size):
             yield source.rows(index)
+
+    def _alike(self, order: Tensor, lengths: Tensor, random: torch.Generator) -> Tensor:
+        """Sorts pools of some batches by length, so that little is padded, and shuffles them."""
+        pools = order.split(POOL * self.batch_size)
+        batches = [
+            part
+            for pool in pools
+            for part in pool[lengths[pool].argsort(stable=True)].split(self.batch_size)
+        ]
+        last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # stays the last
+        shuffled = [batches[i] for i in torch.randperm(len(batches), generator=random).tolist()]
+        return torch.cat(shuffled + last)
 
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..data.files import write_whole
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of another run."""
-
-
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Writes a file beside its place and moves it there in one step.
-
-    A run killed half-way leaves the file that was there before.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:

@@ -53,6 +53,7 @@ def fit(
     clip: float | None = None,
     average: float | None = None,
     validate: Validate | None = None,
+    validate_every: int = 1,
     patience: int | None = None,
     seed: int = 0,
     shards: int | None = None,
@@ -80,6 +81,7 @@ def fit(
             average, and the average is what is validated and returned.
         validate: score of a network after each epoch, the lower the better; its best epoch is
             returned.
+        validate_every: validate after every so many epochs, and after the last.
         patience: stop after so many epochs without a better score.
         seed: seed of everything random.
         shards: parts that a batch is split into, each with its own random stream. It defaults to
@@ -106,6 +108,8 @@ def fit(
     device = torch.device(device) if device is not None else accelerator.device
     shards = shards or accelerator.num_processes
     _check(epochs, shards, accelerator.num_processes, average, patience, validate, clip)
+    if validate_every < 1:
+        raise ValueError(f"validate_every must be at least 1, got {validate_every}")
     loader = data if isinstance(data, Loader) else Loader(data, batch_size, seed=seed)
     factor = _choose(schedule, SCHEDULES, "schedule")
     rule.net.to(device)
@@ -125,6 +129,7 @@ def fit(
             "schedule": _label(schedule),
             "batches": len(loader),
             "clip": str(clip),
+            "validate_every": validate_every,
         },
     )
     rates = [group["lr"] for group in state.optimiser.param_groups]
@@ -178,7 +183,8 @@ def fit(
             frames = totals.pop("frames")
             record = {"epoch": epoch, "lr": state.optimiser.param_groups[0]["lr"]}
             record |= {name: float(total / frames) for name, total in totals.items()}
-            if validate is not None:
+            due = (epoch + 1) % validate_every == 0 or epoch + 1 == epochs
+            if validate is not None and due:
                 with RandomStream(device, seed, "validate"):
                     record["validation"] = _score(state.trained, validate)
             state.note(record)

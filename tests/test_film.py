@@ -119,11 +119,11 @@ def test_the_score_is_the_error_of_the_next_frame():
 
     for task, expected in ((SQUARED, 0.0118), (SUTSKEVER, 0.0131)):
         scores = task.measure(zoo.baselines.Order0(), 0, "test")
-        assert scores.shape == (200, 2)
+        assert scores.values.shape == (200, 2)
         obs = task.film(sequences=200, seed=0, split="test").obs
         error = (obs[:, 1:] - obs[:, :-1]).square().mean((1, 2))
-        torch.testing.assert_close(scores[:, 0], error)
-        torch.testing.assert_close(scores[:, 1], error)
+        torch.testing.assert_close(scores.values[:, 0], error)
+        torch.testing.assert_close(scores.values[:, 1], error)
         assert float(error.mean()) == pytest.approx(expected, rel=0.03)
 
 
@@ -135,9 +135,9 @@ def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
             return previous + 0.1 * torch.randn(chains, *previous.shape)
 
     task = find("balls/order0").task
-    single, together = task.measure(Noisy(), 0, "test").mean(0)
-    assert task.measure(Noisy(), 0, "test", sequences=3).shape == (3, 2)
-    base = task.measure(zoo.baselines.Order0(), 0, "test").mean(0)[0]
+    single, together = task.measure(Noisy(), 0, "test").figures
+    assert task.measure(Noisy(), 0, "test", sequences=3).values.shape == (3, 2)
+    base = task.measure(zoo.baselines.Order0(), 0, "test").figures[0]
     assert float(single - base) == pytest.approx(0.01, rel=0.02)
     assert float(together - base) == pytest.approx(0.01 / 8, rel=0.02)
 
@@ -246,7 +246,7 @@ def test_evaluate_takes_another_protocol(tmp_path, monkeypatch):
         figures.append(first)
     assert len(set(figures)) == 3
     expected = float(
-        recipe.task.measure(zoo.load(tmp_path), 0, "test", by="posterior")[:, 0].mean()
+        recipe.task.measure(zoo.load(tmp_path), 0, "test", by="posterior").figures[0]
     )
     assert f" {expected:.4g} per pixel" in figures[1]
     for words, message in (("by=magic", "by must be one of"), ("chain=3", "not scored with")):

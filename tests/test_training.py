@@ -14,6 +14,7 @@ import pytest
 import torch
 from seqzoo import inference, zoo
 from seqzoo.data import PPC, Batch, Loader, collate
+from seqzoo.data.files import write_whole
 from seqzoo.inference import checkpoint as checkpoints
 from seqzoo.inference import training
 from torch import nn
@@ -615,9 +616,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(error, tmp_path
         raise error
 
     path = tmp_path / "deep" / "file"
-    checkpoints.write_whole(path, lambda part: part.write_text("old"))
+    write_whole(path, lambda part: part.write_text("old"))
     with pytest.raises(type(error)):
-        checkpoints.write_whole(path, write)
+        write_whole(path, write)
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == ["file"]
 

@@ -3,24 +3,34 @@
 from . import decoders, guides, likelihoods, memory, nets, path_guides, priors, recipes
 from .harmonium import REFH, RTRBM, TRBM, Harmonium
 from .lgds import LGDS
+from .rnn import RNN
 from .rvae import RVAE
 from .store import ModelError, card, load, shipped
 from .tvae import TVAE
+from .vosp import VOSP
+from .vrae import VRAE
 
 __all__ = [
     "LGDS",
     "REFH",
+    "RNN",
     "RTRBM",
     "RVAE",
     "TRBM",
     "TVAE",
+    "VOSP",
+    "VRAE",
     "Harmonium",
     "ModelError",
     "card",
+    "decoders",
     "guides",
     "likelihoods",
     "load",
+    "memory",
     "nets",
+    "path_guides",
+    "priors",
     "recipes",
     "shipped",
 ]

@@ -140,7 +140,7 @@ def evaluate(
         net = store.load(name, device or "cpu")
         recipe = _recipe(net)
     scores = recipe.task.measure(net, seed, "test", **parse_overrides(how or []))
-    means, spreads = scores.mean(0).tolist(), scores.std(0).tolist()
+    means, spreads = scores.figures.tolist(), scores.values.std(0).tolist()
     result = {
         "name": recipe.name,
         "metric": recipe.task.metric,
@@ -148,7 +148,7 @@ def evaluate(
         "value": means[0],
         "sd": spreads[0],
         "also": dict(zip(recipe.task.also, means[1:])),
-        "n_sequences": len(scores),
+        "n_sequences": len(scores.values),
         "seed": seed,
         "published": recipe.published,
         "limit": recipe.limit,
@@ -158,7 +158,7 @@ def evaluate(
     else:
         print(
             f"{result['name']}: {result['metric']} {result['value']:.4g} {result['unit']} "
-            f"(sd {result['sd']:.2g} over {len(scores)} test sequences, seed {seed})"
+            f"(sd {result['sd']:.2g} over {result['n_sequences']} test sequences, seed {seed})"
         )
         for figure, value in result["also"].items():
             print(f"  {figure}: {value:.4g} {result['unit']}")
@@ -166,7 +166,9 @@ def evaluate(
 
 @app.command()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="A table, such as ppc.")],
+    table: Annotated[
+        str, typer.Argument(help="A table, such as ppc or jsb, or music: its four tables.")
+    ],
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds, 0 to N-1.")] = 3,
     quick: Annotated[bool, typer.Option(help="Small budgets: minutes, and worse figures.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Rows to run; all if unset.")] = None,
@@ -183,19 +185,21 @@ def reproduce(
     Finished runs in --out are kept: give the command again to go on where it stopped.
     """
     from . import reproduce as running
-    from .recipes import find, parse_overrides
+    from .recipes import find, members, parse_overrides
     from .recipes import table as rows
     from .recipes.recipe import override_all
 
     _check_device(device)
-    recipes = [find(name) for name in only] if only else rows(table)
-    if any(recipe.table != table for recipe in recipes):
+    tables = members(table)
+    recipes = [find(name) for name in only] if only else [r for t in tables for r in rows(t)]
+    if any(recipe.table not in tables for recipe in recipes):
         raise ValueError(f"--only takes rows of the table {table}")
     recipes = [r.quickened() if quick else r for r in recipes]
     recipes = override_all(recipes, parse_overrides(overrides or []))
     folder = out / "quick" if quick else out
     cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
-    print("\n" + running.render(cards))
+    for name in dict.fromkeys(recipe.table for recipe in recipes):
+        print("\n" + running.render({r: c for r, c in cards.items() if find(r).table == name}))
     if ship:
         print("shipped: " + ", ".join(running.ship(cards, folder)))
 

@@ -130,26 +130,32 @@ class Reader(nn.Module):
     Arguments:
         inputs, hidden, cell, layers, dropout: see ``Memory``.
         direction: ``"forwards"``, h_t of x_1 .. x_t; ``"backwards"``, of x_t .. x_T; ``"both"``.
+        skip: add x_t itself to the features.
 
     Attributes:
-        features_dim: ``F``, ``hidden``, or twice that for both directions.
+        features_dim: ``F``: ``hidden``, or twice that for both directions; and ``inputs``.
 
     Raises:
         ValueError: for an unknown direction.
     """
 
-    def __init__(self, inputs: int, hidden: int, direction: str = "backwards", **cell):
+    def __init__(
+        self, inputs: int, hidden: int, direction: str = "backwards", skip: bool = False, **cell
+    ):
         super().__init__()
         ways = {"forwards": 1, "backwards": 1, "both": 2}
         if direction not in ways:
             raise ValueError(f"direction must be one of {', '.join(ways)}, got {direction!r}")
-        self.direction, self.features_dim = direction, ways[direction] * hidden
+        self.direction, self.skip = direction, skip
+        self.features_dim = ways[direction] * hidden + (inputs if skip else 0)
         self.ahead = Memory(inputs, hidden, **cell) if direction != "backwards" else None
         self.back = Memory(inputs, hidden, **cell) if direction != "forwards" else None
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """``[B, T, I]`` with its mask ``[B, T]`` to ``[B, T, F]``."""
-        features = [] if self.ahead is None else [self.ahead(inputs)]
+        features = [inputs] if self.skip else []
+        if self.ahead is not None:
+            features.append(self.ahead(inputs))
         if self.back is not None:
             features.append(reverse(self.back(reverse(inputs, mask)), mask))
         return torch.cat(features, -1)

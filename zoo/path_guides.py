@@ -1,9 +1,9 @@
 """Recognition models over whole latent paths: modules that turn features of the data into a law.
 
-Each is called as ``guide(features [B, T, F], mask [B, T], prior, memory)``, where ``prior`` is the
-law of paths under the model and ``memory`` the decoder's own recurrent net (None where it has
-none), and returns an ``inference.Path``. A user's own guide is any module that does so and has the
-attributes ``features_dim`` and ``dim``.
+Each is called as ``guide(features [B, T, F], mask [B, T], prior, decoder)``, where ``prior`` is the
+law of paths under the model and ``decoder`` the model's own if it is a ``CausalDecoder`` that sees
+innovations, else None. It returns an ``inference.Path``. A user's own guide is any module that does
+so and has the attributes ``features_dim`` and ``dim``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..inference.paths import LinearChain, Path
-from .memory import Memory
+from .decoders import CausalDecoder
 
 MIN_SPREAD = 1e-3  # of a step, in units of the prior's: a belief is never a point
 
@@ -34,7 +34,7 @@ class PathGuide(nn.Module):
         self.features_dim, self.dim = features_dim, dim
         self.heads = nn.Linear(features_dim, self.heads_count * dim)
 
-    def forward(self, features: Tensor, mask: Tensor, prior: Path, memory=None) -> LinearChain:
+    def forward(self, features: Tensor, mask: Tensor, prior: Path, decoder=None) -> LinearChain:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``."""
         mean, spread = self.heads(features).chunk(2, -1)
         return LinearChain(mask, self.coefficient, mean, positive(spread))
@@ -61,20 +61,22 @@ class MarkovChain(PathGuide):
 
     heads_count = 3
 
-    def forward(self, features, mask, prior, memory=None):
+    def forward(self, features, mask, prior, decoder=None):
         gate, mean, spread = self.heads(features).chunk(3, -1)
         return LinearChain(mask, torch.sigmoid(gate + 2), mean, positive(spread))
 
 
 class Autoregressive(nn.Module):
-    """q(e_t | z_{1:t-1}, x), Gaussian, for the prior's innovations e_t: where the decoder stands.
+    """q(z_t | z_{1:t-1}, x), Gaussian: where the decoder stands, and what is still to come.
 
-    Whatever the decoder remembers of the path so far is what the next step should be judged by, so
-    the guide reads the decoder's memory g_{t-1} beside the features of the data:
+    What the decoder remembers of the path so far, g_{t-1}, is what its next step is judged by, so
+    the guide reads it beside the features of the data:
 
         mean_t, spread_t = V f(W features_t + U g_{t-1})
 
-    There is no exact KL term. Paths are drawn step by step, and their density is computed at once.
+    are the moments of u_t, the step that the decoder takes (see ``CausalDecoder``), which moves z_t
+    linearly. There is no exact KL term. Paths are drawn step by step; the density of a path that
+    was not drawn here is computed at once.
 
     Arguments:
         features_dim: ``F``.
@@ -92,21 +94,21 @@ class Autoregressive(nn.Module):
         self.from_memory = nn.Linear(memory_dim, hidden, bias=False)
         self.heads = nn.Linear(hidden, 2 * dim)
 
-    def forward(self, features: Tensor, mask: Tensor, prior: Path, memory: Memory) -> Path:
+    def forward(self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder) -> Path:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``.
 
         Raises:
             ValueError: where the decoder has no memory of the innovations.
         """
-        if memory is None:
+        if decoder is None:
             raise ValueError(
                 "an Autoregressive guide reads a causal decoder's memory of innovations: give the "
                 "model a CausalDecoder and sees='innovations', or take a MarkovChain guide"
             )
-        return AutoregressivePath(prior, memory, self, self.from_features(features), mask)
+        return AutoregressivePath(prior, decoder, self, self.from_features(features), mask)
 
     def moments(self, drive: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and spread of innovations, each ``[..., K]``."""
+        """Mean and spread of u_t, each ``[..., K]``."""
         joint = functional.relu(drive + self.from_memory(remembered))
         mean, spread = self.heads(joint).chunk(2, -1)
         return mean, positive(spread)
@@ -117,49 +119,65 @@ class AutoregressivePath(Path):
 
     Arguments:
         prior: whose innovations are drawn.
-        memory: the decoder's.
+        decoder: whose memory is read.
         guide: gives ``moments``.
         drive: what the data say of each step, ``[B, T, H]``.
         mask: ``[B, T]``.
+        drawn: the last draw and what was computed on its way, which laws expanded from one another
+            share: neither its density nor the decoder's memory of it need computing again.
     """
 
-    def __init__(self, prior: Path, memory: Memory, guide: Autoregressive, drive, mask):
-        self.prior, self.memory, self.guide, self.drive = prior, memory, guide, drive
-        self._drawn: tuple = (None, None)
+    def __init__(
+        self, prior, decoder: CausalDecoder, guide, drive, mask, drawn: dict | None = None
+    ):
+        self.prior, self.decoder, self.guide, self.drive = prior, decoder, guide, drive
+        self.drawn = {} if drawn is None else drawn
         super().__init__(mask, guide.dim)
 
     def expand(self, batch_shape, _instance=None):
         drive = self.drive.expand(*batch_shape, *self.drive.shape[-2:])
         mask = self.real.expand(*batch_shape, -1)
-        return AutoregressivePath(self.prior, self.memory, self.guide, drive, mask)
+        return AutoregressivePath(self.prior, self.decoder, self.guide, drive, mask, self.drawn)
 
     def colour(self, noise):
-        state, steps = self.memory.initial(*noise.shape[:-2]), []
+        memory = self.decoder.memory
+        state, steps = memory.initial(*noise.shape[:-2]), []
         for drive, eps in zip(self.drive.unbind(-2), noise.unbind(-2)):
-            mean, spread = self.guide.moments(drive, self.memory.output(state))
-            innovation = mean + spread * eps
-            state = self.memory.step(innovation, state)
-            steps.append((innovation, mean, spread))
-        innovations, *moments = (torch.stack(parts, -2) for parts in zip(*steps))
-        path = self.prior.colour(innovations)
-        self._drawn = path, moments  # so that the density of a draw costs nothing
+            remembered = memory.output(state)
+            mean, spread = self.guide.moments(drive, remembered)
+            taken = mean + spread * eps
+            state = memory.step(taken, state)
+            steps.append((remembered, mean, spread, taken, memory.output(state)))
+        before, mean, spread, taken, after = (torch.stack(parts, -2) for parts in zip(*steps))
+        moments = self._innovations(mean, spread, before)
+        path = self.prior.colour(moments[0] + moments[1] * noise)
+        self.drawn.update(path=path, moments=moments, trail=(after, taken))
         return path
 
     def standardise(self, path):
         innovations, scale = self.prior.standardise(path)
-        drawn, moments = self._drawn
-        if path is not drawn:
-            after = self.memory(innovations)[..., :-1, :]
-            first = self.memory.output(self.memory.initial(*after.shape[:-2], 1))
-            moments = self.guide.moments(self.drive, torch.cat((first, after), -2))
-        mean, spread = moments
+        if path is self.drawn.get("path"):
+            mean, spread = self.drawn["moments"]
+        else:
+            before, _, _ = self.decoder.follow(innovations)
+            mean, spread = self._innovations(*self.guide.moments(self.drive, before), before)
         return (innovations - mean) / spread, spread * scale
+
+    def trail(self, path: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The decoder's memory after each step of the last draw, and u_t; None for other paths."""
+        return self.drawn["trail"] if path is self.drawn.get("path") else None
 
     def propose(self, step, before, memory):
         centre, scale = self.prior.propose(step, before, memory)
+        remembered = self.decoder.memory.output(memory)
         drive = self.drive[: before.shape[-2], step]
-        mean, spread = self.guide.moments(drive, self.memory.output(memory))
+        mean, spread = self._innovations(*self.guide.moments(drive, remembered), remembered)
         return centre + scale * mean, scale * spread
+
+    def _innovations(self, mean: Tensor, spread: Tensor, remembered: Tensor):
+        """Moments of e_t from those of the step u_t that the decoder takes."""
+        drift, scale = self.decoder.drift(remembered)
+        return (mean - drift) / scale, spread / scale
 
 
 def positive(raw: Tensor) -> Tensor:

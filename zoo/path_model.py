@@ -26,17 +26,19 @@ SEES = ("innovations", "path")
 
 
 class Reading(NamedTuple):
-    """A batch, and what the model's recurrent net has read in it.
+    """A batch, and what the model has read in it.
 
     Arguments:
         obs: ``[B, T, M]``.
         mask: ``[B, T]``.
         features: ``[B, T, F]``.
+        belief: q(z | x), batch shape ``[B]``.
     """
 
     obs: Tensor
     mask: Tensor
     features: Tensor
+    belief: Path
 
     @property
     def rows(self) -> int:
@@ -52,9 +54,9 @@ class PathModel(Generates, PyroModule):
         latent_dim: size ``K`` of the state.
         likelihood: the family of a frame, of dimension ``obs_dim``.
         prior: the law of paths (see ``priors``), of dimension ``latent_dim``.
-        sees: what the decoder is fed with. ``"innovations"`` e_t = (z_t - E[z_t | z_<t]) / sd, which
-            are white noise under any prior; ``"path"``, z_t itself, as in the paper: under a Wiener
-            prior it drifts away with t.
+        sees: what the decoder is fed with. ``"innovations"``, (z_t - E[z_t | z_<t]) / sd, which
+            are white noise under any prior; ``"path"``, z_t itself, as in the paper: it drifts
+            away with t under a Wiener prior.
 
     Raises:
         ValueError: when the parts do not fit one another.
@@ -77,12 +79,12 @@ class PathModel(Generates, PyroModule):
         """What recurrent nets read in the data, ``[B, T, F]``."""
         raise NotImplementedError
 
-    def belief(self, reading: Reading) -> Path:
+    def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
         """q(z | x), batch shape ``[B]``."""
         raise NotImplementedError
 
-    def natural(self, inputs: Tensor, reading: Reading) -> Tensor:
-        """Natural parameters of the frames, ``[..., B, T, N]``, from what the decoder sees."""
+    def natural(self, path: Tensor, reading: Reading) -> Tensor:
+        """Natural parameters of the frames, ``[..., B, T, N]``, of a path ``[..., B, T, K]``."""
         raise NotImplementedError
 
     # The Pyro pair, over whole sequences -------------------------------------------------------
@@ -100,7 +102,9 @@ class PathModel(Generates, PyroModule):
         """
         self.check(batch.obs[batch.mask])
         check_ends(batch.mask)
-        return Reading(batch.obs, batch.mask, self.features(batch.obs, batch.mask))
+        features = self.features(batch.obs, batch.mask)
+        belief = self.belief(batch.obs, batch.mask, features)
+        return Reading(batch.obs, batch.mask, features, belief)
 
     def model(self, reading: Reading) -> None:
         """The generative model, the frames observed."""
@@ -111,17 +115,16 @@ class PathModel(Generates, PyroModule):
     def guide(self, reading: Reading) -> None:
         """The recognition model."""
         with pyro.plate("sequences", reading.rows):
-            pyro.sample("z", self.belief(reading))
+            pyro.sample("z", reading.belief)
 
     def emit(self, path: Tensor, reading: Reading) -> dist.TorchDistribution:
-        """p(x | z), batch shape ``[..., B]``, event shape ``[T, M]``; padding counts for nothing."""
+        """p(x | z), batch shape ``[..., B]``, event shape ``[T, M]``; padding does not count."""
         frames = self.frames(path, reading)
         return frames.mask(reading.mask).to_event(1)
 
     def frames(self, path: Tensor, reading: Reading) -> dist.TorchDistribution:
         """p(x_t | z), batch shape ``[..., B, T]``, event shape ``[M]``."""
-        seen = self.inputs(path, self.prior(reading.mask))
-        return self.likelihood.distribution(self.natural(seen, reading))
+        return self.likelihood.distribution(self.natural(path, reading))
 
     def inputs(self, path: Tensor, prior: Path) -> Tensor:
         """What the decoder sees of a path, ``[..., T, K]``."""
@@ -136,7 +139,7 @@ class PathModel(Generates, PyroModule):
 
     def frame_weights(self, reading: Reading, particles: int) -> Tensor:
         """log p(x_t, z_t | z_<t) - log q(z_t | z_<t, x), ``[k, B, T]``, zero in padding."""
-        belief, prior = self.belief(reading), self.prior(reading.mask)
+        belief, prior = reading.belief, self.prior(reading.mask)
         path = belief.rsample((particles,))
         seen = self.frames(path, reading).log_prob(reading.obs)
         seen = torch.where(reading.mask, seen, 0.0)
@@ -147,7 +150,7 @@ class PathModel(Generates, PyroModule):
     @torch.no_grad()
     def posterior(self, obs: Tensor, mask: Tensor | None = None) -> Path:
         """q(z | x), the law of the latent paths, batch shape ``[B]``, event shape ``[T, K]``."""
-        return self.belief(self.read(Batch(obs, mask)))
+        return self.read(Batch(obs, mask)).belief
 
     @torch.no_grad()
     def reconstruct(
@@ -161,11 +164,10 @@ class PathModel(Generates, PyroModule):
             seed: draw the path (and the frames) instead of taking the most likely one.
         """
         reading = self.read(Batch(obs, mask))
-        belief = self.belief(reading)
+        belief = reading.belief
         with RandomStream(obs.device, "reconstruct", seed or 0):
             path = belief.mode if seed is None else belief.rsample()
-            seen = self.inputs(path, self.prior(reading.mask))
-            return getattr(self.likelihood, by)(self.natural(seen, reading))
+            return getattr(self.likelihood, by)(self.natural(path, reading))
 
 
 def same_noise(q: Path, p: Path) -> bool:

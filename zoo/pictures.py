@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import ppc
-from ..inference.checkpoint import write_whole
+from ..data.files import write_whole
 
 FORMATS = (".png", ".pdf", ".svg", ".npz")
 

@@ -80,56 +80,74 @@ def _figure(card: Card) -> str:
 
 
 def render(cards: dict[str, list[Card]]) -> str:
-    """The table as text: obtained (mean ± sd, n), published, limit, and a line on differences."""
-    further = find(next(iter(cards))).task.also
-    columns = "".join(f"{name:>{len(name) + 3}}{'sd':>9}" for name in further)
-    head = (
-        f"{'row':<30}{'obtained':>10}{'sd':>9}{columns}{'n':>3}{'published':>11}{'limit':>10}"
-        f"{'wall s':>8}"
-    )
+    """One table as text: obtained (mean ± sd, n), published, limit, and a line on differences."""
+    recipes = [find(name) for name in cards]
+    columns = _columns(recipes)
+    widths = [max(len(column), 14) + 2 for column in columns]
+    heads = "".join(f"{column:>{width}}" for column, width in zip(columns, widths))
+    head = f"{'row':<30}{heads}{'n':>3}{'published':>11}{'limit':>10}{'wall s':>8}"
     lines, notes = [head, "-" * len(head)], []
-    for name, seeds in cards.items():
-        recipe, total = find(name), store.summarise(seeds)
+    for recipe in recipes:
+        total = store.summarise(cards[recipe.name])
+        figures = _figures(recipe, total)
         lines.append(
-            f"{recipe.title:<30}{total['value']:>10.3g}{_or_dash(total['sd'], '.2g'):>9}"
-            + "".join(
-                f"{part['value']:>{len(key) + 3}.3g}{_or_dash(part['sd'], '.2g'):>9}"
-                for key, part in total["also"].items()
-            )
+            f"{recipe.title:<30}"
+            + "".join(f"{_spread(figures.get(c)):>{width}}" for c, width in zip(columns, widths))
             + f"{total['n']:>3}{_or_dash(recipe.published, '.3g'):>11}"
             f"{_or_dash(recipe.limit, '.3g'):>10}{total['wall_time_s']:>8.0f}"
         )
         if recipe.note:
             notes.append(f"* {recipe.title}: {recipe.note}")
-    first = find(next(iter(cards)))
-    lines.append(f"{first.task.metric} in {first.task.unit}; published: {first.source}.")
+    first = recipes[0]
+    lines.append(f"{first.table}: {first.task.unit}, mean ± sd; published: {first.source}.")
     return "\n".join(lines + notes)
 
 
 def markdown(table: str) -> str:
     """The shipped cards of a table, as the Markdown that the README shows."""
-    task = rows(table)[0].task
-    figures = [f"{name}, {task.unit} | sd" for name in (task.metric, *task.also)]
-    head = ["row", *figures, "n", "published", "training, s"]
-    lines = [f"| {' | '.join(head)} |", "|---" * (len(head) + len(figures)) + "|"]
-    for recipe in rows(table):
+    recipes = rows(table)
+    columns = _columns(recipes)
+    head = [
+        "row",
+        *(f"{c}, {recipes[0].task.unit}" for c in columns),
+        "n",
+        "published",
+        "training, s",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for recipe in recipes:
         card = store.card(recipe.name)
-        parts = [card, *card.get("also", {}).values()]
-        obtained = [
-            f"{_scientific(part['value'], 2)} | {_scientific(part['sd'], 1)}" for part in parts
-        ]
-        lines.append(
-            f"| {recipe.title} | {' | '.join(obtained)} | {card['n']} "
-            f"| {_scientific(recipe.published, 1)} | {card['wall_time_s']:.0f} |"
-        )
+        figures = _figures(recipe, card)
+        cells = [recipe.title, *(_spread(figures.get(column), scientific) for column in columns)]
+        cells += [str(card["n"]), scientific(recipe.published, 1), f"{card['wall_time_s']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _columns(recipes: list[Recipe]) -> list[str]:
+    """The columns of all rows, in the order in which rows bring them."""
+    return list(dict.fromkeys(column for recipe in recipes for column in recipe.task.columns))
+
+
+def _figures(recipe: Recipe, card: Card) -> dict[str, Card]:
+    """Value and sd of every figure of a row, by its column."""
+    return dict(zip(recipe.task.columns, [card, *card.get("also", {}).values()]))
+
+
+def _spread(figure: Card | None, form: Callable[[float, int], str] | None = None) -> str:
+    """``2.27e-4 ± 1.8e-5``; a dash where a row has no such figure."""
+    form = form or (lambda value, digits: f"{value:.{digits + 1}g}")
+    if figure is None:
+        return "-"
+    spread = "" if figure["sd"] is None else f" ± {form(figure['sd'], 1)}"
+    return form(figure["value"], 2) + spread
 
 
 def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _scientific(value: float | None, digits: int) -> str:
+def scientific(value: float | None, digits: int) -> str:
     """2.25e-4 for 0.000225; numbers of ordinary size stay as they are."""
     if value is None:
         return "-"

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..inference.checkpoint import write_whole
+from ..data.files import write_whole
 
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS, CARD = "weights.safetensors", "card.json"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch
+from ..inference.paths import Path
 from ..inference.predict import Filtered
 from .memory import Memory
 from .nets import MLP
@@ -24,8 +24,8 @@ from .priors import WienerProcess
 class VOSP(PathModel):
     """p(z) prod_t p(x_t | x_<t, z_t); trained by ``SequenceELBO``.
 
-    With a ``WienerProcess`` prior, the ``Increments`` guide and a decoder that sees innovations, all
-    three defaults, frames share no latent noise: every frame has a bound of its own, which
+    With a ``WienerProcess`` prior, the ``Increments`` guide and a decoder that sees innovations (the
+    defaults) frames share no latent noise: every frame has a bound of its own, which
     ``inference.frame_bound`` tightens, and training is parallel in time but for h.
 
     Arguments:
@@ -88,12 +88,12 @@ class VOSP(PathModel):
         first = self.memory.output(self.memory.initial(len(obs), 1))
         return self.dropout(torch.cat((first, after), 1))
 
-    def belief(self, reading: Reading):
-        features = self.encoder(torch.cat((reading.features, reading.obs), -1))
-        return self.recognition(features, reading.mask, self.prior(reading.mask), None)
+    def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
+        seen = self.encoder(torch.cat((features, obs), -1))
+        return self.recognition(seen, mask, self.prior(mask), None)
 
-    def natural(self, inputs: Tensor, reading: Reading) -> Tensor:
-        return self._frame(inputs, reading.features)
+    def natural(self, path: Tensor, reading: Reading) -> Tensor:
+        return self._frame(self.inputs(path, self.prior(reading.mask)), reading.features)
 
     def _frame(self, inputs: Tensor, past: Tensor) -> Tensor:
         """Natural parameters of frames from what the decoder sees and h_{t-1}."""
@@ -141,5 +141,4 @@ class VOSP(PathModel):
     @torch.no_grad()
     def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
         """Mean and variance of z_t given x_1 .. x_t, ``[B, T, K]``; of Gaussian guides."""
-        belief = self.belief(self.read(Batch(obs, mask)))
-        return Filtered(*belief.moments())
+        return Filtered(*self.posterior(obs, mask).moments())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..inference.paths import Path
 from .decoders import CausalDecoder
 from .memory import Reader
 from .path_guides import Autoregressive
@@ -75,18 +76,16 @@ class VRAE(PathModel):
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
         return self.encoder(self.hide(obs), mask)
 
-    def belief(self, reading: Reading):
-        return self.recognition(
-            reading.features, reading.mask, self.prior(reading.mask), self._memory
-        )
+    def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
+        stepped = getattr(self.decoder, "causal", False) and self.sees == "innovations"
+        decoder = self.decoder if stepped else None
+        return self.recognition(features, mask, self.prior(mask), decoder)
 
-    def natural(self, inputs: Tensor, reading: Reading) -> Tensor:
-        return self.decoder(inputs, reading.mask)
-
-    @property
-    def _memory(self):
-        """The decoder's memory, if it is one of innovations."""
-        return getattr(self.decoder, "memory", None) if self.sees == "innovations" else None
+    def natural(self, path: Tensor, reading: Reading) -> Tensor:
+        trail = getattr(reading.belief, "trail", lambda path: None)(path)
+        if trail is not None:
+            return self.decoder.emit(*trail)
+        return self.decoder(self.inputs(path, self.prior(reading.mask)), reading.mask)
 
     def walk(self, reading: Reading) -> Walk:
         """A pass of particles along a batch, see ``inference.particle_bound``.
@@ -112,7 +111,7 @@ class Walk:
 
     def __init__(self, net: VRAE, reading: Reading):
         self.net, self.reading = net, reading
-        self.prior, self.belief = net.prior(reading.mask), net.belief(reading)
+        self.prior, self.belief = net.prior(reading.mask), reading.belief
 
     def begin(self, particles: int) -> tuple[Tensor, Tensor]:
         shape = particles, self.reading.rows
@@ -128,9 +127,9 @@ class Walk:
         now = guessed + spread * noise
         innovation = (now - expected) / scale
         weights = (noise.square() - innovation.square()) / 2 + (spread / scale).log()
-        inputs = now if sees_path else innovation
-        memory = decoder.memory.step(inputs, memory)
-        natural = decoder.emit(decoder.memory.output(memory), inputs)
+        taken = decoder.take(now if sees_path else innovation, decoder.memory.output(memory))
+        memory = decoder.memory.step(taken, memory)
+        natural = decoder.emit(decoder.memory.output(memory), taken)
         seen = self.net.likelihood.distribution(natural)
         frame = self.reading.obs[: before.shape[1], t]
         return (now, memory), weights.sum(-1) + seen.log_prob(frame)

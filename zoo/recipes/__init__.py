@@ -2,20 +2,26 @@
 
 from . import balls, mnist, ppc
 from .part import Part, part
-from .recipe import Recipe, Task, parse_overrides, run
+from .recipe import Recipe, parse_overrides, run
+from .task import Scores, Task
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for module in (ppc, balls, mnist) for recipe in module.RECIPES
 }
+# Tables that a paper prints as one.
+COLLECTIONS: dict[str, tuple[str, ...]] = {}
 TABLES: list[str] = list(dict.fromkeys(recipe.table for recipe in RECIPES.values()))
 
 __all__ = [
+    "COLLECTIONS",
     "RECIPES",
     "TABLES",
     "Part",
     "Recipe",
+    "Scores",
     "Task",
     "find",
+    "members",
     "parse_overrides",
     "part",
     "run",
@@ -32,6 +38,18 @@ def find(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"no recipe called {name!r}: there are {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def members(name: str) -> tuple[str, ...]:
+    """The tables of a collection; a table is a collection of one.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in COLLECTIONS and name not in TABLES:
+        known = ", ".join([*TABLES, *COLLECTIONS])
+        raise ValueError(f"no table called {name!r}: there are {known}")
+    return COLLECTIONS.get(name, (name,))
 
 
 def table(name: str) -> list[Recipe]:

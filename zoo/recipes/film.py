@@ -17,7 +17,7 @@ from ..guides import FilmGuide
 from ..likelihoods import Bernoulli
 from ..nets import ConvDecoder, ConvEncoder
 from .part import Part, part
-from .recipe import Task, device_of
+from .task import Task, device_of
 
 CHAINS = 8
 GENERATED = 100  # frames of a drawn film

@@ -15,7 +15,8 @@ from ..likelihoods import Poisson
 from ..rvae import RVAE
 from ..tvae import TVAE
 from .part import part
-from .recipe import Recipe, Task, device_of
+from .recipe import Recipe
+from .task import Task, device_of
 
 SOURCE = "Abdulsalam & Makin (2023), Table 1"
 LIMIT = 1.41e-4  # the Kalman filter with the true parameters: row ppc/kf-true measures it

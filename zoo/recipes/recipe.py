@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from ...inference import ClosedForm, fit
 from ..store import save_model
 from .part import PARTS, Part, accepted, literal
+from .task import Task
 
 SETTABLE = ("model", "rule", "data", "fit", "warmup", "validate")
 # What ``run`` passes itself, and an override must leave alone.
@@ -33,42 +34,6 @@ RESERVED = {
 
 class Interrupted(Exception):
     """A run that was stopped by hand and has left its checkpoint."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a table measures.
-
-    Attributes:
-        metric: name of the score, the lower the better.
-        unit: its unit.
-        score: ``score(model, seed, split, **how) -> [N]``, one value a sequence, whose mean is the
-            figure; ``[N, 1 + len(also)]`` where there are further figures. ``how`` may change the
-            protocol, where there is one.
-        draw: ``draw(model, path, seed, **how)`` writes what ``model.sample(**how)`` generates.
-        also: names of further figures, in the same unit.
-    """
-
-    metric: str
-    unit: str
-    score: Callable[..., torch.Tensor]
-    draw: Callable[..., None]
-    also: tuple[str, ...] = ()
-
-    def measure(self, model: torch.nn.Module, seed: int, split: str, **how) -> torch.Tensor:
-        """The scores as a table, a row a sequence and a column a figure, ``[N, 1 + also]``.
-
-        Raises:
-            ValueError: for a protocol ``how`` that the task or the model does not have.
-        """
-        try:
-            scores = self.score(model, seed, split, **how)
-        except TypeError as error:
-            if how and "unexpected keyword" in str(error):
-                name = type(model).__name__
-                raise ValueError(f"{name} is not scored with {how}: {error}") from error
-            raise
-        return scores.reshape(-1, 1 + len(self.also))
 
 
 @dataclass(frozen=True)
@@ -89,7 +54,8 @@ class Recipe:
         note: why the obtained figure differs from the published one.
         warmup: ``{"restarts": n, "rule": {...}, "fit": {...}}``: fit n fresh networks briefly, with
             these arguments changed, and go on with the one whose loss is lowest.
-        validate: score the network on validation data after every epoch and keep the best.
+        validate: score the network on validation data, after every epoch or as
+            ``fit.validate_every`` says, and keep the best.
     """
 
     name: str
@@ -245,7 +211,7 @@ def run(
             if recipe.validate:
 
                 def validate(subject):
-                    return recipe.task.measure(subject, seed, "validation")[:, 0].mean()
+                    return recipe.task.measure(subject, seed, "validation").figures[0]
 
             trained = fit(
                 rule,
@@ -264,7 +230,7 @@ def run(
                 raise Interrupted("stopped; give the same command again to go on")
     seconds = time.perf_counter() - start
     net.eval()
-    value, *also = recipe.task.measure(net, seed, "test").mean(0).tolist()
+    value, *also = recipe.task.measure(net, seed, "test").figures.tolist()
     card = {
         "name": recipe.name,
         "title": recipe.title,
@@ -296,11 +262,6 @@ def _warmed_up(recipe: Recipe, seed: int, device: str | None) -> torch.nn.Module
             raise Interrupted("stopped; give the same command again to go on")
         tried.append((trained.history[-1]["loss"], trained.net))
     return min(tried, key=lambda pair: pair[0])[1]
-
-
-def device_of(model: torch.nn.Module) -> torch.device:
-    """Where a network lives; the CPU where it has nothing that lives anywhere."""
-    return next(iter(model.state_dict().values()), torch.empty(0)).device
 
 
 def is_main_process() -> bool:

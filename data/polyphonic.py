@@ -1,0 +1,356 @@
+"""Polyphonic music as piano rolls: which of 88 keys sound in each frame.
+
+The four sets of *Modeling temporal dependencies in high-dimensional sequences* (Boulanger-
+Lewandowski, Bengio & Vincent, ICML 2012), in their original split. Other renderings with the same
+names and other lengths are in circulation, and figures on those do not compare. ``PianoRolls``
+makes the same kind of data set from rolls of your own; ``MidiFolder`` reads them from MIDI files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from os import PathLike
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .batch import Batch, check_sequences, generator
+from .fetch import DataError, fetch
+from .synthetic import SPLITS
+
+KEYS = 88  # of a piano
+LOWEST = 21  # the MIDI note of key 0, the lowest A of a piano
+_FILES = {
+    "jsb": "poly/JSB_Chorales.mat",
+    "nottingham": "poly/Nottingham.mat",
+    "piano-midi": "poly/Piano_midi.mat",
+    "musedata": "poly/MuseData.mat",
+}
+NAMES = tuple(_FILES)
+_PARTS = dict(zip(SPLITS, ("traindata", "validdata", "testdata")))
+
+
+class PianoRolls:
+    """A data set of piano rolls of different lengths.
+
+    What one row is depends on two arguments: a whole sequence; a piece of it (``chunk``), which
+    is how long pieces are trained on; or a run of frames and the frame that follows (``window``).
+    Rows are cut out when they are asked for, so that memory stays a byte a key and frame.
+
+    Arguments:
+        sequences: rolls ``[T_i, 88]``, tensors or arrays, 1 where a key sounds and 0 elsewhere.
+        chunk: cut every sequence into pieces of this many frames; the last of each may be shorter.
+        window: rows are every run of this many frames, and ``target [B, 88]`` is the frame after
+            it. Sequences that are not longer than a window have none.
+        device: where the data live.
+
+    Attributes:
+        sequences: the whole sequences, ``[T_i, 88]``, uint8, whatever ``chunk`` and ``window``.
+        frames: frames of all sequences together.
+
+    Raises:
+        ValueError: when there is no sequence, when one is not ``[T, 88]`` of zeros and ones with
+            a frame or more, when ``chunk`` or ``window`` is below 1 or both are given, or when no
+            sequence is longer than a window.
+
+    Example:
+        >>> PianoRolls([torch.zeros(5, 88), torch.zeros(3, 88)]).batch().obs.shape
+        torch.Size([2, 5, 88])
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[Tensor | np.ndarray],
+        chunk: int | None = None,
+        window: int | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        if chunk is not None and window is not None:
+            raise ValueError("chunk and window exclude one another: give one of them")
+        for name, value in (("chunk", chunk), ("window", window)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 frame, got {value}")
+        if len(sequences) == 0:
+            raise ValueError("there is no sequence: give a list of piano rolls [T, 88]")
+        rolls = [check_roll(roll, f"sequence {i}") for i, roll in enumerate(sequences)]
+        self.chunk, self.window, self.device = chunk, window, torch.device(device)
+        # one tensor of all frames: a row is two numbers, where it starts and where it stops
+        self._frames = torch.cat(rolls).to(self.device)
+        lengths = [len(roll) for roll in rolls]
+        self.sequences = list(self._frames.split(lengths))
+        self.frames = len(self._frames)
+        self._pieces = _cut(torch.tensor(lengths), chunk, window).to(self.device)
+        if len(self) == 0:
+            raise ValueError(
+                f"no sequence is longer than a window of {window} frames: the longest has "
+                f"{max(lengths)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Frames of each row, ``[N]``, on the CPU."""
+        return (self._pieces[:, 1] - self._pieces[:, 0]).cpu()
+
+    def __repr__(self) -> str:
+        cut = "".join(
+            f", {name}={value}"
+            for name, value in (("chunk", self.chunk), ("window", self.window))
+            if value is not None
+        )
+        size = f"{len(self.sequences)} sequences, {self.frames} frames"
+        return f"{type(self).__name__}({size}{cut})"
+
+    def rows(self, index) -> Batch:
+        """Some of the rows, padded to the longest of them.
+
+        Arguments:
+            index: a slice, a list or a tensor of indices.
+
+        Returns:
+            ``obs [B, T, 88]`` float32, ``mask [B, T]``, and with ``window`` ``target [B, 88]``.
+
+        Raises:
+            ValueError: when no row is left.
+        """
+        pieces = self._pieces[index]
+        if pieces.dim() != 2 or len(pieces) == 0:
+            raise ValueError("no row is left: index a data set with a slice or a list of rows")
+        start, stop = pieces.unbind(1)
+        at = start[:, None] + torch.arange(int((stop - start).max()), device=self.device)
+        obs = self._frames[at.clamp(max=self.frames - 1)].float()  # Batch sets padding to zero
+        target = None if self.window is None else self._frames[stop].float()
+        return Batch(obs=obs, mask=at < stop[:, None], target=target)
+
+    def batch(self) -> Batch:
+        """All rows, as one padded batch: in float32, four bytes a key and padded frame."""
+        return self.rows(slice(None))
+
+    def batches(self, frames: int) -> Iterator[tuple[list[int], Batch]]:
+        """All rows once, the longest first, in batches of rows alike in length: for evaluation.
+
+        No row is shorter than half the longest of its batch, so that padding stays the lesser part.
+
+        Arguments:
+            frames: padded frames of a batch, at most; a longer row makes a batch of its own.
+
+        Returns:
+            An iterator over pairs: which rows they are, and the batch.
+
+        Raises:
+            ValueError: when ``frames`` is below 1.
+        """
+        if frames < 1:
+            raise ValueError(f"frames must be at least 1, got {frames}")
+        return self._by_length(frames)
+
+    def _by_length(self, frames: int) -> Iterator[tuple[list[int], Batch]]:
+        lengths = self.lengths
+        order = lengths.argsort(descending=True, stable=True)
+        while len(order):
+            longest = int(lengths[order[0]])
+            alike = int((2 * lengths[order] >= longest).sum())
+            many = max(1, min(frames // longest, alike))
+            index = order[:many].tolist()
+            yield index, self.rows(index)
+            order = order[many:]
+
+    def rates(self) -> Tensor:
+        """Share of all frames in which each key sounds, ``[88]``, float32."""
+        return self._frames.sum(0) / self.frames
+
+
+class Polyphonic(PianoRolls):
+    """One of the four published sets of polyphonic music, in the original split.
+
+    The first use downloads a file of at most 1 MB, see ``fetch``. Column ``j`` is MIDI note
+    ``21 + j``. Figures are nats a frame: summed over the keys, totalled over a split and divided
+    by its frames.
+
+    Arguments:
+        name: ``"jsb"`` (chorales), ``"nottingham"`` (folk tunes), ``"piano-midi"`` (classical
+            piano) or ``"musedata"`` (orchestral and piano).
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        chunk: cut every sequence into pieces of at most this many frames (training); whole when
+            left out (evaluation).
+        window: serve every run of this many frames with the frame after it as ``target``.
+        seed: accepted because every data set of a recipe takes one; published data do not depend
+            on it.
+        device: where the data live.
+
+    Attributes:
+        sequences: the whole sequences, ``[T_i, 88]``, uint8.
+        frames: frames of the split.
+
+    Raises:
+        ValueError: when name or split is unknown, or a number is out of its range.
+        DataError: when the file is missing or damaged.
+
+    Example:
+        >>> Polyphonic("jsb", split="test").batch().obs.shape
+        torch.Size([77, 160, 88])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str = "train",
+        chunk: int | None = None,
+        window: int | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        if name not in NAMES:
+            raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        self.name, self.split, self.seed = name, split, seed
+        super().__init__(read_mat(fetch(_FILES[name]), split), chunk, window, device)
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("(", f"({self.name!r}, {self.split!r}, ", 1)
+
+
+def check_roll(roll: Tensor | np.ndarray, name: str = "the roll") -> Tensor:
+    """A piano roll as a uint8 tensor ``[T, 88]`` on the CPU; ``name`` is what an error calls it.
+
+    Raises:
+        ValueError: when it is not ``[T, 88]``, has no frame, or holds anything but 0 and 1.
+    """
+    try:
+        roll = torch.as_tensor(np.array(roll) if isinstance(roll, np.ndarray) else roll)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} is not an array of numbers: give it as [T, {KEYS}]") from error
+    if roll.dim() != 2 or roll.shape[1] != KEYS or len(roll) == 0:
+        raise ValueError(
+            f"{name} must be [T, {KEYS}] with a frame or more, got shape {tuple(roll.shape)}"
+        )
+    roll = roll.detach().cpu()
+    if not ((roll == 0) | (roll == 1)).all():
+        raise ValueError(f"{name} must hold nothing but 0 (silent) and 1 (sounds)")
+    return roll.to(torch.uint8)
+
+
+def read_mat(path: str | PathLike, split: str) -> list[Tensor]:
+    """The sequences of one split in a MATLAB file of the four sets.
+
+    Arguments:
+        path: a file such as ``JSB_Chorales.mat``.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+
+    Returns:
+        Rolls ``[T_i, 88]``, uint8.
+
+    Raises:
+        DataError: when the file cannot be read, is corrupt, cut short or no MATLAB file, or does
+            not hold the piano rolls of the split.
+    """
+    from scipy.io import loadmat
+
+    part = _PARTS[split]
+    try:
+        with open(path, "rb") as file:
+            content = loadmat(file, variable_names=[part])
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its name") from error
+    except Exception as error:  # scipy raises whatever it stumbled over
+        raise DataError(
+            f"{path} is corrupt, cut short or not a MATLAB file: get it anew"
+        ) from error
+    cells = content.get(part)
+    if cells is None or cells.dtype != object or cells.size == 0:
+        raise DataError(f"{path} has no list of sequences {part!r}: get the file as published")
+    try:
+        return [check_roll(roll, f"sequence {i} of {part}") for i, roll in enumerate(cells.flat)]
+    except ValueError as error:
+        raise DataError(f"{path} does not hold piano rolls: {error}") from error
+
+
+def add_notes(obs: Tensor, mask: Tensor, rate: float, seed: int = 0) -> Tensor:
+    """Piano rolls with wrong notes: keys turned on at random, for a model to take away again.
+
+    Arguments:
+        obs: piano rolls, ``[B, T, 88]``, floating point.
+        mask: True where a frame is real, ``[B, T]``; padding stays silent.
+        rate: probability with which each key of each real frame is turned on; a key that sounds
+            anyway stays on.
+        seed: seed; the same arguments give the same notes on every device.
+
+    Returns:
+        ``[B, T, 88]``, a copy.
+
+    Raises:
+        ValueError: when ``rate`` is not a probability, or obs or mask is not what it should be.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must be a probability, between 0 and 1, got {rate}")
+    check_sequences(obs, mask)
+    wrong = torch.rand(obs.shape, generator=generator(seed, "add_notes")) < rate
+    wrong = wrong.to(obs.device) & mask.reshape(mask.shape + (1,) * (obs.dim() - 2))
+    return obs.masked_fill(wrong, 1.0)
+
+
+def hide_steps(batch: Batch, length: int, seed: int = 0, start: int | None = None) -> Batch:
+    """A batch in which a run of steps is hidden from the model, for it to fill in.
+
+    ``obs`` keeps what is hidden, so that what the model fills in can be scored. Values hidden
+    before stay hidden, and padding counts as not observed.
+
+    Arguments:
+        batch: sequences.
+        length: consecutive steps to hide, all of them real frames.
+        seed: seed of the start, drawn for each sequence alone from all that fit.
+        start: the first hidden step, the same for every sequence, in place of a random one.
+
+    Returns:
+        The batch with ``observed [B, T, M]``, False where a value is hidden.
+
+    Raises:
+        ValueError: when ``length`` is below 1, or a sequence has no room for that many steps:
+            sequences are never hidden in part, so that every one is asked the same question.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1 step, got {length}")
+    steps = batch.mask.shape[1]
+    fits = torch.zeros_like(batch.mask)  # [B, T]: a run may start here
+    if length <= steps:
+        fits[:, : steps - length + 1] = batch.mask.unfold(1, length, 1).all(-1)
+    if start is not None:
+        fits &= torch.arange(steps, device=fits.device) == start
+    if not fits.any(1).all():
+        row = int((~fits.any(1)).nonzero()[0])
+        where = "" if start is None else f" from step {start}"
+        raise ValueError(
+            f"{length} steps{where} cannot be hidden in sequence {row}, which has "
+            f"{int(batch.mask[row].sum())} real frames: hide fewer, or leave short sequences out"
+        )
+    # the k-th start that fits: how far a batch is padded changes nothing
+    chosen = torch.rand(len(batch), generator=generator(seed, "hide_steps"), dtype=torch.float64)
+    chosen = (chosen * fits.sum(1).cpu()).long().to(fits.device)
+    first = (fits.cumsum(1) > chosen[:, None]).int().argmax(1, keepdim=True)
+    step = torch.arange(steps, device=fits.device)
+    hidden = (step >= first) & (step < first + length)
+    seen = (batch.mask & ~hidden).reshape(batch.mask.shape + (1,) * (batch.obs.dim() - 2))
+    observed = seen.expand(batch.obs.shape)
+    if batch.observed is not None:
+        observed = observed & batch.observed
+    return dataclasses.replace(batch, observed=observed.contiguous())
+
+
+def _cut(lengths: Tensor, chunk: int | None, window: int | None) -> Tensor:
+    """Where each row starts and stops among the frames of all sequences, ``[rows, 2]``."""
+    ends = lengths.cumsum(0)
+    pieces = []
+    for begin, end in zip((ends - lengths).tolist(), ends.tolist()):
+        if window is not None:
+            start = torch.arange(begin, max(begin, end - window))  # a frame must follow
+            stop = start + window
+        else:
+            start = torch.arange(begin, end, chunk or end - begin)
+            stop = (start + (chunk or end - begin)).clamp(max=end)
+        pieces.append(torch.stack((start, stop), 1))
+    return torch.cat(pieces)
