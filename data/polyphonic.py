@@ -8,6 +8,7 @@ makes the same kind of data set from rolls of your own; ``MidiFolder`` reads the
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from os import PathLike
@@ -45,6 +46,8 @@ class PianoRolls:
         window: rows are every run of this many frames, and ``target [B, 88]`` is the frame after
             it. Sequences that are not longer than a window have none.
         device: where the data live.
+        recut: cut chunks at other places in every epoch.
+        seed: seed of those places.
 
     Attributes:
         sequences: the whole sequences, ``[T_i, 88]``, uint8, whatever ``chunk`` and ``window``.
@@ -66,7 +69,11 @@ class PianoRolls:
         chunk: int | None = None,
         window: int | None = None,
         device: torch.device | str = "cpu",
+        recut: bool = False,
+        seed: int = 0,
     ):
+        if recut and chunk is None:
+            raise ValueError("recut is about chunks: say how many frames one has, chunk=100")
         if chunk is not None and window is not None:
             raise ValueError("chunk and window exclude one another: give one of them")
         for name, value in (("chunk", chunk), ("window", window)):
@@ -76,12 +83,14 @@ class PianoRolls:
             raise ValueError("there is no sequence: give a list of piano rolls [T, 88]")
         rolls = [check_roll(roll, f"sequence {i}") for i, roll in enumerate(sequences)]
         self.chunk, self.window, self.device = chunk, window, torch.device(device)
+        self.recut, self.seed = recut, seed
         # one tensor of all frames: a row is two numbers, where it starts and where it stops
         self._frames = torch.cat(rolls).to(self.device)
         lengths = [len(roll) for roll in rolls]
         self.sequences = list(self._frames.split(lengths))
         self.frames = len(self._frames)
-        self._pieces = _cut(torch.tensor(lengths), chunk, window).to(self.device)
+        self._lengths = torch.tensor(lengths)
+        self._pieces = _cut(self._lengths, chunk, window).to(self.device)
         if len(self) == 0:
             raise ValueError(
                 f"no sequence is longer than a window of {window} frames: the longest has "
@@ -95,6 +104,15 @@ class PianoRolls:
     def lengths(self) -> Tensor:
         """Frames of each row, ``[N]``, on the CPU."""
         return (self._pieces[:, 1] - self._pieces[:, 0]).cpu()
+
+    def fresh(self, epoch: int) -> PianoRolls:
+        """The same rolls, cut at other places where they are cut anew; as many rows."""
+        if not self.recut or epoch == 0:
+            return self
+        other = copy.copy(self)
+        random = generator(self.seed, "cut", epoch)
+        other._pieces = _cut(self._lengths, self.chunk, None, random).to(self.device)
+        return other
 
     def __repr__(self) -> str:
         cut = "".join(
@@ -178,9 +196,9 @@ class Polyphonic(PianoRolls):
         chunk: cut every sequence into pieces of at most this many frames (training); whole when
             left out (evaluation).
         window: serve every run of this many frames with the frame after it as ``target``.
-        seed: accepted because every data set of a recipe takes one; published data do not depend
-            on it.
+        seed: seed of the places where chunks are cut anew; published data do not depend on it.
         device: where the data live.
+        recut: cut chunks at other places in every epoch.
 
     Attributes:
         sequences: the whole sequences, ``[T_i, 88]``, uint8.
@@ -203,13 +221,15 @@ class Polyphonic(PianoRolls):
         window: int | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        recut: bool = False,
     ):
         if name not in NAMES:
             raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        self.name, self.split, self.seed = name, split, seed
-        super().__init__(read_mat(fetch(_FILES[name]), split), chunk, window, device)
+        self.name, self.split = name, split
+        rolls = read_mat(fetch(_FILES[name]), split)
+        super().__init__(rolls, chunk, window, device, recut, seed)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("(", f"({self.name!r}, {self.split!r}, ", 1)
@@ -341,8 +361,16 @@ def hide_steps(batch: Batch, length: int, seed: int = 0, start: int | None = Non
     return dataclasses.replace(batch, observed=observed.contiguous())
 
 
-def _cut(lengths: Tensor, chunk: int | None, window: int | None) -> Tensor:
-    """Where each row starts and stops among the frames of all sequences, ``[rows, 2]``."""
+def _cut(
+    lengths: Tensor,
+    chunk: int | None,
+    window: int | None,
+    random: torch.Generator | None = None,
+) -> Tensor:
+    """Where each row starts and stops among the frames of all sequences, ``[rows, 2]``.
+
+    With ``random`` a sequence's first chunk is shorter, by so little that there are as many.
+    """
     ends = lengths.cumsum(0)
     pieces = []
     for begin, end in zip((ends - lengths).tolist(), ends.tolist()):
@@ -350,7 +378,11 @@ def _cut(lengths: Tensor, chunk: int | None, window: int | None) -> Tensor:
             start = torch.arange(begin, max(begin, end - window))  # a frame must follow
             stop = start + window
         else:
-            start = torch.arange(begin, end, chunk or end - begin)
-            stop = (start + (chunk or end - begin)).clamp(max=end)
+            size = chunk or end - begin
+            spare = -(end - begin) % size  # frames that the last chunk lacks
+            shift = int(torch.randint(spare + 1, (), generator=random)) if random else 0
+            start = torch.arange(begin - shift, end, size)
+            stop = (start + size).clamp(max=end)
+            start = start.clamp(min=begin)
         pieces.append(torch.stack((start, stop), 1))
     return torch.cat(pieces)

@@ -9,6 +9,7 @@ from .kalman import EM, Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from .local import Fold, FoldedRule, LocalELBO, sweep
 from .paths import GaussianPath, LinearChain, Path
 from .predict import Filtered, Prediction, predict_next, rollout, run_filter
+from .rmsprop import RMSpropNesterov
 from .rule import LearningRule, Recurrent
 from .sequence import BPTT, SequenceELBO
 from .state import Fit
@@ -35,6 +36,7 @@ __all__ = [
     "LocalELBO",
     "Path",
     "Prediction",
+    "RMSpropNesterov",
     "RandomStream",
     "Recurrent",
     "SequenceELBO",

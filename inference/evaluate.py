@@ -118,7 +118,7 @@ def importance_bound(net, batch: Batch, samples: int, at_once: int = 10) -> Tens
 
 
 @torch.no_grad()
-def frame_bound(net, batch: Batch, samples: int, at_once: int = 10) -> Tensor:
+def frame_bound(net, batch: Batch, samples: int, at_once: int = 25) -> Tensor:
     """The importance-weighted bound of every frame given those before it, summed; ``[B]``, nats.
 
     Much tighter than that of whole sequences, but only of models whose latent noise is drawn

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data import Batch, Dataset, Loader
+from .rmsprop import RMSpropNesterov
 from .rule import LearningRule, Metrics
 from .shards import joined, split
 from .state import Fit, RunState
@@ -29,6 +30,8 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "nesterov": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
     "adagrad": torch.optim.Adagrad,
     "rmsprop": torch.optim.RMSprop,
+    # a mean square that starts at 1 begins gently, as in the library of the paper's authors
+    "rmsprop-nesterov": lambda groups: RMSpropNesterov(groups, start=1.0),
 }
 
 # Factor on the learning rate, as a function of the share of the run that is done.

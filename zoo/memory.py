@@ -13,14 +13,18 @@ CELLS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 class Memory(nn.Module):
     """A causal recurrent net whose state is one flat vector, ``[..., U]``.
 
-    A user's own memory has the same four methods and the attributes ``inputs``, ``hidden``.
+    A user's own memory has the same four methods and the attribute ``outputs``.
 
     Arguments:
         inputs: values a step, ``I``.
-        hidden: units a layer, ``H``; what ``output`` gives.
+        hidden: units a layer.
         cell: ``"gru"``, ``"lstm"`` or ``"tanh"``.
         layers: layers, each fed by the one before.
         dropout: between layers.
+        skip: remember the last input, too, beside the units.
+
+    Attributes:
+        outputs: what ``output`` gives, ``H``: the units of the last layer, and the last input.
 
     Raises:
         ValueError: for an unknown cell.
@@ -31,19 +35,28 @@ class Memory(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, hidden: int, cell: str = "gru", layers: int = 1, dropout: float = 0.0
+        self,
+        inputs: int,
+        hidden: int,
+        cell: str = "gru",
+        layers: int = 1,
+        dropout: float = 0.0,
+        skip: bool = False,
     ):
         super().__init__()
         if cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
         self.inputs, self.hidden, self.cell, self.layers = inputs, hidden, cell, layers
         self.net = CELLS[cell](inputs, hidden, layers, batch_first=True, dropout=dropout)
-        self.state_dim = hidden * layers * (2 if cell == "lstm" else 1)
+        self.skip, self.outputs = skip, hidden + (inputs if skip else 0)
+        self.units = hidden * layers * (2 if cell == "lstm" else 1)
+        self.state_dim = self.units + (inputs if skip else 0)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs after every step of whole sequences, ``[..., T, I] -> [..., T, H]``."""
         rows = inputs.reshape(-1, *inputs.shape[-2:])
-        return self.net(rows)[0].reshape(*inputs.shape[:-1], self.hidden)
+        after = self.net(rows)[0].reshape(*inputs.shape[:-1], self.hidden)
+        return torch.cat((after, inputs), -1) if self.skip else after
 
     def initial(self, *rows: int) -> Tensor:
         """The state before the first step, ``[*rows, U]``."""
@@ -51,10 +64,9 @@ class Memory(nn.Module):
 
     def step(self, inputs: Tensor, state: Tensor) -> Tensor:
         """The state after one step, ``[..., I], [..., U] -> [..., U]``."""
-        value, parts = inputs.reshape(-1, self.inputs), state.reshape(-1, self.layers, self.hidden)
-        new = []
-        if self.cell == "lstm":  # all layers' outputs, then all layers' cells
-            parts = state.reshape(-1, 2 * self.layers, self.hidden)
+        value, new = inputs.reshape(-1, self.inputs), []
+        # of an LSTM all layers' outputs come first, then all layers' cells
+        parts = state[..., : self.units].reshape(-1, self.units // self.hidden, self.hidden)
         for layer in range(self.layers):
             weights = [
                 getattr(self.net, f"{name}_l{layer}")
@@ -71,11 +83,14 @@ class Memory(nn.Module):
                 one = torch.gru_cell if self.cell == "gru" else torch.rnn_tanh_cell
                 value = one(value, before, *weights)
                 new.append(value)
+        if self.skip:
+            new.append(inputs.reshape(-1, self.inputs))
         return torch.cat(new, -1).reshape(state.shape)
 
     def output(self, state: Tensor) -> Tensor:
-        """What the state says, ``[..., U] -> [..., H]``: the last layer's units."""
-        return state.unflatten(-1, (-1, self.hidden))[..., self.layers - 1, :]
+        """What the state says, ``[..., U] -> [..., H]``."""
+        last = state[..., (self.layers - 1) * self.hidden : self.layers * self.hidden]
+        return torch.cat((last, state[..., self.units :]), -1) if self.skip else last
 
 
 class DeepTransition(nn.Module):
@@ -93,7 +108,7 @@ class DeepTransition(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, width: int, nonlinearity: str = "relu"):
         super().__init__()
-        self.inputs, self.hidden, self.state_dim = inputs, hidden, hidden
+        self.inputs, self.hidden, self.outputs, self.state_dim = inputs, hidden, hidden, hidden
         self.from_input = nn.Linear(inputs, width + hidden)
         self.from_state = nn.Linear(hidden, width + hidden, bias=False)
         self.deep = nn.Linear(width, hidden, bias=False)
@@ -140,7 +155,14 @@ class Reader(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, hidden: int, direction: str = "backwards", skip: bool = False, **cell
+        self,
+        inputs: int,
+        hidden: int,
+        direction: str = "backwards",
+        cell: str = "gru",
+        layers: int = 1,
+        dropout: float = 0.0,
+        skip: bool = False,
     ):
         super().__init__()
         ways = {"forwards": 1, "backwards": 1, "both": 2}
@@ -148,8 +170,9 @@ class Reader(nn.Module):
             raise ValueError(f"direction must be one of {', '.join(ways)}, got {direction!r}")
         self.direction, self.skip = direction, skip
         self.features_dim = ways[direction] * hidden + (inputs if skip else 0)
-        self.ahead = Memory(inputs, hidden, **cell) if direction != "backwards" else None
-        self.back = Memory(inputs, hidden, **cell) if direction != "forwards" else None
+        sizes = inputs, hidden, cell, layers, dropout
+        self.ahead = Memory(*sizes) if direction != "backwards" else None
+        self.back = Memory(*sizes) if direction != "forwards" else None
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """``[B, T, I]`` with its mask ``[B, T]`` to ``[B, T, F]``."""

@@ -69,6 +69,13 @@ class MLP(nn.Sequential):
         return out if self.skip is None else out + self.skip(value)
 
 
+def start_at(net: nn.Module, likelihood: nn.Module, mean: float) -> None:
+    """Lets a net's last linear layer begin with the natural parameters of this mean."""
+    last = [layer for layer in net.modules() if isinstance(layer, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias.copy_(likelihood.natural(torch.full((likelihood.dim,), mean)))
+
+
 class ConvEncoder(nn.Sequential):
     """Square grey images to codes: strided convolutions that halve the image, then a full layer.
 

@@ -20,7 +20,7 @@ from ..data import Batch
 from ..inference.evaluate import elbo
 from .generation import Generates
 from .memory import Memory
-from .nets import MLP
+from .nets import MLP, start_at
 
 
 class RNN(Generates, PyroModule):
@@ -35,6 +35,7 @@ class RNN(Generates, PyroModule):
         readout: a net from its output to natural parameters; one linear layer when left out.
         input_dropout: share of the past's observations hidden from f in training.
         dropout: of h.
+        obs_mean: mean of a value, the same for all of them, to begin with.
 
     Raises:
         ValueError: when the parts do not fit one another.
@@ -52,14 +53,17 @@ class RNN(Generates, PyroModule):
         readout: nn.Module | None = None,
         input_dropout: float = 0.0,
         dropout: float = 0.0,
+        obs_mean: float | None = None,
     ):
         super().__init__()
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         self.obs_dim, self.likelihood = obs_dim, likelihood
         self.memory = Memory(obs_dim, hidden) if memory is None else memory
-        linear = MLP([self.memory.hidden, likelihood.natural_dim])
+        linear = MLP([self.memory.outputs, likelihood.natural_dim])
         self.readout = linear if readout is None else readout
+        if obs_mean is not None:
+            start_at(self.readout, likelihood, obs_mean)
         self.hide, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
     def extra_repr(self) -> str:

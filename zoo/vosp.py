@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..inference.paths import Path
 from ..inference.predict import Filtered
 from .memory import Memory
-from .nets import MLP
+from .nets import MLP, start_at
 from .path_guides import Increments
 from .path_model import PathModel, Reading, same_noise
 from .priors import WienerProcess
@@ -24,7 +24,7 @@ from .priors import WienerProcess
 class VOSP(PathModel):
     """p(z) prod_t p(x_t | x_<t, z_t); trained by ``SequenceELBO``.
 
-    With a ``WienerProcess`` prior, the ``Increments`` guide and a decoder that sees innovations (the
+    With a ``WienerProcess`` prior, the ``Increments`` guide and a decoder of innovations (the
     defaults) frames share no latent noise: every frame has a bound of its own, which
     ``inference.frame_bound`` tightens, and training is parallel in time but for h.
 
@@ -33,9 +33,10 @@ class VOSP(PathModel):
         hidden: units of the default nets.
         memory: the recurrent net f, a ``Memory`` over frames.
         guide: a recognition model over paths with ``features_dim`` equal to ``width``.
-        width: of the layers that guide and decoder begin with.
-        input_dropout: share of the past's observations hidden from f in training.
+        width: of the layers between h, the frame or the latent state, and guide or frame.
+        input_dropout: share of the past's observations hidden in training.
         dropout: of h.
+        obs_mean: mean of a value, the same for all of them, to begin with.
 
     Example:
         >>> net = VOSP(88, 32, likelihoods.Bernoulli(88))
@@ -54,6 +55,7 @@ class VOSP(PathModel):
         sees: str = "innovations",
         input_dropout: float = 0.0,
         dropout: float = 0.0,
+        obs_mean: float | None = None,
     ):
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
@@ -65,9 +67,13 @@ class VOSP(PathModel):
         ):
             if found != needed:
                 raise ValueError(f"the guide has {found} {name}, the model {needed}")
-        past = self.memory.hidden
+        past = self.memory.outputs
         self.encoder = MLP([past + obs_dim, width, width], last="relu")
-        self.decoder = MLP([past + latent_dim, width, width, likelihood.natural_dim])
+        self.from_past = nn.Linear(past, width)
+        self.from_latent = nn.Linear(latent_dim, width, bias=False)
+        self.decoder = nn.Linear(width, likelihood.natural_dim)
+        if obs_mean is not None:
+            start_at(self.decoder, likelihood, obs_mean)
         self.hide, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
     def extra_repr(self) -> str:
@@ -96,9 +102,11 @@ class VOSP(PathModel):
         return self._frame(self.inputs(path, self.prior(reading.mask)), reading.features)
 
     def _frame(self, inputs: Tensor, past: Tensor) -> Tensor:
-        """Natural parameters of frames from what the decoder sees and h_{t-1}."""
-        past = past.expand(*inputs.shape[:-1], -1)
-        return self.decoder(torch.cat((past, inputs), -1))
+        """Natural parameters of frames from what the decoder sees and h_{t-1}.
+
+        h is weighed once, however many draws of the latent state there are.
+        """
+        return self.decoder(torch.relu(self.from_past(past) + self.from_latent(inputs)))
 
     # The recursion, for filtering and prediction ----------------------------------------------
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..inference.paths import Path
 from .decoders import CausalDecoder
 from .memory import Reader
+from .nets import start_at
 from .path_guides import Autoregressive
 from .path_model import PathModel, Reading
 from .priors import WienerProcess
@@ -35,6 +36,7 @@ class VRAE(PathModel):
             ``Autoregressive``.
         decoder: see ``decoders``; when left out a ``CausalDecoder``.
         input_dropout: share of the observations that are hidden from the encoder in training.
+        obs_mean: mean of a value, the same for all of them, to begin with.
 
     Example:
         >>> net = VRAE(88, 32, likelihoods.Bernoulli(88))
@@ -53,6 +55,7 @@ class VRAE(PathModel):
         decoder: nn.Module | None = None,
         sees: str = "innovations",
         input_dropout: float = 0.0,
+        obs_mean: float | None = None,
     ):
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
@@ -67,6 +70,8 @@ class VRAE(PathModel):
         ):
             if found != needed:
                 raise ValueError(f"the guide has {found} {name}, the model {needed}")
+        if obs_mean is not None:
+            start_at(self.decoder, likelihood, obs_mean)
         self.recognition, self.hide = guide, nn.Dropout(input_dropout)
 
     def extra_repr(self) -> str:

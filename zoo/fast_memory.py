@@ -1,0 +1,157 @@
+"""Fast dropout in the places of other recurrent nets: memory, reader, readout and decoder.
+
+Units go from part to part as mean and variance side by side, ``[..., 2 H]``.
+
+Sources: Bayer et al., "On fast dropout and its applicability to recurrent networks" (2013); Bayer &
+Osendorfer (2014), section 3.1 and appendix.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .fast_dropout import FastDropoutLinear, FastDropoutRNN, Moments, bernoulli_logits
+
+
+class FastDropoutMemory(nn.Module):
+    """A ``Memory`` whose units are mean and variance: the FD-RNN's recurrence.
+
+    Arguments:
+        inputs: values a step.
+        units: number of units; ``output`` gives twice as many numbers.
+        keep_input, keep_hidden, spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        keep_input: float = 0.9,
+        keep_hidden: float = 0.9,
+        spectral_radius: float | None = None,
+        incoming: int | None = None,
+        input_scale: float | None = None,
+    ):
+        super().__init__()
+        start = {"spectral_radius": spectral_radius, "incoming": incoming}
+        self.inputs, self.outputs, self.state_dim = inputs, 2 * units, 2 * units
+        rates = {"keep_input": keep_input, "keep_hidden": keep_hidden}
+        self.net = FastDropoutRNN(inputs, units, **rates, **start, input_scale=input_scale)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See ``Memory.forward``; ``[B, T, I] -> [B, T, 2 H]``."""
+        return torch.cat(self.net(inputs), -1)
+
+    def initial(self, *rows: int) -> Tensor:
+        """See ``Memory.initial``: nothing is known with certainty, mean 0 and variance 0."""
+        return self.net.bias.new_zeros(*rows, self.state_dim)
+
+    def step(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """See ``Memory.step``; ``[B, I], [B, 2 H] -> [B, 2 H]``."""
+        after = self.net(inputs[:, None], initial=Moments(*state.chunk(2, -1)))
+        return torch.cat(after, -1)[:, 0]
+
+    def output(self, state: Tensor) -> Tensor:
+        """The state itself."""
+        return state
+
+
+class FastDropoutReader(nn.Module):
+    """A bidirectional ``Reader`` with fast dropout: the recognition net of the paper.
+
+    Arguments:
+        inputs: values a frame.
+        units: number of units in each direction.
+        keep: probability that an input or a unit stays, to begin with.
+        learn_rates: learn it, as the paper does in recognition models.
+        spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        keep: float = 0.9,
+        learn_rates: bool = True,
+        spectral_radius: float | None = None,
+        incoming: int | None = None,
+        input_scale: float | None = None,
+    ):
+        super().__init__()
+        self.net = FastDropoutRNN(
+            *(inputs, units, keep, keep),
+            bidirectional=True,
+            learn_rates=learn_rates,
+            spectral_radius=spectral_radius,
+            incoming=incoming,
+            input_scale=input_scale,
+        )
+        self.features_dim = 2 * self.net.outputs
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """``[B, T, M]`` with its mask ``[B, T]`` to ``[B, T, F]``."""
+        return torch.cat(self.net(inputs, mask), -1)
+
+
+class FastDropoutReadout(nn.Module):
+    """Log-odds of binary units from units that are mean and variance.
+
+    Arguments:
+        units: number of units.
+        natural_dim: number of binary units.
+        keep: probability that an input stays.
+        bias: of the log-odds at the start (-0.8 in the paper).
+    """
+
+    def __init__(self, units: int, natural_dim: int, keep: float = 0.9, bias: float = -0.8):
+        super().__init__()
+        self.linear = FastDropoutLinear(units, natural_dim, keep)
+        nn.init.constant_(self.linear.bias, bias)
+
+    def forward(self, moments: Tensor) -> Tensor:
+        """``[..., 2 H] -> [..., N]``."""
+        return bernoulli_logits(self.linear(Moments(*moments.chunk(2, -1))))
+
+
+class FastDropoutDecoder(nn.Module):
+    """A bidirectional generating net with fast dropout: the one of the paper.
+
+    Arguments:
+        dim: size ``K`` of the latent state.
+        natural_dim: number of binary units a frame.
+        units: number of units in each direction.
+        keep: probability that a unit stays, everywhere.
+        bias: see ``FastDropoutReadout``.
+        spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
+    """
+
+    causal = False
+
+    def __init__(
+        self,
+        dim: int,
+        natural_dim: int,
+        units: int,
+        keep: float = 0.9,
+        bias: float = -0.8,
+        spectral_radius: float | None = None,
+        incoming: int | None = None,
+        input_scale: float | None = None,
+    ):
+        super().__init__()
+        self.net = FastDropoutRNN(
+            *(dim, units, keep, keep),
+            bidirectional=True,
+            spectral_radius=spectral_radius,
+            incoming=incoming,
+            input_scale=input_scale,
+        )
+        self.readout = FastDropoutReadout(self.net.outputs, natural_dim, keep, bias)
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """From the path ``[..., B, T, K]`` to natural parameters ``[..., B, T, N]``."""
+        rows = inputs.reshape(-1, *inputs.shape[-2:])
+        real = mask.expand(inputs.shape[:-1]).reshape(-1, mask.shape[-1])
+        natural = self.readout(torch.cat(self.net(rows, real), -1))
+        return natural.unflatten(0, inputs.shape[:-2])
