@@ -352,6 +352,26 @@ def bench_frames(
         print(f"{speed.rule:<20}{speed.batch:>6}{speed.frames:>11.0f}", flush=True)
 
 
+@bench_app.command("music")
+def bench_music(
+    sequences: Annotated[int, typer.Option(min=1, help="Sequences B.")] = 20,
+    steps: Annotated[int, typer.Option(min=2, help="Frames T.")] = 100,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 10,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """An ELBO step of a VRAE: one Pyro site for the whole path, against one a time step."""
+    from . import bench
+    from .recipes.recipe import hardware
+
+    _check_device(device)
+    print(f"VRAE, B={sequences}, T={steps}, 32 latents, GRUs of 200 units; {hardware(device)}")
+    base = 0.0
+    for step in bench.music(sequences, steps, repeats, device):  # what is compared with comes first
+        base = base or step.milliseconds
+        ratio = base / step.milliseconds
+        print(f"{step.name:<24}{step.milliseconds:>9.1f} ms{ratio:>8.2f}x", flush=True)
+
+
 def main() -> None:
     """Runs the command line; errors that a user can mend are one sentence."""
     from .recipes.recipe import Interrupted

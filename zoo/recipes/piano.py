@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,35 +30,44 @@ def surrogate(model: torch.nn.Module, batch: Batch) -> Tensor:
     return elbo_terms(model, read(model, batch), 10, divergence).bound
 
 
-# Nats per frame: exact, an upper bound on the negative log-likelihood, or neither.
-FIGURES: dict[str, Callable[[torch.nn.Module, Batch], Tensor]] = {
+# Exact, upper bounds on the negative log-likelihood (the number of samples follows), or neither.
+FIGURES: dict[str, Callable[..., Tensor]] = {
     "exact NLL": elbo,
     "ELBO": functools.partial(elbo, samples=10),
-    "IW-50": functools.partial(importance_bound, samples=50),
-    "IW-500 a frame": functools.partial(frame_bound, samples=500),
-    "SMC-500": functools.partial(particle_bound, particles=500),
+    "IW": importance_bound,
+    "IW a frame": frame_bound,
+    "SMC": particle_bound,
     "published objective (no bound)": surrogate,
 }
 
 
-def music_task(name: str, *figures: str) -> Task:
+def figure(name: str) -> Callable[[torch.nn.Module, Batch], Tensor]:
+    """A figure by its name in a table, such as ``"SMC-500"`` or ``"IW-200 a frame"``; ``[B]``."""
+    if name in FIGURES:
+        return FIGURES[name]
+    kind, samples, rest = re.fullmatch(r"(IW|SMC)-(\d+)(.*)", name).groups()
+    bound = FIGURES[kind + rest]
+    return lambda model, batch: bound(model, batch, int(samples))
+
+
+def music_task(data: str, *figures: str) -> Task:
     """Nats per frame on the unsplit sequences of a data set.
 
     Arguments:
-        name: the data set.
-        figures: names in ``FIGURES``; the first is what validation looks at.
+        data: the data set.
+        figures: their names, see ``figure``; the first is what validation looks at.
     """
     return Task(
         metric=figures[0],
         unit="nats per frame",
-        score=functools.partial(score, name, figures),
-        draw=functools.partial(draw, name),
+        score=functools.partial(score, data, figures),
+        draw=functools.partial(draw, data),
         also=figures[1:],
     )
 
 
 def score(
-    name: str,
+    data: str,
     figures: tuple[str, ...],
     model: torch.nn.Module,
     seed: int,
@@ -67,28 +77,28 @@ def score(
     """Figures of every sequence, in nats per frame, weighted by its frames.
 
     Arguments:
-        name, figures: see ``music_task``; on validation data the first figure alone.
+        data, figures: see ``music_task``; on validation data the first figure alone.
         model, seed, split: the network, the seed of its draws, and which data.
         midi: a folder of MIDI files, or one, to score in place of the test data.
     """
-    rolls = MidiFolder(midi, step=STEPS[name]) if midi else Polyphonic(name, split)
+    rolls = MidiFolder(midi, step=STEPS[data]) if midi else Polyphonic(data, split)
     chosen = figures[:1] if split == "validation" else figures
     device, values, frames = device_of(model), [], []
     with RandomStream(device, "score", seed):
         for _, rows in rolls.batches(FRAMES):
             batch = rows.to(device)
-            bounds = torch.stack([FIGURES[figure](model, batch) for figure in chosen], 1)
+            bounds = torch.stack([figure(name)(model, batch) for name in chosen], 1)
             frames.append(batch.mask.sum(1))
             values.append(-bounds / frames[-1][:, None])
     return Scores(torch.cat(values).cpu(), torch.cat(frames).cpu())
 
 
-def draw(name: str, model: torch.nn.Module, path: Path, seed: int, **how) -> None:
+def draw(data: str, model: torch.nn.Module, path: Path, seed: int, **how) -> None:
     """Writes generated music: as a MIDI file (.mid), a picture (.png), or numbers (.npz)."""
     from ..pictures import draw_rolls
 
     if path.suffix in (".mid", ".midi"):
-        write_midi(path, model.sample(1, GENERATED, seed=seed, **how)[0], step=STEPS[name])
+        write_midi(path, model.sample(1, GENERATED, seed=seed, **how)[0], step=STEPS[data])
         return
     rolls = model.sample(3, GENERATED, seed=seed, **how)
     draw_rolls({f"sample {i + 1}": roll for i, roll in enumerate(rolls)}, path)

@@ -198,7 +198,7 @@ def run(
     warm = recipe.warmup and not (resume and checkpoint.is_file())
     torch.manual_seed(seed)
     net = _warmed_up(recipe, seed, device) if warm else recipe.model.build()
-    epochs = 0
+    epochs, best = 0, None
     if recipe.rule is not None:
         data = recipe.data.build(seed=seed)
         rule = recipe.rule.build(net)
@@ -225,7 +225,7 @@ def run(
                 progress=progress,
                 **recipe.fit,
             )
-            epochs = len(trained.history)
+            epochs, best = len(trained.history), trained.best
             if trained.interrupted:
                 raise Interrupted("stopped; give the same command again to go on")
     seconds = time.perf_counter() - start
@@ -238,6 +238,7 @@ def run(
         "unit": recipe.task.unit,
         "value": value,
         "also": dict(zip(recipe.task.also, also)),
+        "validation": None if best is None else best["validation"],
         "seed": seed,
         "configuration": recipe.configuration(),
         "epochs_run": epochs,
