@@ -96,7 +96,7 @@ def verbs():
 
 def test_the_verbs_are_all_there():
     expected = {"list", "train", "evaluate", "reproduce", "sample", "diagnose", "motion", "demo"}
-    expected |= {"bench local", "bench frames"}
+    expected |= {"kl", "bench local", "bench frames", "bench music"}
     assert verbs().keys() == expected
 
 
@@ -241,7 +241,8 @@ def test_reproduce_keeps_finished_runs(seqzoo, in_process, tmp_path):
     assert weights.stat().st_mtime_ns == before
     values = [store.load_card(tmp_path / f"ppc/kf1/seed{s}/card.json")["value"] for s in (0, 1)]
     row = next(line for line in out.splitlines() if line.startswith("KF-1")).split()
-    assert row[1:5] == [f"{np.mean(values):.3g}", f"{np.std(values, ddof=1):.2g}", "2", "0.00058"]
+    mean, spread = np.mean(values), np.std(values, ddof=1)
+    assert row[1:6] == [f"{mean:.3g}", "±", f"{spread:.2g}", "2", "0.00058"]
 
     code, out, _ = seqzoo(*words, "--seeds", 1, "--set", "rule.restarts=2")
     assert "kept" not in out
@@ -374,7 +375,10 @@ def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypa
         ("sample ppc/nope --out x.png", "no model called 'ppc/nope' comes with seqzoo"),
         ("reproduce nope", "no table called 'nope': there are ppc"),
         ("reproduce ppc --only ppc/nope", "no recipe called 'ppc/nope'"),
-        ("reproduce video --only ppc/refh", "--only takes rows of the table video"),
+        ("reproduce balls --only ppc/refh", "--only takes rows of the table balls"),
+        ("reproduce music --only ppc/refh", "--only takes rows of the table music"),
+        ("reproduce video", "no table called 'video': there are ppc"),
+        ("kl ppc/refh", "ppc/refh has no latent path"),
         ("reproduce ppc --only ppc/kf1 --set rule.k=5", "EM has no argument 'k'"),
     ],
 )

@@ -47,7 +47,7 @@ def draw_trajectory(
     below.set_ylabel("|error| (rad)\n1 s average")
     below.set_xlabel("time (s)")
     below.set_ylim(bottom=0)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 _STYLES = {"raw decoding": {"color": "#f4a261", "lw": 0.6, "alpha": 0.8, "zorder": 0}}
@@ -75,7 +75,7 @@ def draw_population(obs: Tensor, path: Path) -> None:
         axis.plot(times, positions, ".", ms=1.5, color="#d1495b")
         axis.set_ylabel("position (rad)")
     np.atleast_1d(axes)[-1].set_xlabel("time (s); dots: decoded from each frame")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_film(film: Tensor, path: Path, shown: int = 20, every: int = 1) -> None:
@@ -134,7 +134,12 @@ def _figure(rows: int, heights):
     return figure, figure.subplots(rows, 1, sharex=True, height_ratios=heights)
 
 
-def _save(figure, path: Path) -> None:
+def save_figure(figure, path: Path) -> None:
+    """Writes a matplotlib figure, whole or not at all.
+
+    Raises:
+        ValueError: for a file ending that is not a picture's.
+    """
     if path.suffix not in FORMATS:
         raise ValueError(f"cannot write {path.name!r}: end it with one of {', '.join(FORMATS)}")
     write_whole(path, lambda part: figure.savefig(part, dpi=130, format=path.suffix[1:]))
