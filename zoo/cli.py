@@ -68,7 +68,7 @@ def list_recipes(
         print(reproduce.markdown(markdown))
         return
     shipped = store.shipped()
-    print(f"{"recipe":<27}{'status':<10}{'obtained':>22}{'published':>12}  unit")
+    print(f"{'recipe':<27}{'status':<10}{'obtained':>22}{'published':>12}  unit")
     for name, recipe in RECIPES.items():
         obtained = "-"
         if name in shipped:

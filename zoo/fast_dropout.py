@@ -16,125 +16,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class Moments(NamedTuple):
-    """Mean and variance of independent units.
-
-    Arguments:
-        mean: ``[..., M]``.
-        variance: ``[..., M]``, not negative.
-    """
-
-    mean: Tensor
-    variance: Tensor
-
-    @classmethod
-    def of(cls, value: Tensor | Moments) -> Moments:
-        """Moments as they are; a tensor is known exactly, with variance 0."""
-        return value if isinstance(value, Moments) else cls(value, torch.zeros_like(value))
-
-
-def linear(mean: Tensor, variance: Tensor) -> Moments:
-    """The moments themselves."""
-    return Moments(mean, variance)
-
-
-def tanh(mean: Tensor, variance: Tensor) -> Moments:
-    """Moments of tanh(a) for a Gaussian a.
-
-    The mean is Wang & Manning's, from the likeness of sigmoid and probit: tanh(m / sqrt(1 +
-    pi v / 2)). The variance is (1 - mean²) (1 - 1 / sqrt(1 + 2 (1 - mean²) v)), which is right
-    to first order in v and as v grows. (Theirs is off by up to 0.06 even where v = 0, which a
-    recurrent net would feed on.) The largest errors over all m, found by integration:
-
-        v up to    0.01      0.1      1        25
-        mean       0.0006    0.0045   0.021    0.034
-        variance   0.0001    0.003    0.029    0.033
-    """
-    one = mean.new_ones(())
-    out = torch.tanh(mean * torch.add(one, variance, alpha=math.pi / 2).rsqrt())
-    slack = torch.addcmul(one, out, out, value=-1)
-    shrunk = torch.add(one, slack * variance, alpha=2).rsqrt()
-    return Moments(out, torch.addcmul(slack, slack, shrunk, value=-1))
-
-
-def sigmoid(mean: Tensor, variance: Tensor) -> Moments:
-    """Moments of sigmoid(a) = (1 + tanh(a / 2)) / 2 for a Gaussian a.
-
-    As accurate as ``tanh`` at a quarter of the variance: half its error in the mean, a quarter of
-    it in the variance.
-    """
-    half = tanh(mean / 2, variance / 4)
-    return Moments((1 + half.mean) / 2, half.variance / 4)
-
-
-def relu(mean: Tensor, variance: Tensor) -> Moments:
-    """Moments of max(a, 0) for a Gaussian a: exact, but for rounding."""
-    # The root has no derivative at 0: a unit that varies by less than 1e-6 does not vary.
-    scale = variance.clamp_min(1e-12).sqrt()
-    ratio = mean / scale
-    above = torch.special.ndtr(ratio)
-    density = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
-    out = mean * above + scale * density
-    # E[max(a, 0)²] - out², with E[max(a, 0)²] = v Phi(m / s) + m out.
-    spread = variance * above + out * (mean - out)
-    return Moments(out, spread.clamp_min(0))
-
-
-TRANSFERS: dict[str, Callable[[Tensor, Tensor], Moments]] = {
-    "tanh": tanh,
-    "sigmoid": sigmoid,
-    "relu": relu,
-    "linear": linear,
-}
-
-
-def bernoulli_logits(moments: Moments) -> Tensor:
-    """Log-odds of E[sigmoid(a)]: m / sqrt(1 + pi v / 8), which never saturates.
-
-    Feed them to ``likelihoods.Bernoulli``. The probability is within 0.017 of the integral.
-    """
-    return moments.mean * (1 + math.pi / 8 * moments.variance).rsqrt()
-
-
-def scale_to_radius(weight: Tensor, radius: float, incoming: int | None = None) -> Tensor:
-    """Prepares recurrent weights in place: few connections, and a given spectral radius.
-
-    Source: Sutskever et al., "On the importance of initialization and momentum in deep learning"
-    (2013), section 4. Start from Gaussian weights.
-
-    Arguments:
-        weight: ``[H, H]``, a row for each receiving unit (as ``nn.RNN`` has it).
-        radius: the largest modulus of an eigenvalue.
-        incoming: connections that each unit keeps, chosen by chance; all when left out.
-
-    Returns:
-        ``weight``.
-
-    Raises:
-        ValueError: for arguments out of range, or weights whose eigenvalues are all 0.
-    """
-    if weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
-        raise ValueError(f"recurrent weights must be square, got {tuple(weight.shape)}")
-    if radius <= 0:
-        raise ValueError(f"spectral radius must be positive, got {radius}")
-    if incoming is not None and not 1 <= incoming <= len(weight):
-        raise ValueError(f"incoming must be from 1 to {len(weight)} connections, got {incoming}")
-    with torch.no_grad():
-        if incoming is not None:
-            dropped = torch.rand_like(weight).argsort(1)[:, incoming:]
-            weight.scatter_(1, dropped, 0.0)
-        largest = torch.linalg.eigvals(weight.double()).abs().max().item()
-        if largest == 0:
-            raise ValueError("all eigenvalues of the weights are 0: draw them anew")
-        return weight.mul_(radius / largest)
+from .moments import Moments, transfer
+from .nets import scale_to_radius
 
 
 class Keep(nn.Module):
@@ -204,7 +93,7 @@ class FastDropoutMLP(nn.Module):
     Arguments:
         sizes: width of the input, of every hidden layer, and of the output.
         keep: probability that an input of any layer stays.
-        nonlinearity: a name in ``TRANSFERS``.
+        nonlinearity: a name in ``moments.TRANSFERS``.
         learn: learn ``keep``, one for each layer.
 
     Example:
@@ -221,7 +110,7 @@ class FastDropoutMLP(nn.Module):
         learn: bool = False,
     ):
         super().__init__()
-        self.nonlinearity, self.transfer = nonlinearity, _transfer(nonlinearity)
+        self.nonlinearity, self.transfer = nonlinearity, transfer(nonlinearity)
         layers = (FastDropoutLinear(*pair, keep, learn) for pair in itertools.pairwise(sizes))
         self.layers = nn.ModuleList(layers)
 
@@ -249,7 +138,7 @@ class FastDropoutRNN(nn.Module):
         keep_input: probability that an input stays.
         keep_hidden: probability that a unit of the last state stays.
         bidirectional: run a second set of units backwards; the output is both side by side.
-        nonlinearity: a name in ``TRANSFERS``.
+        nonlinearity: a name in ``moments.TRANSFERS``.
         learn_rates: learn both probabilities (the paper's recognition models).
         spectral_radius: of the recurrent weights at the start. Left out, they are Gaussian with
             standard deviation ``1 / sqrt(H)``, for a radius near 1.
@@ -282,7 +171,7 @@ class FastDropoutRNN(nn.Module):
         if input_scale is not None and input_scale <= 0:
             raise ValueError(f"input_scale must be positive, got {input_scale}")
         self.inputs, self.hidden, self.bidirectional = inputs, hidden, bidirectional
-        self.nonlinearity, self.transfer = nonlinearity, _transfer(nonlinearity)
+        self.nonlinearity, self.transfer = nonlinearity, transfer(nonlinearity)
         self.keep_input = Keep(keep_input, learn_rates)
         self.keep_hidden = Keep(keep_hidden, learn_rates)
         ways = 2 if bidirectional else 1
@@ -408,9 +297,3 @@ class FastDropoutRNN(nn.Module):
     def extra_repr(self) -> str:
         both = ", bidirectional" if self.bidirectional else ""
         return f"{self.inputs}, {self.hidden}, {self.nonlinearity}{both}"
-
-
-def _transfer(name: str) -> Callable[[Tensor, Tensor], Moments]:
-    if name not in TRANSFERS:
-        raise ValueError(f"nonlinearity must be one of {', '.join(TRANSFERS)}, got {name!r}")
-    return TRANSFERS[name]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .fast_dropout import FastDropoutLinear, FastDropoutRNN, Moments, bernoulli_logits
+from .fast_dropout import FastDropoutLinear, FastDropoutRNN
+from .moments import Moments, bernoulli_logits
 
 
 class FastDropoutMemory(nn.Module):

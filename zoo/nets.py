@@ -76,6 +76,39 @@ def start_at(net: nn.Module, likelihood: nn.Module, mean: float) -> None:
         last.bias.copy_(likelihood.natural(torch.full((likelihood.dim,), mean)))
 
 
+def scale_to_radius(weight: torch.Tensor, radius: float, incoming: int | None = None) -> torch.Tensor:
+    """Prepares recurrent weights in place: few connections, and a given spectral radius.
+
+    Source: Sutskever et al., "On the importance of initialization and momentum in deep learning"
+    (2013), section 4. Start from Gaussian weights.
+
+    Arguments:
+        weight: ``[H, H]``, a row for each receiving unit (as ``nn.RNN`` has it).
+        radius: the largest modulus of an eigenvalue.
+        incoming: connections that each unit keeps, chosen by chance; all when left out.
+
+    Returns:
+        ``weight``.
+
+    Raises:
+        ValueError: for arguments out of range, or weights whose eigenvalues are all 0.
+    """
+    if weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
+        raise ValueError(f"recurrent weights must be square, got {tuple(weight.shape)}")
+    if radius <= 0:
+        raise ValueError(f"spectral radius must be positive, got {radius}")
+    if incoming is not None and not 1 <= incoming <= len(weight):
+        raise ValueError(f"incoming must be from 1 to {len(weight)} connections, got {incoming}")
+    with torch.no_grad():
+        if incoming is not None:
+            dropped = torch.rand_like(weight).argsort(1)[:, incoming:]
+            weight.scatter_(1, dropped, 0.0)
+        largest = torch.linalg.eigvals(weight.double()).abs().max().item()
+        if largest == 0:
+            raise ValueError("all eigenvalues of the weights are 0: draw them anew")
+        return weight.mul_(radius / largest)
+
+
 class ConvEncoder(nn.Sequential):
     """Square grey images to codes: strided convolutions that halve the image, then a full layer.
 
