@@ -27,13 +27,13 @@ STEPS = {"jsb": 0.5, "nottingham": 0.25, "piano-midi": 0.2, "musedata": 0.2}
 def surrogate(model: torch.nn.Module, batch: Batch) -> Tensor:
     """The published objective, of which nothing is known but that it is no bound; ``[B]``."""
     divergence = lambda q, p, path: marginal_increments(q, p)  # noqa: E731
-    return elbo_terms(model, read(model, batch), 10, divergence).bound
+    return elbo_terms(model, read(model, batch), 5, divergence).bound
 
 
 # Exact, upper bounds on the negative log-likelihood (the number of samples follows), or neither.
 FIGURES: dict[str, Callable[..., Tensor]] = {
     "exact NLL": elbo,
-    "ELBO": functools.partial(elbo, samples=10),
+    "ELBO": functools.partial(elbo, samples=5),
     "IW": importance_bound,
     "IW a frame": frame_bound,
     "SMC": particle_bound,
