@@ -67,11 +67,11 @@ def list_recipes(
     if markdown:
         print(reproduce.markdown(markdown))
         return
-    shipped = store.shipped()
+    shipped, carded = store.shipped(), store.carded()
     print(f"{'recipe':<27}{'status':<10}{'obtained':>22}{'published':>12}  unit")
     for name, recipe in RECIPES.items():
         obtained = "-"
-        if name in shipped:
+        if name in carded:
             card = store.card(name)
             spread = "" if card["sd"] is None else f" ± {card['sd']:.1g}"
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"

@@ -1,4 +1,4 @@
-"""Feed-forward nets that models are built from."""
+"""Feed-forward nets that models are built from, and how weights begin."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def start_at(net: nn.Module, likelihood: nn.Module, mean: float) -> None:
         last.bias.copy_(likelihood.natural(torch.full((likelihood.dim,), mean)))
 
 
-def scale_to_radius(weight: torch.Tensor, radius: float, incoming: int | None = None) -> torch.Tensor:
+def scale_to_radius(
+    weight: torch.Tensor, radius: float, incoming: int | None = None
+) -> torch.Tensor:
     """Prepares recurrent weights in place: few connections, and a given spectral radius.
 
     Source: Sutskever et al., "On the importance of initialization and momentum in deep learning"

@@ -52,8 +52,13 @@ def load_card(path: Path) -> dict[str, Any]:
 
 
 def shipped() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(f"{p.parent.name}/{p.stem}" for p in SHIPPED.glob("*/*.json"))
+    """Names of the models whose weights come with the package."""
+    return _names("safetensors")
+
+
+def carded() -> list[str]:
+    """Names of the models whose cards come with the package, with or without weights."""
+    return _names("json")
 
 
 def card(name: str) -> dict[str, Any]:
@@ -62,8 +67,9 @@ def card(name: str) -> dict[str, Any]:
     Raises:
         ModelError: for an unknown name.
     """
-    if name not in shipped():
-        raise ModelError(f"no model called {name!r} comes with seqzoo: there are {_names()}")
+    if name not in carded():
+        known = ", ".join(shipped()) or "none yet"
+        raise ModelError(f"no model called {name!r} comes with seqzoo: there are {known}")
     return load_card(SHIPPED / f"{name}.json")
 
 
@@ -89,6 +95,11 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> torch.nn.Modul
         content, weights = load_card(folder / CARD), folder / WEIGHTS
     else:
         content, weights = card(str(name)), SHIPPED / f"{name}.safetensors"
+        if not weights.is_file():
+            raise ModelError(
+                f"the weights of {name} do not come with seqzoo, only its card: "
+                f"`seqzoo train {name}` makes some, and prints the folder to load"
+            )
     net = build(content)
     try:
         tensors = load_file(weights) if next(iter(net.state_dict()), None) else {}
@@ -120,10 +131,12 @@ def summarise(cards: list[dict[str, Any]]) -> dict[str, Any]:
     """One card for several seeds: mean, sd and n in place of each single value."""
     seconds = [content["wall_time_s"] for content in cards]
     further = cards[0].get("also", {})
+    validated = [content.get("validation") for content in cards]
     return {
         **cards[0],
         **_spread([content["value"] for content in cards]),
         "also": {name: _spread([content["also"][name] for content in cards]) for name in further},
+        "validation": None if None in validated else sum(validated) / len(validated),
         "n": len(cards),
         "seeds": [content["seed"] for content in cards],
         "wall_time_s": round(sum(seconds) / len(seconds), 1),
@@ -136,8 +149,8 @@ def _spread(values: list[float]) -> dict[str, Any]:
     return {"value": mean, "sd": spread if len(values) > 1 else None, "values": values}
 
 
-def _names() -> str:
-    return ", ".join(shipped()) or "none yet"
+def _names(ending: str) -> list[str]:
+    return sorted(f"{path.parent.name}/{path.stem}" for path in SHIPPED.glob(f"*/*.{ending}"))
 
 
 def _plain(value):
