@@ -240,8 +240,20 @@ def test_an_unknown_name_lists_what_there_is(ask, rvae, tmp_path, monkeypatch):
     (tmp_path / "ppc").mkdir()
     for name in ("one", "two"):
         (tmp_path / "ppc" / f"{name}.json").write_bytes((rvae / store.CARD).read_bytes())
+        (tmp_path / "ppc" / f"{name}.safetensors").write_bytes((rvae / store.WEIGHTS).read_bytes())
     with pytest.raises(zoo.ModelError, match=r"no model called 'ppc/nope' .* ppc/one, ppc/two"):
         ask("ppc/nope")
+
+
+def test_a_card_may_come_without_weights(rvae, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    (tmp_path / "ppc").mkdir()
+    (tmp_path / "ppc/one.json").write_bytes((rvae / store.CARD).read_bytes())
+    assert zoo.shipped() == []
+    assert store.carded() == ["ppc/one"]
+    assert zoo.card("ppc/one")["name"] == "ppc/rvae"
+    with pytest.raises(zoo.ModelError, match="weights of ppc/one do not come with seqzoo"):
+        zoo.load("ppc/one")
 
 
 def test_saving_twice_leaves_one_model_and_no_parts(tmp_path):

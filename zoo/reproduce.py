@@ -104,8 +104,8 @@ def render(cards: dict[str, list[Card]]) -> str:
 
 
 def markdown(table: str) -> str:
-    """The shipped cards of a table, as the Markdown that the README shows."""
-    recipes = rows(table)
+    """The cards of a table that ship, as the Markdown that the README shows."""
+    recipes = [recipe for recipe in rows(table) if recipe.name in store.carded()]
     columns = _columns(recipes)
     head = [
         "row",
@@ -157,7 +157,9 @@ def scientific(value: float | None, digits: int) -> str:
 
 
 def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) -> list[str]:
-    """Copies the first seed's weights and the summary card of every row into the zoo.
+    """Copies the summary card of every row into the zoo, and the first seed's weights.
+
+    Weights of a recipe that does not ship stay where they are.
 
     Returns:
         The names shipped.
@@ -175,10 +177,11 @@ def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) 
             "command": f"seqzoo reproduce {recipe.table} --seeds {len(seeds)}",
         }
         weights = out / name / f"seed{seeds[0]['seed']}" / store.WEIGHTS
-        content = weights.read_bytes()
-        store.write_whole(
-            target / f"{name}.safetensors", lambda part, data=content: part.write_bytes(data)
-        )
+        if recipe.ships:
+            content = weights.read_bytes()
+            store.write_whole(
+                target / f"{name}.safetensors", lambda part, data=content: part.write_bytes(data)
+            )
         store.save_card(target / f"{name}.json", card)
         names.append(name)
     return names

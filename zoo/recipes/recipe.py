@@ -56,6 +56,7 @@ class Recipe:
             these arguments changed, and go on with the one whose loss is lowest.
         validate: score the network on validation data, after every epoch or as
             ``fit.validate_every`` says, and keep the best.
+        ships: its weights come with the package; its card does in any case.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Recipe:
     note: str = ""
     warmup: dict[str, Any] = field(default_factory=dict)
     validate: bool = False
+    ships: bool = True
 
     @property
     def table(self) -> str:
