@@ -36,14 +36,15 @@ class Path(TorchDistribution):
     Arguments:
         mask: True where a step is real, ``batch_shape + [T]``.
         dim: size ``K`` of the state.
+        like: any tensor of the law; draws have its precision and live where it does.
     """
 
     has_rsample = True
     arg_constraints: ClassVar[dict] = {}
     support = constraints.independent(constraints.real, 2)
 
-    def __init__(self, mask: Tensor, dim: int):
-        self.real = mask
+    def __init__(self, mask: Tensor, dim: int, like: Tensor):
+        self.real, self.like = mask, {"dtype": like.dtype, "device": like.device}
         super().__init__(mask.shape[:-1], (mask.shape[-1], dim), validate_args=False)
 
     def colour(self, noise: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ class Path(TorchDistribution):
         Of a path with nonlinear transitions it is the greedy one, each step the most likely given
         the steps before.
         """
-        return self.colour(torch.zeros(self._extended_shape(), device=self.real.device))
+        return self.colour(torch.zeros(self._extended_shape(), **self.like))
 
     def propose(self, step: int, before: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and sd of z_t given the path before it, for a particle filter; each ``[..., B, K]``.
@@ -84,7 +85,7 @@ class Path(TorchDistribution):
 
     def rsample(self, sample_shape=()):
         shape = self._extended_shape(torch.Size(sample_shape))
-        return self.colour(torch.randn(shape, device=self.real.device))
+        return self.colour(torch.randn(shape, **self.like))
 
     def step_log_probs(self, path: Tensor) -> Tensor:
         """log p(z_t | z_<t), zero where the mask is False; ``[..., T]``."""
@@ -111,7 +112,8 @@ class LinearChain(Path):
 
     def __init__(self, mask: Tensor, coefficient: float | Tensor, offset: Tensor, scale: Tensor):
         self.coefficient, self.offset, self.scale = coefficient, offset, scale
-        super().__init__(mask, max(part.shape[-1] for part in (offset, scale)))
+        parts = (part for part in (coefficient, offset, scale) if isinstance(part, Tensor))
+        super().__init__(mask, max(part.shape[-1] for part in parts), scale)
 
     def expand(self, batch_shape, _instance=None):
         mask = self.real.expand(*batch_shape, -1)
@@ -189,7 +191,7 @@ class GaussianPath(Path):
 
     def __init__(self, mask: Tensor, factor: Tensor, dim: int):
         self.factor = factor
-        super().__init__(mask, dim)
+        super().__init__(mask, dim, factor)
 
     def expand(self, batch_shape, _instance=None):
         mask = self.real.expand(*batch_shape, -1)
@@ -210,8 +212,8 @@ def kl_steps(q: Path, p: Path, path: Tensor | None = None) -> Tensor:
     """KL(q || p) as a sum over steps, ``[..., T]``.
 
     Exact where q is a ``LinearChain``. Otherwise, for a path drawn from q, the divergence of every
-    step given the path before it, whose expectation over paths is exact: it has less variance than
-    the difference of two log-densities.
+    step given the path before it, whose expectation over paths is exact, and whose variance is
+    usually less than that of a difference of log-densities.
 
     Arguments:
         q, p: the two laws.

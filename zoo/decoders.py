@@ -2,7 +2,8 @@
 
 A user's own decoder is called as ``decoder(inputs [..., T, K], mask [B, T]) -> [..., T, N]``. One
 that is causal may be stepped through by particles: it says ``causal = True`` and offers what
-``CausalDecoder`` does, ``memory``, ``take`` and ``emit``.
+``CausalDecoder`` does, ``memory``, ``take`` and ``emit``; an ``Autoregressive`` guide needs its
+``follow`` and ``drift``, too.
 """
 
 from __future__ import annotations

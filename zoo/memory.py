@@ -13,7 +13,7 @@ CELLS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 class Memory(nn.Module):
     """A causal recurrent net whose state is one flat vector, ``[..., U]``.
 
-    A user's own memory has the same four methods and the attribute ``outputs``.
+    A user's own memory has the same four methods and the attributes ``inputs`` and ``outputs``.
 
     Arguments:
         inputs: values a step, ``I``.
@@ -205,3 +205,9 @@ def check_ends(mask: Tensor) -> None:
             f"sequence {row} has padding before real frames: move it to the end; what was not "
             "seen within a sequence is said by observed, see inference.impute"
         )
+
+
+def check_fits(memory: nn.Module, obs_dim: int) -> None:
+    """Raises a ValueError where a memory reads frames of another size."""
+    if memory.inputs != obs_dim:
+        raise ValueError(f"the memory reads {memory.inputs} values a frame, obs_dim is {obs_dim}")

@@ -132,7 +132,7 @@ class AutoregressivePath(Path):
     ):
         self.prior, self.decoder, self.guide, self.drive = prior, decoder, guide, drive
         self.drawn = {} if drawn is None else drawn
-        super().__init__(mask, guide.dim)
+        super().__init__(mask, guide.dim, drive)
 
     def expand(self, batch_shape, _instance=None):
         drive = self.drive.expand(*batch_shape, *self.drive.shape[-2:])

@@ -162,7 +162,12 @@ class PathModel(Generates, PyroModule):
             obs, mask: the data.
             by: what is made of p(x_t | z): ``"mean"``, ``"mode"`` or ``"sample"``.
             seed: draw the path (and the frames) instead of taking the most likely one.
+
+        Raises:
+            ValueError: for another ``by``.
         """
+        if by not in ("mean", "mode", "sample"):
+            raise ValueError(f"by must be mean, mode or sample, got {by!r}")
         reading = self.read(Batch(obs, mask))
         belief = reading.belief
         with RandomStream(obs.device, "reconstruct", seed or 0):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..inference.paths import GaussianPath, LinearChain
 
-JITTER = 1e-6  # relative to the largest variance: smooth kernels are singular
+JITTER = 1e-6  # relative to the first step's variance: smooth kernels are singular
 
 KERNELS = {
     "brownian": kernels.Brownian,
@@ -146,7 +146,7 @@ class GaussianProcess(nn.Module):
         times = torch.arange(1, steps + 1, device=setting.device, dtype=setting.dtype)
         with pyro.get_param_store().scope():  # a kernel that is called writes its parameters there
             covariance = self.kernel(times).double()
-        jitter = JITTER * covariance.diagonal().max().detach()
+        jitter = JITTER * covariance[0, 0].detach()  # the same however long the path is
         factor = torch.linalg.cholesky(covariance + jitter * torch.eye(steps).to(covariance))
         return GaussianPath(mask, factor.to(setting.dtype), self.dim)
 

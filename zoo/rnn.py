@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..data import Batch
 from ..inference.evaluate import elbo
 from .generation import Generates
-from .memory import Memory
+from .memory import Memory, check_ends, check_fits
 from .nets import MLP, start_at
 
 
@@ -60,6 +60,7 @@ class RNN(Generates, PyroModule):
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         self.obs_dim, self.likelihood = obs_dim, likelihood
         self.memory = Memory(obs_dim, hidden) if memory is None else memory
+        check_fits(self.memory, obs_dim)
         linear = MLP([self.memory.outputs, likelihood.natural_dim])
         self.readout = linear if readout is None else readout
         if obs_mean is not None:
@@ -79,9 +80,11 @@ class RNN(Generates, PyroModule):
         """Checks a batch.
 
         Raises:
-            ValueError: when a real frame is outside the support of the likelihood.
+            ValueError: when a real frame is outside the support of the likelihood, or padding
+                comes before a real frame.
         """
         self.check(batch.obs[batch.mask])
+        check_ends(batch.mask)
         return batch
 
     def model(self, batch: Batch) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..inference.paths import Path
 from ..inference.predict import Filtered
-from .memory import Memory
+from .memory import Memory, check_fits
 from .nets import MLP, start_at
 from .path_guides import Increments
 from .path_model import PathModel, Reading, same_noise
@@ -60,6 +60,7 @@ class VOSP(PathModel):
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
         self.memory = Memory(obs_dim, hidden) if memory is None else memory
+        check_fits(self.memory, obs_dim)
         self.recognition = Increments(width, latent_dim) if guide is None else guide
         for name, found, needed in (
             ("latents", self.recognition.dim, latent_dim),

@@ -18,7 +18,7 @@ from ..inference.paths import Path
 from .decoders import CausalDecoder
 from .memory import Reader
 from .nets import start_at
-from .path_guides import Autoregressive
+from .path_guides import Autoregressive, MarkovChain
 from .path_model import PathModel, Reading
 from .priors import WienerProcess
 
@@ -33,7 +33,8 @@ class VRAE(PathModel):
         encoder: ``encoder(obs [B, T, M], mask [B, T]) -> [B, T, F]`` with ``features_dim``; when
             left out a backwards ``Reader``.
         guide: a recognition model over paths (see ``path_guides``); when left out
-            ``Autoregressive``.
+            ``Autoregressive``, or a ``MarkovChain`` where the decoder is not causal or sees the
+            path itself.
         decoder: see ``decoders``; when left out a ``CausalDecoder``.
         input_dropout: share of the observations that are hidden from the encoder in training.
         obs_mean: mean of a value, the same for all of them, to begin with.
@@ -62,8 +63,11 @@ class VRAE(PathModel):
         natural = likelihood.natural_dim
         self.decoder = CausalDecoder(latent_dim, natural, hidden) if decoder is None else decoder
         self.encoder = Reader(obs_dim, hidden) if encoder is None else encoder
-        if guide is None:
-            guide = Autoregressive(self.encoder.features_dim, latent_dim, hidden, hidden)
+        if guide is None and self.stepped:
+            seen, remembered = self.encoder.features_dim, self.decoder.memory.outputs
+            guide = Autoregressive(seen, latent_dim, remembered, hidden)
+        elif guide is None:
+            guide = MarkovChain(self.encoder.features_dim, latent_dim)
         for name, found, needed in (
             ("latents", guide.dim, latent_dim),
             ("features", guide.features_dim, self.encoder.features_dim),
@@ -74,6 +78,11 @@ class VRAE(PathModel):
             start_at(self.decoder, likelihood, obs_mean)
         self.recognition, self.hide = guide, nn.Dropout(input_dropout)
 
+    @property
+    def stepped(self) -> bool:
+        """Whether the decoder takes the path's innovations one by one."""
+        return getattr(self.decoder, "causal", False) and self.sees == "innovations"
+
     def extra_repr(self) -> str:
         seen = "z[1:t]" if getattr(self.decoder, "causal", False) else "z[1:T]"
         return f"p(z[1:T]) p(x[t] | {seen});  q(z[1:T] | x[1:T])"
@@ -82,8 +91,7 @@ class VRAE(PathModel):
         return self.encoder(self.hide(obs), mask)
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
-        stepped = getattr(self.decoder, "causal", False) and self.sees == "innovations"
-        decoder = self.decoder if stepped else None
+        decoder = self.decoder if self.stepped else None
         return self.recognition(features, mask, self.prior(mask), decoder)
 
     def natural(self, path: Tensor, reading: Reading) -> Tensor:
