@@ -9,6 +9,7 @@ from .kalman import EM, Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from .local import Fold, FoldedRule, LocalELBO, sweep
 from .paths import GaussianPath, LinearChain, Path
 from .predict import Filtered, Prediction, predict_next, rollout, run_filter
+from .restore import Imputation, denoise, impute
 from .rmsprop import RMSpropNesterov
 from .rule import LearningRule, Recurrent
 from .sequence import BPTT, SequenceELBO
@@ -30,6 +31,7 @@ __all__ = [
     "Fold",
     "FoldedRule",
     "GaussianPath",
+    "Imputation",
     "LearningRule",
     "LinearChain",
     "LinearGaussian",
@@ -43,10 +45,12 @@ __all__ = [
     "alignment",
     "clamped_gibbs",
     "convergence",
+    "denoise",
     "elbo",
     "fit",
     "frame_bound",
     "importance_bound",
+    "impute",
     "kalman_filter",
     "kalman_smoother",
     "log_weights",

@@ -12,8 +12,8 @@ import pytest
 import torch
 import typer
 from seqzoo import zoo
-from seqzoo.data import PPC
-from seqzoo.zoo import bench, cli, reproduce, store
+from seqzoo.data import PPC, PianoRolls
+from seqzoo.zoo import bench, cli, reproduce, restoration, store
 from seqzoo.zoo.demo import run_demo
 from seqzoo.zoo.recipes import RECIPES, find
 from seqzoo.zoo.recipes.ppc import score
@@ -96,7 +96,7 @@ def verbs():
 
 def test_the_verbs_are_all_there():
     expected = {"list", "train", "evaluate", "reproduce", "sample", "diagnose", "motion", "demo"}
-    expected |= {"kl", "bench local", "bench frames", "bench music"}
+    expected |= {"denoise", "impute", "kl", "bench local", "bench frames", "bench music"}
     assert verbs().keys() == expected
 
 
@@ -137,10 +137,11 @@ def test_list_shows_what_a_shipped_model_obtained(seqzoo, tmp_path, monkeypatch)
     monkeypatch.setattr(store, "SHIPPED", tmp_path)
     store.save_card(tmp_path / "ppc" / "refh.json", {"value": 2.5e-4, "sd": 1.2e-5, "n": 3})
     store.save_card(tmp_path / "ppc" / "kf1.json", {"value": 5.6e-4, "sd": None, "n": 1})
+    (tmp_path / "ppc" / "refh.safetensors").touch()  # of kf1 the card alone comes along
     _, out, _ = seqzoo("list")
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}
     assert rows["ppc/refh"][1:6] == ["shipped", "0.00025", "±", "1e-05", "(n=3)"]
-    assert rows["ppc/kf1"][1:4] == ["shipped", "0.00056", "(n=1)"]
+    assert rows["ppc/kf1"][1:4] == ["recipe", "0.00056", "(n=1)"]
     assert rows["ppc/rvae"][1:3] == ["recipe", "-"]
 
 
@@ -305,6 +306,62 @@ def test_sample_draws_a_picture(trained, seqzoo, tmp_path):
     assert code == 0
     assert path.read_bytes().startswith(PNG)
     assert path.stat().st_size > 10_000
+
+
+@pytest.fixture
+def chorales(monkeypatch, tmp_path):
+    """Folders of untrained models of music, by row, and short rolls in place of the data."""
+    rolls = [torch.zeros(12, 88) for _ in range(2)]
+    for number, roll in enumerate(rolls):
+        roll[:, 40 + number :: 12] = 1
+    data = lambda name, split, chunk=None: PianoRolls(rolls, chunk)  # noqa: E731
+    monkeypatch.setattr(restoration, "Polyphonic", data)
+    folders = {}
+    for row in ("vrae", "vosp", "rnn"):
+        recipe = find(f"jsb/{row}")
+        folders[row] = tmp_path / row
+        card = {"name": recipe.name, "configuration": recipe.configuration()}
+        store.save_model(folders[row], recipe.model.build(), card)
+    return folders
+
+
+@pytest.mark.parametrize("row", ["vrae", "vosp"])
+def test_denoise_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_path):
+    path = tmp_path / "notes.png"
+    code, out, error = seqzoo("denoise", chorales[row], "--sequences", 2, "--out", path)
+    assert (code, error) == (0, "")
+    heading, *lines, last = out.splitlines()
+    assert heading.split() == ["way", "precision", "recall", "F1", "nats"]
+    assert [line.split()[0] for line in lines] == ["left", "kept", "kept", "by", "by"]
+    assert lines[0].split()[-3] == "1.000"  # no note was taken away
+    assert last == f"wrote {path}"
+    assert path.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("row", ["vrae", "vosp"])
+def test_impute_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_path):
+    path = tmp_path / "notes.png"
+    words = ["--length", 3, "--sequences", 1, "--by", "mode", "--by", "gibbs", "--out", path]
+    code, out, error = seqzoo("impute", chorales[row], *words)
+    assert (code, error) == (0, "")
+    _, rates, last, mode, gibbs, wrote = out.splitlines()
+    assert rates.startswith("training rate of each key")
+    assert last.split()[-4:] == ["1.000", "1.000", "1.000", "-"]  # these rolls never change
+    assert mode.startswith("by modes, as published")
+    assert float(gibbs.split()[-1]) > 0
+    assert wrote == f"wrote {path}"
+
+
+def test_restoring_names_the_mistake(chorales, refused, trained):
+    assert "jsb/rnn has no latent path" in refused("denoise", chorales["rnn"])
+    assert "ppc/rvae is not about music" in refused("impute", trained["ppc/rvae"][0])
+    assert "between 0 and 1, got 1.5" in refused("denoise", chorales["vosp"], "--rate", 1.5)
+    assert "by must be one of mode, gibbs, resample" in refused(
+        "impute", chorales["vosp"], "--by", "magic"
+    )
+    assert "has 21 frames: hide fewer" in refused("impute", chorales["vosp"], "--length", 20)
+    words = ["denoise", chorales["vosp"], "--out", "notes.gif"]
+    assert "cannot write 'notes.gif'" in refused(*words)
 
 
 def test_demo_leaves_a_picture_and_prints_the_table(tmp_path, capsys):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from seqzoo import inference, zoo
 from seqzoo.data import Batch, ppc
-from seqzoo.zoo import baselines, store
+from seqzoo.zoo import baselines, decoders, memory, path_guides, priors, store
 
 B, T, M = 3, 8, 15
 
@@ -252,8 +252,178 @@ def test_a_guide_of_another_size_is_refused():
         zoo.RVAE(M, 2, poisson, guide=guide)
 
 
+# Models of whole sequences ----------------------------------------------------------------------
+
+SEQUENCE_MODELS = {
+    "VRAE": lambda: zoo.VRAE(M, 2, poisson, hidden=6),
+    "VRAE, as published": lambda: zoo.VRAE(
+        *(M, 2, poisson),
+        encoder=memory.Reader(M, 6, "both"),
+        guide=path_guides.Diagonal(12, 2),
+        decoder=decoders.BidirectionalDecoder(2, M, 6),
+        sees="path",
+    ),
+    "VRAE, AR1": lambda: zoo.VRAE(
+        M, 2, poisson, hidden=6, prior=priors.AR1(2), guide=path_guides.MarkovChain(6, 2)
+    ),
+    "VOSP": lambda: zoo.VOSP(M, 2, poisson, hidden=6, width=5),
+    "VOSP, path": lambda: zoo.VOSP(
+        M, 2, poisson, memory=memory.DeepTransition(M, 6, 4), width=5, sees="path"
+    ),
+    "RNN": lambda: zoo.RNN(M, poisson, hidden=6),
+    "RNN, deep": lambda: zoo.RNN(M, poisson, memory=memory.Memory(M, 6, "lstm", layers=2)),
+}
+every_sequence_model = pytest.mark.parametrize("name", list(SEQUENCE_MODELS))
+
+
+def findings(net, obs, mask=None):
+    """What the verbs that draw nothing say of each sequence, ``[B, ...]`` each."""
+    if isinstance(net, zoo.RNN):
+        return {"log_prob": net.log_prob(obs, mask)}
+    with torch.no_grad():  # an autoregressive belief runs the decoder to find its mode
+        found = {"posterior": net.posterior(obs, mask).mode}
+    found["reconstruct"] = net.reconstruct(obs, mask)
+    if hasattr(net, "filter"):
+        found |= net.filter(obs, mask)._asdict()
+    return found
+
+
+@every_sequence_model
+def test_sequences_verbs_have_the_shapes_promised(name, obs):
+    net = SEQUENCE_MODELS[name]()
+    shapes = {"log_prob": (B,), "reconstruct": (B, T, M)}
+    for verb, value in findings(net, obs).items():
+        assert value.shape == shapes.get(verb, (B, T, 2)), verb
+        assert value.isfinite().all()
+        assert not value.requires_grad
+    assert hasattr(net, "filter") == isinstance(net, zoo.VOSP)
+    assert hasattr(net, "reconstruct") != isinstance(net, zoo.RNN)
+    assert inference.elbo(net, Batch(obs), 2).shape == (B,)
+
+
+@every_sequence_model
+def test_a_sequence_models_padding_changes_nothing(name, obs):
+    net = SEQUENCE_MODELS[name]()
+    padded = torch.cat((obs, torch.full((B, 3, M), float("nan"))), 1)
+    mask = (torch.arange(T + 3) < T).expand(B, -1)
+    alone = findings(net, obs)
+    for verb, value in findings(net, padded, mask).items():
+        found = value if verb == "log_prob" else value[:, :T]
+        torch.testing.assert_close(found, alone[verb], rtol=1e-4, atol=1e-5)
+    mask = mask.clone()
+    mask[1] = False
+    with pytest.raises(ValueError, match="sequence 1"):
+        findings(net, padded, mask)
+
+
+@every_sequence_model
+def test_a_sequence_models_sequences_do_not_mix(name, obs):
+    net = SEQUENCE_MODELS[name]()
+    alone = findings(net, obs[1:2])
+    for verb, value in findings(net, obs).items():
+        torch.testing.assert_close(value[1:2], alone[verb], rtol=1e-4, atol=1e-5)
+
+
+@every_sequence_model
+def test_a_sequence_model_in_training_says_what_it_does_in_use(name, obs):
+    net = SEQUENCE_MODELS[name]()
+    used = findings(net.eval(), obs)
+    for verb, value in findings(net.train(), obs).items():
+        torch.testing.assert_close(value, used[verb])
+
+
+@every_sequence_model
+def test_a_sequence_model_saved_and_loaded_is_the_same(name, obs, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    net, other = SEQUENCE_MODELS[name](), SEQUENCE_MODELS[name]()
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "w")
+    before = findings(other, obs)
+    other.load_state_dict(load_file(tmp_path / "w"))
+    after = findings(other, obs)
+    for verb, value in findings(net, obs).items():
+        assert torch.equal(after[verb], value)
+        assert not torch.equal(before[verb], value)
+
+
+@every_sequence_model
+def test_a_sequence_model_generates(name):
+    net = SEQUENCE_MODELS[name]()
+    state = torch.get_rng_state()
+    first = net.sample(sequences=2, steps=6, seed=4)
+    assert torch.equal(state, torch.get_rng_state())
+    assert first.shape == (2, 6, M)
+    assert torch.equal(first, first.round())
+    assert (first >= 0).all()
+    assert torch.equal(first, net.sample(sequences=2, steps=6, seed=4))
+    assert not torch.equal(first, net.sample(sequences=2, steps=6, seed=5))
+
+
+@every_sequence_model
+def test_a_sequence_models_gradients_reach_every_parameter(name, obs):
+    net = SEQUENCE_MODELS[name]()
+    metrics = inference.SequenceELBO(net).gradients(Batch(obs))
+    assert torch.isfinite(metrics["loss"])
+    assert metrics["frames"] == B * T
+    for parameter_name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert torch.isfinite(parameter.grad).all(), parameter_name
+            assert parameter.grad.any(), parameter_name
+        else:
+            assert parameter_name == "prior.log_scale"  # learned where one asks for it
+
+
+@every_sequence_model
+def test_training_moves_a_sequence_models_loss_down(name, obs):
+    net = SEQUENCE_MODELS[name]()
+    rule, how = inference.SequenceELBO(net), {"lr": 0.02, "clip": 5.0, "progress": False}
+    fitted = inference.fit(rule, Batch(obs), epochs=40, **how)
+    losses = [record["loss"] for record in fitted.history]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+@every_sequence_model
+def test_a_sequence_model_shows_its_factorisation(name):
+    first = repr(SEQUENCE_MODELS[name]()).splitlines()[1]
+    assert "p(x[t] | " in first
+    assert ("q(z[" in first) != name.startswith("RNN")
+
+
+@every_sequence_model
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.ones(B, M), "batch, time"),
+        (torch.ones(B, T, M, dtype=torch.long), "floating point"),
+        (torch.ones(B, T, M - 1), "15"),
+        (-torch.ones(B, T, M), "negative"),
+        (torch.full((B, T, M), float("nan")), "NaN"),
+        (torch.ones(0, T, M), "empty"),
+    ],
+)
+def test_a_sequence_model_says_what_is_wrong_with_observations(name, bad, message):
+    net = SEQUENCE_MODELS[name]()
+    for verb in ("log_prob", "reconstruct", "posterior", "filter"):
+        if hasattr(net, verb):
+            with pytest.raises(ValueError, match=message):
+                getattr(net, verb)(bad)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every_sequence_model
+def test_a_sequence_model_works_where_it_is_put(name, obs):
+    net = SEQUENCE_MODELS[name]()
+    cpu = findings(net, obs)
+    for verb, value in findings(net.to("cuda"), obs.to("cuda")).items():
+        assert value.device.type == "cuda"
+        torch.testing.assert_close(value.cpu(), cpu[verb], rtol=1e-3, atol=1e-4)
+    assert inference.SequenceELBO(net).gradients(Batch(obs).to("cuda"))["loss"].isfinite()
+    assert net.sample(2, 3).device.type == "cuda"
+
+
 def test_every_shipped_card_builds_a_model_listed_here():
-    listed = tuple({type(make()) for make in MODELS.values()})
-    for name in zoo.shipped():
+    listed = tuple({type(make()) for make in (MODELS | SEQUENCE_MODELS).values()})
+    for name in store.carded():
         net = store.build(zoo.card(name))
         assert isinstance(net, (*listed, baselines.Memoryless)), name  # those have no state

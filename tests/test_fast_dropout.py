@@ -1,94 +1,13 @@
-"""Fast dropout against integrals, drawn masks, and a plain recurrent network."""
+"""Fast dropout against drawn masks and a plain recurrent network."""
 
 import math
 
 import pytest
 import torch
-from seqzoo.zoo.fast_dropout import (
-    TRANSFERS,
-    FastDropoutLinear,
-    FastDropoutMLP,
-    FastDropoutRNN,
-    Keep,
-    Moments,
-    bernoulli_logits,
-    scale_to_radius,
-)
+from seqzoo.zoo.fast_dropout import FastDropoutLinear, FastDropoutMLP, FastDropoutRNN, Keep
+from seqzoo.zoo.moments import TRANSFERS, Moments, bernoulli_logits
 
 B, T, M, H = 3, 6, 4, 5
-FUNCTIONS = {
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
-    "linear": lambda value: value,
-}
-
-
-def integrated(function, mean, variance):
-    """Mean and variance of a function of a Gaussian, by a sum over a fine grid."""
-    grid = torch.linspace(-9, 9, 4001, dtype=torch.float64)
-    weight = torch.exp(-(grid**2) / 2)
-    weight = weight / weight.sum()
-    values = function(mean[..., None] + variance.sqrt()[..., None] * grid)
-    first = values @ weight
-    return first, (values - first[..., None]).square() @ weight
-
-
-@pytest.fixture
-def plane():
-    """Means from -8 to 8 against variances, ``[65, 40]`` each: a function of the largest."""
-
-    def build(largest):
-        mean = torch.linspace(-8, 8, 65, dtype=torch.float64)[:, None]
-        return torch.broadcast_tensors(mean, torch.logspace(-5, 0, 40).double() * largest)
-
-    return build
-
-
-# The table of tanh's docstring; a sigmoid at four times the variance is half a tanh.
-@pytest.mark.parametrize(
-    ("name", "largest", "mean_error", "variance_error"),
-    [
-        ("tanh", 0.01, 0.0006, 0.0001),
-        ("tanh", 0.1, 0.0045, 0.003),
-        ("tanh", 1.0, 0.021, 0.029),
-        ("tanh", 25.0, 0.034, 0.033),
-        ("sigmoid", 4.0, 0.0105, 0.0073),
-        ("sigmoid", 100.0, 0.017, 0.0083),
-        ("relu", 25.0, 1e-5, 1e-4),
-        ("linear", 25.0, 1e-9, 1e-9),
-    ],
-)
-def test_transfers_are_near_the_integrals(plane, name, largest, mean_error, variance_error):
-    mean, variance = plane(largest)
-    first, second = integrated(FUNCTIONS[name], mean, variance)
-    out = TRANSFERS[name](mean, variance)
-    assert (out.mean - first).abs().max() < mean_error
-    assert (out.variance - second).abs().max() < variance_error
-    assert (out.variance >= 0).all()
-
-
-@pytest.mark.parametrize("name", TRANSFERS)
-def test_transfers_of_a_certain_value(name):
-    """No variance in, none out, and finite gradients: a silent first frame is just that."""
-    mean = torch.linspace(-3, 3, 13).requires_grad_()
-    variance = torch.zeros(13).requires_grad_()
-    out = TRANSFERS[name](mean, variance)
-    torch.testing.assert_close(out.mean, FUNCTIONS[name](mean), atol=1e-6, rtol=0)
-    assert out.variance.abs().max() < 1e-11 or name == "relu"
-    assert out.variance.abs().max() < 1e-5
-    (out.mean.sum() + out.variance.sum()).backward()
-    assert mean.grad.isfinite().all()
-    assert variance.grad.isfinite().all()
-
-
-def test_logits_are_those_of_the_mean_probability(plane):
-    mean, variance = plane(25.0)
-    exact, _ = integrated(torch.sigmoid, mean, variance)
-    logits = bernoulli_logits(Moments(mean, variance))
-    assert (torch.sigmoid(logits) - exact).abs().max() < 0.017
-    far = bernoulli_logits(Moments(torch.tensor([-500.0]), torch.zeros(1)))
-    assert torch.equal(far, torch.tensor([-500.0]))
 
 
 def drawn(value, keep, draws):
@@ -250,14 +169,6 @@ def test_mlp_is_its_layers():
     assert "learn=True" in repr(net)
 
 
-@pytest.mark.parametrize("incoming", [None, 1, 7])
-def test_scale_to_radius(incoming):
-    weight = torch.randn(30, 30)
-    assert scale_to_radius(weight, 1.2, incoming) is weight
-    assert torch.linalg.eigvals(weight.double()).abs().max().item() == pytest.approx(1.2, rel=1e-5)
-    assert (weight != 0).sum(1).eq(incoming or 30).all()
-
-
 def test_a_net_starts_as_it_is_told():
     net = FastDropoutRNN(
         400, 40, bidirectional=True, spectral_radius=1.1, incoming=15, input_scale=0.3
@@ -282,10 +193,6 @@ def test_a_net_starts_as_it_is_told():
         (lambda: FastDropoutRNN(2, 2, incoming=1), "needs spectral_radius"),
         (lambda: FastDropoutRNN(2, 2, input_scale=0.0), "input_scale"),
         (lambda: FastDropoutMLP([2, 2], nonlinearity="step"), "one of tanh"),
-        (lambda: scale_to_radius(torch.ones(2, 3), 1.0), "square"),
-        (lambda: scale_to_radius(torch.ones(2, 2), 0.0), "positive"),
-        (lambda: scale_to_radius(torch.ones(2, 2), 1.0, 3), "from 1 to 2"),
-        (lambda: scale_to_radius(torch.zeros(2, 2), 1.0), "all eigenvalues"),
     ],
 )
 def test_bad_arguments(build, message):

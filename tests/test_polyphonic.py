@@ -276,7 +276,7 @@ def test_rejects_no_sequence():
 
 @pytest.mark.parametrize("cut", [{}, {"chunk": 4}, {"window": 3}])
 def test_the_loader_serves_every_row_once_in_an_order_of_the_seed(cut):
-    data = PianoRolls(rolls(), **cut)
+    data = PianoRolls(rolls(3 * LENGTHS), **cut)
     first, again = (list(Loader(data, 4, seed=3).epoch(2)) for _ in range(2))
     other = list(Loader(data, 4, seed=4).epoch(2))
     assert sum(map(len, first)) == len(data)
@@ -291,6 +291,103 @@ def test_the_loader_serves_every_row_once_in_an_order_of_the_seed(cut):
     assert seen == sorted(
         tuple(map(int, row[m].flatten())) for row, m in zip(whole.obs, whole.mask)
     )
+
+
+def served(data, seed, epoch, batch_size=4):
+    """The rows of every batch of an epoch, by number: frame 0 of row i says i in binary."""
+    return [
+        [sum(2**k for k in range(12) if row[0, k]) for row in batch.obs]
+        for batch in Loader(data, batch_size, seed=seed).epoch(epoch)
+    ]
+
+
+@pytest.fixture
+def numbered():
+    """Rolls of very different lengths that can be told apart."""
+    random = torch.Generator().manual_seed(3)
+    lengths = torch.randint(1, 200, (150,), generator=random).tolist()
+    made = [torch.zeros(n, 88) for n in lengths]
+    for i, roll in enumerate(made):
+        roll[:, :12] = torch.tensor([float(i >> k & 1) for k in range(12)])
+    return PianoRolls(made)
+
+
+def test_rows_alike_in_length_are_served_together(numbered):
+    """Every row once an epoch, and the short batch last, as without; with half the padding."""
+    epochs = [served(numbered, 1, epoch) for epoch in (0, 1)]
+    for batches in epochs:
+        assert sorted(row for batch in batches for row in batch) == list(range(150))
+        assert [len(batch) for batch in batches] == [4] * 37 + [2]
+    assert epochs[0] != epochs[1]
+    assert served(numbered, 1, 1) == epochs[1]
+    assert served(numbered, 2, 1) != epochs[1]
+
+    def padded(batches):
+        return sum(len(b) * int(numbered.lengths[b].max()) for b in batches) - numbered.frames
+
+    chance = torch.randperm(150).split(4)
+    assert padded(epochs[0]) < 0.5 * padded(chance)
+    shortest = [int(numbered.lengths[batch].min()) for batch in epochs[0]]
+    assert shortest[:37] != sorted(shortest[:37])  # batches of long rows come at any time
+
+
+def test_rows_of_one_length_and_one_batch_are_served_too():
+    data = PianoRolls(rolls((3,) * 9))
+    assert [len(batch) for batch in Loader(data, 4, seed=1).epoch(0)] == [4, 4, 1]
+    (batch,) = Loader(data, 9).epoch(0)
+    assert torch.equal(batch.obs, data.batch().obs)
+    whole = [len(batch) for batch in Loader(data, 3).epoch(5)]
+    assert whole == [3, 3, 3]
+
+
+LONG = (23, 3, 40, 8, 1, 16)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 8, 100])
+def test_pieces_cut_anew_join_into_the_sequences(chunk):
+    """As many rows as before, the same frames in the same order, none across two sequences."""
+    data = PianoRolls(rolls(LONG), chunk=chunk, recut=True)
+    ends = set(torch.tensor(LONG).cumsum(0).tolist())
+    plain = PianoRolls(rolls(LONG), chunk=chunk)
+    places = set()
+    for epoch in range(6):
+        fresh = data.fresh(epoch)
+        assert len(fresh) == len(data) == len(plain)
+        batch = fresh.batch()
+        assert torch.equal(batch.obs[batch.mask], torch.cat(data.sequences).float())
+        assert 1 <= fresh.lengths.min() <= fresh.lengths.max() <= chunk
+        assert ends <= set(fresh.lengths.cumsum(0).tolist())
+        places.add(tuple(fresh.lengths.tolist()))
+    assert torch.equal(data.fresh(0).lengths, plain.lengths)
+    assert (len(places) > 1) == (chunk in (5, 8))  # nothing is to choose where chunks are 1 or all
+
+
+def test_places_are_those_of_seed_and_epoch():
+    def places(seed, epoch, start=0):
+        data = PianoRolls(rolls(LONG), chunk=5, recut=True, seed=seed)
+        return data.fresh(start).fresh(epoch).lengths.tolist()
+
+    assert places(1, 2) == places(1, 2, start=7)
+    assert places(1, 2) != places(1, 3)
+    assert places(1, 2) != places(2, 2)
+    still = PianoRolls(rolls(LONG), chunk=5)
+    assert still.fresh(3) is still
+
+
+def test_a_loader_cuts_anew_every_epoch():
+    data = PianoRolls(rolls(LONG), chunk=5, recut=True)
+    loader = Loader(data, 4, seed=2)
+    lengths = [[b.mask.sum(1).tolist() for b in loader.epoch(epoch)] for epoch in (1, 1, 2)]
+    assert lengths[0] == lengths[1]
+    flat = [sorted(n for batch in epoch for n in batch) for epoch in lengths]
+    assert flat[1] != flat[2]
+    assert all(sum(epoch) == data.frames and len(epoch) == len(data) for epoch in flat)
+
+
+def test_only_chunks_are_cut_anew():
+    for arguments in ({}, {"window": 3}):
+        with pytest.raises(ValueError, match="recut is about chunks: say how many frames"):
+            PianoRolls(rolls(), recut=True, **arguments)
 
 
 @pytest.mark.parametrize("frames", [1, 12, 20, 24, 1000])

@@ -183,6 +183,7 @@ def test_the_rate_follows_the_share_of_the_run_batch_by_batch():
         ("adam", torch.optim.Adam),
         ("adagrad", torch.optim.Adagrad),
         ("rmsprop", torch.optim.RMSprop),
+        ("rmsprop-nesterov", lambda p, lr: inference.RMSpropNesterov(p, lr=lr, start=1.0)),
     ],
 )
 def test_optimisers_match_torch_driven_by_hand(name, optimiser):
@@ -199,7 +200,7 @@ def test_optimisers_match_torch_driven_by_hand(name, optimiser):
 
 
 def test_every_optimiser_is_tested_above():
-    names = {"sgd", "momentum", "nesterov", "adam", "adagrad", "rmsprop"}
+    names = {"sgd", "momentum", "nesterov", "adam", "adagrad", "rmsprop", "rmsprop-nesterov"}
     assert set(training.OPTIMISERS) == names
 
 
@@ -348,6 +349,51 @@ def test_patience_stops_after_so_many_epochs_without_a_better_score():
     )
     assert [record["validation"] for record in fit.history] == [3, 2, 4, 2]
     assert fit.best["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("every", "scored"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3, 4]), (3, [2, 4]), (9, [4])]
+)
+def test_validation_after_every_so_many_epochs_and_after_the_last(every, scored):
+    scores = iter([3.0, 1.0, 2.0, 4.0, 5.0])
+    fit = train(
+        linear(),
+        Squared,
+        data=uneven(),
+        epochs=5,
+        validate=lambda _: next(scores),
+        validate_every=every,
+    )
+    assert [record["epoch"] for record in fit.history if "validation" in record] == scored
+    assert len(fit.history) == 5
+    assert fit.best["epoch"] == scored[min(1, len(scored) - 1)]
+    assert fit.best["validation"] == (1.0 if len(scored) > 1 else 3.0)
+
+
+def test_a_resumed_run_validates_at_the_same_epochs(tmp_path):
+    def run(at, **how):
+        net, seen = linear(), []
+        fit = train(
+            net,
+            Squared,
+            data=Failing(uneven(), 2, at=at, error=KeyboardInterrupt()),
+            epochs=5,
+            validate=lambda net: seen.append(1) or net.weight.detach().norm(),
+            validate_every=2,
+            checkpoint=tmp_path / "run.pt",
+            **how,
+        )
+        return fit, weights(net), len(seen)
+
+    whole, expected, scored = run(None)
+    assert scored == 3
+    stopped, _, before = run(at=3)
+    assert stopped.interrupted
+    resumed, found, after = run(None, resume=True)
+    assert before + after == scored
+    assert resumed.history == whole.history
+    assert resumed.best == whole.best
+    assert_same(found, expected)
 
 
 def test_a_score_that_is_not_a_number_is_no_better():
@@ -537,6 +583,7 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path):
         {"schedule": "cosine"},
         {"batch_size": 2},
         {"clip": 0.1},
+        {"validate_every": 2},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -808,6 +855,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         ({"schedule": "step"}, "schedule must be one of constant"),
         ({"patience": 2}, "patience needs validate"),
         ({"patience": 0, "validate": lambda net: 0.0}, "patience"),
+        ({"validate_every": 0, "validate": lambda net: 0.0}, "validate_every must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"clip": -1.0}, "clip"),
         ({"lr": -1.0}, "cannot be negative"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .nets import activation
+from .nets import activation, scale_to_radius
 
 CELLS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -22,6 +22,8 @@ class Memory(nn.Module):
         layers: layers, each fed by the one before.
         dropout: between layers.
         skip: remember the last input, too, beside the units.
+        radius: spectral radius of the recurrent weights at the start, which are then Gaussian
+            (Sutskever et al., 2013); of a ``"tanh"`` cell.
 
     Attributes:
         outputs: what ``output`` gives, ``H``: the units of the last layer, and the last input.
@@ -42,12 +44,19 @@ class Memory(nn.Module):
         layers: int = 1,
         dropout: float = 0.0,
         skip: bool = False,
+        radius: float | None = None,
     ):
         super().__init__()
         if cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
+        if radius is not None and cell != "tanh":
+            raise ValueError(f"radius is about the weights of a tanh cell, not of {cell}")
         self.inputs, self.hidden, self.cell, self.layers = inputs, hidden, cell, layers
         self.net = CELLS[cell](inputs, hidden, layers, batch_first=True, dropout=dropout)
+        if radius is not None:
+            for layer in range(layers):
+                recurrent = getattr(self.net, f"weight_hh_l{layer}")
+                scale_to_radius(nn.init.normal_(recurrent), radius)
         self.skip, self.outputs = skip, hidden + (inputs if skip else 0)
         self.units = hidden * layers * (2 if cell == "lstm" else 1)
         self.state_dim = self.units + (inputs if skip else 0)

@@ -110,6 +110,50 @@ def draw_film(film: Tensor, path: Path, shown: int = 20, every: int = 1) -> None
         raise ValueError(f"cannot write {path.name!r}: end it with one of .gif, .png, .npz")
 
 
+def draw_rolls(
+    rolls: dict[str, Tensor], path: Path, columns: int = 1, hidden: Tensor | None = None
+) -> None:
+    """Piano rolls under one another, keys upwards and time to the right; .npz keeps the numbers.
+
+    Arguments:
+        rolls: ``[T, 88]`` each, by title, in reading order.
+        path: file to write.
+        columns: rolls side by side.
+        hidden: steps to shade, ``[T]``.
+
+    Raises:
+        ValueError: when there is no roll, or for a file ending that is not a picture's.
+    """
+    if not rolls:
+        raise ValueError("there is no roll to draw")
+    arrays = {title: roll.detach().cpu().numpy() for title, roll in rolls.items()}
+    if path.suffix == ".npz":
+        write_whole(path, lambda part: _savez(part, arrays))
+        return
+    from matplotlib.figure import Figure
+
+    used = np.concatenate(list(arrays.values())).any(0).nonzero()[0]
+    low, high = (used.min(), used.max()) if len(used) else (0, 87)
+    rows = math.ceil(len(arrays) / columns)
+    figure = Figure(figsize=(4.5 + 4.5 * columns / 2, 0.6 + 1.7 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axis, (title, roll) in zip(axes.flat, arrays.items()):
+        edges = (-0.5, len(roll) - 0.5, low - 0.5, high + 0.5)
+        shades = {"cmap": "Greys", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
+        shown = roll.T[low : high + 1]
+        axis.imshow(shown, origin="lower", extent=edges, aspect="auto", **shades)
+        for step in [] if hidden is None else hidden.nonzero()[:, 0].tolist():
+            axis.axvspan(step - 0.5, step + 0.5, color="#f4a261", alpha=0.35, lw=0)
+        axis.set_title(title, fontsize=9)
+    for axis in axes.flat[len(arrays) :]:
+        axis.set_visible(False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("key")
+    for axis in axes[-1]:
+        axis.set_xlabel("frame")
+    save_figure(figure, path)
+
+
 def _abreast(images: np.ndarray) -> np.ndarray:
     """Images ``[N, side, side]`` side by side, each in a grey frame."""
     framed = np.pad(images, ((0, 0), (1, 1), (1, 1)), constant_values=90)
