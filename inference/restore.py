@@ -31,7 +31,7 @@ from .swarm import (
     swarm,
 )
 
-STEPS = {"mode": 20, "gibbs": 100, "resample": 20}
+STEPS = {"mode": 20, "gibbs": 100, "resample": 10}
 FED = ("draws", "restored", "noisy")
 SIZE = 400_000  # particles times rows times frames held in memory at a time
 
@@ -181,7 +181,7 @@ def impute(
         mask: True where a frame is real, ``[B, T]``.
         observed: True where a value was seen, ``[B, T, M]``; see ``data.hide_steps``.
         by: ``"mode"``, ``"gibbs"`` or ``"resample"``.
-        steps: passes; 20, 100 and 20 when left out. The first half is not averaged over, and
+        steps: passes; 20, 100 and 10 when left out. The first half is not averaged over, and
             ``"mode"`` counts its last one alone.
         chains: independent starts, averaged over; ``"resample"`` needs two.
         particles: paths that compete, the current one included (``"resample"``).
@@ -250,9 +250,10 @@ def _resampled(net, filled, mask, missing, chains, particles, steps):
     seen, likelihood = hidden(filled, missing), net.likelihood
     if _framewise(net):
         reading, current = net.read(Batch(filled, mask)), None
+        judged = mask & (missing.any(-1).cumsum(1) > 0)  # frames before have nothing to choose from
         for _ in range(steps):
             way = FrameSteps(net, reading, seen)
-            current = swarm(likelihood, way, seen, mask, particles, current)
+            current = swarm(likelihood, way, seen, judged, particles, current)
             yield current.values, current.expected
         return
     for values, _ in _replaced(net, filled, mask, missing, "gibbs", 10):

@@ -75,18 +75,19 @@ def budget(data: str, epochs: int, **how) -> dict:
 
 # Models with a latent path -----------------------------------------------------------------------
 
-# Epochs of the ELBO alone; epochs of particles and ELBO together; dropout.
+# Epochs of the ELBO alone; epochs of particles beside it, and their weight; dropout.
 VRAES = {
-    "jsb": (60, 40, 0.1),
-    "nottingham": (18, 9, 0.05),
-    "piano-midi": (18, 4, 0.2),
-    "musedata": (11, 4, 0.1),
+    "jsb": (60, 40, 0.7, 0.1),
+    "nottingham": (18, 9, 0.35, 0.05),
+    "piano-midi": (18, 4, 0.5, 0.2),
+    "musedata": (11, 4, 0.5, 0.1),
 }
 
 
 def vrae(data: str) -> Recipe:
     """Trained by the ELBO, and then by a bound of four particles beside it."""
-    alone, together, dropout = VRAES[data]
+    alone, together, share, dropout = VRAES[data]
+    weights = {"particles": share, "elbo": round(1 - share, 2)}
     encoder = part(Reader, inputs=KEYS, hidden=120, skip=True)
     decoder = part(CausalDecoder, dim=LATENTS, natural_dim=KEYS, hidden=200, dropout=dropout)
     guide = part(Autoregressive, features_dim=120 + KEYS, dim=LATENTS, memory_dim=200)
@@ -110,7 +111,7 @@ def vrae(data: str) -> Recipe:
         "VRAE",
         ("ELBO", "IW-50", f"SMC-{PARTICLES[data]}"),
         net,
-        rule=part(SequenceELBO, objective={"particles": 0.7, "elbo": 0.3}, particles=4),
+        rule=part(SequenceELBO, objective=weights, particles=4),
         fit=plan["fit"],
         warmup={
             "restarts": 1,
