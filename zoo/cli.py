@@ -140,13 +140,14 @@ def evaluate(
         net = store.load(name, device or "cpu")
         recipe = _recipe(net)
     scores = recipe.task.measure(net, seed, "test", **parse_overrides(how or []))
-    means, spreads = scores.figures.tolist(), scores.values.std(0).tolist()
+    means, few = scores.figures.tolist(), len(scores.values) < 2
+    spread = None if few else float(scores.values[:, 0].std())
     result = {
         "name": recipe.name,
         "metric": recipe.task.metric,
         "unit": recipe.task.unit,
         "value": means[0],
-        "sd": spreads[0],
+        "sd": spread,
         "also": dict(zip(recipe.task.also, means[1:])),
         "n_sequences": len(scores.values),
         "seed": seed,
@@ -158,7 +159,8 @@ def evaluate(
     else:
         print(
             f"{result['name']}: {result['metric']} {result['value']:.4g} {result['unit']} "
-            f"(sd {result['sd']:.2g} over {result['n_sequences']} test sequences, seed {seed})"
+            f"({'' if few else f'sd {spread:.2g} over '}{result['n_sequences']} test sequences, "
+            f"seed {seed})"
         )
         for figure, value in result["also"].items():
             print(f"  {figure}: {value:.4g} {result['unit']}")

@@ -15,6 +15,7 @@ import torch
 from ..data import Polyphonic
 from ..inference.paths import LinearChain, kl_steps, marginal_increments, previous
 from . import store
+from .path_guides import Diagonal
 from .path_model import PathModel
 from .recipes.piano import FRAMES
 
@@ -57,7 +58,7 @@ def measure(name: str) -> Divergences:
     for _, batch in rolls.batches(FRAMES):
         reading = net.read(batch)
         q, p = reading.belief, net.prior(batch.mask)
-        if not isinstance(q, LinearChain) or isinstance(q.coefficient, torch.Tensor):
+        if not isinstance(q, LinearChain) or q.coefficient is not Diagonal.coefficient:
             raise ValueError(f"{name} has no diagonal guide: name one such as jsb/vrae-published")
         variance = q.scale.square()
         shared = torch.log1p(previous(variance) / variance).sum(-1) / 2

@@ -106,6 +106,10 @@ def render(cards: dict[str, list[Card]]) -> str:
 def markdown(table: str) -> str:
     """The cards of a table that ship, as the Markdown that the README shows."""
     recipes = [recipe for recipe in rows(table) if recipe.name in store.carded()]
+    if not recipes:
+        raise ValueError(
+            f"no row of the table {table} ships: `seqzoo reproduce {table}` makes them"
+        )
     columns = _columns(recipes)
     head = [
         "row",

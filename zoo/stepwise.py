@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data import Batch
 from ..inference import LearningRule
 from ..inference.rule import Metrics
+from .path_guides import Autoregressive
 from .path_model import Reading
 from .vrae import VRAE
 
@@ -24,11 +25,17 @@ class StepwiseVRAE(PyroModule):
     """The Pyro pair of a VRAE, site by site.
 
     Arguments:
-        net: a VRAE with a ``CausalDecoder``, whose prior and guide are ``LinearChain`` laws.
+        net: a VRAE with a ``CausalDecoder`` of innovations, whose prior and guide are
+            ``LinearChain`` laws.
+
+    Raises:
+        ValueError: for any other.
     """
 
     def __init__(self, net: VRAE):
         super().__init__()
+        if not net.stepped or isinstance(net.recognition, Autoregressive):
+            raise ValueError("a VRAE of single steps needs a CausalDecoder and a Gaussian guide")
         self.net = net
 
     def model(self, reading: Reading) -> None:

@@ -149,17 +149,18 @@ def published(data: str) -> Recipe:
     )
 
 
-# Epochs; sequences a batch; dropout of h and of the input; whether h has the last frame beside it.
+# Epochs and sequences a batch; annealing of the KL weight; dropout of h and of the input; whether h
+# has the last frame beside it.
 VOSPS = {
-    "jsb": (85, 10, 0.55, 0.2, False),
-    "nottingham": (36, 20, 0.3, 0.1, True),
-    "piano-midi": (24, 20, 0.5, 0.2, True),
-    "musedata": (16, 20, 0.3, 0.1, True),
+    "jsb": ((110, 10), [0.2, 1.0, 0.5], (0.55, 0.2), False),
+    "nottingham": ((36, 20), [0.15, 1.0, 0.65], (0.3, 0.1), True),
+    "piano-midi": ((24, 20), [0.15, 1.0, 0.65], (0.5, 0.2), True),
+    "musedata": ((14, 20), [0.15, 1.0, 0.5], (0.3, 0.1), True),
 }
 
 
 def vosp(data: str, nade: bool = False) -> Recipe:
-    epochs, batch_size, dropout, input_dropout, skip = VOSPS[data]
+    (epochs, batch_size), annealing, (dropout, input_dropout), skip = VOSPS[data]
     net = part(
         VOSP,
         obs_dim=KEYS,
@@ -177,7 +178,7 @@ def vosp(data: str, nade: bool = False) -> Recipe:
         "VOSP, NADE keys" if nade else "VOSP",
         ("ELBO", f"IW-{PARTICLES[data]} a frame"),
         net,
-        rule=part(SequenceELBO, kl_weight=[0.15, 1.0, 0.65]),
+        rule=part(SequenceELBO, kl_weight=annealing),
         **budget(data, epochs, batch_size=batch_size),
     )
 

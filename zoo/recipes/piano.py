@@ -41,13 +41,21 @@ FIGURES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+SAMPLED = ("IW", "IW a frame", "SMC")
+
+
 def figure(name: str) -> Callable[[torch.nn.Module, Batch], Tensor]:
-    """A figure by its name in a table, such as ``"SMC-500"`` or ``"IW-200 a frame"``; ``[B]``."""
-    if name in FIGURES:
-        return FIGURES[name]
-    kind, samples, rest = re.fullmatch(r"(IW|SMC)-(\d+)(.*)", name).groups()
-    bound = FIGURES[kind + rest]
-    return lambda model, batch: bound(model, batch, int(samples))
+    """A figure by its name in a table, such as ``"SMC-500"`` or ``"IW-200 a frame"``; ``[B]``.
+
+    Raises:
+        ValueError: for a name that is none.
+    """
+    sampled = re.fullmatch(r"(IW|SMC)-(\d+)( a frame)?", name)
+    kind = "".join(part or "" for part in sampled.group(1, 3)) if sampled else name
+    if kind not in FIGURES or (kind in SAMPLED) != bool(sampled):
+        raise ValueError(f"no figure called {name!r}: such as ELBO, IW-50 or SMC-500")
+    bound = FIGURES[kind]
+    return (lambda model, batch: bound(model, batch, int(sampled[2]))) if sampled else bound
 
 
 def music_task(data: str, *figures: str) -> Task:
@@ -81,7 +89,8 @@ def score(
         model, seed, split: the network, the seed of its draws, and which data.
         midi: a folder of MIDI files, or one, to score in place of the test data.
     """
-    rolls = MidiFolder(midi, step=STEPS[data]) if midi else Polyphonic(data, split)
+    own = midi is not None
+    rolls = MidiFolder(str(midi), step=STEPS[data]) if own else Polyphonic(data, split)
     chosen = figures[:1] if split == "validation" else figures
     device, values, frames = device_of(model), [], []
     with RandomStream(device, "score", seed):

@@ -199,7 +199,7 @@ def run(
     checkpoint = out / "checkpoint.pt"
     warm = recipe.warmup and not (resume and checkpoint.is_file())
     torch.manual_seed(seed)
-    net = _warmed_up(recipe, seed, device) if warm else recipe.model.build()
+    net = _warmed_up(recipe, seed, out, device, resume, progress) if warm else recipe.model.build()
     epochs, best = 0, None
     if recipe.rule is not None:
         data = recipe.data.build(seed=seed)
@@ -249,18 +249,33 @@ def run(
     }
     if is_main_process():
         save_model(out, net, card)
-        checkpoint.unlink(missing_ok=True)
+        for done in (checkpoint, *out.glob("warmup*.pt")):
+            done.unlink(missing_ok=True)
     return card
 
 
-def _warmed_up(recipe: Recipe, seed: int, device: str | None) -> torch.nn.Module:
-    """The best, by its training loss, of several networks that were fitted briefly."""
+def _warmed_up(
+    recipe: Recipe, seed: int, out: Path, device: str | None, resume: bool, progress: bool
+) -> torch.nn.Module:
+    """The best, by its training loss, of several networks that were fitted briefly.
+
+    Each leaves a checkpoint in ``out``, so that a run killed in its warm-up goes on there.
+    """
     data, tried = recipe.data.build(seed=seed), []
     for restart in range(recipe.warmup["restarts"]):
         torch.manual_seed(1000 * (seed + 1) + restart)
         rule = recipe.rule.build(recipe.model.build(), **recipe.warmup["rule"])
-        how = {**recipe.warmup["fit"], "device": device, "progress": False}
-        trained = fit(rule, data, seed=restart, **how)
+        trained = fit(
+            rule,
+            data,
+            seed=restart,
+            device=device,
+            checkpoint=out / f"warmup{restart}.pt",
+            resume=resume,
+            identity=json.dumps([recipe.configuration(), seed]),
+            progress=progress,
+            **recipe.warmup["fit"],
+        )
         if trained.interrupted:
             raise Interrupted("stopped; give the same command again to go on")
         tried.append((trained.history[-1]["loss"], trained.net))
