@@ -53,6 +53,15 @@ def wrong_guide(features):
     return guide
 
 
+def eager_guide(features):
+    """A guide that moves far with the data it reads."""
+    guide = path_guides.MarkovChain(features, K)
+    with torch.no_grad():
+        guide.heads.weight[K : 2 * K] *= 12
+        guide.heads.bias[:] = torch.tensor([-2.0, 0.0, 0.5])  # gate, mean, spread
+    return guide
+
+
 def likelihood(name):
     return likelihoods.Bernoulli(M) if name == "bernoulli" else louder(NADE(M, 4), 250)
 
@@ -76,6 +85,7 @@ NETS = {
     "VRAE": vrae,
     "VRAE, NADE": lambda: vrae("nade"),
     "VRAE, autoregressive guide": lambda: vrae(guide=path_guides.Autoregressive(H, K, H, 6)),
+    "VRAE, eager guide": lambda: vrae(guide=eager_guide(H)),
     "VRAE, the decoder sees all": lambda: vrae(decoder=louder(Spread(), 4.0)),
     "VOSP": vosp,
     "VOSP, NADE": lambda: vosp("nade"),

@@ -107,9 +107,7 @@ def markdown(table: str) -> str:
     """The cards of a table that ship, as the Markdown that the README shows."""
     recipes = [recipe for recipe in rows(table) if recipe.name in store.carded()]
     if not recipes:
-        raise ValueError(
-            f"no row of the table {table} ships: `seqzoo reproduce {table}` makes them"
-        )
+        raise ValueError(f"no card of the table {table} ships: seqzoo reproduce {table} makes some")
     columns = _columns(recipes)
     head = [
         "row",
