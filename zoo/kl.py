@@ -14,6 +14,7 @@ import torch
 
 from ..data import Polyphonic
 from ..inference.paths import LinearChain, kl_steps, marginal_increments, previous
+from ..inference.streams import RandomStream
 from . import store
 from .path_guides import Diagonal
 from .path_model import PathModel
@@ -29,7 +30,7 @@ class Divergences(NamedTuple):
         exact: KL(q || p).
         marginal: the sum of the increments' marginal divergences.
         shared: ln((s_t² + s_{t-1}²) / s_t²) / 2, what increments tell of one another.
-        likelihood: -log p(x | z) at the guide's most likely path, which flatters it a little.
+        likelihood: -log p(x | z), a path drawn from the guide for each sequence.
         dims: dimensions of the latent state.
         spread: root mean square of s_t.
     """
@@ -43,8 +44,12 @@ class Divergences(NamedTuple):
 
 
 @torch.no_grad()
-def measure(name: str) -> Divergences:
+def measure(name: str, seed: int = 0) -> Divergences:
     """Both divergences of a trained diagonal model, over the test split of its data.
+
+    Arguments:
+        name: the model.
+        seed: of the paths drawn.
 
     Raises:
         ValueError: for a model whose guide is not a diagonal Gaussian, or its prior no Wiener
@@ -55,6 +60,7 @@ def measure(name: str) -> Divergences:
         raise ValueError(f"{name} has no latent path: name a model such as jsb/vrae-published")
     rolls = Polyphonic(net.card["configuration"]["data"]["name"], "test")
     totals = torch.zeros(5, dtype=torch.float64)
+    stream = RandomStream("cpu", "kl", seed)
     for _, batch in rolls.batches(FRAMES):
         reading = net.read(batch)
         q, p = reading.belief, net.prior(batch.mask)
@@ -62,7 +68,8 @@ def measure(name: str) -> Divergences:
             raise ValueError(f"{name} has no diagonal guide: name one such as jsb/vrae-published")
         variance = q.scale.square()
         shared = torch.log1p(previous(variance) / variance).sum(-1) / 2
-        nll = -net.frames(q.mode, reading).log_prob(batch.obs)
+        with stream:
+            nll = -net.frames(q.rsample(), reading).log_prob(batch.obs)
         terms = kl_steps(q, p), marginal_increments(q, p), shared, nll, variance.mean(-1)
         totals += torch.stack([term[batch.mask].sum().double() for term in terms])
     exact, marginal, shared, nll, variance = (totals / rolls.frames).tolist()
