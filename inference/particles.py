@@ -57,11 +57,11 @@ def run_particles(walk: Walk, lengths: Tensor, particles: int, threshold: float 
             state = tuple(part[:, :rows] for part in state)
             weights, total = weights[:, :rows], total[:rows]
         if t and threshold:
-            poor = _effective(weights.detach()) < threshold * particles
+            poor = effective_size(weights.detach()) < threshold * particles
             poor |= torch.full_like(poor, threshold == 1)
             if poor.any():
                 total = torch.where(poor, total + _log_mean_exp(weights), total)
-                state = _resample(state, weights.detach(), poor)
+                state = resample(state, weights.detach(), poor)
                 weights = torch.where(poor, torch.zeros_like(weights), weights)
         state, new = walk.step(t, state)
         weights = weights + new
@@ -73,12 +73,12 @@ def _log_mean_exp(weights: Tensor) -> Tensor:
     return weights.logsumexp(0) - math.log(len(weights))
 
 
-def _effective(weights: Tensor) -> Tensor:
+def effective_size(weights: Tensor) -> Tensor:
     """Effective sample size, ``[B]``."""
     return (2 * weights.logsumexp(0) - (2 * weights).logsumexp(0)).exp()
 
 
-def _resample(state: State, weights: Tensor, where: Tensor) -> State:
+def resample(state: State, weights: Tensor, where: Tensor) -> State:
     """Systematic resampling of the columns marked in ``where [B]``."""
     particles, rows = weights.shape
     cumulative = weights.softmax(0).cumsum(0)

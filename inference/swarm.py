@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from .particles import _effective, _resample
+from .particles import effective_size, resample
 from .paths import Path
 
 SURE = 1e4  # log-odds of a value that was seen
@@ -292,7 +292,7 @@ def _run(likelihood, steps, evidence, mask, particles, reference):
     forced = reference is not None and (steps.shares or likelihood.natural_dim != likelihood.dim)
     for t in range(mask.shape[1]):
         parents, real = own, mask[:, t]
-        poor = (_effective(weights) < particles / 2) & real
+        poor = (effective_size(weights) < particles / 2) & real
         if poor.any():
             parents = _parents(weights, poor, own, reference is not None)
             state = tuple(_pick(part, parents) for part in state)
@@ -310,7 +310,7 @@ def _run(likelihood, steps, evidence, mask, particles, reference):
 def _parents(weights: Tensor, where: Tensor, own: Tensor, conditional: bool) -> Tensor:
     """Whose children the particles are; with a reference, the first one is its own child."""
     if not conditional:
-        return _resample((own,), weights, where)[0]
+        return resample((own,), weights, where)[0]
     drawn = torch.multinomial(weights.softmax(0).T, len(own), replacement=True).T
     return torch.where(where, torch.cat((own[:1], drawn[1:])), own)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inference.paths import Path
+from ..inference.swarm import PathSteps
 from .decoders import CausalDecoder
 from .memory import Reader
 from .nets import start_at
@@ -120,29 +121,15 @@ class VRAE(PathModel):
 
 
 class Walk:
-    """Particles along a batch; a state is (z_{t-1}, the decoder's memory of the path)."""
+    """Particles along a batch, weighed by the frames that were seen."""
 
     def __init__(self, net: VRAE, reading: Reading):
-        self.net, self.reading = net, reading
-        self.prior, self.belief = net.prior(reading.mask), reading.belief
+        self.steps, self.likelihood, self.obs = PathSteps(net, reading), net.likelihood, reading.obs
 
-    def begin(self, particles: int) -> tuple[Tensor, Tensor]:
-        shape = particles, self.reading.rows
-        before = self.reading.obs.new_zeros(*shape, self.net.latent_dim)
-        return before, self.net.decoder.memory.initial(*shape)
+    def begin(self, particles: int) -> tuple[Tensor, ...]:
+        return self.steps.begin(particles)
 
-    def step(self, t: int, state: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        before, memory = state
-        decoder, sees_path = self.net.decoder, self.net.sees == "path"
-        guessed, spread = self.belief.propose(t, before, memory)
-        expected, scale = self.prior.propose(t, before, memory)
-        noise = torch.randn_like(guessed)
-        now = guessed + spread * noise
-        innovation = (now - expected) / scale
-        weights = (noise.square() - innovation.square()) / 2 + (spread / scale).log()
-        taken = decoder.take(now if sees_path else innovation, decoder.memory.output(memory))
-        memory = decoder.memory.step(taken, memory)
-        natural = decoder.emit(decoder.memory.output(memory), taken)
-        seen = self.net.likelihood.distribution(natural)
-        frame = self.reading.obs[: before.shape[1], t]
-        return (now, memory), weights.sum(-1) + seen.log_prob(frame)
+    def step(self, t: int, state: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+        state, now, natural, ratio = self.steps.step(t, state)
+        frame = self.obs[: now.shape[1], t]
+        return state, ratio + self.likelihood.distribution(natural).log_prob(frame)
