@@ -125,8 +125,9 @@ def test_every_data_set_has_the_same_rows():
         [name.split("/")[1] for name in ROWS if name.startswith(f"{d}/")]
         for d in COLLECTIONS["music"]
     ]
+    kinds[0].remove("vrae-diagonal")  # a comparison made once
     assert all(kind == kinds[0] for kind in kinds)
-    assert len(ROWS) == 4 * len(kinds[0])
+    assert len(ROWS) == 4 * len(kinds[0]) + 1
     assert {"vrae", "vrae-published", "vosp", "rnn", "rnn-nade"} <= set(kinds[0])
 
 
