@@ -238,7 +238,7 @@ def vosp(data: str, nade: bool = False) -> Recipe:
 
 # Epochs, sequences a batch and learning rate; dropout of the input, of h and of the readout.
 RNNS = {
-    "jsb": ((70, 16, 4e-3), (0.2, 0.5, 0.5)),
+    "jsb": ((90, 16, 4e-3), (0.3, 0.5, 0.5)),
     "nottingham": ((14, 20, 3e-3), (0.1, 0.2, 0.2)),
     "piano-midi": ((14, 20, 3e-3), (0.2, 0.4, 0.4)),
     "musedata": ((6, 20, 3e-3), (0.1, 0.3, 0.3)),
