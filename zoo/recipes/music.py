@@ -58,21 +58,13 @@ PARTICLES = {"jsb": 500, "nottingham": 200, "piano-midi": 500, "musedata": 100}
 BERNOULLI = part(Bernoulli, dim=KEYS)
 
 
-def row(
-    data: str,
-    name: str,
-    title: str,
-    figures: tuple[str, ...],
-    model: Part,
-    judge: str | None = None,
-    **rest,
-) -> Recipe:
+def row(data: str, name: str, title: str, figures: tuple[str, ...], model: Part, **rest) -> Recipe:
     """One row of one table."""
     rest = {"rule": part(SequenceELBO), **rest}
     return Recipe(
         f"{data}/{name}",
         title,
-        task=music_task(data, *figures, judge=judge),
+        task=music_task(data, *figures),
         model=model,
         data=part(Polyphonic, name=data, chunk=CHUNK, recut=True),
         published=PUBLISHED.get(name, {}).get(data),
@@ -186,10 +178,6 @@ VOSPS = {
 }
 
 
-# A second stage, with the bound of single frames beside the ELBO: epochs, and its weight.
-TIGHTENED = {"jsb": (30, 0.6)}
-
-
 def vosp(data: str, nade: bool = False) -> Recipe:
     (epochs, batch_size), annealing, (dropout, input_dropout), skip = VOSPS[data]
     net = part(
@@ -203,33 +191,14 @@ def vosp(data: str, nade: bool = False) -> Recipe:
         dropout=dropout,
         obs_mean=0.05,
     )
-    plan = {
-        "rule": part(SequenceELBO, kl_weight=annealing),
-        **budget(data, epochs, batch_size=batch_size),
-    }
-    if data in TIGHTENED and not nade:
-        more, weight = TIGHTENED[data]
-        objective = {"frames": weight, "elbo": round(1 - weight, 2)}
-        first = {**plan["fit"], "epochs": epochs}
-        del first["validate_every"]
-        plan = {
-            "rule": part(SequenceELBO, objective=objective, particles=5),
-            **budget(data, more, batch_size=batch_size, lr=1e-3, schedule="linear"),
-            "warmup": {
-                "restarts": 1,
-                "rule": {"objective": "elbo", "particles": 1, "kl_weight": annealing},
-                "fit": first,
-            },
-            "judge": "IW-50 a frame",
-        }
-        plan["quick"]["warmup.fit.epochs"] = max(1, epochs // 5)
     return row(
         data,
         "vosp-nade" if nade else "vosp",
         "VOSP, NADE keys" if nade else "VOSP",
         ("ELBO", f"IW-{PARTICLES[data]} a frame"),
         net,
-        **plan,
+        rule=part(SequenceELBO, kl_weight=annealing),
+        **budget(data, epochs, batch_size=batch_size),
     )
 
 

@@ -58,18 +58,17 @@ def figure(name: str) -> Callable[[torch.nn.Module, Batch], Tensor]:
     return (lambda model, batch: bound(model, batch, int(sampled[2]))) if sampled else bound
 
 
-def music_task(data: str, *figures: str, judge: str | None = None) -> Task:
+def music_task(data: str, *figures: str) -> Task:
     """Nats per frame on the unsplit sequences of a data set.
 
     Arguments:
         data: the data set.
-        figures: their names, see ``figure``.
-        judge: what validation looks at; the first figure when left out.
+        figures: their names, see ``figure``; the first is what validation looks at.
     """
     return Task(
         metric=figures[0],
         unit="nats per frame",
-        score=functools.partial(score, data, figures, judge or figures[0]),
+        score=functools.partial(score, data, figures),
         draw=functools.partial(draw, data),
         also=figures[1:],
     )
@@ -78,7 +77,6 @@ def music_task(data: str, *figures: str, judge: str | None = None) -> Task:
 def score(
     data: str,
     figures: tuple[str, ...],
-    judge: str,
     model: torch.nn.Module,
     seed: int,
     split: str,
@@ -87,13 +85,13 @@ def score(
     """Figures of every sequence, in nats per frame, weighted by its frames.
 
     Arguments:
-        data, figures, judge: see ``music_task``; on validation data the judge alone.
+        data, figures: see ``music_task``; on validation data the first figure alone.
         model, seed, split: the network, the seed of its draws, and which data.
         midi: a folder of MIDI files, or one, to score in place of the test data.
     """
     own = midi is not None
     rolls = MidiFolder(str(midi), step=STEPS[data]) if own else Polyphonic(data, split)
-    chosen = (judge,) if split == "validation" else figures
+    chosen = figures[:1] if split == "validation" else figures
     device, values, frames = device_of(model), [], []
     with RandomStream(device, "score", seed):
         for _, rows in rolls.batches(FRAMES):
