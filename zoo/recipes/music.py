@@ -210,13 +210,13 @@ def vosp(data: str, nade: bool = False) -> Recipe:
 RNNS = {
     "jsb": ((90, 16, 4e-3, "linear"), (0.3, 0.5, 0.5)),
     "nottingham": ((24, 10, 4e-3, "late"), (0.05, 0.1, 0.1)),
-    "piano-midi": ((14, 20, 3e-3, "linear"), (0.2, 0.4, 0.4)),
+    "piano-midi": ((22, 10, 3e-3, "late"), (0.1, 0.3, 0.3)),
     "musedata": ((8, 10, 4e-3, "late"), (0.1, 0.2, 0.2)),
 }
 FAST = {  # the shares that are kept
     "jsb": ((100, 16, 6e-3, "linear"), (0.7, 0.5, 0.4)),
     "nottingham": ((24, 10, 4e-3, "late"), (0.95, 0.9, 0.9)),
-    "piano-midi": ((16, 20, 4e-3, "linear"), (0.8, 0.6, 0.5)),
+    "piano-midi": ((20, 10, 4e-3, "late"), (0.9, 0.7, 0.6)),
     "musedata": ((8, 10, 4e-3, "late"), (0.9, 0.8, 0.8)),
 }
 NADES = {  # with hidden units of the GRU and of the NADE in place of the readout's dropout
