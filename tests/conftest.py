@@ -31,11 +31,12 @@ def _globals():
 
 @pytest.fixture(scope="module")
 def published():
-    """Sets SEQZOO_DATA to a folder with the published MNIST files, or skips."""
+    """Sets SEQZOO_DATA to a folder with the published digits and piano rolls, or skips."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("SEQZOO_DATA") or beside)
-    if not (folder / "mnist/t10k-images-idx3-ubyte.gz").is_file():
-        pytest.skip("no MNIST here: set SEQZOO_DATA to a folder that holds mnist/")
+    for name in ("mnist/t10k-images-idx3-ubyte.gz", "poly/JSB_Chorales.mat"):
+        if not (folder / name).is_file():
+            pytest.skip(f"no {name} here: set SEQZOO_DATA to a folder that holds it")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQZOO_DATA", str(folder))
         yield folder

@@ -245,9 +245,7 @@ def test_evaluate_takes_another_protocol(tmp_path, monkeypatch):
         assert second.startswith("  mean of 8 chains: ")
         figures.append(first)
     assert len(set(figures)) == 3
-    expected = float(
-        recipe.task.measure(zoo.load(tmp_path), 0, "test", by="posterior").figures[0]
-    )
+    expected = float(recipe.task.measure(zoo.load(tmp_path), 0, "test", by="posterior").figures[0])
     assert f" {expected:.4g} per pixel" in figures[1]
     for words, message in (("by=magic", "by must be one of"), ("chain=3", "not scored with")):
         with pytest.raises(ValueError, match=message):

@@ -1,8 +1,6 @@
 """Polyphonic music: the published sets, piano rolls as a data set, wrong notes and hidden steps."""
 
-import os
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,18 +39,6 @@ TABLE = {  # sequences, frames
 LENGTHS = (7, 3, 12, 1, 8)
 
 
-@pytest.fixture(scope="module")
-def poly():
-    """Sets SEQZOO_DATA to a folder with the four published sets, or skips."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("SEQZOO_DATA") or beside)
-    if not (folder / "poly/JSB_Chorales.mat").is_file():
-        pytest.skip("no piano rolls here: set SEQZOO_DATA to a folder that holds poly/")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEQZOO_DATA", str(folder))
-        yield folder
-
-
 def rolls(lengths=LENGTHS, seed=0):
     """Random rolls, about a tenth of the keys sounding."""
     random = torch.Generator().manual_seed(seed)
@@ -63,7 +49,7 @@ def rolls(lengths=LENGTHS, seed=0):
 
 
 @pytest.mark.parametrize(("name", "split"), TABLE)
-def test_sequences_and_frames_of_the_published_split(poly, name, split):
+def test_sequences_and_frames_of_the_published_split(published, name, split):
     data = Polyphonic(name, split)
     assert (len(data), data.frames) == TABLE[name, split]
     assert len(data.sequences) == len(data)
@@ -72,14 +58,14 @@ def test_sequences_and_frames_of_the_published_split(poly, name, split):
     assert {roll.dtype for roll in data.sequences} == {torch.uint8}
 
 
-def test_they_are_the_arrays_of_the_file(poly):
+def test_they_are_the_arrays_of_the_file(published):
     cells = scipy.io.loadmat(poly / "poly/Piano_midi.mat")["validdata"][0]
     data = Polyphonic("piano-midi", "validation")
     for roll, cell in zip(data.sequences, cells, strict=True):
         assert np.array_equal(roll.numpy(), cell)
 
 
-def test_sequences_differ_in_length_and_padding_is_masked(poly):
+def test_sequences_differ_in_length_and_padding_is_masked(published):
     data = Polyphonic("jsb", "test")
     batch = data.batch()
     assert batch.obs.shape == (77, 160, 88)
@@ -91,7 +77,7 @@ def test_sequences_differ_in_length_and_padding_is_masked(poly):
     assert torch.equal(batch.obs[batch.mask], torch.cat(data.sequences).float())
 
 
-def test_rates_are_shares_of_all_frames(poly):
+def test_rates_are_shares_of_all_frames(published):
     data = Polyphonic("jsb")
     rates = data.rates()
     frames = torch.cat(data.sequences).double()
@@ -100,7 +86,7 @@ def test_rates_are_shares_of_all_frames(poly):
     assert rates.argmax() + 21 in range(60, 80)
 
 
-def test_best_constant_rates_of_piano_midi(poly):
+def test_best_constant_rates_of_piano_midi(published):
     """The figure of the reference: constant rates score about 11 nats a frame."""
     rates = Polyphonic("piano-midi").rates().double().clamp(1e-6, 1 - 1e-6)
     test = Polyphonic("piano-midi", "test").rates().double()
@@ -108,19 +94,19 @@ def test_best_constant_rates_of_piano_midi(poly):
     assert 10 < nats < 12
 
 
-def test_seed_is_accepted_and_changes_nothing(poly):
+def test_seed_is_accepted_and_changes_nothing(published):
     first, second = (Polyphonic("jsb", "test", seed=seed) for seed in (0, 1))
     assert torch.equal(first.batch().obs, second.batch().obs)
 
 
-def test_there_and_back_through_midi(poly, tmp_path):
+def test_there_and_back_through_midi(published, tmp_path):
     data = Polyphonic("jsb", "test")
     for i, roll in enumerate(data.sequences[:5]):
         write_midi(tmp_path / f"{i}.mid", roll, per_beat=2)
     assert all(map(torch.equal, MidiFolder(tmp_path, per_beat=2).sequences, data.sequences))
 
 
-def test_repr_says_what_it_is(poly):
+def test_repr_says_what_it_is(published):
     data = Polyphonic(name="jsb", split="test", chunk=100, seed=1)
     assert repr(data) == "Polyphonic('jsb', 'test', 77 sequences, 4725 frames, chunk=100)"
     assert repr(PianoRolls(rolls())) == "PianoRolls(5 sequences, 31 frames)"
@@ -177,7 +163,7 @@ def test_chunks_join_into_the_sequences(chunk):
     assert lengths == []
 
 
-def test_chunks_of_a_published_set(poly):
+def test_chunks_of_a_published_set(published):
     data = Polyphonic("piano-midi", chunk=100)
     assert len(data) == sum(-(-len(roll) // 100) for roll in data.sequences)
     assert data.rows(slice(0, 9)).obs.shape == (9, 100, 88)
@@ -204,7 +190,7 @@ def test_windows_and_targets_are_slices(window):
     assert torch.equal(some.target, batch.target[[0, -1]])
 
 
-def test_windows_are_not_materialised(poly):
+def test_windows_are_not_materialised(published):
     data = Polyphonic("piano-midi", window=50)
     assert len(data) == sum(max(0, len(roll) - 50) for roll in data.sequences)
     held = [value for value in vars(data).values() if isinstance(value, torch.Tensor)]
@@ -405,7 +391,7 @@ def test_batches_cover_every_sequence_once(frames):
     assert [LENGTHS[i] for i in seen] == sorted(LENGTHS, reverse=True)
 
 
-def test_batches_of_a_published_set_have_little_padding(poly):
+def test_batches_of_a_published_set_have_little_padding(published):
     data = Polyphonic("jsb", "test")
     for frames, most in ((1000, 1.15), (20_000, 1.5)):
         padded = sum(batch.mask.numel() for _, batch in data.batches(frames))

@@ -148,6 +148,34 @@ class DeepTransition(nn.Module):
         return torch.tanh(self.deep(self.nonlinearity(deep)) + shortcut)
 
 
+class Remembers:
+    """A model whose ``memory`` reads the frames: what filtering and prediction ask of it.
+
+    Attributes:
+        memory: a ``Memory`` over frames.
+    """
+
+    memory: nn.Module
+
+    def remembered(self, obs: Tensor) -> Tensor:
+        """h_{t-1}, what the memory says before each frame, ``[B, T, M] -> [B, T, H]``."""
+        after = self.memory(obs)[:, :-1]
+        first = self.memory.output(self.memory.initial(len(obs), 1))
+        return torch.cat((first, after), 1)
+
+    def initial(self, rows: int) -> Tensor:
+        """The state of h before the first frame, ``[B, U]``."""
+        return self.memory.initial(rows)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """The frame itself, ``[..., M]``."""
+        return obs
+
+    def step(self, features: Tensor, past: Tensor) -> Tensor:
+        """The state of h after a frame, ``[B, U]``."""
+        return self.memory.step(features, past)
+
+
 class Reader(nn.Module):
     """What a recurrent net knows of a whole sequence at each of its steps.
 

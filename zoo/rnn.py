@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from ..data import Batch
 from ..inference.evaluate import elbo
 from .generation import Generates
-from .memory import Memory, check_ends, check_fits
+from .memory import Memory, Remembers, check_ends, check_fits
 from .nets import MLP, start_at
 
 
-class RNN(Generates, PyroModule):
+class RNN(Remembers, Generates, PyroModule):
     """prod_t p(x_t | x_<t); trained by ``SequenceELBO``, which for it is maximum likelihood.
 
     Arguments:
@@ -98,9 +98,7 @@ class RNN(Generates, PyroModule):
 
     def natural(self, obs: Tensor) -> Tensor:
         """Natural parameters of every frame given those before it, ``[B, T, N]``."""
-        after = self.memory(self.hide(obs))[:, :-1]
-        first = self.memory.output(self.memory.initial(len(obs), 1))
-        return self.readout(self.dropout(torch.cat((first, after), 1)))
+        return self.readout(self.dropout(self.remembered(self.hide(obs))))
 
     # Verbs --------------------------------------------------------------------------------------
 
@@ -108,18 +106,6 @@ class RNN(Generates, PyroModule):
     def log_prob(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """log p(x_{1:T}) of each sequence, exact, ``[B]``."""
         return elbo(self, Batch(obs, mask))
-
-    def initial(self, rows: int) -> Tensor:
-        """The state of h before the first frame, ``[B, U]``."""
-        return self.memory.initial(rows)
-
-    def encode(self, obs: Tensor) -> Tensor:
-        """The frame itself, ``[..., M]``."""
-        return obs
-
-    def step(self, features: Tensor, past: Tensor) -> Tensor:
-        """The state of h after a frame, ``[B, U]``."""
-        return self.memory.step(features, past)
 
     @torch.no_grad()
     def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from ..inference.paths import Path
 from ..inference.predict import Filtered
-from .memory import Memory, check_fits
+from .memory import Memory, Remembers, check_fits
 from .nets import MLP, start_at
 from .path_guides import Increments
 from .path_model import PathModel, Reading, same_noise
 from .priors import WienerProcess
 
 
-class VOSP(PathModel):
+class VOSP(Remembers, PathModel):
     """p(z) prod_t p(x_t | x_<t, z_t); trained by ``SequenceELBO``.
 
     With a ``WienerProcess`` prior, the ``Increments`` guide and a decoder of innovations (the
@@ -91,9 +91,7 @@ class VOSP(PathModel):
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
         """h_{t-1} beside every frame, ``[B, T, H]``."""
-        after = self.memory(self.hide(obs))[:, :-1]
-        first = self.memory.output(self.memory.initial(len(obs), 1))
-        return self.dropout(torch.cat((first, after), 1))
+        return self.dropout(self.remembered(self.hide(obs)))
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
         seen = self.encoder(torch.cat((features, obs), -1))
@@ -109,19 +107,7 @@ class VOSP(PathModel):
         """
         return self.decoder(torch.relu(self.from_past(past) + self.from_latent(inputs)))
 
-    # The recursion, for filtering and prediction ----------------------------------------------
-
-    def initial(self, rows: int) -> Tensor:
-        """The state of h before the first frame, ``[B, U]``."""
-        return self.memory.initial(rows)
-
-    def encode(self, obs: Tensor) -> Tensor:
-        """The frame itself, ``[..., M]``."""
-        return obs
-
-    def step(self, features: Tensor, past: Tensor) -> Tensor:
-        """The state of h after a frame, ``[B, U]``."""
-        return self.memory.step(features, past)
+    # Verbs --------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def predict(self, past: Tensor, previous: Tensor, chains: int = 8) -> Tensor:
