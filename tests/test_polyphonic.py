@@ -59,7 +59,7 @@ def test_sequences_and_frames_of_the_published_split(published, name, split):
 
 
 def test_they_are_the_arrays_of_the_file(published):
-    cells = scipy.io.loadmat(poly / "poly/Piano_midi.mat")["validdata"][0]
+    cells = scipy.io.loadmat(published / "poly/Piano_midi.mat")["validdata"][0]
     data = Polyphonic("piano-midi", "validation")
     for roll, cell in zip(data.sequences, cells, strict=True):
         assert np.array_equal(roll.numpy(), cell)
