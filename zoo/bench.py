@@ -99,29 +99,32 @@ def frames(batches: list[int], repeats: int, device: str) -> Iterator[Speed]:
 
 
 class Step(NamedTuple):
-    """Median milliseconds of a training step."""
+    """Median milliseconds of a training step, written in two ways."""
 
-    name: str
-    milliseconds: float
+    hidden: int
+    stepwise: float
+    whole: float
 
 
-def music(sequences: int, steps: int, repeats: int, device: str) -> Iterator[Step]:
-    """Times an ELBO step of one VRAE: with a site a path, and with a site a time step.
+def music(
+    sequences: int, steps: int, sizes: list[int], repeats: int, device: str
+) -> Iterator[Step]:
+    """Times an ELBO step of VRAEs: with a Pyro site a time step, and with one for the whole path.
 
-    88 keys, 32 latents, GRUs of 200 units; an ``Increments`` guide, drawn in both ways.
+    88 keys, 32 latents, an ``Increments`` guide, GRUs of each of the ``sizes``.
     """
-    torch.manual_seed(0)
-    guide = Increments(features_dim=200, dim=32)
-    decoder = CausalDecoder(32, 88, drift=False)
-    net = VRAE(88, 32, Bernoulli(88), guide=guide, decoder=decoder).to(device)
-    rules = {
-        "one site a time step": StepwiseELBO(StepwiseVRAE(net)),
-        "one site a path": SequenceELBO(net),
-    }
     obs = (torch.rand(sequences, steps, 88, device=device) < 0.05).float()
-    for name, rule in rules.items():
-        _step(rule, Batch(obs))  # warm-up
-        yield Step(name, 1e3 * _time(rule, Batch(obs), repeats, device))
+    for size in sizes:
+        torch.manual_seed(0)
+        guide = Increments(features_dim=size, dim=32)
+        decoder = CausalDecoder(32, 88, hidden=size, width=size, drift=False)
+        parts = {"hidden": size, "guide": guide, "decoder": decoder}
+        net = VRAE(88, 32, Bernoulli(88), **parts).to(device)
+        times = []
+        for rule in (StepwiseELBO(StepwiseVRAE(net)), SequenceELBO(net)):
+            _step(rule, Batch(obs))  # warm-up
+            times.append(1e3 * _time(rule, Batch(obs), repeats, device))
+        yield Step(size, *times)
 
 
 def _measure(case: Case, repeats: int, device: str) -> Cost:

@@ -448,6 +448,7 @@ def bench_frames(
 def bench_music(
     sequences: Annotated[int, typer.Option(min=1, help="Sequences B.")] = 20,
     steps: Annotated[int, typer.Option(min=2, help="Frames T.")] = 100,
+    units: Annotated[list[int] | None, typer.Option(help="Units of the GRUs.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 10,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
@@ -456,12 +457,13 @@ def bench_music(
     from .recipes.recipe import hardware
 
     _check_device(device)
-    print(f"VRAE, B={sequences}, T={steps}, 32 latents, GRUs of 200 units; {hardware(device)}")
-    base = 0.0
-    for step in bench.music(sequences, steps, repeats, device):  # what is compared with comes first
-        base = base or step.milliseconds
-        ratio = base / step.milliseconds
-        print(f"{step.name:<24}{step.milliseconds:>9.1f} ms{ratio:>8.2f}x", flush=True)
+    print(f"VRAE, B={sequences}, T={steps}, 32 latents; {hardware(device)}")
+    print(f"{'units':>6}{'a site a time step, ms':>25}{'a site a path, ms':>20}{'ratio':>9}")
+    for step in bench.music(sequences, steps, units or [32, 64, 200], repeats, device):
+        ratio = step.stepwise / step.whole
+        print(
+            f"{step.hidden:>6}{step.stepwise:>25.1f}{step.whole:>20.1f}{ratio:>8.2f}x", flush=True
+        )
 
 
 def main() -> None:
