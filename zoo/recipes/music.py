@@ -168,25 +168,25 @@ def published(data: str, exact: bool = False) -> Recipe:
     )
 
 
-# Epochs and sequences a batch; annealing of the KL weight; dropout of h and of the input; whether h
-# has the last frame beside it.
+# Epochs, sequences a batch and learning rate; annealing of the KL weight; dropout of h and of the
+# input; width of the layers.
 VOSPS = {
-    "jsb": ((110, 10), [0.2, 1.0, 0.5], (0.55, 0.2), False),
-    "nottingham": ((36, 20), [0.15, 1.0, 0.65], (0.3, 0.1), True),
-    "piano-midi": ((24, 20), [0.15, 1.0, 0.65], (0.5, 0.2), True),
-    "musedata": ((14, 20), [0.15, 1.0, 0.5], (0.3, 0.1), True),
+    "jsb": ((110, 10, 5e-3), [0.3, 1.0, 0.4], (0.65, 0.3), 300),
+    "nottingham": ((36, 20, 3e-3), [0.15, 1.0, 0.65], (0.3, 0.1), 200),
+    "piano-midi": ((24, 20, 3e-3), [0.15, 1.0, 0.65], (0.5, 0.2), 200),
+    "musedata": ((14, 20, 3e-3), [0.15, 1.0, 0.5], (0.3, 0.1), 200),
 }
 
 
 def vosp(data: str, nade: bool = False) -> Recipe:
-    (epochs, batch_size), annealing, (dropout, input_dropout), skip = VOSPS[data]
+    (epochs, batch_size, lr), annealing, (dropout, input_dropout), width = VOSPS[data]
     net = part(
         VOSP,
         obs_dim=KEYS,
         latent_dim=LATENTS,
         likelihood=part(NADE, dim=KEYS, hidden=150) if nade else BERNOULLI,
-        memory=part(Memory, inputs=KEYS, hidden=200, skip=skip),
-        width=200,
+        memory=part(Memory, inputs=KEYS, hidden=200, skip=True),
+        width=width,
         input_dropout=input_dropout,
         dropout=dropout,
         obs_mean=0.05,
@@ -198,7 +198,7 @@ def vosp(data: str, nade: bool = False) -> Recipe:
         ("ELBO", f"IW-{PARTICLES[data]} a frame"),
         net,
         rule=part(SequenceELBO, kl_weight=annealing),
-        **budget(data, epochs, batch_size=batch_size),
+        **budget(data, epochs, batch_size=batch_size, lr=lr),
     )
 
 
