@@ -213,6 +213,11 @@ RNNS = {
     "piano-midi": ((22, 10, 3e-3, "late"), (0.1, 0.3, 0.3)),
     "musedata": ((8, 10, 4e-3, "late"), (0.1, 0.2, 0.2)),
 }
+DEEPS = {  # a deep transition is upset by rates that others bear
+    **RNNS,
+    "nottingham": ((26, 10, 2e-3, "linear"), (0.05, 0.1, 0.1)),
+    "musedata": ((8, 10, 2e-3, "linear"), (0.1, 0.2, 0.2)),
+}
 FAST = {  # the shares that are kept
     "jsb": ((100, 16, 6e-3, "linear"), (0.7, 0.5, 0.4)),
     "nottingham": ((24, 10, 4e-3, "late"), (0.95, 0.9, 0.9)),
@@ -238,7 +243,8 @@ def exact(data: str, name: str, title: str, plan: tuple, drops: tuple, **parts) 
 
 
 def baselines(data: str) -> list[Recipe]:
-    plan, (*drops, last) = RNNS[data]
+    plan, (*drops, _) = RNNS[data]
+    deep_plan, (*deep_drops, last) = DEEPS[data]
     deep = part(DeepTransition, inputs=KEYS, hidden=200, width=200)
     readout = part(MLP, sizes=[200, 200, KEYS], dropout=last)
     plain = part(Memory, inputs=KEYS, hidden=200, cell="tanh")
@@ -259,7 +265,7 @@ def baselines(data: str) -> list[Recipe]:
         exact(data, "rnn", "RNN", plan, drops, memory=plain),
         exact(data, "gru", "RNN with GRU units", plan, drops, memory=gated),
         exact(data, "fd-rnn", "fast-dropout RNN", fast_plan, (0.0, 0.0), **fast),
-        exact(data, "deep-rnn", "deep RNN", plan, drops, memory=deep, readout=readout),
+        exact(data, "deep-rnn", "deep RNN", deep_plan, deep_drops, memory=deep, readout=readout),
         exact(data, "rnn-nade", "RNN-NADE", nade_plan, nade_drops, **nade),
     ]
 
