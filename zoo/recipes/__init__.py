@@ -33,10 +33,12 @@ def find(name: str) -> Recipe:
     """A recipe by name.
 
     Raises:
-        ValueError: for an unknown name; the message lists what there is.
+        ValueError: for an unknown name; the message lists what there is in its table.
     """
     if name not in RECIPES:
-        raise ValueError(f"no recipe called {name!r}: there are {', '.join(RECIPES)}")
+        near = [known for known in RECIPES if known.split("/")[0] == name.split("/")[0]]
+        near = near or [known for known in RECIPES if known.split("/")[1] == name] or TABLES
+        raise ValueError(f"no recipe called {name!r}: there are {', '.join(near)} (seqzoo list)")
     return RECIPES[name]
 
 
