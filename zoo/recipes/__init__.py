@@ -36,8 +36,9 @@ def find(name: str) -> Recipe:
         ValueError: for an unknown name; the message lists what there is in its table.
     """
     if name not in RECIPES:
-        near = [known for known in RECIPES if known.split("/")[0] == name.split("/")[0]]
-        near = near or [known for known in RECIPES if known.split("/")[1] == name] or TABLES
+        table = name.partition("/")[0] + "/"
+        near = [known for known in RECIPES if known.startswith(table)]
+        near = near or [known for known in RECIPES if known.endswith("/" + name)] or TABLES
         raise ValueError(f"no recipe called {name!r}: there are {', '.join(near)} (seqzoo list)")
     return RECIPES[name]
 
