@@ -141,7 +141,8 @@ def _spread(figure: Card | None, form: Callable[[float, int], str] | None = None
     form = form or (lambda value, digits: f"{value:.{digits + 1}g}")
     if figure is None:
         return "-"
-    spread = "" if figure["sd"] is None else f" ± {form(figure['sd'], 1)}"
+    sd = figure["sd"]
+    spread = "" if sd is None else f" ± {form(sd, 1) if sd < 0.01 else f'{sd:.2g}'}"
     return form(figure["value"], 2) + spread
 
 
