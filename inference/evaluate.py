@@ -7,6 +7,7 @@ the total number of frames, never a mean of means.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -83,11 +84,6 @@ def log_weights(model, guide, data, particles: int) -> Tensor:
     return total.expand(particles, -1)
 
 
-def log_mean_exp(weights: Tensor) -> Tensor:
-    """log of the mean of exp over the first axis, ``[k, ...] -> [...]``."""
-    return weights.logsumexp(0) - math.log(len(weights))
-
-
 @torch.no_grad()
 def elbo(net, batch: Batch, samples: int = 1) -> Tensor:
     """The evidence lower bound, averaged over draws from the guide; ``[B]``, nats a sequence.
@@ -109,12 +105,9 @@ def importance_bound(net, batch: Batch, samples: int, at_once: int = 10) -> Tens
 
     Source: Burda et al., "Importance weighted autoencoders" (2016).
     """
-    check_samples(samples)
-    data, parts = read(net, batch), []
-    for start in range(0, samples, at_once):
-        number = min(at_once, samples - start)
-        parts.append(log_weights(net.model, net.guide, data, number).logsumexp(0))
-    return torch.stack(parts).logsumexp(0) - math.log(samples)
+    data = read(net, batch)
+    weigh = functools.partial(log_weights, net.model, net.guide, data)
+    return _in_parts(weigh, samples, at_once)
 
 
 @torch.no_grad()
@@ -127,12 +120,8 @@ def frame_bound(net, batch: Batch, samples: int, at_once: int = 25) -> Tensor:
     Raises:
         ValueError: for any other model.
     """
-    check_samples(samples)
-    data, parts = read(net, batch), []
-    for start in range(0, samples, at_once):
-        number = min(at_once, samples - start)
-        parts.append(frame_weights(net, data, number).logsumexp(0))
-    return (torch.stack(parts).logsumexp(0) - math.log(samples)).sum(-1)
+    weigh = functools.partial(frame_weights, net, read(net, batch))
+    return _in_parts(weigh, samples, at_once).sum(-1)
 
 
 def frame_weights(net, data, particles: int) -> Tensor:
@@ -183,6 +172,15 @@ def check_samples(samples: int) -> None:
     """Raises a ValueError for less than one sample."""
     if samples < 1:
         raise ValueError(f"a bound needs at least one sample, got {samples}")
+
+
+def _in_parts(weigh: Callable[[int], Tensor], samples: int, at_once: int) -> Tensor:
+    """log of the mean of exp over ``samples`` weights, few of them in memory at a time."""
+    check_samples(samples)
+    parts = [
+        weigh(min(at_once, samples - start)).logsumexp(0) for start in range(0, samples, at_once)
+    ]
+    return torch.stack(parts).logsumexp(0) - math.log(samples)
 
 
 def _traces(model, guide, data, particles: int):

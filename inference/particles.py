@@ -53,23 +53,24 @@ def run_particles(walk: Walk, lengths: Tensor, particles: int, threshold: float 
     alive = [int((lengths > t).sum()) for t in range(int(lengths[0]))]
     for t, rows in enumerate(alive):
         if rows < len(total):  # these sequences have ended
-            evidence.append((total + _log_mean_exp(weights))[rows:])
+            evidence.append((total + log_mean_exp(weights))[rows:])
             state = tuple(part[:, :rows] for part in state)
             weights, total = weights[:, :rows], total[:rows]
         if t and threshold:
             poor = effective_size(weights.detach()) < threshold * particles
             poor |= torch.full_like(poor, threshold == 1)
             if poor.any():
-                total = torch.where(poor, total + _log_mean_exp(weights), total)
+                total = torch.where(poor, total + log_mean_exp(weights), total)
                 state = resample(state, weights.detach(), poor)
                 weights = torch.where(poor, torch.zeros_like(weights), weights)
         state, new = walk.step(t, state)
         weights = weights + new
-    evidence.append(total + _log_mean_exp(weights))
+    evidence.append(total + log_mean_exp(weights))
     return torch.cat(evidence[::-1])
 
 
-def _log_mean_exp(weights: Tensor) -> Tensor:
+def log_mean_exp(weights: Tensor) -> Tensor:
+    """log of the mean of exp over the first axis, ``[k, ...] -> [...]``."""
     return weights.logsumexp(0) - math.log(len(weights))
 
 

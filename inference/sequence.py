@@ -13,11 +13,11 @@ from .evaluate import (
     elbo_terms,
     filter_particles,
     frame_weights,
-    log_mean_exp,
     log_weights,
     read,
 )
 from .local import LocalELBO, anneal
+from .particles import log_mean_exp
 from .paths import kl_steps, marginal_increments
 from .rule import LearningRule, Metrics
 

@@ -70,7 +70,7 @@ def test_no_frames_have_no_log_prob():
 def test_gradients_are_right():
     value = FRAMES[torch.tensor([0, 9, 31])]
     arguments = parameters(2, 3)
-    torch.autograd.gradcheck(lambda *p: NADEDistribution(*p).log_prob(value), arguments)
+    assert torch.autograd.gradcheck(lambda *p: NADEDistribution(*p).log_prob(value), arguments)
 
 
 def test_samples_have_the_law():

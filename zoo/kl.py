@@ -16,7 +16,6 @@ from ..data import Polyphonic
 from ..inference.paths import LinearChain, kl_steps, marginal_increments, previous
 from ..inference.streams import RandomStream
 from . import store
-from .path_guides import Diagonal
 from .path_model import PathModel
 from .recipes.piano import FRAMES
 
@@ -32,7 +31,6 @@ class Divergences(NamedTuple):
         shared: ln((s_t² + s_{t-1}²) / s_t²) / 2, what increments tell of one another.
         likelihood: -log p(x | z), a path drawn from the guide for each sequence.
         dims: dimensions of the latent state.
-        spread: root mean square of s_t.
     """
 
     exact: float
@@ -40,7 +38,6 @@ class Divergences(NamedTuple):
     shared: float
     likelihood: float
     dims: int
-    spread: float
 
 
 @torch.no_grad()
@@ -59,21 +56,22 @@ def measure(name: str, seed: int = 0) -> Divergences:
     if not isinstance(net, PathModel):
         raise ValueError(f"{name} has no latent path: name a model such as jsb/vrae-published")
     rolls = Polyphonic(net.card["configuration"]["data"]["name"], "test")
-    totals = torch.zeros(5, dtype=torch.float64)
+    totals = torch.zeros(4, dtype=torch.float64)
     stream = RandomStream("cpu", "kl", seed)
     for _, batch in rolls.batches(FRAMES):
         reading = net.read(batch)
         q, p = reading.belief, net.prior(batch.mask)
-        if not isinstance(q, LinearChain) or q.coefficient is not Diagonal.coefficient:
+        chain = isinstance(q, LinearChain) and not isinstance(q.coefficient, torch.Tensor)
+        if not chain or q.coefficient != 0:
             raise ValueError(f"{name} has no diagonal guide: name one such as jsb/vrae-published")
         variance = q.scale.square()
         shared = torch.log1p(previous(variance) / variance).sum(-1) / 2
         with stream:
             nll = -net.frames(q.rsample(), reading).log_prob(batch.obs)
-        terms = kl_steps(q, p), marginal_increments(q, p), shared, nll, variance.mean(-1)
+        terms = kl_steps(q, p), marginal_increments(q, p), shared, nll
         totals += torch.stack([term[batch.mask].sum().double() for term in terms])
-    exact, marginal, shared, nll, variance = (totals / rolls.frames).tolist()
-    return Divergences(exact, marginal, shared, nll, net.latent_dim, math.sqrt(variance))
+    exact, marginal, shared, nll = (totals / rolls.frames).tolist()
+    return Divergences(exact, marginal, shared, nll, net.latent_dim)
 
 
 def draw(found: Divergences, path: Path) -> None:

@@ -183,3 +183,13 @@ class AutoregressivePath(Path):
 def positive(raw: Tensor) -> Tensor:
     """Spreads from what a net puts out."""
     return functional.softplus(raw) + MIN_SPREAD
+
+
+def check_guide(guide: nn.Module, dim: int, features_dim: int) -> None:
+    """Raises a ValueError where a guide is of other latents or features than its model."""
+    for name, found, needed in (
+        ("latents", guide.dim, dim),
+        ("features", guide.features_dim, features_dim),
+    ):
+        if found != needed:
+            raise ValueError(f"the guide has {found} {name}, the model {needed}")

@@ -184,9 +184,14 @@ def save_figure(figure, path: Path) -> None:
     Raises:
         ValueError: for a file ending that is not a picture's.
     """
+    check_ending(path)
+    write_whole(path, lambda part: figure.savefig(part, dpi=130, format=path.suffix[1:]))
+
+
+def check_ending(path: Path) -> None:
+    """Raises a ValueError for a file ending that is not a picture's."""
     if path.suffix not in FORMATS:
         raise ValueError(f"cannot write {path.name!r}: end it with one of {', '.join(FORMATS)}")
-    write_whole(path, lambda part: figure.savefig(part, dpi=130, format=path.suffix[1:]))
 
 
 def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data import Batch, Polyphonic, add_notes, hide_steps
 from ..data.polyphonic import NAMES
 from ..inference import denoise, impute
-from .pictures import FORMATS, draw_rolls
+from .pictures import check_ending, draw_rolls
 
 LEAST = 1e-4  # probabilities are taken to be this far from 0 and 1 when they are scored in nats
 FRAMES = 200  # of a test sequence: longer ones are cut
@@ -126,7 +126,8 @@ def denoising(
         ValueError: for a model that is not of music, or has no latent path.
     """
     table = music(net)
-    check_ending(picture)
+    if picture is not None:  # before anything is computed
+        check_ending(picture)
     clean = _pieces(table, sequences, least=1).to(net.device)
     rates = Polyphonic(table, "train").rates().to(clean.obs)
     mask, where = clean.mask, clean.mask[..., None]
@@ -171,7 +172,8 @@ def imputation(
             sequence is long enough.
     """
     table = music(net)
-    check_ending(picture)
+    if picture is not None:  # before anything is computed
+        check_ending(picture)
     unknown = [by for by in ways if by not in WAYS]
     if unknown:  # before anything is computed
         raise ValueError(f"by must be one of {', '.join(WAYS)}, got {unknown[0]!r}")
@@ -201,12 +203,6 @@ def imputation(
         }
         rolls = {title: roll[part][real] for title, roll in rolls.items()}
         draw_rolls(rolls, picture, columns=2, hidden=lost[part][real])
-
-
-def check_ending(picture: Path | None) -> None:
-    """Raises a ValueError for a file that no picture can be written to, before it is computed."""
-    if picture is not None and picture.suffix not in FORMATS:
-        raise ValueError(f"cannot write {picture.name!r}: end it with one of {', '.join(FORMATS)}")
 
 
 def _pieces(table: str, sequences: int, least: int) -> Batch:

@@ -16,7 +16,7 @@ from ..inference.paths import Path
 from ..inference.predict import Filtered
 from .memory import Memory, Remembers, check_fits
 from .nets import MLP, start_at
-from .path_guides import Increments
+from .path_guides import Increments, check_guide
 from .path_model import PathModel, Reading, same_noise
 from .priors import WienerProcess
 
@@ -62,12 +62,7 @@ class VOSP(Remembers, PathModel):
         self.memory = Memory(obs_dim, hidden) if memory is None else memory
         check_fits(self.memory, obs_dim)
         self.recognition = Increments(width, latent_dim) if guide is None else guide
-        for name, found, needed in (
-            ("latents", self.recognition.dim, latent_dim),
-            ("features", self.recognition.features_dim, width),
-        ):
-            if found != needed:
-                raise ValueError(f"the guide has {found} {name}, the model {needed}")
+        check_guide(self.recognition, latent_dim, width)
         past = self.memory.outputs
         self.encoder = MLP([past + obs_dim, width, width], last="relu")
         self.from_past = nn.Linear(past, width)

@@ -19,7 +19,7 @@ from ..inference.swarm import PathSteps
 from .decoders import CausalDecoder
 from .memory import Reader
 from .nets import start_at
-from .path_guides import Autoregressive, MarkovChain
+from .path_guides import Autoregressive, MarkovChain, check_guide
 from .path_model import PathModel, Reading
 from .priors import WienerProcess
 
@@ -69,12 +69,7 @@ class VRAE(PathModel):
             guide = Autoregressive(seen, latent_dim, remembered, hidden)
         elif guide is None:
             guide = MarkovChain(self.encoder.features_dim, latent_dim)
-        for name, found, needed in (
-            ("latents", guide.dim, latent_dim),
-            ("features", guide.features_dim, self.encoder.features_dim),
-        ):
-            if found != needed:
-                raise ValueError(f"the guide has {found} {name}, the model {needed}")
+        check_guide(guide, latent_dim, self.encoder.features_dim)
         if obs_mean is not None:
             start_at(self.decoder, likelihood, obs_mean)
         self.recognition, self.hide = guide, nn.Dropout(input_dropout)
