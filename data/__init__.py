@@ -1,6 +1,6 @@
 """Data sets, batches and masks. Knows nothing of models."""
 
-from . import balls, fetch, midi, moving_mnist, polyphonic, ppc
+from . import balls, fetch, midi, moving_mnist, one_to_many, polyphonic, ppc
 from .ball_tracker import measure_balls, track_balls
 from .balls import BouncingBalls
 from .batch import Batch, Dataset, Loader, check_sequences, collate, generator
@@ -9,6 +9,7 @@ from .fetch import DataError
 from .midi import MidiFolder, read_midi, write_midi
 from .motion import Motion
 from .moving_mnist import MovingMNIST
+from .one_to_many import OneToMany
 from .polyphonic import PianoRolls, Polyphonic, add_notes, hide_steps
 from .ppc import PPC
 
@@ -22,6 +23,7 @@ __all__ = [
     "MidiFolder",
     "Motion",
     "MovingMNIST",
+    "OneToMany",
     "PianoRolls",
     "Polyphonic",
     "add_notes",
@@ -35,6 +37,7 @@ __all__ = [
     "measure_digits",
     "midi",
     "moving_mnist",
+    "one_to_many",
     "polyphonic",
     "ppc",
     "read_midi",

@@ -37,7 +37,7 @@ class PianoRolls:
     """A data set of piano rolls of different lengths.
 
     What one row is depends on two arguments: a whole sequence; a piece of it (``chunk``), which
-    is how long pieces are trained on; or a run of frames and the frame that follows (``window``).
+    is how long pieces are trained on; or a run of frames and what follows (``window``).
     Rows are cut out when they are asked for, so that memory stays a byte a key and frame.
 
     Arguments:
@@ -46,8 +46,14 @@ class PianoRolls:
         window: rows are every run of this many frames, and ``target [B, 88]`` is the frame after
             it. Sequences that are not longer than a window have none.
         device: where the data live.
-        recut: cut chunks at other places in every epoch.
+        recut: cut chunks at other places in every epoch, or windows that are a stride apart. Epoch
+            0 is as without, and every epoch has as many rows.
         seed: seed of those places.
+        stride: windows begin at frame 0 of a sequence and every so many frames from there. With
+            ``recut`` they begin at a random one of the places where a window fits and go round in
+            a circle, so that every window of a sequence is served equally often over the epochs.
+        every_step: ``target`` is the frame after each frame of a window, ``[B, T, 88]``, rather
+            than the frame after the last.
 
     Attributes:
         sequences: the whole sequences, ``[T_i, 88]``, uint8, whatever ``chunk`` and ``window``.
@@ -55,8 +61,10 @@ class PianoRolls:
 
     Raises:
         ValueError: when there is no sequence, when one is not ``[T, 88]`` of zeros and ones with
-            a frame or more, when ``chunk`` or ``window`` is below 1 or both are given, or when no
-            sequence is longer than a window.
+            a frame or more, when ``chunk``, ``window`` or ``stride`` is below 1 or both of the
+            first are given, when ``stride`` or ``every_step`` is given without ``window``, when
+            ``recut`` has nothing to choose (neither chunks nor windows with a stride above 1), or
+            when no sequence is longer than a window.
 
     Example:
         >>> PianoRolls([torch.zeros(5, 88), torch.zeros(3, 88)]).batch().obs.shape
@@ -71,26 +79,37 @@ class PianoRolls:
         device: torch.device | str = "cpu",
         recut: bool = False,
         seed: int = 0,
+        stride: int = 1,
+        every_step: bool = False,
     ):
-        if recut and chunk is None:
-            raise ValueError("recut is about chunks: say how many frames one has, chunk=100")
         if chunk is not None and window is not None:
             raise ValueError("chunk and window exclude one another: give one of them")
-        for name, value in (("chunk", chunk), ("window", window)):
+        for name, value in (("chunk", chunk), ("window", window), ("stride", stride)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1 frame, got {value}")
+        if window is None and (stride > 1 or every_step):
+            name = "stride" if stride > 1 else "every_step"
+            raise ValueError(f"{name} is about windows: say how many frames one has, window=100")
+        if recut and chunk is None and window is None:
+            raise ValueError("recut is about chunks: say how many frames one has, chunk=100")
+        if recut and chunk is None and stride == 1:
+            raise ValueError(
+                "recut has no window to choose, a stride of 1 serves them all every epoch: "
+                "give a longer one, stride=100"
+            )
         if len(sequences) == 0:
             raise ValueError("there is no sequence: give a list of piano rolls [T, 88]")
         rolls = [check_roll(roll, f"sequence {i}") for i, roll in enumerate(sequences)]
         self.chunk, self.window, self.device = chunk, window, torch.device(device)
         self.recut, self.seed = recut, seed
+        self.stride, self.every_step = stride, every_step
         # one tensor of all frames: a row is two numbers, where it starts and where it stops
         self._frames = torch.cat(rolls).to(self.device)
         lengths = [len(roll) for roll in rolls]
         self.sequences = list(self._frames.split(lengths))
         self.frames = len(self._frames)
         self._lengths = torch.tensor(lengths)
-        self._pieces = _cut(self._lengths, chunk, window).to(self.device)
+        self._pieces = _cut(self._lengths, chunk, window, stride).to(self.device)
         if len(self) == 0:
             raise ValueError(
                 f"no sequence is longer than a window of {window} frames: the longest has "
@@ -111,7 +130,8 @@ class PianoRolls:
             return self
         other = copy.copy(self)
         random = generator(self.seed, "cut", epoch)
-        other._pieces = _cut(self._lengths, self.chunk, None, random).to(self.device)
+        pieces = _cut(self._lengths, self.chunk, self.window, self.stride, random)
+        other._pieces = pieces.to(self.device)
         return other
 
     def __repr__(self) -> str:
@@ -120,6 +140,8 @@ class PianoRolls:
             for name, value in (("chunk", self.chunk), ("window", self.window))
             if value is not None
         )
+        cut += f", stride={self.stride}" if self.stride > 1 else ""
+        cut += ", every_step=True" if self.every_step else ""
         size = f"{len(self.sequences)} sequences, {self.frames} frames"
         return f"{type(self).__name__}({size}{cut})"
 
@@ -130,7 +152,8 @@ class PianoRolls:
             index: a slice, a list or a tensor of indices.
 
         Returns:
-            ``obs [B, T, 88]`` float32, ``mask [B, T]``, and with ``window`` ``target [B, 88]``.
+            ``obs [B, T, 88]`` float32, ``mask [B, T]``, and with ``window`` ``target [B, 88]``,
+            or ``[B, T, 88]`` with ``every_step``.
 
         Raises:
             ValueError: when no row is left.
@@ -141,7 +164,9 @@ class PianoRolls:
         start, stop = pieces.unbind(1)
         at = start[:, None] + torch.arange(int((stop - start).max()), device=self.device)
         obs = self._frames[at.clamp(max=self.frames - 1)].float()  # Batch sets padding to zero
-        target = None if self.window is None else self._frames[stop].float()
+        target = None
+        if self.window is not None:
+            target = self._frames[at + 1 if self.every_step else stop].float()
         return Batch(obs=obs, mask=at < stop[:, None], target=target)
 
     def batch(self) -> Batch:
@@ -196,9 +221,11 @@ class Polyphonic(PianoRolls):
         chunk: cut every sequence into pieces of at most this many frames (training); whole when
             left out (evaluation).
         window: serve every run of this many frames with the frame after it as ``target``.
-        seed: seed of the places where chunks are cut anew; published data do not depend on it.
+        seed: seed of the places where rows are cut anew; published data do not depend on it.
         device: where the data live.
-        recut: cut chunks at other places in every epoch.
+        recut: cut chunks, or windows that are a stride apart, at other places in every epoch.
+        stride: windows begin every so many frames of a sequence, see ``PianoRolls``.
+        every_step: ``target`` is the frame after each frame of a window, ``[B, T, 88]``.
 
     Attributes:
         sequences: the whole sequences, ``[T_i, 88]``, uint8.
@@ -222,6 +249,8 @@ class Polyphonic(PianoRolls):
         seed: int = 0,
         device: torch.device | str = "cpu",
         recut: bool = False,
+        stride: int = 1,
+        every_step: bool = False,
     ):
         if name not in NAMES:
             raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
@@ -229,7 +258,7 @@ class Polyphonic(PianoRolls):
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         self.name, self.split = name, split
         rolls = read_mat(fetch(_FILES[name]), split)
-        super().__init__(rolls, chunk, window, device, recut, seed)
+        super().__init__(rolls, chunk, window, device, recut, seed, stride, every_step)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("(", f"({self.name!r}, {self.split!r}, ", 1)
@@ -365,17 +394,24 @@ def _cut(
     lengths: Tensor,
     chunk: int | None,
     window: int | None,
+    stride: int = 1,
     random: torch.Generator | None = None,
 ) -> Tensor:
     """Where each row starts and stops among the frames of all sequences, ``[rows, 2]``.
 
-    With ``random`` a sequence's first chunk is shorter, by so little that there are as many.
+    With ``random`` a sequence's first chunk is shorter, by so little that there are as many; and
+    its windows are moved along a circle of all starts, which leaves their number alone too.
     """
     ends = lengths.cumsum(0)
     pieces = []
     for begin, end in zip((ends - lengths).tolist(), ends.tolist()):
         if window is not None:
-            start = torch.arange(begin, max(begin, end - window))  # a frame must follow
+            starts = max(0, end - begin - window)  # a frame must follow
+            start = torch.arange(0, starts, stride)
+            if random and starts:
+                shift = int(torch.randint(starts, (), generator=random))
+                start = ((start + shift) % starts).sort().values
+            start = begin + start
             stop = start + window
         else:
             size = chunk or end - begin

@@ -15,6 +15,8 @@ from .rule import LearningRule, Recurrent
 from .sequence import BPTT, SequenceELBO
 from .state import Fit
 from .streams import RandomStream
+from .target import TargetPropagation
+from .through_time import OutputBPTT, StraightThrough
 from .training import fit
 
 __all__ = [
@@ -36,12 +38,15 @@ __all__ = [
     "LinearChain",
     "LinearGaussian",
     "LocalELBO",
+    "OutputBPTT",
     "Path",
     "Prediction",
     "RMSpropNesterov",
     "RandomStream",
     "Recurrent",
     "SequenceELBO",
+    "StraightThrough",
+    "TargetPropagation",
     "alignment",
     "clamped_gibbs",
     "convergence",

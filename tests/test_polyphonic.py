@@ -203,6 +203,11 @@ def test_windows_are_not_materialised(published):
         ({"chunk": 0}, "chunk must be at least 1 frame, got 0"),
         ({"window": -1}, "window must be at least 1 frame, got -1"),
         ({"chunk": 2, "window": 2}, "exclude one another"),
+        ({"window": 2, "stride": 0}, "stride must be at least 1 frame, got 0"),
+        ({"stride": 2}, "stride is about windows: say how many frames one has"),
+        ({"chunk": 4, "stride": 2}, "stride is about windows"),
+        ({"every_step": True}, "every_step is about windows: say how many frames one has"),
+        ({"chunk": 4, "every_step": True}, "every_step is about windows"),
         ({"window": 12}, "no sequence is longer than a window of 12 frames: the longest has 12"),
     ],
 )
@@ -370,10 +375,116 @@ def test_a_loader_cuts_anew_every_epoch():
     assert all(sum(epoch) == data.frames and len(epoch) == len(data) for epoch in flat)
 
 
-def test_only_chunks_are_cut_anew():
-    for arguments in ({}, {"window": 3}):
-        with pytest.raises(ValueError, match="recut is about chunks: say how many frames"):
-            PianoRolls(rolls(), recut=True, **arguments)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "recut is about chunks: say how many frames one has"),
+        ({"window": 3}, "recut has no window to choose, a stride of 1 serves them all"),
+    ],
+)
+def test_nothing_else_is_cut_anew(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PianoRolls(rolls(), recut=True, **arguments)
+
+
+def counting(*lengths):
+    """Rolls whose frames say in binary how many frames of all rolls came before."""
+    number = torch.arange(sum(lengths))[:, None]
+    roll = torch.zeros(sum(lengths), 88, dtype=torch.uint8)
+    roll[:, :10] = number >> torch.arange(10) & 1
+    return list(roll.split(lengths))
+
+
+def numbers(frames):
+    """What ``counting`` wrote, ``[..., 88] -> [...]``, as lists."""
+    return (frames[..., :10].long() << torch.arange(10)).sum(-1).tolist()
+
+
+def test_windows_a_stride_apart():
+    """Rolls of frames 0-7, 8-10 and 11-15, windows of 3: the second has no room."""
+    batch = PianoRolls(counting(8, 3, 5), window=3, stride=2).batch()
+    assert numbers(batch.obs) == [[0, 1, 2], [2, 3, 4], [4, 5, 6], [11, 12, 13]]
+    assert numbers(batch.target) == [3, 5, 7, 14]
+    assert batch.target.shape == (4, 88)
+    one = PianoRolls(counting(8, 3, 5), window=3, stride=9)
+    assert numbers(one.batch().obs) == [[0, 1, 2], [11, 12, 13]]
+    still = PianoRolls(counting(8, 3, 5), window=3, stride=2)
+    assert still.fresh(4) is still
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_target_after_every_frame(stride):
+    arguments = {"window": 3, "stride": stride}
+    data = PianoRolls(counting(8, 3, 5), **arguments, every_step=True)
+    last = PianoRolls(counting(8, 3, 5), **arguments).batch()
+    batch = data.rows(slice(None))
+    assert batch.target.shape == batch.obs.shape == (len(data), 3, 88)
+    assert batch.target.dtype == torch.float32
+    assert torch.equal(batch.obs, last.obs)
+    assert torch.equal(batch.target[:, -1], last.target)
+    assert numbers(batch.target) == [[n + 1 for n in row] for row in numbers(batch.obs)]
+    assert numbers(data.rows([-1]).target) == [[[13, 14, 15]], [[12, 13, 14]]][stride - 1]
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4, 7, 50])
+def test_windows_cut_anew_are_each_served_as_often(stride):
+    """Every start of a sequence that has n: (1 + (n - 1) // stride) / n of the epochs."""
+    lengths, epochs = (14, 3, 4, 9), 600
+    data = PianoRolls(counting(*lengths), window=3, stride=stride, recut=True, every_step=True)
+    plain = PianoRolls(counting(*lengths), window=3, stride=stride)
+    assert torch.equal(data.batch().obs, plain.batch().obs)
+    assert torch.equal(data.fresh(0).batch().obs, plain.batch().obs)
+    count = torch.zeros(sum(lengths))
+    for epoch in range(1, epochs + 1):
+        fresh = data.fresh(epoch)
+        assert len(fresh) == len(data) == len(plain)
+        first = [row[0] for row in numbers(fresh.batch().obs)]
+        assert first == sorted(set(first))  # none twice
+        count[first] += 1
+    begin = 0
+    for length in lengths:
+        starts = max(0, length - 3)
+        share = (1 + (starts - 1) // stride) / starts if starts else 0
+        seen = count[begin : begin + length]
+        deviation = 4.5 * (epochs * share * (1 - share)) ** 0.5
+        assert ((seen[:starts] - epochs * share).abs() <= deviation).all()
+        assert (seen[starts:] == 0).all()  # none across two sequences
+        begin += length
+
+
+def test_windows_cut_anew_are_a_stride_apart_but_for_one_place():
+    data = PianoRolls(counting(100), window=10, stride=7, recut=True)
+    for epoch in range(20):
+        first = torch.tensor([row[0] for row in numbers(data.fresh(epoch).batch().obs)])
+        assert len(first) == 13
+        gaps = first.diff()
+        assert (gaps == 7).sum() >= 11
+        assert gaps.max() == 7
+
+
+def test_a_loader_serves_other_windows_every_epoch():
+    def windows(epoch, seed=1):
+        data = PianoRolls(counting(40, 3, 30), window=4, recut=True, seed=seed, stride=6)
+        loader = Loader(data, 4, seed=2)
+        batches = list(loader.epoch(epoch))
+        assert len(batches) == len(loader)
+        return [numbers(batch.obs) for batch in batches]
+
+    assert windows(1) == windows(1)
+    assert windows(1) != windows(2)
+    flat = [sorted(row[0] for b in windows(1, seed) for row in b) for seed in (1, 2)]
+    assert flat[0] != flat[1]
+
+
+def test_windows_of_a_published_set(published):
+    data = Polyphonic("jsb", window=20, recut=True, stride=20, every_step=True)
+    assert repr(data) == (
+        "Polyphonic('jsb', 'train', 229 sequences, 13807 frames, window=20, stride=20, "
+        "every_step=True)"
+    )
+    batch = data.fresh(3).rows([0, 5])
+    assert batch.obs.shape == batch.target.shape == (2, 20, 88)
+    assert torch.equal(batch.obs[:, 1:], batch.target[:, :-1])
 
 
 @pytest.mark.parametrize("frames", [1, 12, 20, 24, 1000])

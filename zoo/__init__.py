@@ -1,10 +1,11 @@
 """Models, the parts they swap, trained weights and recipes."""
 
-from . import decoders, guides, likelihoods, memory, nets, path_guides, priors, recipes
+from . import decoders, guides, likelihoods, memory, nets, outputs, path_guides, priors, recipes
 from .harmonium import REFH, RTRBM, TRBM, Harmonium
 from .lgds import LGDS
 from .rnn import RNN
 from .rvae import RVAE
+from .srn import SRN
 from .store import ModelError, card, load, shipped
 from .tvae import TVAE
 from .vosp import VOSP
@@ -16,6 +17,7 @@ __all__ = [
     "RNN",
     "RTRBM",
     "RVAE",
+    "SRN",
     "TRBM",
     "TVAE",
     "VOSP",
@@ -29,6 +31,7 @@ __all__ = [
     "load",
     "memory",
     "nets",
+    "outputs",
     "path_guides",
     "priors",
     "recipes",

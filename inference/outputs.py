@@ -1,0 +1,120 @@
+"""Networks of units that answer an input sequence: the sweep over it, and the loss at the answer.
+
+Their recursion is h_t ~ units with means f(x_t, h_{t-1}); the rules in ``target`` and
+``through_time`` train them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..data import Batch
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """What a network of units must offer.
+
+    * ``read(batch)`` checks a batch with its target and gives it back;
+    * ``drive(obs [..., I]) -> [..., H]`` sees each frame alone, so it runs for all at once;
+    * ``mean(drive, past) -> [..., H]``: the means of h_t given h_{t-1};
+    * ``draw(mean)``: h_t, its stochastic units sampled; ``straight(mean)``: the same, with a
+      gradient that takes sampling for the identity;
+    * ``log_score(states [..., M, B, H], target [..., B, ...]) -> [..., B]``: log of the mean over
+      M of p(target | h);
+    * ``initial(rows) -> [B, H]``: h_0;
+    * ``every_step``: whether there is a target at every step, or at the last one alone;
+    * ``stochastic``: whether any unit is.
+
+    Target propagation also needs ``invert(drive, after) -> [..., H]``, a learned estimate of
+    h_{t-1} from x_t and h_t.
+    """
+
+    every_step: bool
+    stochastic: bool
+
+    def read(self, batch: Batch) -> Batch: ...
+
+    def drive(self, obs: Tensor) -> Tensor: ...
+
+    def mean(self, drive: Tensor, past: Tensor) -> Tensor: ...
+
+    def draw(self, mean: Tensor) -> Tensor: ...
+
+    def straight(self, mean: Tensor) -> Tensor: ...
+
+    def log_score(self, states: Tensor, target: Tensor) -> Tensor: ...
+
+    def initial(self, rows: int) -> Tensor: ...
+
+
+def unroll(
+    net: Answers, drive: Tensor, samples: int = 1, choose: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Runs the recursion over whole sequences, ``samples`` times.
+
+    Time comes first in here, so that a step is one block of memory.
+
+    Arguments:
+        net: the network.
+        drive: what the frames say, ``[T, B, H]``.
+        samples: paths ``M`` of each sequence; a network without stochastic units has one.
+        choose: h_t from its means, ``net.draw`` when left out.
+
+    Returns:
+        h_0 .. h_T, ``[T + 1, M, B, H]``.
+
+    Raises:
+        ValueError: for less than one sample.
+    """
+    check_samples(samples)
+    choose = choose or net.draw
+    paths = samples if net.stochastic else 1
+    states = [net.initial(drive.shape[1]).expand(paths, -1, -1)]
+    for frame in drive:
+        states.append(choose(net.mean(frame, states[-1])))
+    return torch.stack(states)
+
+
+def answering(net: Answers, states: Tensor, batch: Batch) -> Tensor:
+    """The states that answers are read from.
+
+    Arguments:
+        net: the network.
+        states: h_1 .. h_T, ``[T, M, B, H]``.
+        batch: the batch they were unrolled on.
+
+    Returns:
+        ``[T, M, B, H]`` with an answer at every step, else those of each sequence's last real
+        step, ``[M, B, H]``.
+    """
+    if net.every_step:
+        return states
+    if batch.mask.all():
+        return states[-1]
+    last = batch.mask.sum(1) - 1
+    return states[last, :, torch.arange(len(last), device=last.device)].transpose(0, 1)
+
+
+def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The negative log-probability of all answers, in nats, and how many there are.
+
+    Arguments:
+        net: the network.
+        states: what ``answering`` gives.
+        batch: the batch.
+    """
+    if not net.every_step:
+        return -net.log_score(states, batch.target).sum(), batch.mask.any(1).sum()
+    scores = net.log_score(states, batch.target.transpose(0, 1)).masked_fill(~batch.mask.T, 0.0)
+    return -scores.sum(), batch.mask.sum()
+
+
+def check_samples(samples: int) -> None:
+    """Raises a ValueError for less than one sample."""
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")

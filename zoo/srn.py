@@ -1,0 +1,155 @@
+"""The simple recurrent network, with deterministic and stochastic units in any mix.
+
+    h_t = f(W_xh x_t + W_hh h_{t-1} + b_h)        y ~ p(y | W_hy h + b_y)
+
+Some units of h may be binary and stochastic: P(h_t = 1) = f. The net then is a mixture over all
+paths of its bits, p(y | x) = E_h[p(y | h)], approximated by M of them. Beside it stands a learned
+inverse h_{t-1} ~ G(x_t, h_t), by which ``inference.TargetPropagation`` sends targets back.
+
+Sources: Elman (1990); Manchev & Spratling, "Learning multi-modal recurrent neural networks with
+target propagation" (2024), "paper 003", equations 1 to 7.
+"""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.nn import PyroModule
+from torch import Size, Tensor, nn
+from torch.nn import functional
+
+from ..data import Batch, check_sequences
+from ..inference.particles import log_mean_exp
+from ..inference.streams import RandomStream
+from .memory import check_ends
+from .nets import activation
+from .units import HybridUnits
+
+
+class SRN(PyroModule):
+    """p(y | x_{1:T}), trained by ``TargetPropagation``, ``StraightThrough`` or ``OutputBPTT``.
+
+    Arguments:
+        inputs: values of an input frame, ``I``.
+        output: the law of an output: ``outputs.Categorical``, ``outputs.GaussianMixture`` or a
+            likelihood, such as ``likelihoods.Bernoulli(88)``.
+        hidden: units, ``H``.
+        stochastic: share of the units that are binary and stochastic.
+        nonlinearity: f of the others, a name in ``nets.ACTIVATIONS``.
+        inverse: activation of G, a name in ``nets.ACTIVATIONS``.
+        every_step: an output at every step; at the last one alone otherwise.
+        gain: W_hh begins as an orthogonal matrix times this.
+
+    Raises:
+        ValueError: for a number out of range, or an unknown activation.
+
+    Example:
+        >>> SRN(1, Categorical(10), hidden=100, stochastic=0.5)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        output: nn.Module,
+        hidden: int = 100,
+        stochastic: float = 0.0,
+        nonlinearity: str = "sigmoid",
+        inverse: str = "tanh",
+        every_step: bool = False,
+        gain: float = 1.0,
+    ):
+        super().__init__()
+        if inputs < 1:
+            raise ValueError(f"inputs must be at least 1, got {inputs}")
+        self.inputs, self.every_step = inputs, every_step
+        self.units = HybridUnits(hidden, stochastic, nonlinearity)
+        self.from_input = nn.Linear(inputs, hidden, bias=False)  # W_xh
+        self.from_state = nn.Linear(hidden, hidden)  # W_hh, b_h
+        self.back = nn.Linear(hidden, hidden)  # V_hh, c_h
+        self.back_function = activation(inverse)
+        self.readout = nn.Linear(hidden, output.natural_dim)  # W_hy, b_y
+        self.output = output
+        self._start(gain)
+
+    def _start(self, gain: float) -> None:
+        """Orthogonal recurrent weights; units begin around the middle of their range."""
+        with torch.no_grad():
+            nn.init.orthogonal_(self.from_state.weight, gain)
+            nn.init.orthogonal_(self.back.weight)
+            self.back.bias.zero_()
+            middle = self.units.mean(torch.zeros(self.units.dim))
+            self.from_state.bias.copy_(-self.from_state.weight @ middle)
+
+    def extra_repr(self) -> str:
+        when = "y[t] | x[1:t]" if self.every_step else "y | x[1:T]"
+        return f"E[p({when}, h)] over p(h[t] | h[t-1], x[t])"
+
+    # What a learning rule asks ------------------------------------------------------------------
+
+    def read(self, batch: Batch) -> Batch:
+        """Checks a batch.
+
+        Raises:
+            ValueError: when frames have another size, padding comes before a real frame, or the
+                target is missing or outside the output's support.
+        """
+        self.check(batch.obs)
+        check_ends(batch.mask)
+        if batch.target is None:
+            raise ValueError(f"{type(self).__name__} learns from batches with a target")
+        rows, shape = tuple(batch.obs.shape[:2]), tuple(batch.target.shape)
+        if shape[: 1 + self.every_step] != rows[: 1 + self.every_step]:
+            raise ValueError(f"an output at every step needs a target [B, T, ...], got {shape}")
+        target = batch.target
+        self.output.check(target[batch.mask] if self.every_step else target)
+        return batch
+
+    def check(self, obs: Tensor) -> None:
+        """Raises a ValueError where ``obs`` is not ``[B, T, I]`` or not finite."""
+        check_sequences(obs)
+        if obs.dim() != 3 or obs.shape[-1] != self.inputs:
+            raise ValueError(f"obs must be [B, T, {self.inputs}], got {tuple(obs.shape)}")
+
+    def drive(self, obs: Tensor) -> Tensor:
+        """What frames say to the units, W_xh x; ``[..., I] -> [..., H]``."""
+        return self.from_input(obs)
+
+    def mean(self, drive: Tensor, past: Tensor) -> Tensor:
+        """Means of h_t given h_{t-1}, ``[..., H]`` (equations 1 and 5)."""
+        return self.units.mean(drive + self.from_state(past))
+
+    def draw(self, mean: Tensor) -> Tensor:
+        """h_t given its means, without a gradient through what is sampled; ``[..., H]``."""
+        return self.units.draw(mean)
+
+    def straight(self, mean: Tensor) -> Tensor:
+        """h_t given its means; its gradient takes sampling for the identity."""
+        return self.units.straight(mean)
+
+    def invert(self, drive: Tensor, after: Tensor) -> Tensor:
+        """G(x_t, h_t), an estimate of h_{t-1}; ``[..., H]`` (equation 4)."""
+        return self.back_function(drive + self.back(after))
+
+    def initial(self, rows: int) -> Tensor:
+        """h_0, ``[B, H]``."""
+        return self.readout.weight.new_zeros(rows, self.units.dim)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether any unit is."""
+        return self.units.bits > 0
+
+    def log_score(self, states: Tensor, target: Tensor) -> Tensor:
+        """log of the average over M states of p(target | h): probabilities are averaged.
+
+        Arguments:
+            states: ``[..., M, B, H]``.
+            target: ``[..., B]``, or ``[..., B, D]`` for outputs of several values.
+
+        Returns:
+            ``[..., B]``, nats (equation 7).
+        """
+        law = self.output.distribution(self.readout(states))
+        each = law.log_prob(target.unsqueeze(states.dim() - 3))
+        return log_mean_exp(each.movedim(-2, 0))
