@@ -26,16 +26,15 @@ class Answers(Protocol):
       gradient that takes sampling for the identity;
     * ``log_score(states [..., M, B, H], target [..., B, ...]) -> [..., B]``: log of the mean over
       M of p(target | h);
-    * ``initial(rows) -> [B, H]``: h_0;
     * ``every_step``: whether there is a target at every step, or at the last one alone;
-    * ``stochastic``: whether any unit is.
+    * ``bits``: how many units are stochastic.
 
     Target propagation also needs ``invert(drive, after) -> [..., H]``, a learned estimate of
     h_{t-1} from x_t and h_t.
     """
 
     every_step: bool
-    stochastic: bool
+    bits: int
 
     def read(self, batch: Batch) -> Batch: ...
 
@@ -49,32 +48,34 @@ class Answers(Protocol):
 
     def log_score(self, states: Tensor, target: Tensor) -> Tensor: ...
 
-    def initial(self, rows: int) -> Tensor: ...
 
+def in_paths(net: Answers, drive: Tensor, samples: int) -> Tensor:
+    """The drive of ``samples`` paths of each sequence, ``[T, B, H] -> [T, M, B, H]``.
 
-def unroll(
-    net: Answers, drive: Tensor, samples: int = 1, choose: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
-    """Runs the recursion over whole sequences, ``samples`` times.
-
-    Time comes first in here, so that a step is one block of memory.
-
-    Arguments:
-        net: the network.
-        drive: what the frames say, ``[T, B, H]``.
-        samples: paths ``M`` of each sequence; a network without stochastic units has one.
-        choose: h_t from its means, ``net.draw`` when left out.
-
-    Returns:
-        h_0 .. h_T, ``[T + 1, M, B, H]``.
+    A network without stochastic units has one path.
 
     Raises:
         ValueError: for less than one sample.
     """
     check_samples(samples)
+    return drive[:, None].expand(-1, samples if net.bits else 1, -1, -1)
+
+
+def unroll(net: Answers, drive: Tensor, choose: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Runs the recursion over whole sequences, from h_0 = 0.
+
+    Time comes first in here, so that a step is one block of memory.
+
+    Arguments:
+        net: the network.
+        drive: what the frames say, ``[T, ..., H]``.
+        choose: h_t from its means, ``net.draw`` when left out.
+
+    Returns:
+        h_0 .. h_T, ``[T + 1, ..., H]``.
+    """
     choose = choose or net.draw
-    paths = samples if net.stochastic else 1
-    states = [net.initial(drive.shape[1]).expand(paths, -1, -1)]
+    states = [torch.zeros_like(drive[0])]
     for frame in drive:
         states.append(choose(net.mean(frame, states[-1])))
     return torch.stack(states)
@@ -92,12 +93,15 @@ def answering(net: Answers, states: Tensor, batch: Batch) -> Tensor:
         ``[T, M, B, H]`` with an answer at every step, else those of each sequence's last real
         step, ``[M, B, H]``.
     """
-    if net.every_step:
-        return states
-    if batch.mask.all():
-        return states[-1]
-    last = batch.mask.sum(1) - 1
-    return states[last, :, torch.arange(len(last), device=last.device)].transpose(0, 1)
+    return states if net.every_step else last_real(states.movedim(0, -2), batch.mask)
+
+
+def last_real(states: Tensor, mask: Tensor) -> Tensor:
+    """Each sequence's state at its last real step, ``[..., B, T, H] -> [..., B, H]``."""
+    if mask.all():
+        return states[..., -1, :]
+    last = (mask.sum(1) - 1)[:, None, None].expand(*states.shape[:-2], 1, states.shape[-1])
+    return states.gather(-2, last).squeeze(-2)
 
 
 def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

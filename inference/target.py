@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from .outputs import answering, check_samples, loss_of, unroll
+from .outputs import answering, check_samples, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
 
 
@@ -73,7 +73,7 @@ class TargetPropagation(LearningRule):
         obs, mask = batch.obs.transpose(0, 1), batch.mask.T[:, None, :, None]  # [T, 1, B, 1]
         with torch.no_grad():
             drive = net.drive(obs)[:, None]
-            states = unroll(net, drive[:, 0], self.samples)
+            states = unroll(net, in_paths(net, drive[:, 0], self.samples))
         top = answering(net, states[1:], batch).detach().requires_grad_()
         error, answers = loss_of(net, top, batch)
         (error / answers).backward()

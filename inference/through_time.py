@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..data import Batch
-from .outputs import answering, check_samples, loss_of, unroll
+from .outputs import answering, check_samples, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
 
 
@@ -21,7 +21,7 @@ class OutputBPTT(LearningRule):
 
     def __init__(self, net: nn.Module):
         super().__init__(net)
-        if net.stochastic and type(self) is OutputBPTT:
+        if net.bits and type(self) is OutputBPTT:
             raise ValueError("sampled units have no derivative: use StraightThrough")
 
     samples = 1
@@ -38,8 +38,8 @@ class OutputBPTT(LearningRule):
         net = self.net
         batch = net.read(batch)
         net.zero_grad(set_to_none=True)
-        drive = net.drive(batch.obs.transpose(0, 1))
-        states = unroll(net, drive, self.samples, self._choose)
+        drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), self.samples)
+        states = unroll(net, drive, self._choose)
         error, answers = loss_of(net, answering(net, states[1:], batch), batch)
         (error / answers).backward()
         return {"loss": error.detach() / answers, "frames": answers.to(batch.obs.dtype)}

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import pyro
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.nn import PyroModule
-from torch import Size, Tensor, nn
-from torch.nn import functional
+from torch import Tensor, nn
 
 from ..data import Batch, check_sequences
+from ..inference.outputs import answering, in_paths, last_real, unroll
 from ..inference.particles import log_mean_exp
 from ..inference.streams import RandomStream
+from .bit_path import BitPath
 from .memory import check_ends
 from .nets import activation
 from .units import HybridUnits
@@ -98,8 +98,8 @@ class SRN(PyroModule):
         check_ends(batch.mask)
         if batch.target is None:
             raise ValueError(f"{type(self).__name__} learns from batches with a target")
-        rows, shape = tuple(batch.obs.shape[:2]), tuple(batch.target.shape)
-        if shape[: 1 + self.every_step] != rows[: 1 + self.every_step]:
+        if self.every_step and batch.target.shape[:2] != batch.mask.shape:
+            shape = tuple(batch.target.shape)
             raise ValueError(f"an output at every step needs a target [B, T, ...], got {shape}")
         target = batch.target
         self.output.check(target[batch.mask] if self.every_step else target)
@@ -131,14 +131,10 @@ class SRN(PyroModule):
         """G(x_t, h_t), an estimate of h_{t-1}; ``[..., H]`` (equation 4)."""
         return self.back_function(drive + self.back(after))
 
-    def initial(self, rows: int) -> Tensor:
-        """h_0, ``[B, H]``."""
-        return self.readout.weight.new_zeros(rows, self.units.dim)
-
     @property
-    def stochastic(self) -> bool:
-        """Whether any unit is."""
-        return self.units.bits > 0
+    def bits(self) -> int:
+        """How many units are stochastic, ``S``: the first of them."""
+        return self.units.bits
 
     def log_score(self, states: Tensor, target: Tensor) -> Tensor:
         """log of the average over M states of p(target | h): probabilities are averaged.
@@ -153,3 +149,100 @@ class SRN(PyroModule):
         law = self.output.distribution(self.readout(states))
         each = law.log_prob(target.unsqueeze(states.dim() - 3))
         return log_mean_exp(each.movedim(-2, 0))
+
+    # The Pyro pair ------------------------------------------------------------------------------
+
+    def model(self, batch: Batch) -> None:
+        """p(y, bits | x); the target, where there is one, is observed."""
+        drive = self.drive(batch.obs)
+        with pyro.plate("sequences", len(batch)):
+            bits = pyro.sample("bits", BitPath(self, drive, batch.mask)) if self.bits else None
+            states = self.path(drive, bits)
+            states = states if self.every_step else last_real(states, batch.mask)
+            law = self.output.distribution(self.readout(states))
+            law = law.mask(batch.mask).to_event(1) if self.every_step else law
+            pyro.sample("y", law, obs=batch.target)
+
+    def guide(self, batch: Batch) -> None:
+        """Draws the bits as the model does: with it the importance-weighted bound of M samples is
+        equation 7.
+        """
+        if self.bits:
+            drive = self.drive(batch.obs)
+            with pyro.plate("sequences", len(batch)):
+                pyro.sample("bits", BitPath(self, drive, batch.mask))
+
+    def path(self, drive: Tensor, bits: Tensor | None = None) -> Tensor:
+        """States of the units over a sequence, ``[..., T, H]``.
+
+        Arguments:
+            drive: ``[..., T, H]``.
+            bits: states of the stochastic units, ``[..., T, S]``; drawn when left out.
+        """
+        choose = None
+        if bits is not None:
+            shape = torch.broadcast_shapes(drive.shape[:-1], bits.shape[:-1])
+            drive, frames = drive.expand(*shape, -1), iter(bits.expand(*shape, -1).unbind(-2))
+            choose = lambda mean: torch.cat((next(frames), mean[..., self.bits :]), -1)  # noqa: E731
+        return unroll(self, drive.movedim(-2, 0), choose)[1:].movedim(0, -2)
+
+    # Verbs --------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def log_prob(
+        self, obs: Tensor, target: Tensor, mask: Tensor | None = None, samples: int = 20
+    ) -> Tensor:
+        """log p(y | x) by ``samples`` paths, summed over the outputs of each sequence, ``[B]``.
+
+        Exact without stochastic units; otherwise a lower bound in expectation, which rises with
+        ``samples``.
+
+        Arguments:
+            obs, target, mask: as in ``Batch``.
+            samples: paths ``M`` whose probabilities are averaged.
+
+        Raises:
+            ValueError: when data are not what the network takes, or for less than one sample.
+        """
+        batch = self.read(Batch(obs, mask, target=target))
+        states = self._answering(batch, samples)
+        if not self.every_step:
+            return self.log_score(states, batch.target)
+        scores = self.log_score(states, batch.target.transpose(0, 1))
+        return scores.masked_fill(~batch.mask.T, 0.0).sum(0)
+
+    @torch.no_grad()
+    def predict(
+        self, obs: Tensor, mask: Tensor | None = None, samples: int = 20, seed: int = 0
+    ) -> Tensor:
+        """E[y | x]: probabilities of classes or keys, or the mean; ``[B, D]`` or ``[B, T, D]``.
+
+        The caller's random state is left alone.
+        """
+        batch = Batch(obs, mask)
+        self.check(batch.obs)
+        with RandomStream(obs.device, "predict", seed):
+            mean = self.output.mean(self.readout(self._answering(batch, samples))).mean(-3)
+        return mean.transpose(0, 1) if self.every_step else mean
+
+    @torch.no_grad()
+    def answer(
+        self, obs: Tensor, mask: Tensor | None = None, draws: int = 1, seed: int = 0
+    ) -> Tensor:
+        """Draws y ~ p(y | x), each from a path of its own.
+
+        Returns:
+            ``[draws, B, ...]``, or ``[draws, B, T, ...]`` with an output at every step.
+        """
+        batch = Batch(obs, mask)
+        self.check(batch.obs)
+        with RandomStream(obs.device, "answer", seed):
+            batch = batch.rows(torch.arange(len(batch)).repeat(draws))
+            drawn = self.output.sample(self.readout(self._answering(batch, 1)))
+        drawn = drawn[:, 0].transpose(0, 1) if self.every_step else drawn[0]  # the one path
+        return drawn.unflatten(0, (draws, -1))
+
+    def _answering(self, batch: Batch, samples: int) -> Tensor:
+        """States that outputs are read from, ``[M, B, H]`` or ``[T, M, B, H]``."""
+        drive = self.drive(batch.obs.transpose(0, 1))
+        return answering(self, unroll(self, in_paths(self, drive, samples))[1:], batch)

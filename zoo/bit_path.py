@@ -1,0 +1,50 @@
+"""The law of all stochastic units of a recurrent network over a whole sequence, as one site."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints
+from torch.nn.functional import binary_cross_entropy
+
+from ..inference.paths import previous
+
+
+class BitPath(TorchDistribution):
+    """P(b_{1:T}) = prod_t prod_s Bernoulli(b_ts; f_s(x_t, h_{t-1})), event shape ``[T, S]``.
+
+    h_{t-1} is made of the bits before and of the deterministic units, which follow from them.
+
+    Arguments:
+        net: a network of units with ``path``, ``mean`` and ``bits``, such as ``SRN``.
+        drive: what the frames say to the units, ``batch_shape + [T, H]``.
+        mask: True where a step is real, ``batch_shape + [T]``; other steps count for nothing.
+    """
+
+    has_rsample = False
+    arg_constraints: ClassVar[dict] = {}
+    support = constraints.independent(constraints.boolean, 2)
+
+    def __init__(self, net, drive: Tensor, mask: Tensor):
+        self.net, self.drive, self.real = net, drive, mask
+        super().__init__(drive.shape[:-2], (drive.shape[-2], net.bits), validate_args=False)
+
+    def expand(self, batch_shape, _instance=None):
+        shape = Size(batch_shape)
+        drive = self.drive.expand(shape + self.drive.shape[-2:])
+        return BitPath(self.net, drive, self.real.expand(shape + self.real.shape[-1:]))
+
+    @torch.no_grad()
+    def sample(self, sample_shape=()):
+        drive = self.drive.expand(Size(sample_shape) + self.drive.shape)
+        return self.net.path(drive)[..., : self.net.bits]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log P(b) of bits ``[..., T, S]``; ``[...]``."""
+        means = self.net.mean(self.drive, previous(self.net.path(self.drive, value)))
+        chance = means[..., : self.net.bits]
+        each = -binary_cross_entropy(chance, value.expand(chance.shape), reduction="none")
+        return each.sum(-1).masked_fill(~self.real, 0.0).sum(-1)
