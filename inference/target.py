@@ -24,6 +24,8 @@ from ..data import Batch
 from .outputs import answering, check_samples, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
 
+BLOCK = 1 << 17  # numbers of a folded batch at a time
+
 
 class TargetPropagation(LearningRule):
     """TPTT; with stochastic units STPTT. Local in time: no gradient reaches a step from another.
@@ -70,58 +72,109 @@ class TargetPropagation(LearningRule):
         net = self.net
         batch = net.read(batch)
         net.zero_grad(set_to_none=True)
-        obs, mask = batch.obs.transpose(0, 1), batch.mask.T[:, None, :, None]  # [T, 1, B, 1]
+        drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
+        padded = None if batch.mask.all() else ~batch.mask.T[:, None, :, None]
         with torch.no_grad():
-            drive = net.drive(obs)[:, None]
-            states = unroll(net, in_paths(net, drive[:, 0], self.samples))
+            states = unroll(net, in_paths(net, drive[:, 0], self.samples))  # [T + 1, M, B, H]
         top = answering(net, states[1:], batch).detach().requires_grad_()
         error, answers = loss_of(net, top, batch)
         (error / answers).backward()
-        push = -self.alpha_i * answers * top.grad
-        inverse = self._teach_inverse(drive, states, mask)
+        heard = drive.detach()
+        guessed, missed = self._teach_inverse(heard, states, padded)
         with torch.no_grad():
-            steps = self._differences(drive, states, push, batch)
-        means = net.mean(net.drive(obs)[:, None], states[:-1])
-        if not self.difference:  # the target itself, noise of sampling and all
-            steps = torch.where(mask, states[1:] + steps - means.detach(), 0.0)
-        means.backward(-steps / answers)
-        scale = mask.sum() * states.shape[1] * states.shape[-1]
+            push = self._push(-self.alpha_i * answers * top.grad, batch)
+            steps = self._differences(heard, states, guessed, push, padded)
+        self._teach_forward(drive, states, steps, answers, padded)
+        size = batch.mask.sum() * states[0, :, 0].numel()  # units of all paths and real steps
         return {
             "loss": error.detach() / answers,
             "frames": answers.to(batch.obs.dtype),
-            "inverse": 2 * inverse.detach() / states.shape[-1],
-            "distance": steps.square().sum() / scale,
+            "inverse": missed / size,
+            "distance": steps.square().sum() / size,
         }
 
-    def _teach_inverse(self, drive: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """Half the squared error of G, a mean over paths and steps; fills its gradient.
+    def _teach_inverse(
+        self, drive: Tensor, states: Tensor, padded: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Fills the gradient of half the squared error of G, a mean over paths and real steps.
 
         h_0 is no state that a target is ever sent to, so G is not taught to find it.
-        """
-        net, before, after, drive = self.net, states[1:-1], states[2:], drive[1:]
-        if len(before) == 0:
-            return states.new_zeros(())
-        if self.noise:
-            with torch.no_grad():
-                before = before + self.noise * torch.randn_like(before)
-                after = net.draw(net.mean(drive, before))
-        missed = (net.invert(drive, after) - before).masked_fill(~mask[1:], 0.0)
-        loss = missed.square().sum() / (2 * mask[1:].sum().clamp_min(1) * states.shape[1])
-        loss.backward()
-        return loss
 
-    def _differences(self, drive: Tensor, states: Tensor, push: Tensor, batch: Batch) -> Tensor:
+        Returns:
+            G(x_t, h_t) at steps 2 to T, ``[T - 1, M, B, H]``, and the sum of squared errors.
+        """
+        net, drive, before, after = self.net, drive[1:], states[1:-1], states[2:]
+        guessed, total = torch.empty_like(before), states.new_zeros(())
+        share = 1 / (before[..., 0].numel() if padded is None else (~padded[1:]).sum() * 1.0)
+        for some in _blocks(before):
+            target, given = before[some], after[some]
+            if self.noise:
+                with torch.no_grad():
+                    guessed[some] = net.invert(drive[some], given)
+                    target = target + self.noise * torch.randn_like(target)
+                    given = net.draw(net.mean(drive[some], target))
+            guess = net.invert(drive[some], given)
+            miss = guess.detach() - target
+            if padded is not None:
+                miss = miss.masked_fill(padded[1:][some], 0.0)
+            guess.backward(miss * share)
+            total += miss.square().sum()
+            if not self.noise:
+                guessed[some] = guess.detach()
+        return guessed, total
+
+    def _push(self, push: Tensor, batch: Batch) -> dict[int, Tensor]:
+        """Steps towards the targets that the answers set, by time; ``[M, B, H]`` each."""
+        last = batch.mask.sum(1) - 1
+        if self.net.every_step:
+            return dict(enumerate(push))
+        return {int(t): push.masked_fill((last != t)[:, None], 0.0) for t in last.unique()}
+
+    def _differences(
+        self,
+        drive: Tensor,
+        states: Tensor,
+        guessed: Tensor,
+        push: dict[int, Tensor],
+        padded: Tensor | None,
+    ) -> Tensor:
         """Targets minus states at steps 1 to T, ``[T, M, B, H]``; zero in padding."""
-        net, after = self.net, states[2:]
-        plain = net.invert(drive[1:], after) if self.difference else states[1:-1]
-        last = batch.mask.sum(1)[:, None] - 1
-        step, found = torch.zeros_like(states[0]), []
+        after, compared = states[1:], guessed if self.difference else states[1:-1]
+        steps = torch.zeros_like(after)
         for t in range(len(drive) - 1, -1, -1):
             if t < len(drive) - 1:
-                step = net.invert(drive[t + 1], after[t] + step) - plain[t]
-            if net.every_step:
-                step = (step + push[t]).masked_fill(~batch.mask[:, t, None], 0.0)
-            else:
-                step = torch.where(last == t, push, step).masked_fill(last < t, 0.0)
-            found.append(step)
-        return torch.stack(found[::-1])
+                target = self.net.invert(drive[t + 1], after[t + 1] + steps[t + 1])
+                torch.sub(target, compared[t], out=steps[t])
+            if t in push:
+                steps[t] += push[t]
+            if padded is not None:
+                steps[t].masked_fill_(padded[t], 0.0)
+        return steps
+
+    def _teach_forward(
+        self,
+        drive: Tensor,
+        states: Tensor,
+        steps: Tensor,
+        answers: Tensor,
+        padded: Tensor | None,
+    ) -> None:
+        """Fills the gradient of half the squared distance of f to the targets."""
+        heard = drive.detach().requires_grad_()
+        for some in _blocks(steps):
+            means = self.net.mean(heard[some], states[:-1][some])
+            towards = steps[some]
+            if not self.difference:  # the target itself, with the noise of sampling
+                towards = states[1:][some] + towards - means.detach()
+                towards = towards if padded is None else towards.masked_fill(padded[some], 0.0)
+            means.backward(towards / -answers)
+        drive.backward(heard.grad)
+
+
+def _blocks(rows: Tensor) -> list[slice]:
+    """The folded batch ``[T, M, B, H]`` in runs of steps that stay in a processor's cache.
+
+    A block's gradients add up to the whole's; a GPU takes the whole at once.
+    """
+    size = len(rows) if rows.is_cuda else max(1, BLOCK // max(1, rows[0].numel()))
+    return [slice(start, start + size) for start in range(0, len(rows), max(1, size))]
