@@ -1,0 +1,5 @@
+"""``python -m seqzoo.zoo.cli``."""
+
+from . import main
+
+main()
