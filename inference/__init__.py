@@ -3,7 +3,7 @@
 from .checkpoint import CheckpointError
 from .closed_form import Average, ClosedForm
 from .contrastive import ContrastiveDivergence
-from .diagnostics import Convergence, alignment, clamped_gibbs, convergence
+from .diagnostics import Convergence, alignment, clamped_gibbs, convergence, target_alignment
 from .evaluate import elbo, frame_bound, importance_bound, log_weights, particle_bound
 from .kalman import EM, Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from .local import Fold, FoldedRule, LocalELBO, sweep
@@ -64,4 +64,5 @@ __all__ = [
     "rollout",
     "run_filter",
     "sweep",
+    "target_alignment",
 ]

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ..data import Batch, generator
+from .outputs import answering, in_paths, loss_of, unroll
 from .rule import LearningRule, Recurrent
 from .streams import RandomStream
+from .target import TargetPropagation
 
 
 def alignment(
@@ -50,6 +52,39 @@ def alignment(
     pairs = {name: (gradients[0][name], gradients[1][name]) for name in gradients[0]}
     pairs["all"] = tuple(torch.cat(list(part.values())) for part in gradients)
     return {name: _cosine(*pair) for name, pair in pairs.items()}
+
+
+def target_alignment(rule: TargetPropagation, batch: Batch, seed: int = 0) -> Tensor:
+    """Cosine, step by step, between what targets ask of a state and what its gradient does.
+
+    The first is the target minus the state, the second -dE/dh_t by backpropagation through time
+    (straight through what is sampled), on the same paths.
+
+    Arguments:
+        rule: target propagation on some network.
+        batch: the batch.
+        seed: seed of the paths; the caller's random state is left alone.
+
+    Returns:
+        ``[T]``: over all paths, sequences and units; NaN where either is zero.
+    """
+    net = rule.net
+    with RandomStream(batch.obs.device, "target alignment", seed):
+        asked = rule.targets(batch)
+    visited: list[Tensor] = []
+
+    def choose(mean: Tensor) -> Tensor:
+        visited.append(net.straight(mean))
+        return visited[-1]
+
+    with RandomStream(batch.obs.device, "target alignment", seed):
+        drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), rule.samples)
+        states = unroll(net, drive, choose)
+        error, _ = loss_of(net, answering(net, states[1:], batch), batch)
+    slopes = torch.autograd.grad(error, visited)
+    return torch.tensor(
+        [_cosine(asked[..., t, :].flatten(), -slope.flatten()) for t, slope in enumerate(slopes)]
+    )
 
 
 class Convergence(NamedTuple):

@@ -26,17 +26,18 @@ class Answers(Protocol):
       gradient that takes sampling for the identity;
     * ``log_score(states [..., M, B, H], target [..., B, ...]) -> [..., B]``: log of the mean over
       M of p(target | h);
-    * ``every_step``: whether there is a target at every step, or at the last one alone;
+    * ``at_every_step(batch)``: whether it is asked at every step, or at the last one alone;
     * ``bits``: how many units are stochastic.
 
     Target propagation also needs ``invert(drive, after) -> [..., H]``, a learned estimate of
     h_{t-1} from x_t and h_t.
     """
 
-    every_step: bool
     bits: int
 
     def read(self, batch: Batch) -> Batch: ...
+
+    def at_every_step(self, batch: Batch) -> bool: ...
 
     def drive(self, obs: Tensor) -> Tensor: ...
 
@@ -93,7 +94,7 @@ def answering(net: Answers, states: Tensor, batch: Batch) -> Tensor:
         ``[T, M, B, H]`` with an answer at every step, else those of each sequence's last real
         step, ``[M, B, H]``.
     """
-    return states if net.every_step else last_real(states.movedim(0, -2), batch.mask)
+    return states if net.at_every_step(batch) else last_real(states.movedim(0, -2), batch.mask)
 
 
 def last_real(states: Tensor, mask: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]
         states: what ``answering`` gives.
         batch: the batch.
     """
-    if not net.every_step:
+    if not net.at_every_step(batch):
         return -net.log_score(states, batch.target).sum(), batch.mask.any(1).sum()
     scores = net.log_score(states, batch.target.transpose(0, 1)).masked_fill(~batch.mask.T, 0.0)
     return -scores.sum(), batch.mask.sum()

@@ -73,13 +73,10 @@ class TargetPropagation(LearningRule):
         batch = net.read(batch)
         net.zero_grad(set_to_none=True)
         drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
-        padded = None if batch.mask.all() else ~batch.mask.T[:, None, :, None]
-        with torch.no_grad():
-            states = unroll(net, in_paths(net, drive[:, 0], self.samples))  # [T + 1, M, B, H]
-        top = answering(net, states[1:], batch).detach().requires_grad_()
+        heard, padded = drive.detach(), _padded(batch)
+        states, top = self._run(heard, batch)
         error, answers = loss_of(net, top, batch)
         (error / answers).backward()
-        heard = drive.detach()
         guessed, missed = self._teach_inverse(heard, states, padded)
         with torch.no_grad():
             push = self._push(-self.alpha_i * answers * top.grad, batch)
@@ -92,6 +89,25 @@ class TargetPropagation(LearningRule):
             "inverse": missed / size,
             "distance": steps.square().sum() / size,
         }
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Targets minus states on a batch, ``[M, B, T, H]``; leaves ``.grad`` alone."""
+        net = self.net
+        batch = net.read(batch)
+        with torch.no_grad():
+            drive = net.drive(batch.obs.transpose(0, 1))[:, None]
+        states, top = self._run(drive, batch)
+        (slope,) = torch.autograd.grad(loss_of(net, top, batch)[0], top)
+        with torch.no_grad():
+            guessed = net.invert(drive[1:], states[2:])
+            push = self._push(-self.alpha_i * slope, batch)
+            return self._differences(drive, states, guessed, push, _padded(batch)).movedim(0, -2)
+
+    @torch.no_grad()
+    def _run(self, drive: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """h_0 .. h_T of all paths, ``[T + 1, M, B, H]``, and those that are answered from."""
+        states = unroll(self.net, in_paths(self.net, drive[:, 0], self.samples))
+        return states, answering(self.net, states[1:], batch).clone().requires_grad_()
 
     def _teach_inverse(
         self, drive: Tensor, states: Tensor, padded: Tensor | None
@@ -126,7 +142,7 @@ class TargetPropagation(LearningRule):
     def _push(self, push: Tensor, batch: Batch) -> dict[int, Tensor]:
         """Steps towards the targets that the answers set, by time; ``[M, B, H]`` each."""
         last = batch.mask.sum(1) - 1
-        if self.net.every_step:
+        if self.net.at_every_step(batch):
             return dict(enumerate(push))
         return {int(t): push.masked_fill((last != t)[:, None], 0.0) for t in last.unique()}
 
@@ -169,6 +185,11 @@ class TargetPropagation(LearningRule):
                 towards = towards if padded is None else towards.masked_fill(padded[some], 0.0)
             means.backward(towards / -answers)
         drive.backward(heard.grad)
+
+
+def _padded(batch: Batch) -> Tensor | None:
+    """True in padding, ``[T, 1, B, 1]``; None where there is none."""
+    return None if batch.mask.all() else ~batch.mask.T[:, None, :, None]
 
 
 def _blocks(rows: Tensor) -> list[slice]:

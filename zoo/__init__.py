@@ -3,6 +3,7 @@
 from . import decoders, guides, likelihoods, memory, nets, outputs, path_guides, priors, recipes
 from .harmonium import REFH, RTRBM, TRBM, Harmonium
 from .lgds import LGDS
+from .mdrnn import MDRNN
 from .rnn import RNN
 from .rvae import RVAE
 from .srn import SRN
@@ -13,6 +14,7 @@ from .vrae import VRAE
 
 __all__ = [
     "LGDS",
+    "MDRNN",
     "REFH",
     "RNN",
     "RTRBM",

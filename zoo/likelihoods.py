@@ -25,6 +25,8 @@ class ExponentialFamily(nn.Module):
         dim: number of units ``M``.
     """
 
+    event_dim = 1  # axes of a value
+
     def __init__(self, dim: int):
         super().__init__()
         if dim < 1:

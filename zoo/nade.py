@@ -185,6 +185,8 @@ class NADE(nn.Module):
         torch.Size([2, 88])
     """
 
+    event_dim = 1
+
     def __init__(self, dim: int, hidden: int = 100):
         super().__init__()
         if dim < 1 or hidden < 1:

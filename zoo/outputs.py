@@ -1,7 +1,8 @@
 """Laws of an output that is no frame of units: one class of many, and a mixture of Gaussians.
 
-They have the members of a likelihood that an output needs: ``natural_dim``, ``distribution``,
-``mean``, ``mode``, ``sample`` and ``check``; a net puts out their natural parameters.
+They have the members of a likelihood that an output needs: ``natural_dim``, ``event_dim`` (axes of
+a value), ``distribution``, ``mean``, ``mode``, ``sample`` and ``check``; a net puts out their natural
+parameters.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ class Categorical(nn.Module):
     Arguments:
         classes: how many there are, ``C``. A value is a whole number from 0 to C - 1.
     """
+
+    event_dim = 0
 
     def __init__(self, classes: int):
         super().__init__()
@@ -68,6 +71,8 @@ class GaussianMixture(nn.Module):
 
     Source: Bishop, "Mixture density networks" (1994).
     """
+
+    event_dim = 1
 
     def __init__(self, dim: int = 1, components: int = 3):
         super().__init__()

@@ -38,7 +38,7 @@ class SRN(PyroModule):
         stochastic: share of the units that are binary and stochastic.
         nonlinearity: f of the others, a name in ``nets.ACTIVATIONS``.
         inverse: activation of G, a name in ``nets.ACTIVATIONS``.
-        every_step: an output at every step; at the last one alone otherwise.
+        every_step: answer at every step, or else at the last one alone, where no target says which.
         gain: W_hh begins as an orthogonal matrix times this.
 
     Raises:
@@ -98,12 +98,23 @@ class SRN(PyroModule):
         check_ends(batch.mask)
         if batch.target is None:
             raise ValueError(f"{type(self).__name__} learns from batches with a target")
-        if self.every_step and batch.target.shape[:2] != batch.mask.shape:
-            shape = tuple(batch.target.shape)
-            raise ValueError(f"an output at every step needs a target [B, T, ...], got {shape}")
-        target = batch.target
-        self.output.check(target[batch.mask] if self.every_step else target)
+        target, each = batch.target, self.at_every_step(batch)
+        if target.dim() != 1 + each + self.output.event_dim or (
+            each and target.shape[:2] != batch.mask.shape
+        ):
+            rest = ", D]" if self.output.event_dim else "]"
+            raise ValueError(
+                f"target must be [B{rest}, or [B, T{rest} for an answer at every step: got "
+                f"{tuple(target.shape)}"
+            )
+        self.output.check(target[batch.mask] if each else target)
         return batch
+
+    def at_every_step(self, batch: Batch) -> bool:
+        """Whether a batch asks for an answer at every step: its target says so, if it has one."""
+        if batch.target is None:
+            return self.every_step
+        return batch.target.dim() == 2 + self.output.event_dim
 
     def check(self, obs: Tensor) -> None:
         """Raises a ValueError where ``obs`` is not ``[B, T, I]`` or not finite."""
@@ -158,9 +169,10 @@ class SRN(PyroModule):
         with pyro.plate("sequences", len(batch)):
             bits = pyro.sample("bits", BitPath(self, drive, batch.mask)) if self.bits else None
             states = self.path(drive, bits)
-            states = states if self.every_step else last_real(states, batch.mask)
+            each = self.at_every_step(batch)
+            states = states if each else last_real(states, batch.mask)
             law = self.output.distribution(self.readout(states))
-            law = law.mask(batch.mask).to_event(1) if self.every_step else law
+            law = law.mask(batch.mask).to_event(1) if each else law
             pyro.sample("y", law, obs=batch.target)
 
     def guide(self, batch: Batch) -> None:
@@ -206,7 +218,7 @@ class SRN(PyroModule):
         """
         batch = self.read(Batch(obs, mask, target=target))
         states = self._answering(batch, samples)
-        if not self.every_step:
+        if not self.at_every_step(batch):
             return self.log_score(states, batch.target)
         scores = self.log_score(states, batch.target.transpose(0, 1))
         return scores.masked_fill(~batch.mask.T, 0.0).sum(0)
