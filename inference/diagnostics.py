@@ -29,8 +29,8 @@ def alignment(
         seed: seed of the shared random stream.
 
     Returns:
-        The cosine for every parameter's name, and for ``"all"`` parameters joined; NaN where
-        either gradient is zero.
+        The cosine for every parameter's name, and for ``"all"`` joined that both rules teach; NaN
+        where either gradient is zero, or missing.
 
     Raises:
         ValueError: when the rules hold different networks.
@@ -42,15 +42,11 @@ def alignment(
     for rule in (rule_a, rule_b):
         with RandomStream(batch.obs.device, "alignment", seed):
             rule.gradients(batch)
-        gradients.append(
-            {
-                name: torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten().clone()
-                for name, p in net.named_parameters()
-            }
-        )
+        gradients.append({name: _flat(p.grad) for name, p in net.named_parameters()})
     net.zero_grad(set_to_none=True)
     pairs = {name: (gradients[0][name], gradients[1][name]) for name in gradients[0]}
-    pairs["all"] = tuple(torch.cat(list(part.values())) for part in gradients)
+    both = [pair for pair in pairs.values() if not any(part is None for part in pair)]
+    pairs["all"] = tuple(map(torch.cat, zip(*both))) if both else (None, None)
     return {name: _cosine(*pair) for name, pair in pairs.items()}
 
 
@@ -166,7 +162,11 @@ def clamped_gibbs(
     return torch.stack(kept).unflatten(1, (chains, -1)).transpose(0, 1)
 
 
-def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    if not (a.any() and b.any()):
+def _flat(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else gradient.flatten().clone()
+
+
+def _cosine(a: Tensor | None, b: Tensor | None) -> float:
+    if a is None or b is None or not (a.any() and b.any()):
         return float("nan")
     return float(cosine_similarity(a.double(), b.double(), dim=0))

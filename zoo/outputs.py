@@ -1,8 +1,8 @@
 """Laws of an output that is no frame of units: one class of many, and a mixture of Gaussians.
 
-They have the members of a likelihood that an output needs: ``natural_dim``, ``event_dim`` (axes of
-a value), ``distribution``, ``mean``, ``mode``, ``sample`` and ``check``; a net puts out their natural
-parameters.
+They have the members of a likelihood that an output needs: ``natural_dim``, ``event_dim`` (the axes
+of a value), ``distribution``, ``mean``, ``mode``, ``sample`` and ``check``; a net puts out their
+natural parameters.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def list_recipes(
         print(reproduce.markdown(markdown))
         return
     shipped, carded = store.shipped(), store.carded()
-    print(f"{'recipe':<27}{'status':<10}{'obtained':>22}{'published':>12}  unit")
+    print(f"{'recipe':<32}{'status':<10}{'obtained':>22}{'published':>12}  unit")
     for name, recipe in RECIPES.items():
         obtained = "-"
         if name in carded:
@@ -36,7 +36,7 @@ def list_recipes(
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
         status = "shipped" if name in shipped else "recipe"
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
-        print(f"{name:<27}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
+        print(f"{name:<32}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
 
 
 @app.command()
@@ -176,12 +176,15 @@ def sample(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Let a trained model generate: spike counts (.png, .npz), film (.gif, .png, .npz)."""
+    """Let a trained model generate: spike counts, film (.gif), music (.mid), answers; as .png too.
+
+    Networks that answer questions are drawn beside the data: what they answer, and what was right.
+    """
     from .. import store
 
     check_device(device)
     net = store.load(name, device or "cpu")
-    if not hasattr(net, "sample"):
+    if not (hasattr(net, "sample") or hasattr(net, "answer")):
         raise ValueError(f"{type(net).__name__} generates nothing")
     recipe_of(net).task.draw(net, out, seed, direction=direction)
     print(f"wrote {out}")

@@ -1,15 +1,22 @@
 """Recipes, a module a table. A table's name is the first half of its recipes' names."""
 
-from . import balls, mnist, music, ppc
+from . import balls, mnist, music, one_to_many, ppc, windows
 from .part import Part, part
 from .recipe import Recipe, parse_overrides, run
 from .task import Scores, Task
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for module in (ppc, balls, mnist, music) for recipe in module.RECIPES
+    recipe.name: recipe
+    for module in (ppc, balls, mnist, music, one_to_many, windows)
+    for recipe in module.RECIPES
 }
 # Tables that a paper prints as one.
-COLLECTIONS: dict[str, tuple[str, ...]] = {"music": music.DATA}
+COLLECTIONS: dict[str, tuple[str, ...]] = {
+    "music": music.DATA,
+    "onetomany-class": one_to_many.DATA["class"],
+    "onetomany-regression": one_to_many.DATA["regression"],
+    "pianomidi-tptt": windows.DATA,
+}
 TABLES: list[str] = list(dict.fromkeys(recipe.table for recipe in RECIPES.values()))
 
 __all__ = [

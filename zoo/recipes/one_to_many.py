@@ -1,0 +1,148 @@
+"""Tables 1 and 2 of paper 003: one-to-many mappings, read first and asked for T steps later."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+
+from ...data import OneToMany
+from ...inference import OutputBPTT, StraightThrough, TargetPropagation
+from ...inference.streams import RandomStream
+from ..mdrnn import MDRNN
+from ..outputs import Categorical
+from ..srn import SRN
+from .part import Part, part
+from .recipe import Recipe
+from .task import Scores, Task, device_of
+
+TESTED = 10_000  # held-out samples: so many that their own noise is 0.01 nats
+ROWS = 200  # of them at a time
+PATHS = (20, 200)  # of stochastic units; the paper has 20
+SOURCES = {
+    "class": "Manchev & Spratling (2024), Table 1",
+    "regression": "Manchev & Spratling (2024), Table 2",
+}
+LIMITS = {"class": 1.322, "regression": -1.282}  # data.one_to_many.conditional_entropy
+STEPS = {"class": (2, 20), "regression": (5, 30)}
+DATA = {kind: tuple(f"onetomany-{kind}-t{steps}" for steps in STEPS[kind]) for kind in STEPS}
+PUBLISHED = {
+    ("class", 2): {"stptt": 1.44, "ste": 1.44},
+    ("class", 20): {"stptt": 1.54, "ste": 2.27},
+    ("regression", 5): {"tptt": -0.98, "bptt": -0.98},
+    ("regression", 30): {"tptt": -0.94, "bptt": 0.54},
+}
+
+
+def score(
+    kind: str,
+    steps: int,
+    paths: tuple[int, ...],
+    model: torch.nn.Module,
+    seed: int,
+    split: str,
+    samples: int = TESTED,
+) -> Scores:
+    """Negative log-probability of each held-out answer, ``[N, len(paths)]``, in nats.
+
+    Arguments:
+        kind, steps: the task.
+        paths: of the stochastic units; on validation data the first number alone.
+        model, seed, split: the network, which data, and the seed of its draws.
+        samples: how many.
+    """
+    device = device_of(model)
+    data = OneToMany(kind, samples, steps, seed, split, device)
+    paths = paths[:1] if split == "validation" else paths
+    found = []
+    with RandomStream(device, "score", seed):
+        for rows in torch.arange(samples).split(ROWS):
+            batch = data.rows(rows)
+            scores = [model.log_prob(batch.obs, batch.target, samples=many) for many in paths]
+            found.append(-torch.stack(scores, 1))
+    return Scores(torch.cat(found).cpu(), torch.ones(samples))
+
+
+def draw(
+    kind: str,
+    steps: int,
+    model: torch.nn.Module,
+    path: Path,
+    seed: int,
+    direction: str | None = None,
+) -> None:
+    """Figures 5 and 7: the data, and what the network answers to the same inputs."""
+    from ..pictures import draw_classes, draw_curve
+
+    if direction is not None:
+        raise ValueError(f"{type(model).__name__} answers questions: it has no direction of time")
+    data = OneToMany(kind, 1000, steps, seed, "test", device_of(model))
+    answers = model.answer(data.obs, seed=seed)[0]
+    show = draw_classes if kind == "class" else draw_curve
+    show(data.obs[:, 0, 0], data.target.flatten(), answers.flatten(), path)
+
+
+def answer_task(kind: str, steps: int) -> Task:
+    """How surprising held-out answers are to a network that was asked T steps before."""
+    paths = PATHS if kind == "class" else (1,)
+    metric, *also = [f"NLL, {many} paths" for many in paths] if kind == "class" else ["NLL"]
+    return Task(
+        metric=metric,
+        unit="nats",
+        score=functools.partial(score, kind, steps, paths),
+        draw=functools.partial(draw, kind, steps),
+        also=tuple(also),
+    )
+
+
+def row(kind: str, steps: int, name: str, title: str, model: Part, rule: Part, **rest) -> Recipe:
+    """One row; any number of steps has one, those of the paper are in the zoo."""
+    return Recipe(
+        f"onetomany-{kind}-t{steps}/{name}",
+        title,
+        task=answer_task(kind, steps),
+        model=model,
+        rule=rule,
+        data=part(OneToMany, kind=kind, steps=steps),
+        published=PUBLISHED.get((kind, steps), {}).get(name),
+        source=SOURCES[kind],
+        limit=LIMITS[kind],
+        validate=True,
+        **rest,
+    )
+
+
+def budget(epochs: int, batch_size: int, lr, **how) -> dict:
+    fit = {"epochs": epochs, "batch_size": batch_size, "lr": lr, **how}
+    fit = {"optimiser": "adagrad", "schedule": "constant", "validate_every": 10, **fit}
+    return {"fit": fit, "quick": {"fit.epochs": max(1, epochs // 5)}}
+
+
+def stptt(steps: int) -> Recipe:
+    net = part(SRN, inputs=1, output=part(Categorical, classes=10), hidden=100, stochastic=0.5)
+    rule = part(TargetPropagation, alpha_i=0.1)
+    lr = {"": 0.1, "back.": 1e-3}
+    return row("class", steps, "stptt", "STPTT", net, rule, **budget(50, 20, lr))
+
+
+def ste(steps: int) -> Recipe:
+    net = part(SRN, inputs=1, output=part(Categorical, classes=10), hidden=100, stochastic=0.5)
+    return row("class", steps, "ste", "STE", net, part(StraightThrough), **budget(50, 20, 0.1))
+
+
+def tptt(steps: int) -> Recipe:
+    net = part(MDRNN, inputs=1)
+    rule = part(TargetPropagation, alpha_i=0.1)
+    lr = {"": 0.01, "back.": 1e-3}
+    return row("regression", steps, "tptt", "MDRNN, TPTT", net, rule, **budget(50, 100, lr))
+
+
+def bptt(steps: int) -> Recipe:
+    net = part(MDRNN, inputs=1)
+    rule = part(OutputBPTT)
+    return row("regression", steps, "bptt", "MDRNN, BPTT", net, rule, **budget(50, 100, 0.01))
+
+
+ROWS_OF = {"class": (stptt, ste), "regression": (tptt, bptt)}
+RECIPES = [make(steps) for kind in STEPS for steps in STEPS[kind] for make in ROWS_OF[kind]]

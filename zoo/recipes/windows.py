@@ -1,0 +1,141 @@
+"""Tables 3 and 4 of paper 003: the next frame of Piano-midi after a window of T frames."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+
+from ...data import Polyphonic, write_midi
+from ...inference import StraightThrough, TargetPropagation
+from ...inference.streams import RandomStream
+from ..likelihoods import Bernoulli
+from ..srn import SRN
+from .part import part
+from .piano import STEPS as SECONDS
+from .recipe import Recipe
+from .task import Scores, Task, device_of
+
+KEYS, NAME = 88, "piano-midi"
+ROWS = 100  # windows at a time
+PATHS = 20
+VALIDATED = 10  # validation looks at every so many windows
+GENERATED = 128  # frames of a drawn roll, after its prompt
+DATA = ("pianomidi-t50", "pianomidi-t100")
+
+
+def score(
+    steps: int, model: torch.nn.Module, seed: int, split: str, stride: int = 1, paths: int = PATHS
+) -> Scores:
+    """-log p of the frame after each window, ``[N, 1]``, nats.
+
+    Arguments:
+        steps: frames of a window.
+        model, seed, split: the network, the seed of its draws, and which data.
+        stride: frames from one window to the next; validation data are looked at sparsely.
+        paths: of the stochastic units, whose probabilities are averaged.
+    """
+    device = device_of(model)
+    stride = VALIDATED if split == "validation" else stride
+    rolls = Polyphonic(NAME, split, window=steps, stride=stride, device=device)
+    found = []
+    with RandomStream(device, "score", seed):
+        for rows in torch.arange(len(rolls)).split(ROWS):
+            batch = rolls.rows(rows)
+            found.append(-model.log_prob(batch.obs, batch.target, samples=paths))
+    values = torch.cat(found).cpu()[:, None]
+    return Scores(values, torch.ones(len(values)))
+
+
+@torch.no_grad()
+def draw(
+    steps: int, model: torch.nn.Module, path: Path, seed: int, direction: str | None = None
+) -> None:
+    """Goes on where a test sequence's first window ends: .mid, or a picture of three (.png)."""
+    from ..pictures import draw_rolls
+
+    if direction is not None:
+        raise ValueError(f"{type(model).__name__} goes on with a roll: it has no other direction")
+    device = device_of(model)
+    long = [roll for roll in Polyphonic(NAME, "test").sequences if len(roll) > steps][:3]
+    rolls = torch.stack([roll[:steps] for roll in long]).float().to(device)
+    for frame in range(GENERATED):
+        following = model.answer(rolls[:, -steps:], seed=1000 * seed + frame)[0]
+        rolls = torch.cat((rolls, following[:, None]), 1)
+    if path.suffix in (".mid", ".midi"):
+        write_midi(path, rolls[0], step=SECONDS[NAME])
+        return
+    prompt = torch.arange(rolls.shape[1]) < steps
+    titles = [f"test sequence {i + 1}: shaded frames are given" for i in range(len(rolls))]
+    draw_rolls(dict(zip(titles, rolls)), path, hidden=prompt)
+
+
+def window_task(steps: int) -> Task:
+    """Nats per predicted frame, over all windows of the test sequences."""
+    return Task(
+        metric=f"NLL, {PATHS} paths",
+        unit="nats per frame",
+        score=functools.partial(score, steps),
+        draw=functools.partial(draw, steps),
+    )
+
+
+PUBLISHED = {
+    50: {
+        **{"stptt": 9.69, "stptt-nesterov": 12.44, "stptt-sgd": 12.44, "stptt-rmsprop": 9.86},
+        **{"ste": 13.34, "ste-nesterov": 13.39, "ste-sgd": 13.39, "ste-rmsprop": 13.17},
+    },
+    100: {"stptt": 9.45, "ste": 13.25, "ste-d": 11.22},
+}
+OPTIMISERS = {"adagrad": "AdaGrad", "nesterov": "Nesterov", "sgd": "SGD", "rmsprop": "RMSprop"}
+
+
+def row(steps: int, name: str, title: str, rule, lr, epochs: int, hidden: int, **how) -> Recipe:
+    share = how.pop("stochastic", 0.5)
+    net = part(SRN, inputs=KEYS, output=part(Bernoulli, dim=KEYS), hidden=hidden, stochastic=share)
+    data = part(Polyphonic, name=NAME, window=steps, stride=steps, recut=True, every_step=True)
+    fit = {"epochs": epochs, "batch_size": 20, "lr": lr, "schedule": "linear", **how}
+    return Recipe(
+        f"pianomidi-t{steps}/{name}",
+        title,
+        task=window_task(steps),
+        model=net,
+        rule=rule,
+        data=data,
+        fit=fit,
+        quick={"fit.epochs": max(1, epochs // 5)},
+        published=PUBLISHED[steps].get(name),
+        source=f"Manchev & Spratling (2024), Table {3 if steps == 50 else 4}",
+        validate=True,
+    )
+
+
+RATES = {"adagrad": 0.05, "nesterov": 0.05, "sgd": 0.5, "rmsprop": 1e-3}
+STPTT = part(TargetPropagation, samples=5)
+STE = part(StraightThrough, samples=5)
+
+
+def each_optimiser(name: str, title: str, rule) -> list[Recipe]:
+    return [
+        row(
+            50,
+            name if optimiser == "adagrad" else f"{name}-{optimiser}",
+            f"{title}, {shown}",
+            rule,
+            RATES[optimiser],
+            10,
+            100,
+            optimiser=optimiser,
+        )
+        for optimiser, shown in OPTIMISERS.items()
+    ]
+
+
+RECIPES = [
+    *each_optimiser("stptt", "STPTT", STPTT),
+    *each_optimiser("ste", "STE-BPTT", STE),
+    row(100, "stptt", "STPTT", STPTT, 0.05, 10, 300),
+    row(100, "ste", "STE-BPTT", STE, 0.05, 10, 300),
+    row(100, "ste-d", "STE(D)-BPTT", STE, 0.05, 10, 300, stochastic=0.0),
+]
