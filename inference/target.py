@@ -73,21 +73,28 @@ class TargetPropagation(LearningRule):
         batch = net.read(batch)
         net.zero_grad(set_to_none=True)
         drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
-        heard, padded = drive.detach(), _padded(batch)
+        heard = drive.detach().requires_grad_()
+        padded = _padded(batch)
         states, top = self._run(heard, batch)
         error, answers = loss_of(net, top, batch)
         (error / answers).backward()
-        guessed, missed = self._teach_inverse(heard, states, padded)
-        with torch.no_grad():
-            push = self._push(-self.alpha_i * answers * top.grad, batch)
-            steps = self._differences(heard, states, guessed, push, padded)
-        self._teach_forward(drive, states, steps, answers, padded)
-        size = batch.mask.sum() * states[0, :, 0].numel()  # units of all paths and real steps
+        push = self._push(-self.alpha_i * answers * top.grad, batch)
+        missed, distance = torch.zeros(2, device=states.device)
+        real = batch.mask.sum() * states.shape[1]  # steps of all paths
+        inverted = (batch.mask[:, 1:].sum() * states.shape[1]).clamp_min(1)
+        later = None  # targets minus states of the step after the block
+        for block in reversed(_blocks(states[1:])):
+            guessed, miss = self._teach_inverse(block, heard, states, padded, inverted)
+            steps = self._differences(block, heard, states, guessed, push, padded, later)
+            self._teach_forward(block, heard, states, steps, padded, answers)
+            missed, distance, later = missed + miss, distance + steps.square().sum(), steps[0]
+        drive.backward(heard.grad)
+        units = states.shape[-1]
         return {
             "loss": error.detach() / answers,
             "frames": answers.to(batch.obs.dtype),
-            "inverse": missed / size,
-            "distance": steps.square().sum() / size,
+            "inverse": missed / (inverted * units),
+            "distance": distance / (real * units),
         }
 
     def targets(self, batch: Batch) -> Tensor:
@@ -98,10 +105,12 @@ class TargetPropagation(LearningRule):
             drive = net.drive(batch.obs.transpose(0, 1))[:, None]
         states, top = self._run(drive, batch)
         (slope,) = torch.autograd.grad(loss_of(net, top, batch)[0], top)
+        push = self._push(-self.alpha_i * slope, batch)
         with torch.no_grad():
             guessed = net.invert(drive[1:], states[2:])
-            push = self._push(-self.alpha_i * slope, batch)
-            return self._differences(drive, states, guessed, push, _padded(batch)).movedim(0, -2)
+        whole = slice(0, len(drive))
+        steps = self._differences(whole, drive, states, guessed, push, _padded(batch), None)
+        return steps.movedim(0, -2)
 
     @torch.no_grad()
     def _run(self, drive: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -109,82 +118,84 @@ class TargetPropagation(LearningRule):
         states = unroll(self.net, in_paths(self.net, drive[:, 0], self.samples))
         return states, answering(self.net, states[1:], batch).clone().requires_grad_()
 
-    def _teach_inverse(
-        self, drive: Tensor, states: Tensor, padded: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Fills the gradient of half the squared error of G, a mean over paths and real steps.
-
-        h_0 is no state that a target is ever sent to, so G is not taught to find it.
-
-        Returns:
-            G(x_t, h_t) at steps 2 to T, ``[T - 1, M, B, H]``, and the sum of squared errors.
-        """
-        net, drive, before, after = self.net, drive[1:], states[1:-1], states[2:]
-        guessed, total = torch.empty_like(before), states.new_zeros(())
-        share = 1 / (before[..., 0].numel() if padded is None else (~padded[1:]).sum() * 1.0)
-        for some in _blocks(before):
-            target, given = before[some], after[some]
-            if self.noise:
-                with torch.no_grad():
-                    guessed[some] = net.invert(drive[some], given)
-                    target = target + self.noise * torch.randn_like(target)
-                    given = net.draw(net.mean(drive[some], target))
-            guess = net.invert(drive[some], given)
-            miss = guess.detach() - target
-            if padded is not None:
-                miss = miss.masked_fill(padded[1:][some], 0.0)
-            guess.backward(miss * share)
-            total += miss.square().sum()
-            if not self.noise:
-                guessed[some] = guess.detach()
-        return guessed, total
-
     def _push(self, push: Tensor, batch: Batch) -> dict[int, Tensor]:
         """Steps towards the targets that the answers set, by time; ``[M, B, H]`` each."""
-        last = batch.mask.sum(1) - 1
         if self.net.at_every_step(batch):
             return dict(enumerate(push))
+        last = batch.mask.sum(1) - 1
         return {int(t): push.masked_fill((last != t)[:, None], 0.0) for t in last.unique()}
 
+    def _teach_inverse(
+        self, block: slice, drive: Tensor, states: Tensor, padded: Tensor | None, count: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Fills the gradient of half the squared error of G, over ``count``.
+
+        Returns:
+            G(x_{t+1}, h_{t+1}) for each step t of the block but T, and the squared error.
+        """
+        net, some = self.net, slice(block.start + 1, min(block.stop, len(drive) - 1) + 1)
+        heard, before, after = drive[some].detach(), states[some], states[1:][some]
+        clean = None
+        if self.noise:
+            with torch.no_grad():
+                clean = net.invert(heard, after)
+                before = before + self.noise * torch.randn_like(before)
+                after = net.draw(net.mean(heard, before))
+        guess = net.invert(heard, after)
+        miss = guess.detach() - before
+        if padded is not None:
+            miss = miss.masked_fill(padded[some], 0.0)
+        if len(miss):
+            guess.backward(miss / count)
+        return guess.detach() if clean is None else clean, miss.square().sum()
+
+    @torch.no_grad()
     def _differences(
         self,
+        block: slice,
         drive: Tensor,
         states: Tensor,
         guessed: Tensor,
         push: dict[int, Tensor],
         padded: Tensor | None,
+        later: Tensor | None,
     ) -> Tensor:
-        """Targets minus states at steps 1 to T, ``[T, M, B, H]``; zero in padding."""
-        after, compared = states[1:], guessed if self.difference else states[1:-1]
-        steps = torch.zeros_like(after)
-        for t in range(len(drive) - 1, -1, -1):
-            if t < len(drive) - 1:
-                target = self.net.invert(drive[t + 1], after[t + 1] + steps[t + 1])
-                torch.sub(target, compared[t], out=steps[t])
+        """Targets minus states at the steps of a block, ``[t, M, B, H]``; zero in padding.
+
+        Arguments:
+            guessed: G(x_{t+1}, h_{t+1}) for each step t of the block but T.
+            later: what this gave for the step after the block; None where there is no such step.
+        """
+        compared = guessed if self.difference else states[1:][block]
+        found: list[Tensor] = []
+        for t in range(block.stop - 1, block.start - 1, -1):
+            step = torch.zeros_like(states[0])
+            if t + 1 < len(drive):
+                target = self.net.invert(drive[t + 1], states[t + 2] + later)
+                step = target.sub_(compared[t - block.start])
+                if padded is not None:  # nothing comes back from a step that is none
+                    step.masked_fill_(padded[t + 1], 0.0)
             if t in push:
-                steps[t] += push[t]
-            if padded is not None:
-                steps[t].masked_fill_(padded[t], 0.0)
-        return steps
+                step += push[t]
+            later = step if padded is None else step.masked_fill_(padded[t], 0.0)
+            found.append(later)
+        return torch.stack(found[::-1])
 
     def _teach_forward(
         self,
+        block: slice,
         drive: Tensor,
         states: Tensor,
         steps: Tensor,
-        answers: Tensor,
         padded: Tensor | None,
+        answers: Tensor,
     ) -> None:
-        """Fills the gradient of half the squared distance of f to the targets."""
-        heard = drive.detach().requires_grad_()
-        for some in _blocks(steps):
-            means = self.net.mean(heard[some], states[:-1][some])
-            towards = steps[some]
-            if not self.difference:  # the target itself, with the noise of sampling
-                towards = states[1:][some] + towards - means.detach()
-                towards = towards if padded is None else towards.masked_fill(padded[some], 0.0)
-            means.backward(towards / -answers)
-        drive.backward(heard.grad)
+        """Fills the gradient of half the squared distance of f to its targets, over ``answers``."""
+        means = self.net.mean(drive[block], states[block])
+        if not self.difference:  # the target itself, with the noise of sampling
+            steps = states[1:][block] + steps - means.detach()
+            steps = steps if padded is None else steps.masked_fill(padded[block], 0.0)
+        means.backward(steps / -answers)
 
 
 def _padded(batch: Batch) -> Tensor | None:
@@ -198,4 +209,5 @@ def _blocks(rows: Tensor) -> list[slice]:
     A block's gradients add up to the whole's; a GPU takes the whole at once.
     """
     size = len(rows) if rows.is_cuda else max(1, BLOCK // max(1, rows[0].numel()))
-    return [slice(start, start + size) for start in range(0, len(rows), max(1, size))]
+    starts = range(0, len(rows), size)
+    return [slice(start, min(start + size, len(rows))) for start in starts]

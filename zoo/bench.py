@@ -16,11 +16,20 @@ from typing import NamedTuple
 import torch
 
 from ..data import PPC, Batch, BouncingBalls
-from ..inference import BPTT, ContrastiveDivergence, LocalELBO, SequenceELBO
+from ..inference import (
+    BPTT,
+    ContrastiveDivergence,
+    LocalELBO,
+    SequenceELBO,
+    StraightThrough,
+    TargetPropagation,
+)
 from .decoders import CausalDecoder
 from .likelihoods import Bernoulli, Poisson
+from .outputs import Categorical
 from .path_guides import Increments
 from .rvae import RVAE
+from .srn import SRN
 from .stepwise import StepwiseELBO, StepwiseVRAE
 from .vrae import VRAE
 
@@ -125,6 +134,37 @@ def music(
             _step(rule, Batch(obs))  # warm-up
             times.append(1e3 * _time(rule, Batch(obs), repeats, device))
         yield Step(size, *times)
+
+
+class Taught(NamedTuple):
+    """Median milliseconds of a training step of one network, by each of two rules."""
+
+    units: str
+    steps: int
+    targets: float
+    through_time: float
+
+
+def target(
+    batch: int, steps: list[int], hidden: int, samples: int, repeats: int, device: str
+) -> Iterator[Taught]:
+    """Times target propagation beside backpropagation through time, on the same networks.
+
+    One number a step, ten classes; half of the units stochastic with ``samples`` paths, or none.
+    """
+    for length in steps:
+        asked = torch.randint(10, (batch,), device=device)
+        data = Batch(torch.rand(batch, length, 1, device=device), target=asked)
+        for share, units in ((0.5, f"half stochastic, M={samples}"), (0.0, "deterministic")):
+            times = []
+            for rule in (TargetPropagation, StraightThrough):
+                torch.manual_seed(0)
+                net = SRN(1, Categorical(10), hidden, stochastic=share).to(device)
+                taught = rule(net, samples=samples)
+                for _ in range(3):
+                    _step(taught, data)  # warm-up
+                times.append(1e3 * _time(taught, data, repeats, device))
+            yield Taught(units, length, *times)
 
 
 def _measure(case: Case, repeats: int, device: str) -> Cost:

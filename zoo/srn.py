@@ -12,6 +12,8 @@ target propagation" (2024), "paper 003", equations 1 to 7.
 
 from __future__ import annotations
 
+import dataclasses
+
 import pyro
 import torch
 from pyro.nn import PyroModule
@@ -88,7 +90,7 @@ class SRN(PyroModule):
     # What a learning rule asks ------------------------------------------------------------------
 
     def read(self, batch: Batch) -> Batch:
-        """Checks a batch.
+        """Checks a batch; targets of padded steps become zero.
 
         Raises:
             ValueError: when frames have another size, padding comes before a real frame, or the
@@ -108,6 +110,9 @@ class SRN(PyroModule):
                 f"{tuple(target.shape)}"
             )
         self.output.check(target[batch.mask] if each else target)
+        if each and not batch.mask.all():  # padding may hold anything: it becomes zero
+            padding = ~batch.mask.reshape(batch.mask.shape + (1,) * self.output.event_dim)
+            batch = dataclasses.replace(batch, target=target.masked_fill(padding, 0))
         return batch
 
     def at_every_step(self, batch: Batch) -> bool:
@@ -231,8 +236,7 @@ class SRN(PyroModule):
 
         The caller's random state is left alone.
         """
-        batch = Batch(obs, mask)
-        self.check(batch.obs)
+        batch = self._asked(obs, mask)
         with RandomStream(obs.device, "predict", seed):
             mean = self.output.mean(self.readout(self._answering(batch, samples))).mean(-3)
         return mean.transpose(0, 1) if self.every_step else mean
@@ -246,13 +250,21 @@ class SRN(PyroModule):
         Returns:
             ``[draws, B, ...]``, or ``[draws, B, T, ...]`` with an output at every step.
         """
-        batch = Batch(obs, mask)
-        self.check(batch.obs)
+        batch = self._asked(obs, mask)
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, got {draws}")
         with RandomStream(obs.device, "answer", seed):
             batch = batch.rows(torch.arange(len(batch)).repeat(draws))
             drawn = self.output.sample(self.readout(self._answering(batch, 1)))
         drawn = drawn[:, 0].transpose(0, 1) if self.every_step else drawn[0]  # the one path
         return drawn.unflatten(0, (draws, -1))
+
+    def _asked(self, obs: Tensor, mask: Tensor | None) -> Batch:
+        """A checked batch without a target."""
+        batch = Batch(obs, mask)
+        self.check(batch.obs)
+        check_ends(batch.mask)
+        return batch
 
     def _answering(self, batch: Batch, samples: int) -> Tensor:
         """States that outputs are read from, ``[M, B, H]`` or ``[T, M, B, H]``."""

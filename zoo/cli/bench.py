@@ -72,3 +72,28 @@ def bench_music(
     for step in bench.music(sequences, steps, units or [32, 64, 200], repeats, device):
         times = f"{step.stepwise:>25.1f}{step.whole:>20.1f}{step.stepwise / step.whole:>8.2f}x"
         print(f"{step.hidden:>6}{times}", flush=True)
+
+
+@app.command("target")
+def bench_target(
+    steps: Annotated[list[int] | None, typer.Option(help="Sequence lengths T.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences B.")] = 20,
+    units: Annotated[int, typer.Option(min=2, help="Hidden units.")] = 100,
+    samples: Annotated[int, typer.Option(min=1, help="Paths M of stochastic units.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 30,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """A training step of target propagation, and of BPTT on the same network."""
+    from .. import bench
+    from ..recipes.recipe import hardware
+
+    check_device(device)
+    print(f"SRN, {units} units, ten classes, B={batch}; {hardware(device)}")
+    print(f"{'T':>6}  {'units':<24}{'target propagation, ms':>24}{'BPTT, ms':>12}{'ratio':>9}")
+    for taught in bench.target(batch, steps or [5, 30], units, samples, repeats, device):
+        ratio = taught.targets / taught.through_time
+        print(
+            f"{taught.steps:>6}  {taught.units:<24}{taught.targets:>24.1f}"
+            f"{taught.through_time:>12.1f}{ratio:>8.2f}x",
+            flush=True,
+        )
