@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from . import bench, looking, running
+from . import bench, horizon, looking, running
 
 app = typer.Typer(
     help="A model zoo of recurrent generative models, and of the rules that train them.\n\n"
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(running.app)
 app.add_typer(looking.app)
+app.add_typer(horizon.app, name="horizon", no_args_is_help=True)
 app.add_typer(bench.app, name="bench", no_args_is_help=True)
 
 
