@@ -166,6 +166,40 @@ def reproduce(
 
 
 @app.command()
+def search(
+    name: Name,
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 12,
+    quick: Annotated[bool, typer.Option(help="Try them on the recipe's small budget.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of search and training.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="A .json file of all trials.")] = None,
+    device: Device = None,
+    overrides: Set = None,
+) -> None:
+    """Look for better learning rates of a recipe on validation data, with Optuna.
+
+    Prints each trial and then the best as --set options. Test data are never looked at.
+    """
+    from .. import search as searching
+    from ..recipes import find, parse_overrides
+
+    check_device(device)
+    recipe = find(name)
+    recipe = recipe.quickened() if quick else recipe
+    recipe = recipe.override(parse_overrides(overrides or []))
+
+    def say(trial) -> None:
+        settings = ", ".join(f"{key}={value}" for key, value in trial.changes.items())
+        print(f"{trial.score:>9.4f}  {settings}", flush=True)
+
+    found = searching.search(recipe, trials, seed, device, say)
+    best = " ".join(f'--set "{key}={value}"' for key, value in found[0].changes.items())
+    print(f"best of {trials}: {found[0].score:.4f} by {best}")
+    if out is not None:
+        searching.save(recipe, found, out)
+        print(f"wrote {out}")
+
+
+@app.command()
 def sample(
     name: Annotated[str, typer.Argument(help="A trained model: ppc/refh, or a folder of a run.")],
     out: Annotated[Path, typer.Option(help="File to write; its ending chooses the format.")],

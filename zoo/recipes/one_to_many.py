@@ -123,7 +123,7 @@ def stptt(steps: int) -> Recipe:
     net = part(SRN, inputs=1, output=part(Categorical, classes=10), hidden=100, stochastic=0.5)
     rule = part(TargetPropagation, alpha_i=0.1)
     lr = {"": 0.1, "back.": 1e-3}
-    return row("class", steps, "stptt", "STPTT", net, rule, **budget(50, 20, lr))
+    return row("class", steps, "stptt", "STPTT", net, rule, search=TARGETS, **budget(50, 20, lr))
 
 
 def ste(steps: int) -> Recipe:
@@ -144,5 +144,10 @@ def bptt(steps: int) -> Recipe:
     return row("regression", steps, "bptt", "MDRNN, BPTT", net, rule, **budget(50, 100, 0.01))
 
 
+TARGETS = {
+    "rule.alpha_i": (0.01, 10.0),
+    "fit.lr": {"": (1e-3, 0.3), "back.": (1e-4, 0.1)},
+}
+THROUGH_TIME = {"fit.lr": (1e-3, 0.3)}
 ROWS_OF = {"class": (stptt, ste), "regression": (tptt, bptt)}
 RECIPES = [make(steps) for kind in STEPS for steps in STEPS[kind] for make in ROWS_OF[kind]]

@@ -31,6 +31,8 @@ RESERVED = {
     ),
 }
 
+CHECKPOINT = "checkpoint.pt"
+
 
 class Interrupted(Exception):
     """A run that was stopped by hand and has left its checkpoint."""
@@ -57,6 +59,8 @@ class Recipe:
         validate: score the network on validation data, after every epoch or as
             ``fit.validate_every`` says, and keep the best.
         ships: its weights come with the package; its card does in any case.
+        search: ranges in which ``seqzoo search`` looks for numbers, ``{"rule.alpha_i": (low,
+            high)}``; for rates by prefix ``{"fit.lr": {"": (low, high), "back.": (low, high)}}``.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Recipe:
     warmup: dict[str, Any] = field(default_factory=dict)
     validate: bool = False
     ships: bool = True
+    search: dict[str, Any] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -196,7 +201,40 @@ def run(
         The card.
     """
     start = time.perf_counter()
-    checkpoint = out / "checkpoint.pt"
+    net, epochs, best = train(recipe, seed, out, device, resume, progress)
+    seconds = time.perf_counter() - start
+    net.eval()
+    value, *also = recipe.task.measure(net, seed, "test").figures.tolist()
+    card = {
+        "name": recipe.name,
+        "title": recipe.title,
+        "metric": recipe.task.metric,
+        "unit": recipe.task.unit,
+        "value": value,
+        "also": dict(zip(recipe.task.also, also)),
+        "validation": None if best is None else best["validation"],
+        "seed": seed,
+        "configuration": recipe.configuration(),
+        "epochs_run": epochs,
+        "wall_time_s": round(seconds, 1),
+        **provenance(device),
+    }
+    if is_main_process():
+        save_model(out, net, card)
+        for done in (out / CHECKPOINT, *out.glob("warmup*.pt")):
+            done.unlink(missing_ok=True)
+    return card
+
+
+def train(
+    recipe: Recipe, seed: int, out: Path, device: str | None, resume: bool, progress: bool
+) -> tuple[torch.nn.Module, int, dict[str, Any] | None]:
+    """The training of ``run``, whose arguments these are; test data are not looked at.
+
+    Returns:
+        The network, the epochs it took, and the record of the best one, where there is one.
+    """
+    checkpoint = out / CHECKPOINT
     warm = recipe.warmup and not (resume and checkpoint.is_file())
     torch.manual_seed(seed)
     net = _warmed_up(recipe, seed, out, device, resume, progress) if warm else recipe.model.build()
@@ -230,28 +268,7 @@ def run(
             epochs, best = len(trained.history), trained.best
             if trained.interrupted:
                 raise Interrupted("stopped; give the same command again to go on")
-    seconds = time.perf_counter() - start
-    net.eval()
-    value, *also = recipe.task.measure(net, seed, "test").figures.tolist()
-    card = {
-        "name": recipe.name,
-        "title": recipe.title,
-        "metric": recipe.task.metric,
-        "unit": recipe.task.unit,
-        "value": value,
-        "also": dict(zip(recipe.task.also, also)),
-        "validation": None if best is None else best["validation"],
-        "seed": seed,
-        "configuration": recipe.configuration(),
-        "epochs_run": epochs,
-        "wall_time_s": round(seconds, 1),
-        **provenance(device),
-    }
-    if is_main_process():
-        save_model(out, net, card)
-        for done in (checkpoint, *out.glob("warmup*.pt")):
-            done.unlink(missing_ok=True)
-    return card
+    return net, epochs, best
 
 
 def _warmed_up(
