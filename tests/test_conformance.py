@@ -4,7 +4,9 @@ import pytest
 import torch
 from seqzoo import inference, zoo
 from seqzoo.data import Batch, ppc
-from seqzoo.zoo import baselines, decoders, memory, path_guides, priors, store
+from seqzoo.zoo import baselines, decoders, memory, outputs, path_guides, priors, store
+from seqzoo.zoo.mdrnn import MDRNN
+from seqzoo.zoo.srn import SRN
 
 B, T, M = 3, 8, 15
 
@@ -422,8 +424,261 @@ def test_a_sequence_model_works_where_it_is_put(name, obs):
     assert net.sample(2, 3).device.type == "cuda"
 
 
+# Networks that answer a sequence -----------------------------------------------------------------
+
+OUT = 4  # classes, keys or values of an answer
+CUT = torch.arange(T) < torch.tensor([[5], [8], [1]])  # lengths of sequences, where they differ
+ANSWERING_MODELS = {
+    "SRN": lambda: SRN(M, outputs.Categorical(OUT), hidden=6),
+    "SRN, hybrid": lambda: SRN(
+        M, outputs.Categorical(OUT), hidden=6, stochastic=0.5, nonlinearity="tanh"
+    ),
+    "SRN, stochastic": lambda: SRN(M, outputs.Categorical(OUT), hidden=6, stochastic=1.0),
+    "SRN, every step": lambda: SRN(
+        *(M, zoo.likelihoods.Bernoulli(OUT)), hidden=6, stochastic=0.5, every_step=True
+    ),
+    "SRN, every step, deterministic": lambda: SRN(
+        *(M, zoo.likelihoods.Bernoulli(OUT)), hidden=6, nonlinearity="tanh", every_step=True
+    ),
+    "MDRNN": lambda: MDRNN(M, OUT, components=3, hidden=6),
+    "MDRNN, hybrid": lambda: MDRNN(M, OUT, components=3, hidden=6, stochastic=0.5),
+}
+every_answering_model = pytest.mark.parametrize("name", list(ANSWERING_MODELS))
+deterministic = pytest.mark.parametrize("name", ["SRN", "SRN, every step, deterministic", "MDRNN"])
+sampled = pytest.mark.parametrize(
+    "name", ["SRN, hybrid", "SRN, stochastic", "SRN, every step", "MDRNN, hybrid"]
+)
+every_answering_rule = pytest.mark.parametrize(
+    "rule_of", [inference.TargetPropagation, inference.StraightThrough]
+)
+
+
+def answers_of(net, obs):
+    """A target that depends on the frames: of the last step, or of every one."""
+    level = obs[..., :OUT] if net.every_step else obs[:, -1, :OUT]
+    if isinstance(net.output, outputs.Categorical):
+        return level.argmax(-1)
+    return (level > 1).float() if isinstance(net.output, zoo.likelihoods.Bernoulli) else level / 8
+
+
+def opinions(net, obs, target, mask=None):
+    """What a network says of each sequence that does not depend on random numbers.
+
+    Those with stochastic units are asked on given bits.
+    """
+    batch = Batch(obs, mask)
+    bits = (obs[..., : net.bits] > 1).float() if net.bits else None
+    with torch.no_grad():
+        states = net.path(net.drive(batch.obs), bits)
+        found = {"path": states, "mean": net.output.mean(net.readout(states))}
+    if not net.bits:
+        found["log_prob"] = net.log_prob(obs, target, mask)
+        found["predict"] = net.predict(obs, mask)
+    return found
+
+
+@every_answering_model
+def test_answering_verbs_have_the_shapes_promised(name, obs):
+    net = ANSWERING_MODELS[name]()
+    target = answers_of(net, obs)
+    score = net.log_prob(obs, target, samples=3)
+    assert score.shape == (B,)
+    mean = net.predict(obs, samples=3)
+    assert mean.shape == ((B, T, OUT) if net.every_step else (B, OUT))
+    drawn = net.answer(obs, draws=5)
+    assert drawn.shape == (5, *target.shape)
+    assert drawn.dtype == target.dtype
+    for value in (score, mean, drawn.float()):
+        assert value.isfinite().all()
+        assert not value.requires_grad
+    net.output.check(drawn)
+    assert inference.importance_bound(net, Batch(obs, target=target), 2).shape == (B,)
+
+
+@every_answering_model
+def test_an_answering_models_padding_changes_nothing(name, obs):
+    net = ANSWERING_MODELS[name]()
+    target = answers_of(net, obs)
+    padded = torch.cat((obs, torch.full((B, 3, M), float("nan"))), 1)
+    mask = (torch.arange(T + 3) < T).expand(B, -1)
+    alone = opinions(net, obs, target)
+    more = torch.cat((target, target[:, :3]), 1) if net.every_step else target
+    for verb, value in opinions(net, padded, more, mask).items():
+        found = value if verb == "log_prob" or value.dim() == 2 else value[:, :T]
+        torch.testing.assert_close(found, alone[verb])
+    mask = mask.clone()
+    mask[1] = False
+    for verb in (net.predict, net.answer, lambda *x: net.log_prob(x[0], more, x[1])):
+        with pytest.raises(ValueError, match="sequence 1"):
+            verb(padded, mask)
+
+
+@sampled
+def test_padding_changes_no_distribution(name, obs):
+    """Averages of many paths, with and without it, within 4.5 standard errors."""
+    net, draws = ANSWERING_MODELS[name](), 400
+    mask = (torch.arange(T + 3) < T).expand(B, -1)
+    padded = torch.cat((obs, torch.full((B, 3, M), float("nan"))), 1)
+    found = []
+    for frames, real in ((obs, torch.ones(B, T, dtype=torch.bool)), (padded, mask)):
+        batch = Batch(frames, real).rows(torch.arange(B).repeat(draws))
+        means = net.predict(batch.obs, batch.mask, samples=1)
+        found.append((means[:, :T] if net.every_step else means).unflatten(0, (draws, B)))
+    error = (found[0].var(0) + found[1].var(0)).div(draws).sqrt()
+    assert ((found[0].mean(0) - found[1].mean(0)).abs() < 4.5 * error + 1e-6).all()
+    assert error.max() > 0
+
+
+@every_answering_model
+def test_an_answering_models_sequences_do_not_mix(name, obs):
+    net = ANSWERING_MODELS[name]()
+    target = answers_of(net, obs)
+    whole = opinions(net, obs, target, CUT)
+    changed = obs.clone()
+    changed[[0, 2]] = changed[[0, 2]].flip(-1) + 1
+    other = opinions(net, changed, target, CUT)
+    for verb, value in opinions(net, obs[1:2], target[1:2], CUT[1:2]).items():
+        torch.testing.assert_close(whole[verb][1:2], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other[verb][1:2], value, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(other[verb], whole[verb])
+
+
+@every_answering_model
+def test_an_answer_looks_at_past_and_present_alone(name, obs):
+    net = ANSWERING_MODELS[name]()
+    changed = obs.clone()
+    changed[:, 5:] = changed[:, 5:].flip(-1) + 1
+    before, after = (opinions(net, each, answers_of(net, obs))["path"] for each in (obs, changed))
+    torch.testing.assert_close(before[:, :5], after[:, :5])
+    assert not torch.allclose(before[:, 5:], after[:, 5:])
+
+
+@every_answering_model
+def test_an_answering_model_in_training_says_what_it_does_in_use(name, obs):
+    net = ANSWERING_MODELS[name]()
+    assert torch.equal(net.train().predict(obs, seed=1), net.eval().predict(obs, seed=1))
+
+
+@every_answering_model
+def test_an_answering_model_saved_and_loaded_is_the_same(name, obs, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    net, other = ANSWERING_MODELS[name](), ANSWERING_MODELS[name]()
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "w")
+    before = other.predict(obs)
+    other.load_state_dict(load_file(tmp_path / "w"))
+    assert torch.equal(other.predict(obs), net.predict(obs))
+    assert torch.equal(other.answer(obs), net.answer(obs))
+    assert not torch.equal(before, net.predict(obs))
+
+
+@every_answering_model
+def test_answers_are_reproducible_and_leave_the_random_state_alone(name, obs):
+    net = ANSWERING_MODELS[name]()
+    state = torch.get_rng_state()
+    first, mean = net.answer(obs, draws=9, seed=4), net.predict(obs, samples=2, seed=4)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(1)  # the caller's own numbers do not matter
+    assert torch.equal(first, net.answer(obs, draws=9, seed=4))
+    assert torch.equal(mean, net.predict(obs, samples=2, seed=4))
+    assert not torch.equal(first, net.answer(obs, draws=9, seed=5))
+    assert torch.equal(mean, net.predict(obs, samples=2, seed=5)) == (net.bits == 0)
+
+
+@every_answering_model
+@every_answering_rule
+@pytest.mark.parametrize("mask", [None, CUT], ids=["whole", "padded"])
+def test_an_answering_models_gradients_reach_every_parameter(name, rule_of, mask, obs):
+    """Straight-through estimation has no use for the inverse."""
+    net = ANSWERING_MODELS[name]()
+    metrics = rule_of(net).gradients(Batch(obs / 8, mask, target=answers_of(net, obs)))
+    assert torch.isfinite(metrics["loss"])
+    real = B * T if mask is None else mask.sum()
+    assert metrics["frames"] == (real if net.every_step else B)
+    for parameter_name, parameter in net.named_parameters():
+        if parameter_name.startswith("back.") and rule_of is inference.StraightThrough:
+            assert parameter.grad is None
+            continue
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+        assert parameter.grad.any(), parameter_name
+
+
+@every_answering_model
+@every_answering_rule
+def test_training_moves_an_answering_models_loss_down(name, rule_of, obs):
+    net = ANSWERING_MODELS[name]()
+    data = Batch(obs / 8, target=answers_of(net, obs))
+    fitted = inference.fit(rule_of(net), data, epochs=40, lr=0.02, progress=False)
+    losses = [record["loss"] for record in fitted.history]
+    drop = sum(losses[:5]) / 5 - sum(losses[-5:]) / 5
+    assert drop > 0.1 * abs(sum(losses[:5]) / 5)
+
+
+@every_answering_model
+def test_an_answering_model_shows_its_factorisation(name):
+    net = ANSWERING_MODELS[name]()
+    first = repr(net).splitlines()[1]
+    assert "p(h[t] | h[t-1], x[t])" in first
+    assert ("p(y[t] | x[1:t], h)" in first) == net.every_step
+    assert ("p(y | x[1:T], h)" in first) != net.every_step
+
+
+@every_answering_model
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.ones(B, M), "batch, time"),
+        (torch.ones(B, T, M, dtype=torch.long), "floating point"),
+        (torch.ones(B, T, M - 1), "15"),
+        (torch.full((B, T, M), float("nan")), "NaN"),
+        (torch.ones(0, T, M), "empty"),
+    ],
+)
+def test_an_answering_model_says_what_is_wrong_with_observations(name, bad, message):
+    net = ANSWERING_MODELS[name]()
+    target = answers_of(net, torch.ones(B, T, M))
+    for verb in (net.predict, net.answer, lambda x: net.log_prob(x, target)):
+        with pytest.raises(ValueError, match=message):
+            verb(bad)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every_answering_model
+def test_an_answering_model_works_where_it_is_put(name, obs):
+    net = ANSWERING_MODELS[name]()
+    target = answers_of(net, obs)
+    cpu = opinions(net, obs, target)
+    net.to("cuda")
+    for verb, value in opinions(net, obs.to("cuda"), target.to("cuda")).items():
+        assert value.device.type == "cuda"
+        torch.testing.assert_close(value.cpu(), cpu[verb], rtol=1e-3, atol=1e-4)
+    for mask in (None, CUT):
+        batch = Batch(obs / 8, mask, target=target).to("cuda")
+        for rule_of in (inference.TargetPropagation, inference.StraightThrough):
+            assert rule_of(net).gradients(batch)["loss"].isfinite()
+        assert net.log_prob(batch.obs, batch.target, batch.mask).device.type == "cuda"
+    assert net.answer(obs.to("cuda"), draws=2).device.type == "cuda"
+    assert net.predict(obs.to("cuda")).device.type == "cuda"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@deterministic
+@pytest.mark.parametrize("mask", [None, CUT], ids=["whole", "padded"])
+def test_gradients_of_local_targets_are_the_same_on_a_gpu(name, mask, obs):
+    """Where the folded batch is one block, not many."""
+    net = ANSWERING_MODELS[name]()
+    data, found = Batch(obs / 8, mask, target=answers_of(net, obs)), []
+    for device in ("cpu", "cuda"):
+        inference.TargetPropagation(net.to(device)).gradients(data.to(device))
+        found.append({name: part.grad.cpu() for name, part in net.named_parameters()})
+    for parameter_name, value in found[0].items():
+        torch.testing.assert_close(found[1][parameter_name], value, rtol=1e-3, atol=1e-5)
+
+
 def test_every_shipped_card_builds_a_model_listed_here():
-    listed = tuple({type(make()) for make in (MODELS | SEQUENCE_MODELS).values()})
+    makers = MODELS | SEQUENCE_MODELS | ANSWERING_MODELS
+    listed = tuple({type(make()) for make in makers.values()})
     for name in store.carded():
         net = store.build(zoo.card(name))
         assert isinstance(net, (*listed, baselines.Memoryless)), name  # those have no state

@@ -108,8 +108,7 @@ class Followed(NamedTuple):
         recipe: what was trained, by target propagation.
         steps: T.
         epochs: when gradients were compared.
-        gradients: cosine between the gradients of all parameters of f and the output that both
-            rules teach, at those times.
+        gradients: cosine between both rules' gradients of W_hh, at those times.
         states: cosine between what targets ask of h_t and -dE/dh_t, ``[2, T]``: before training
             and after it.
     """
@@ -138,7 +137,7 @@ def follow(
         def compare(subject, recipe=recipe, batch=batch, gradients=gradients) -> float:
             """Follows the gradient from inside ``fit``, on the network that it validates."""
             rules = recipe.rule.build(subject), StraightThrough(subject)
-            gradients.append(alignment(*rules, batch)["all"])
+            gradients.append(alignment(*rules, batch)["from_state.weight"])
             return -float(len(gradients))  # the last is the one to keep
 
         first = target_alignment(recipe.rule.build(net), batch)
@@ -169,7 +168,7 @@ def draw_followed(found: list[Followed], path: Path) -> None:
         for cosines, style, when in zip(one.states, ("--", "-"), ("at first", "trained")):
             label = f"T={one.steps}, {when}"
             back.plot(distance, cosines.flip(0), style, color=colour, label=label)
-    training.set(xlabel="epoch", ylabel="cosine of the two gradients", ylim=(-0.2, 1.05))
+    training.set(xlabel="epoch", ylabel="cosine of the gradients of W_hh", ylim=(-0.2, 1.05))
     back.set(xlabel="steps before the answer", ylabel="cosine of target step and -dE/dh")
     back.set(ylim=(-0.35, 1.05))
     for axis in (training, back):

@@ -181,8 +181,10 @@ class SRN(PyroModule):
             pyro.sample("y", law, obs=batch.target)
 
     def guide(self, batch: Batch) -> None:
-        """Draws the bits as the model does: with it the importance-weighted bound of M samples is
-        equation 7.
+        """Draws the bits as the model does.
+
+        With it the importance-weighted bound of M samples is equation 7, for the answer at the last
+        step; of answers at every step it bounds their joint law.
         """
         if self.bits:
             drive = self.drive(batch.obs)
@@ -209,7 +211,7 @@ class SRN(PyroModule):
     def log_prob(
         self, obs: Tensor, target: Tensor, mask: Tensor | None = None, samples: int = 20
     ) -> Tensor:
-        """log p(y | x) by ``samples`` paths, summed over the outputs of each sequence, ``[B]``.
+        """log p(y | x) by ``samples`` paths, ``[B]``; of answers at every step the sum of each one's own.
 
         Exact without stochastic units; otherwise a lower bound in expectation, which rises with
         ``samples``.
