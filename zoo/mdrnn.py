@@ -20,7 +20,7 @@ class MDRNN(SRN):
         inputs: values of an input frame, ``I``.
         outputs: values of an output, ``D``.
         components: ``k``.
-        hidden, stochastic, nonlinearity, inverse, every_step, gain: see ``SRN``.
+        hidden, stochastic, nonlinearity, inverse, every_step, gain, input_gain: see ``SRN``.
 
     Raises:
         ValueError: for a number out of range, or an unknown activation.
@@ -40,8 +40,8 @@ class MDRNN(SRN):
         inverse: str = "tanh",
         every_step: bool = False,
         gain: float = 1.0,
+        input_gain: float = 1.0,
     ):
         output = GaussianMixture(outputs, components)
-        super().__init__(
-            inputs, output, hidden, stochastic, nonlinearity, inverse, every_step, gain
-        )
+        how = stochastic, nonlinearity, inverse, every_step, gain, input_gain
+        super().__init__(inputs, output, hidden, *how)

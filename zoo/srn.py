@@ -25,7 +25,7 @@ from ..inference.particles import log_mean_exp
 from ..inference.streams import RandomStream
 from .bit_path import BitPath
 from .memory import check_ends
-from .nets import activation
+from .nets import activation, start_at
 from .units import HybridUnits
 
 
@@ -42,6 +42,8 @@ class SRN(PyroModule):
         inverse: activation of G, a name in ``nets.ACTIVATIONS``.
         every_step: answer at every step, or else at the last one alone, where no target says which.
         gain: W_hh begins as an orthogonal matrix times this.
+        input_gain: factor on W_xh to begin with.
+        output_mean: mean of an output to begin with, the same for all its units (likelihoods only).
 
     Raises:
         ValueError: for a number out of range, or an unknown activation.
@@ -60,6 +62,8 @@ class SRN(PyroModule):
         inverse: str = "tanh",
         every_step: bool = False,
         gain: float = 1.0,
+        input_gain: float = 1.0,
+        output_mean: float | None = None,
     ):
         super().__init__()
         if inputs < 1:
@@ -72,11 +76,14 @@ class SRN(PyroModule):
         self.back_function = activation(inverse)
         self.readout = nn.Linear(hidden, output.natural_dim)  # W_hy, b_y
         self.output = output
-        self._start(gain)
+        self._start(gain, input_gain)
+        if output_mean is not None:
+            start_at(self.readout, output, output_mean)
 
-    def _start(self, gain: float) -> None:
+    def _start(self, gain: float, input_gain: float) -> None:
         """Orthogonal recurrent weights; units begin around the middle of their range."""
         with torch.no_grad():
+            self.from_input.weight.mul_(input_gain)
             nn.init.orthogonal_(self.from_state.weight, gain)
             nn.init.orthogonal_(self.back.weight)
             self.back.bias.zero_()
@@ -211,7 +218,7 @@ class SRN(PyroModule):
     def log_prob(
         self, obs: Tensor, target: Tensor, mask: Tensor | None = None, samples: int = 20
     ) -> Tensor:
-        """log p(y | x) by ``samples`` paths, ``[B]``; of answers at every step the sum of each one's own.
+        """log p(y | x) by ``samples`` paths, ``[B]``; of answers at every step, the sum of theirs.
 
         Exact without stochastic units; otherwise a lower bound in expectation, which rises with
         ``samples``.
