@@ -24,6 +24,7 @@ class Answers(Protocol):
     * ``mean(drive, past) -> [..., H]``: the means of h_t given h_{t-1};
     * ``draw(mean)``: h_t, its stochastic units sampled; ``straight(mean)``: the same, with a
       gradient that takes sampling for the identity;
+    * ``rest() -> [H]``: h_0;
     * ``log_score(states [..., M, B, H], target [..., B, ...]) -> [..., B]``: log of the mean over
       M of p(target | h);
     * ``at_every_step(batch)``: whether it is asked at every step, or at the last one alone;
@@ -38,6 +39,8 @@ class Answers(Protocol):
     def read(self, batch: Batch) -> Batch: ...
 
     def at_every_step(self, batch: Batch) -> bool: ...
+
+    def rest(self) -> Tensor: ...
 
     def drive(self, obs: Tensor) -> Tensor: ...
 
@@ -63,7 +66,7 @@ def in_paths(net: Answers, drive: Tensor, samples: int) -> Tensor:
 
 
 def unroll(net: Answers, drive: Tensor, choose: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Runs the recursion over whole sequences, from h_0 = 0.
+    """Runs the recursion over whole sequences, from units at rest.
 
     Time comes first in here, so that a step is one block of memory.
 
@@ -76,7 +79,7 @@ def unroll(net: Answers, drive: Tensor, choose: Callable[[Tensor], Tensor] | Non
         h_0 .. h_T, ``[T + 1, ..., H]``.
     """
     choose = choose or net.draw
-    states = [torch.zeros_like(drive[0])]
+    states = [net.rest().expand_as(drive[0])]
     for frame in drive:
         states.append(choose(net.mean(frame, states[-1])))
     return torch.stack(states)

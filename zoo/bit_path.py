@@ -10,8 +10,6 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.nn.functional import binary_cross_entropy
 
-from ..inference.paths import previous
-
 
 class BitPath(TorchDistribution):
     """P(b_{1:T}) = prod_t prod_s Bernoulli(b_ts; f_s(x_t, h_{t-1})), event shape ``[T, S]``.
@@ -19,7 +17,7 @@ class BitPath(TorchDistribution):
     h_{t-1} is made of the bits before and of the deterministic units, which follow from them.
 
     Arguments:
-        net: a network of units with ``path``, ``mean`` and ``bits``, such as ``SRN``.
+        net: a network of units with ``path``, ``rest``, ``mean`` and ``bits``, such as ``SRN``.
         drive: what the frames say to the units, ``batch_shape + [T, H]``.
         mask: True where a step is real, ``batch_shape + [T]``; other steps count for nothing.
     """
@@ -44,7 +42,9 @@ class BitPath(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log P(b) of bits ``[..., T, S]``; ``[...]``."""
-        means = self.net.mean(self.drive, previous(self.net.path(self.drive, value)))
+        states = self.net.path(self.drive, value)
+        before = torch.cat((self.net.rest().expand_as(states[..., :1, :]), states[..., :-1, :]), -2)
+        means = self.net.mean(self.drive, before)
         chance = means[..., : self.net.bits]
         each = -binary_cross_entropy(chance, value.expand(chance.shape), reduction="none")
         return each.sum(-1).masked_fill(~self.real, 0.0).sum(-1)

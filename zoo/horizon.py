@@ -45,10 +45,10 @@ def curves(
     """
     _check_kinds(kinds)
     made = {
-        (kind, length, make): make(length)
+        (kind, length, make): make(kind, length)
         for kind in kinds
         for length in steps
-        for make in one_to_many.ROWS_OF[kind]
+        for make in one_to_many.MAKERS
     }
     recipes = [recipe.quickened() if quick else recipe for recipe in made.values()]
     cards = reproduce.reproduce(recipes, list(range(seeds)), out, jobs)
@@ -126,7 +126,7 @@ def follow(
     """Trains by target propagation, and compares its gradient with BPTT's as it goes."""
     _check_kinds([kind])
     for length in steps:
-        recipe = one_to_many.ROWS_OF[kind][0](length)
+        recipe = one_to_many.targets(kind, length)
         recipe = recipe.quickened() if quick else recipe
         torch.manual_seed(seed)
         net = recipe.model.build()

@@ -9,6 +9,10 @@ recurrent neural networks with target propagation" (2024), section 4, equations 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import nn
+
 from .outputs import GaussianMixture
 from .srn import SRN
 
@@ -20,13 +24,16 @@ class MDRNN(SRN):
         inputs: values of an input frame, ``I``.
         outputs: values of an output, ``D``.
         components: ``k``.
-        hidden, stochastic, nonlinearity, inverse, every_step, gain, input_gain: see ``SRN``.
+        hidden, stochastic, nonlinearity, inverse, every_step, start: see ``SRN``.
+        spread: the components begin side by side between these two numbers; where they begin as
+            one, two of them may never part.
 
     Raises:
         ValueError: for a number out of range, or an unknown activation.
 
     Example:
-        >>> MDRNN(1, components=3)(...)
+        >>> MDRNN(1, components=3).log_prob(torch.zeros(2, 5, 1), torch.zeros(2, 1)).shape
+        torch.Size([2])
     """
 
     def __init__(
@@ -37,11 +44,12 @@ class MDRNN(SRN):
         hidden: int = 50,
         stochastic: float = 0.0,
         nonlinearity: str = "tanh",
-        inverse: str = "tanh",
+        inverse: str | None = None,
         every_step: bool = False,
-        gain: float = 1.0,
-        input_gain: float = 1.0,
+        start: Callable[[nn.Module], None] | None = None,
+        spread: tuple[float, float] = (0.0, 1.0),
     ):
         output = GaussianMixture(outputs, components)
-        how = stochastic, nonlinearity, inverse, every_step, gain, input_gain
+        how = stochastic, nonlinearity, inverse, every_step, start
         super().__init__(inputs, output, hidden, *how)
+        output.start(self.readout, *spread)

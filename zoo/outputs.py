@@ -7,6 +7,8 @@ natural parameters.
 
 from __future__ import annotations
 
+import math
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -80,6 +82,23 @@ class GaussianMixture(nn.Module):
             raise ValueError(f"dim and components must be at least 1, got {dim}, {components}")
         self.dim, self.components = dim, components
         self.natural_dim = components * (1 + 2 * dim)
+
+    @torch.no_grad()
+    def start(self, readout: nn.Linear, low: float, high: float) -> None:
+        """Lets a readout begin with components side by side from ``low`` to ``high``.
+
+        Raises:
+            ValueError: when ``low`` is not below ``high``.
+        """
+        if not low < high:
+            raise ValueError(f"components are spread from low to high, got {low} and {high}")
+        k, width = self.components, (high - low) / self.components
+        means = low + width * (torch.arange(k) + 0.5)
+        readout.weight.mul_(0.1)
+        logits, places, log_scales = readout.bias.split((k, k * self.dim, k * self.dim))
+        logits.zero_()
+        places.copy_(means.repeat_interleave(self.dim))
+        log_scales.fill_(math.log(width / 2))
 
     def parameters_of(self, natural: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log pi ``[..., k]``, mu and sigma ``[..., k, D]``."""

@@ -1,6 +1,6 @@
 """The simple recurrent network, with deterministic and stochastic units in any mix.
 
-    h_t = f(W_xh x_t + W_hh h_{t-1} + b_h)        y ~ p(y | W_hy h + b_y)
+    h_t = f(W_xh x_t + W_hh h_{t-1} + b_h),   h_0 = f(0)        y ~ p(y | W_hy h + b_y)
 
 Some units of h may be binary and stochastic: P(h_t = 1) = f. The net then is a mixture over all
 paths of its bits, p(y | x) = E_h[p(y | h)], approximated by M of them. Beside it stands a learned
@@ -13,6 +13,7 @@ target propagation" (2024), "paper 003", equations 1 to 7.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pyro
 import torch
@@ -26,6 +27,7 @@ from ..inference.streams import RandomStream
 from .bit_path import BitPath
 from .memory import check_ends
 from .nets import activation, start_at
+from .starts import Orthogonal
 from .units import HybridUnits
 
 
@@ -39,10 +41,9 @@ class SRN(PyroModule):
         hidden: units, ``H``.
         stochastic: share of the units that are binary and stochastic.
         nonlinearity: f of the others, a name in ``nets.ACTIVATIONS``.
-        inverse: activation of G, a name in ``nets.ACTIVATIONS``.
+        inverse: activation of G, a name in ``nets.ACTIVATIONS``; f when left out, as in the paper.
         every_step: answer at every step, or else at the last one alone, where no target says which.
-        gain: W_hh begins as an orthogonal matrix times this.
-        input_gain: factor on W_xh to begin with.
+        start: how W_xh, W_hh and G begin, ``starts.Orthogonal()`` when left out.
         output_mean: mean of an output to begin with, the same for all its units (likelihoods only).
 
     Raises:
@@ -59,10 +60,9 @@ class SRN(PyroModule):
         hidden: int = 100,
         stochastic: float = 0.0,
         nonlinearity: str = "sigmoid",
-        inverse: str = "tanh",
+        inverse: str | None = None,
         every_step: bool = False,
-        gain: float = 1.0,
-        input_gain: float = 1.0,
+        start: Callable[[nn.Module], None] | None = None,
         output_mean: float | None = None,
     ):
         super().__init__()
@@ -73,22 +73,12 @@ class SRN(PyroModule):
         self.from_input = nn.Linear(inputs, hidden, bias=False)  # W_xh
         self.from_state = nn.Linear(hidden, hidden)  # W_hh, b_h
         self.back = nn.Linear(hidden, hidden)  # V_hh, c_h
-        self.back_function = activation(inverse)
+        self.back_function = activation(inverse or nonlinearity)
         self.readout = nn.Linear(hidden, output.natural_dim)  # W_hy, b_y
         self.output = output
-        self._start(gain, input_gain)
+        (start or Orthogonal())(self)
         if output_mean is not None:
             start_at(self.readout, output, output_mean)
-
-    def _start(self, gain: float, input_gain: float) -> None:
-        """Orthogonal recurrent weights; units begin around the middle of their range."""
-        with torch.no_grad():
-            self.from_input.weight.mul_(input_gain)
-            nn.init.orthogonal_(self.from_state.weight, gain)
-            nn.init.orthogonal_(self.back.weight)
-            self.back.bias.zero_()
-            middle = self.units.mean(torch.zeros(self.units.dim))
-            self.from_state.bias.copy_(-self.from_state.weight @ middle)
 
     def extra_repr(self) -> str:
         when = "y[t] | x[1:t]" if self.every_step else "y | x[1:T]"
@@ -133,6 +123,10 @@ class SRN(PyroModule):
         check_sequences(obs)
         if obs.dim() != 3 or obs.shape[-1] != self.inputs:
             raise ValueError(f"obs must be [B, T, {self.inputs}], got {tuple(obs.shape)}")
+
+    def rest(self) -> Tensor:
+        """h_0, the units' means without any drive, ``[H]``."""
+        return self.units.mean(torch.zeros_like(self.from_state.bias))
 
     def drive(self, obs: Tensor) -> Tensor:
         """What frames say to the units, W_xh x; ``[..., I] -> [..., H]``."""

@@ -13,6 +13,7 @@ from ...inference.streams import RandomStream
 from ..mdrnn import MDRNN
 from ..outputs import Categorical
 from ..srn import SRN
+from ..starts import Latch
 from .part import Part, part
 from .recipe import Recipe
 from .task import Scores, Task, device_of
@@ -105,7 +106,7 @@ def row(kind: str, steps: int, name: str, title: str, model: Part, rule: Part, *
         model=model,
         rule=rule,
         data=part(OneToMany, kind=kind, steps=steps),
-        published=PUBLISHED.get((kind, steps), {}).get(name),
+        published=PUBLISHED.get((kind, steps), {}).get(name.removesuffix("-published")),
         source=SOURCES[kind],
         limit=LIMITS[kind],
         validate=True,
@@ -113,41 +114,103 @@ def row(kind: str, steps: int, name: str, title: str, model: Part, rule: Part, *
     )
 
 
-def budget(epochs: int, batch_size: int, lr, **how) -> dict:
-    fit = {"epochs": epochs, "batch_size": batch_size, "lr": lr, **how}
-    fit = {"optimiser": "adagrad", "schedule": "constant", "validate_every": 10, **fit}
+# How the rows of ours are trained: both rules alike, and the third one teaches the readout alone.
+LATCH = {
+    "class": part(Latch, gain=30.0, input_gain=12.0),
+    "regression": part(Latch, gain=40.0, input_gain=16.0),
+}
+READOUT = {"class": 0.03, "regression": 0.003}  # its learning rate
+EPOCHS = {"class": 25, "regression": 60}
+TARGETS = {
+    "rule.alpha_i": (0.003, 3.0),
+    "fit.lr": {"": (3e-5, 3e-3), "back.": (1e-5, 1e-2), "readout.": (1e-3, 1e-1)},
+}
+THROUGH_TIME = {"fit.lr": {"": (3e-5, 3e-3), "readout.": (1e-3, 1e-1)}}
+
+
+def budget(kind: str, lr: dict[str, float]) -> dict:
+    epochs = EPOCHS[kind]
+    fit = {
+        "epochs": epochs,
+        "batch_size": 100,
+        "lr": {"readout.": READOUT[kind], **lr},
+        "optimiser": "adam",
+        "schedule": "cosine",
+        "average": 0.98,
+        "validate_every": 5,
+    }
     return {"fit": fit, "quick": {"fit.epochs": max(1, epochs // 5)}}
 
 
-def stptt(steps: int) -> Recipe:
-    net = part(SRN, inputs=1, output=part(Categorical, classes=10), hidden=100, stochastic=0.5)
-    rule = part(TargetPropagation, alpha_i=0.1)
-    lr = {"": 0.1, "back.": 1e-3}
-    return row("class", steps, "stptt", "STPTT", net, rule, search=TARGETS, **budget(50, 20, lr))
+def network(kind: str) -> Part:
+    """What the rows of ours train: units that hold what they saw."""
+    latch = LATCH[kind]
+    if kind == "regression":
+        return part(MDRNN, inputs=1, components=3, hidden=100, start=latch)
+    ten = part(Categorical, classes=10)
+    return part(SRN, inputs=1, output=ten, hidden=100, stochastic=0.5, start=latch)
 
 
-def ste(steps: int) -> Recipe:
-    net = part(SRN, inputs=1, output=part(Categorical, classes=10), hidden=100, stochastic=0.5)
-    return row("class", steps, "ste", "STE", net, part(StraightThrough), **budget(50, 20, 0.1))
+def targets(kind: str, steps: int) -> Recipe:
+    name, title = {"class": ("stptt", "STPTT"), "regression": ("tptt", "MDRNN, TPTT")}[kind]
+    rule = part(TargetPropagation, alpha_i=0.1, **_paths(kind))
+    how = budget(kind, {"": 1e-3, "back.": 1e-3})
+    return row(kind, steps, name, title, network(kind), rule, search=TARGETS, **how)
 
 
-def tptt(steps: int) -> Recipe:
-    net = part(MDRNN, inputs=1)
-    rule = part(TargetPropagation, alpha_i=0.1)
-    lr = {"": 0.01, "back.": 1e-3}
-    return row("regression", steps, "tptt", "MDRNN, TPTT", net, rule, **budget(50, 100, lr))
+def through_time(kind: str, steps: int) -> Recipe:
+    name, title = {"class": ("ste", "STE"), "regression": ("bptt", "MDRNN, BPTT")}[kind]
+    rule = part(StraightThrough, **_paths(kind)) if kind == "class" else part(OutputBPTT)
+    how = budget(kind, {"": 1e-4})
+    return row(kind, steps, name, title, network(kind), rule, search=THROUGH_TIME, **how)
 
 
-def bptt(steps: int) -> Recipe:
-    net = part(MDRNN, inputs=1)
-    rule = part(OutputBPTT)
-    return row("regression", steps, "bptt", "MDRNN, BPTT", net, rule, **budget(50, 100, 0.01))
+def readout(kind: str, steps: int) -> Recipe:
+    """The control: the recurrent part stays as it began."""
+    rule = part(StraightThrough, **_paths(kind)) if kind == "class" else part(OutputBPTT)
+    title = "readout alone" if kind == "class" else "MDRNN, readout alone"
+    how = budget(kind, {"": 0.0})
+    return row(kind, steps, "readout", title, network(kind), rule, ships=False, **how)
 
 
-TARGETS = {
-    "rule.alpha_i": (0.01, 10.0),
-    "fit.lr": {"": (1e-3, 0.3), "back.": (1e-4, 0.1)},
-}
-THROUGH_TIME = {"fit.lr": (1e-3, 0.3)}
-ROWS_OF = {"class": (stptt, ste), "regression": (tptt, bptt)}
-RECIPES = [make(steps) for kind in STEPS for steps in STEPS[kind] for make in ROWS_OF[kind]]
+def _paths(kind: str) -> dict[str, int]:
+    return {"samples": 5} if kind == "class" else {}
+
+
+def published(kind: str, steps: int, target: bool) -> Recipe:
+    """The network, start, optimiser and rates that the paper and its code name, on less time."""
+    if kind == "class":
+        ten = part(Categorical, classes=10)
+        net = part(SRN, inputs=1, output=ten, hidden=100, stochastic=0.5, inverse="tanh")
+        rule = part(TargetPropagation, alpha_i=0.1) if target else part(StraightThrough)
+        lr = {"": 0.1, "back.": 1e-5} if target else 0.1
+        epochs, batch_size, title = 8, 20, "STPTT" if target else "STE"
+    else:
+        net = part(MDRNN, inputs=1)
+        rule = part(TargetPropagation, alpha_i=1.0) if target else part(OutputBPTT)
+        lr = {"": 0.01, "back.": 1e-3} if target else 0.01
+        epochs, batch_size, title = 330, 500, f"MDRNN, {'TPTT' if target else 'BPTT'}"
+    fit = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimiser": "adagrad"}
+    fit |= {"schedule": "constant", "validate_every": max(2, epochs // 10)}
+    name = {"class": ("ste", "stptt"), "regression": ("bptt", "tptt")}[kind][target]
+    return row(
+        kind,
+        steps,
+        f"{name}-published",
+        f"{title}, settings as published",
+        net,
+        rule,
+        fit=fit,
+        quick={"fit.epochs": max(1, epochs // 5)},
+        ships=False,
+    )
+
+
+MAKERS = (
+    targets,
+    through_time,
+    readout,
+    functools.partial(published, target=True),
+    functools.partial(published, target=False),
+)
+RECIPES = [make(kind, steps) for kind in STEPS for steps in STEPS[kind] for make in MAKERS]
