@@ -17,7 +17,10 @@ from .recipes import Recipe, one_to_many
 
 STEPS = (2, 5, 10, 20, 30, 50, 100)
 CHANCE = {"class": 2.274, "regression": 0.0}  # nats of an answer that has forgotten the question
-COLOURS = {"stptt": "#d1495b", "tptt": "#d1495b", "ste": "#00798c", "bptt": "#00798c"}
+COLOURS = {
+    **{"stptt": "#d1495b", "tptt": "#d1495b", "ste": "#00798c", "bptt": "#00798c"},
+    "readout": "#8d99ae",
+}
 BATCH = 500  # sequences that gradients are compared on
 
 
@@ -70,27 +73,32 @@ def _point(kind: str, steps: int, cards: list[dict[str, Any]]) -> Point:
 def draw_curves(points: list[Point], path: Path) -> None:
     """NLL against the horizon, a panel for each task; limit, chance and published figures too.
 
+    Dashed: the settings as published, from an orthogonal start.
+
     Raises:
         ValueError: for a file ending that is not a picture's.
     """
     from matplotlib.figure import Figure
 
     kinds = list(dict.fromkeys(point.kind for point in points))
-    figure = Figure(figsize=(4.6 * len(kinds), 3.8), layout="constrained")
+    figure = Figure(figsize=(5.4 * len(kinds), 4.4), layout="constrained")
     for axis, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds):
         rows = dict.fromkeys((p.row, p.title) for p in points if p.kind == kind)
         for row, title in rows:
             line = [p for p in points if (p.kind, p.row) == (kind, row)]
             across, values = [p.steps for p in line], [p.value for p in line]
             spread = [p.sd or 0.0 for p in line]
-            axis.errorbar(across, values, spread, fmt="o-", color=COLOURS[row], label=title, ms=4)
-            published = [
-                (length, figures[row])
-                for (of, length), figures in one_to_many.PUBLISHED.items()
-                if of == kind
-            ]
-            name = f"{title}, published"
-            axis.plot(*zip(*published), "x", ms=8, color=COLOURS[row], label=name)
+            rule, ours = row.removesuffix("-published"), not row.endswith("-published")
+            how = {"color": COLOURS[rule], "ms": 4, "fmt": "o-" if ours else "s--"}
+            axis.errorbar(across, values, spread, label=title, **how)
+            if ours and rule != "readout":
+                published = [
+                    (length, figures[rule])
+                    for (of, length), figures in one_to_many.PUBLISHED.items()
+                    if of == kind
+                ]
+                name = f"{title}, published"
+                axis.plot(*zip(*published), "x", ms=8, color=COLOURS[rule], label=name)
         limit = one_to_many.LIMITS[kind]
         axis.axhline(limit, color="black", lw=1, label=f"limit {limit}")
         axis.axhline(CHANCE[kind], color="grey", lw=1, ls=":", label="nothing remembered")
@@ -121,7 +129,7 @@ class Followed(NamedTuple):
 
 
 def follow(
-    kind: str, steps: list[int], seed: int, quick: bool, say: Callable[[str], None]
+    kind: str, steps: list[int], seed: int, quick: bool, device: str, say: Callable[[str], None]
 ) -> Iterator[Followed]:
     """Trains by target propagation, and compares its gradient with BPTT's as it goes."""
     _check_kinds([kind])
@@ -129,9 +137,9 @@ def follow(
         recipe = one_to_many.targets(kind, length)
         recipe = recipe.quickened() if quick else recipe
         torch.manual_seed(seed)
-        net = recipe.model.build()
+        net = recipe.model.build().to(device)
         data = recipe.data.build(seed=seed)
-        batch = OneToMany(kind, BATCH, length, seed, "validation").batch()
+        batch = OneToMany(kind, BATCH, length, seed, "validation", device).batch()
         gradients: list[float] = []
 
         def compare(subject, recipe=recipe, batch=batch, gradients=gradients) -> float:
@@ -143,7 +151,7 @@ def follow(
         first = target_alignment(recipe.rule.build(net), batch)
         compare(net)
         every = max(1, recipe.fit["epochs"] // 20)
-        how = {**recipe.fit, "validate_every": every, "validate": compare}
+        how = {**recipe.fit, "validate_every": every, "validate": compare, "device": device}
         trained = fit(recipe.rule.build(net), data, seed=seed, progress=False, **how)
         last = target_alignment(recipe.rule.build(trained.net), batch)
         epochs = [0] + [r["epoch"] + 1 for r in trained.history if "validation" in r]

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..data import ppc
 from ..data.files import write_whole
 
-FORMATS = (".png", ".pdf", ".svg", ".npz")
+PICTURES = (".png", ".pdf", ".svg")
+FORMATS = (*PICTURES, ".npz")  # numbers, where there are any to keep
 
 
 def draw_trajectory(
@@ -256,14 +257,14 @@ def save_figure(figure, path: Path) -> None:
     Raises:
         ValueError: for a file ending that is not a picture's.
     """
-    check_ending(path)
+    check_ending(path, PICTURES)
     write_whole(path, lambda part: figure.savefig(part, dpi=130, format=path.suffix[1:]))
 
 
-def check_ending(path: Path) -> None:
-    """Raises a ValueError for a file ending that is not a picture's."""
-    if path.suffix not in FORMATS:
-        raise ValueError(f"cannot write {path.name!r}: end it with one of {', '.join(FORMATS)}")
+def check_ending(path: Path, formats: tuple[str, ...] = FORMATS) -> None:
+    """Raises a ValueError for a file ending that is none of ``formats``."""
+    if path.suffix not in formats:
+        raise ValueError(f"cannot write {path.name!r}: end it with one of {', '.join(formats)}")
 
 
 def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -67,7 +67,7 @@ def search(
                 _, _, best = train(
                     recipe.override(changes), seed, Path(folder), device, False, False
                 )
-                score = best["validation"]
+                score = math.inf if best is None else best["validation"]
             except FloatingPointError:
                 score = math.inf
         found.append(Trial(changes, score))
@@ -81,14 +81,17 @@ def search(
     return sorted(found, key=lambda trial: trial.score)
 
 
-def save(recipe: Recipe, trials: list[Trial], path: Path) -> None:
-    """Writes all trials as JSON, the best first."""
+def save(recipe: Recipe, trials: list[Trial], path: Path, device: str | None = None) -> None:
+    """Writes trials as JSON, the best first; the score of one that diverged is null."""
     content = {
         "recipe": recipe.name,
-        "hardware": hardware(),
+        "hardware": hardware(device),
         "ranges": _flat(recipe.search),
         "configuration": recipe.configuration(),
-        "trials": [trial._asdict() for trial in trials],
+        "trials": [
+            {**trial.changes, "score": trial.score if math.isfinite(trial.score) else None}
+            for trial in sorted(trials, key=lambda trial: trial.score)
+        ],
     }
     text = json.dumps(content, indent=1) + "\n"
     write_whole(path, lambda part: part.write_text(text))
@@ -119,7 +122,11 @@ def _nested(recipe: Recipe, chosen: dict[str, float]) -> dict[str, Any]:
 def _current(recipe: Recipe, name: str) -> float:
     """What a recipe has where the search sets ``name``."""
     path, _, prefix = name.partition("[")
-    field, *rest = path.split(".")
-    value = getattr(recipe, field)
-    value = value.arguments[rest[0]] if field != "fit" else value[rest[0]]
-    return value[prefix[:-1]] if prefix else value
+    field, key = path.split(".")
+    value = recipe.fit[key] if field == "fit" else getattr(recipe, field).arguments[key]
+    try:
+        return float(value[prefix[:-1]] if prefix else value)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{recipe.name}: the ranges of {path} do not fit {value!r}: they are {recipe.search}"
+        ) from error

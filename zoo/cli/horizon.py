@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Jobs, Seed
+from .options import Device, Jobs, Seed, check_device
 
 app = typer.Typer(help="Target propagation and BPTT as the horizon grows, on one-to-many tasks.")
 Steps = Annotated[list[int] | None, typer.Option(min=1, help="Horizons T.")]
@@ -28,9 +28,9 @@ def horizon_nll(
 ) -> None:
     """Train both rules at every horizon and draw the held-out NLL; finished runs are kept."""
     from .. import horizon
-    from ..pictures import check_ending
+    from ..pictures import PICTURES, check_ending
 
-    check_ending(out)
+    check_ending(out, PICTURES)
     kinds, lengths = kind or list(horizon.one_to_many.STEPS), steps or list(horizon.STEPS)
     folder = runs / "quick" if quick else runs
     points = horizon.curves(kinds, lengths, seeds, folder, jobs, quick)
@@ -52,12 +52,15 @@ def horizon_alignment(
     steps: Steps = None,
     seed: Seed = 0,
     quick: Quick = False,
+    device: Device = None,
 ) -> None:
     """Does target propagation follow the gradient? Its cosine with BPTT's, over training and T."""
     from .. import horizon
-    from ..pictures import check_ending
+    from ..pictures import PICTURES, check_ending
 
-    check_ending(out)
+    check_ending(out, PICTURES)
+    check_device(device)
     lengths = steps or [5, 30, 100]
-    horizon.draw_followed(list(horizon.follow(kind, lengths, seed, quick, print)), out)
+    found = horizon.follow(kind, lengths, seed, quick, device or "cpu", print)
+    horizon.draw_followed(list(found), out)
     print(f"wrote {out}")

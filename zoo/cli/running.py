@@ -187,7 +187,12 @@ def search(
     recipe = recipe.quickened() if quick else recipe
     recipe = recipe.override(parse_overrides(overrides or []))
 
+    tried = []
+
     def say(trial) -> None:
+        tried.append(trial)
+        if out is not None:  # after every trial: a search that is stopped keeps what it found
+            searching.save(recipe, tried, out, device)
         settings = ", ".join(f"{key}={value}" for key, value in trial.changes.items())
         print(f"{trial.score:>9.4f}  {settings}", flush=True)
 
@@ -195,7 +200,6 @@ def search(
     best = " ".join(f'--set "{key}={value}"' for key, value in found[0].changes.items())
     print(f"best of {trials}: {found[0].score:.4f} by {best}")
     if out is not None:
-        searching.save(recipe, found, out)
         print(f"wrote {out}")
 
 

@@ -197,7 +197,7 @@ def published(kind: str, steps: int, target: bool) -> Recipe:
         kind,
         steps,
         f"{name}-published",
-        f"{title}, settings as published",
+        f"{title}, set as published",
         net,
         rule,
         fit=fit,
