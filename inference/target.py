@@ -39,6 +39,8 @@ class TargetPropagation(LearningRule):
         noise: sd of the noise on h_{t-1} when G is taught to give it back.
         samples: paths ``M`` of the stochastic units; a network without any has one.
         difference: correct the targets by the difference, see above.
+        propagate: send targets back. Without, a step has a target where it is answered at and
+            nowhere else: the control that tells what sending them back is worth.
 
     Raises:
         ValueError: for a number out of range, or a network without an inverse.
@@ -52,6 +54,7 @@ class TargetPropagation(LearningRule):
         noise: float = 0.0,
         samples: int = 20,
         difference: bool = True,
+        propagate: bool = True,
     ):
         super().__init__(net)
         if not hasattr(net, "invert"):
@@ -60,7 +63,7 @@ class TargetPropagation(LearningRule):
             raise ValueError(f"alpha_i > 0 and noise >= 0: got {alpha_i}, {noise}")
         check_samples(samples)
         self.alpha_i, self.noise = alpha_i, noise
-        self.samples, self.difference = samples, difference
+        self.samples, self.difference, self.propagate = samples, difference, propagate
 
     def gradients(self, batch: Batch) -> Metrics:
         """Sets ``.grad``: of the output parameters by E, of all others by the local losses.
@@ -170,7 +173,7 @@ class TargetPropagation(LearningRule):
         found: list[Tensor] = []
         for t in range(block.stop - 1, block.start - 1, -1):
             step = torch.zeros_like(states[0])
-            if t + 1 < len(drive):
+            if self.propagate and t + 1 < len(drive):
                 target = self.net.invert(drive[t + 1], states[t + 2] + later)
                 step = target.sub_(compared[t - block.start])
                 if padded is not None:  # nothing comes back from a step that is none

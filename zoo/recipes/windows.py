@@ -102,7 +102,13 @@ PLANS = {50: (12, 100, 5, 1.0), 100: (9, 300, 3, 0.5)}
 
 
 def row(
-    steps: int, name: str, title: str, rule, optimiser: str = "nesterov", stochastic: float = 0.5
+    steps: int,
+    name: str,
+    title: str,
+    rule,
+    optimiser: str = "nesterov",
+    stochastic: float = 0.5,
+    **options,
 ) -> Recipe:
     """One row; the network answers after the last frame, and learns from every one of a window."""
     epochs, hidden, paths, slower = PLANS[steps]
@@ -123,7 +129,7 @@ def row(
         title,
         task=window_task(steps),
         model=net,
-        rule=part(rule, samples=paths, **({"alpha_i": 1.0} if targets else {})),
+        rule=part(rule, samples=paths, **({"alpha_i": 1.0} if targets else {}), **options),
         data=part(Polyphonic, name=NAME, window=steps, stride=steps, recut=True, every_step=True),
         fit={
             "epochs": epochs,
@@ -152,6 +158,7 @@ def each_optimiser(name: str, title: str, rule) -> list[Recipe]:
 
 RECIPES = [
     *each_optimiser("stptt", "STPTT", TargetPropagation),
+    row(50, "stptt-control", "no targets sent back, Nesterov", TargetPropagation, propagate=False),
     *each_optimiser("ste", "STE-BPTT", StraightThrough),
     row(100, "stptt", "STPTT", TargetPropagation),
     row(100, "ste", "STE-BPTT", StraightThrough),
