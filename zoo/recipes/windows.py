@@ -144,6 +144,7 @@ def row(
         published=PUBLISHED[steps].get(name),
         source=f"Manchev & Spratling (2024), Table {3 if steps == 50 else 4}",
         validate=True,
+        ships=name in ("stptt", "ste", "ste-d"),
         search={"fit.lr": ranges if targets else ranges[""]},
     )
 
