@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +24,7 @@ COLOURS = {
     **{"stptt": "#d1495b", "tptt": "#d1495b", "ste": "#00798c", "bptt": "#00798c"},
     "readout": "#8d99ae",
 }
+SOFT = {"model.start.gain": 3.0, "model.start.input_gain": 1.0}
 BATCH = 500  # sequences that gradients are compared on
 
 
@@ -131,32 +135,52 @@ class Followed(NamedTuple):
 def follow(
     kind: str, steps: list[int], seed: int, quick: bool, device: str, say: Callable[[str], None]
 ) -> Iterator[Followed]:
-    """Trains by target propagation, and compares its gradient with BPTT's as it goes."""
+    """Trains by target propagation, and compares its gradient with BPTT's as it goes.
+
+    Once as published, and once from a latch that is soft: a hard one saturates its units, and in
+    single precision all gradients of W_hh vanish.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
     _check_kinds([kind])
-    for length in steps:
-        recipe = one_to_many.targets(kind, length)
-        recipe = recipe.quickened() if quick else recipe
-        torch.manual_seed(seed)
-        net = recipe.model.build().to(device)
-        data = recipe.data.build(seed=seed)
-        batch = OneToMany(kind, BATCH, length, seed, "validation", device).batch()
-        gradients: list[float] = []
+    makers = functools.partial(one_to_many.published, target=True), _soft
+    for make, length in itertools.product(makers, steps):
+        recipe = make(kind, length)
+        found = _follow(recipe.quickened() if quick else recipe, kind, length, seed, device)
+        first, last = found.gradients[0], found.gradients[-1]
+        say(f"{recipe.name}: cosine of the gradients of W_hh {first:.2f} at first, {last:.2f} last")
+        yield found
 
-        def compare(subject, recipe=recipe, batch=batch, gradients=gradients) -> float:
-            """Follows the gradient from inside ``fit``, on the network that it validates."""
-            rules = recipe.rule.build(subject), StraightThrough(subject)
-            gradients.append(alignment(*rules, batch)["from_state.weight"])
-            return -float(len(gradients))  # the last is the one to keep
 
-        first = target_alignment(recipe.rule.build(net), batch)
-        compare(net)
-        every = max(1, recipe.fit["epochs"] // 20)
-        how = {**recipe.fit, "validate_every": every, "validate": compare, "device": device}
-        trained = fit(recipe.rule.build(net), data, seed=seed, progress=False, **how)
-        last = target_alignment(recipe.rule.build(trained.net), batch)
-        epochs = [0] + [r["epoch"] + 1 for r in trained.history if "validation" in r]
-        say(f"{recipe.name}: gradient cosine {gradients[0]:.2f} at first, {gradients[-1]:.2f} last")
-        yield Followed(recipe, length, epochs, gradients, torch.stack((first, last)))
+def _soft(kind: str, steps: int) -> Recipe:
+    recipe = one_to_many.targets(kind, steps).override(SOFT)
+    return dataclasses.replace(recipe, title=f"{recipe.title}, a soft latch")
+
+
+def _follow(recipe: Recipe, kind: str, steps: int, seed: int, device: str) -> Followed:
+    torch.manual_seed(seed)
+    net = recipe.model.build().to(device)
+    batch = OneToMany(kind, BATCH, steps, seed, "validation", device).batch()
+    gradients: list[float] = []
+
+    def compare(subject: torch.nn.Module) -> float:
+        """Follows the gradient from inside ``fit``, on the network that it validates."""
+        rules = recipe.rule.build(subject), StraightThrough(subject)
+        gradients.append(alignment(*rules, batch)["from_state.weight"])
+        return -float(len(gradients))  # the last is the one to keep
+
+    def states() -> Tensor:
+        return target_alignment(recipe.rule.build(net), batch)
+
+    first = states()
+    compare(net)
+    every = max(1, recipe.fit["epochs"] // 20)
+    how = {**recipe.fit, "validate_every": every, "validate": compare, "device": device}
+    data = recipe.data.build(seed=seed)
+    trained = fit(recipe.rule.build(net), data, seed=seed, progress=False, **how)
+    epochs = [0] + [r["epoch"] + 1 for r in trained.history if "validation" in r]
+    return Followed(recipe, steps, epochs, gradients, torch.stack((first, states())))
 
 
 def draw_followed(found: list[Followed], path: Path) -> None:
@@ -167,20 +191,19 @@ def draw_followed(found: list[Followed], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    training, back = figure.subplots(1, 2)
-    for number, one in enumerate(found):
-        colour = f"C{number}"
-        training.plot(one.epochs, one.gradients, color=colour, label=f"T={one.steps}")
-        distance = range(one.steps)  # 0 is the step of the answer
-        for cosines, style, when in zip(one.states, ("--", "-"), ("at first", "trained")):
-            label = f"T={one.steps}, {when}"
-            back.plot(distance, cosines.flip(0), style, color=colour, label=label)
-    training.set(xlabel="epoch", ylabel="cosine of the gradients of W_hh", ylim=(-0.2, 1.05))
-    back.set(xlabel="steps before the answer", ylabel="cosine of target step and -dE/dh")
-    back.set(ylim=(-0.35, 1.05))
-    for axis in (training, back):
-        axis.axhline(0, color="grey", lw=0.7)
-        axis.legend(fontsize=7)
-    figure.suptitle(found[0].recipe.title)
+    titles = list(dict.fromkeys(one.recipe.title for one in found))
+    figure = Figure(figsize=(9.5, 3.4 * len(titles)), layout="constrained")
+    for (training, back), title in zip(figure.subplots(len(titles), 2, squeeze=False), titles):
+        for number, one in enumerate(one for one in found if one.recipe.title == title):
+            colour, name = f"C{number}", f"T={one.steps}"
+            training.plot(one.epochs, one.gradients, color=colour, label=name)
+            for cosines, style, when in zip(one.states, ("--", "-"), ("at first", "trained")):
+                back.plot(cosines.flip(0), style, color=colour, label=f"{name}, {when}")
+        training.set(xlabel="epoch", ylabel="cosine of the gradients of W_hh", ylim=(-0.3, 1.05))
+        training.set_title(title, fontsize=10)
+        back.set(xlabel="steps before the answer", ylabel="cosine of target step and -dE/dh")
+        back.set(ylim=(-0.3, 1.05))
+        for axis in (training, back):
+            axis.axhline(0, color="grey", lw=0.7)
+            axis.legend(fontsize=7)
     save_figure(figure, path)
