@@ -20,7 +20,7 @@ from .task import Scores, Task, device_of
 
 TESTED = 10_000  # held-out samples: so many that their own noise is 0.01 nats
 ROWS = 200  # of them at a time
-PATHS = (20, 200)  # of stochastic units; the paper has 20
+PATHS = 20  # of stochastic units, as in the paper
 SOURCES = {
     "class": "Manchev & Spratling (2024), Table 1",
     "regression": "Manchev & Spratling (2024), Table 2",
@@ -39,30 +39,28 @@ PUBLISHED = {
 def score(
     kind: str,
     steps: int,
-    paths: tuple[int, ...],
     model: torch.nn.Module,
     seed: int,
     split: str,
     samples: int = TESTED,
+    paths: int = PATHS,
 ) -> Scores:
-    """Negative log-probability of each held-out answer, ``[N, len(paths)]``, in nats.
+    """Negative log-probability of each held-out answer, ``[N, 1]``, in nats.
 
     Arguments:
         kind, steps: the task.
-        paths: of the stochastic units; on validation data the first number alone.
         model, seed, split: the network, which data, and the seed of its draws.
         samples: how many.
+        paths: of the stochastic units, whose probabilities are averaged.
     """
     device = device_of(model)
     data = OneToMany(kind, samples, steps, seed, split, device)
-    paths = paths[:1] if split == "validation" else paths
     found = []
     with RandomStream(device, "score", seed):
         for rows in torch.arange(samples).split(ROWS):
             batch = data.rows(rows)
-            scores = [model.log_prob(batch.obs, batch.target, samples=many) for many in paths]
-            found.append(-torch.stack(scores, 1))
-    return Scores(torch.cat(found).cpu(), torch.ones(samples))
+            found.append(-model.log_prob(batch.obs, batch.target, samples=paths))
+    return Scores(torch.cat(found).cpu()[:, None], torch.ones(samples))
 
 
 def draw(
@@ -86,14 +84,11 @@ def draw(
 
 def answer_task(kind: str, steps: int) -> Task:
     """How surprising held-out answers are to a network that was asked T steps before."""
-    paths = PATHS if kind == "class" else (1,)
-    metric, *also = [f"NLL, {many} paths" for many in paths] if kind == "class" else ["NLL"]
     return Task(
-        metric=metric,
+        metric=f"NLL, {PATHS} paths" if kind == "class" else "NLL",
         unit="nats",
-        score=functools.partial(score, kind, steps, paths),
+        score=functools.partial(score, kind, steps),
         draw=functools.partial(draw, kind, steps),
-        also=tuple(also),
     )
 
 
