@@ -1,6 +1,17 @@
 """Models, the parts they swap, trained weights and recipes."""
 
-from . import decoders, guides, likelihoods, memory, nets, outputs, path_guides, priors, recipes
+from . import (
+    decoders,
+    guides,
+    likelihoods,
+    memory,
+    nets,
+    outputs,
+    path_guides,
+    priors,
+    recipes,
+    starts,
+)
 from .harmonium import REFH, RTRBM, TRBM, Harmonium
 from .lgds import LGDS
 from .mdrnn import MDRNN
@@ -38,4 +49,5 @@ __all__ = [
     "priors",
     "recipes",
     "shipped",
+    "starts",
 ]
