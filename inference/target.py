@@ -17,6 +17,8 @@ multi-modal recurrent neural networks with target propagation" (2024), "paper 00
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,22 @@ from .outputs import answering, check_samples, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
 
 BLOCK = 1 << 17  # numbers of a folded batch at a time
+
+
+class Sweep(NamedTuple):
+    """What the sweep forwards leaves for the way back.
+
+    Arguments:
+        drive: what the frames say, ``[T, 1, B, H]``.
+        states: h_0 .. h_T of all paths, ``[T + 1, M, B, H]``.
+        push: steps towards the targets that answers set, by time, ``[M, B, H]`` each.
+        padded: True in padding, ``[T, 1, B, 1]``; None where there is none.
+    """
+
+    drive: Tensor
+    states: Tensor
+    push: dict[int, Tensor]
+    padded: Tensor | None
 
 
 class TargetPropagation(LearningRule):
@@ -77,19 +95,19 @@ class TargetPropagation(LearningRule):
         net.zero_grad(set_to_none=True)
         drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
         heard = drive.detach().requires_grad_()
-        padded = _padded(batch)
         states, top = self._run(heard, batch)
         error, answers = loss_of(net, top, batch)
         (error / answers).backward()
         push = self._push(-self.alpha_i * answers * top.grad, batch)
+        sweep = Sweep(heard, states, push, _padded(batch))
         missed, distance = torch.zeros(2, device=states.device)
         real = batch.mask.sum() * states.shape[1]  # steps of all paths
         inverted = (batch.mask[:, 1:].sum() * states.shape[1]).clamp_min(1)
         later = None  # targets minus states of the step after the block
         for block in reversed(_blocks(states[1:])):
-            guessed, miss = self._teach_inverse(block, heard, states, padded, inverted)
-            steps = self._differences(block, heard, states, guessed, push, padded, later)
-            self._teach_forward(block, heard, states, steps, padded, answers)
+            guessed, miss = self._teach_inverse(sweep, block, inverted)
+            steps = self._differences(sweep, block, guessed, later)
+            self._teach_forward(sweep, block, steps, answers)
             missed, distance, later = missed + miss, distance + steps.square().sum(), steps[0]
         drive.backward(heard.grad)
         units = states.shape[-1]
@@ -108,12 +126,10 @@ class TargetPropagation(LearningRule):
             drive = net.drive(batch.obs.transpose(0, 1))[:, None]
         states, top = self._run(drive, batch)
         (slope,) = torch.autograd.grad(loss_of(net, top, batch)[0], top)
-        push = self._push(-self.alpha_i * slope, batch)
+        sweep = Sweep(drive, states, self._push(-self.alpha_i * slope, batch), _padded(batch))
         with torch.no_grad():
             guessed = net.invert(drive[1:], states[2:])
-        whole = slice(0, len(drive))
-        steps = self._differences(whole, drive, states, guessed, push, _padded(batch), None)
-        return steps.movedim(0, -2)
+        return self._differences(sweep, slice(0, len(drive)), guessed, None).movedim(0, -2)
 
     @torch.no_grad()
     def _run(self, drive: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -128,15 +144,14 @@ class TargetPropagation(LearningRule):
         last = batch.mask.sum(1) - 1
         return {int(t): push.masked_fill((last != t)[:, None], 0.0) for t in last.unique()}
 
-    def _teach_inverse(
-        self, block: slice, drive: Tensor, states: Tensor, padded: Tensor | None, count: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _teach_inverse(self, sweep: Sweep, block: slice, count: Tensor) -> tuple[Tensor, Tensor]:
         """Fills the gradient of half the squared error of G, over ``count``.
 
         Returns:
             G(x_{t+1}, h_{t+1}) for each step t of the block but T, and the squared error.
         """
-        net, some = self.net, slice(block.start + 1, min(block.stop, len(drive) - 1) + 1)
+        net, (drive, states, _, padded) = self.net, sweep
+        some = slice(block.start + 1, min(block.stop, len(drive) - 1) + 1)
         heard, before, after = drive[some].detach(), states[some], states[1:][some]
         clean = None
         if self.noise:
@@ -154,14 +169,7 @@ class TargetPropagation(LearningRule):
 
     @torch.no_grad()
     def _differences(
-        self,
-        block: slice,
-        drive: Tensor,
-        states: Tensor,
-        guessed: Tensor,
-        push: dict[int, Tensor],
-        padded: Tensor | None,
-        later: Tensor | None,
+        self, sweep: Sweep, block: slice, guessed: Tensor, later: Tensor | None
     ) -> Tensor:
         """Targets minus states at the steps of a block, ``[t, M, B, H]``; zero in padding.
 
@@ -169,6 +177,7 @@ class TargetPropagation(LearningRule):
             guessed: G(x_{t+1}, h_{t+1}) for each step t of the block but T.
             later: what this gave for the step after the block; None where there is no such step.
         """
+        drive, states, push, padded = sweep
         compared = guessed if self.difference else states[1:][block]
         found: list[Tensor] = []
         for t in range(block.stop - 1, block.start - 1, -1):
@@ -184,16 +193,9 @@ class TargetPropagation(LearningRule):
             found.append(later)
         return torch.stack(found[::-1])
 
-    def _teach_forward(
-        self,
-        block: slice,
-        drive: Tensor,
-        states: Tensor,
-        steps: Tensor,
-        padded: Tensor | None,
-        answers: Tensor,
-    ) -> None:
+    def _teach_forward(self, sweep: Sweep, block: slice, steps: Tensor, answers: Tensor) -> None:
         """Fills the gradient of half the squared distance of f to its targets, over ``answers``."""
+        drive, states, _, padded = sweep
         means = self.net.mean(drive[block], states[block])
         if not self.difference:  # the target itself, with the noise of sampling
             steps = states[1:][block] + steps - means.detach()
