@@ -90,13 +90,15 @@ def in_process(monkeypatch):
 def verbs():
     command = typer.main.get_command(cli.app)
     found = dict(command.commands)
-    benchmarks = found.pop("bench").commands
-    return {**found, **{f"bench {name}": verb for name, verb in benchmarks.items()}}
+    groups = {name: found.pop(name).commands for name in ("bench", "horizon")}
+    within = {f"{group} {name}": v for group, verbs in groups.items() for name, v in verbs.items()}
+    return {**found, **within}
 
 
 def test_the_verbs_are_all_there():
     expected = {"list", "train", "evaluate", "reproduce", "sample", "diagnose", "motion", "demo"}
-    expected |= {"denoise", "impute", "kl", "bench local", "bench frames", "bench music"}
+    expected |= {"denoise", "impute", "kl", "search", "horizon nll", "horizon alignment"}
+    expected |= {f"bench {what}" for what in ("local", "frames", "music", "target")}
     assert verbs().keys() == expected
 
 

@@ -85,6 +85,14 @@ SLOPES = {  # derivatives of activations, from what they put out
     "Identity": torch.ones_like,
 }
 CURVES = {"Sigmoid": lambda a: 1 / (1 + (-a).exp()), "Tanh": torch.tanh, "Identity": lambda a: a}
+REST = {"Sigmoid": 0.5, "Tanh": 0.0, "Identity": 0.0}  # what they put out without any drive
+
+
+def at_rest(net, *shape):
+    """h_0: bits fire half the time, and other units have their curve's value at 0."""
+    h = torch.full((*shape, H), REST[type(net.units.function).__name__], dtype=torch.float64)
+    h[..., : net.bits] = 0.5
+    return h
 
 
 def answer_by_the_book(output, natural, y):
@@ -138,7 +146,7 @@ def by_the_book(net, data, drawn, alpha_i, difference):
 
     for b, length in enumerate(lengths):
         x = {t: data.obs[b, t - 1] for t in range(1, length + 1)}
-        h = [{0: torch.zeros(H, dtype=torch.float64)} for _ in range(paths)]
+        h = [{0: at_rest(net)} for _ in range(paths)]
         f, slope = [{} for _ in h], [{} for _ in h]
         for m in range(paths):
             for t, frame in x.items():
@@ -251,6 +259,35 @@ def test_targets_are_those_of_the_book(kind, mask, difference, every_step):
     assert_equal({name: part.grad for name, part in net.named_parameters()}, before)
 
 
+@every_net
+@both_masks
+@pytest.mark.parametrize("every_step", [False, True], ids=["last", "every"])
+def test_the_control_sends_no_target_back(kind, mask, every_step):
+    """Steps have their own answer's target, -alpha_i dE/dh_t, or none; all else is the same."""
+    net, data = srn(kind, every_step=every_step), batch("classes", mask, every_step)
+    drawn = listen(net, "draw")
+    steps = TargetPropagation(net, alpha_i=0.4, samples=3, propagate=False).targets(data)
+    with torch.enable_grad():
+        states = torch.stack(drawn).requires_grad_()
+        chance = net.readout(states).softmax(-1).mean(1)  # [T, B, C]
+        loss = 0.0
+        for b, length in enumerate(data.mask.sum(1).tolist()):
+            for t in range(length) if every_step else [length - 1]:
+                y = data.target[b, t] if every_step else data.target[b]
+                loss = loss - chance[t, b, y].log()
+    expected = -0.4 * torch.autograd.grad(loss, states)[0].movedim(0, -2)
+    torch.testing.assert_close(steps, expected)
+    answered = data.mask.sum() if every_step else B
+    assert (steps.abs().sum(-1) > 0).sum() == answered * len(steps)
+    found = []
+    for propagate in (True, False):
+        with inference.RandomStream("cpu", 5):
+            found.append(gradient(TargetPropagation(net, propagate=propagate), data))
+    for name in found[0]:
+        same = torch.allclose(found[0][name], found[1][name])
+        assert same == name.startswith(("readout.", "back.")), name
+
+
 @pytest.mark.parametrize("every_step", [False, True], ids=["last", "every"])
 @pytest.mark.parametrize("difference", [True, False], ids=["difference", "plain"])
 @pytest.mark.parametrize("shortest", [40, 7], ids=["whole", "padded"])
@@ -318,22 +355,23 @@ def test_the_size_of_the_step_leaves_outputs_and_inverse_alone():
         assert same == name.startswith(("readout.", "back.")), name
 
 
-def test_short_sequences_are_as_if_alone():
+@pytest.mark.parametrize("kind", ["sigmoid", "tanh"])
+def test_short_sequences_are_as_if_alone(kind):
     """Sequences of one frame, padded, and of one frame, not padded: no inverse is taught."""
-    net, data = srn("hybrid"), batch(steps=1)
+    data = batch(steps=1)
     mask = (torch.arange(3) < 1).expand(B, -1)
     padded = Batch(torch.cat((data.obs, torch.full((B, 2, I), math.nan)), 1), mask, data.target)
-    rule = TargetPropagation(srn("sigmoid"))
+    rule = TargetPropagation(srn(kind))
     found = [gradient(rule, each) for each in (data, padded)]
     assert_equal(*found)
     for name, value in found[0].items():
         assert value.isfinite().all(), name
-        silent = name.startswith("back.") or name == "from_state.weight"  # its input is h_0 = 0
-        assert value.any() != silent, name
-    metrics = rule.gradients(data)
-    assert all(value.isfinite() for value in metrics.values())
-    metrics = TargetPropagation(net).gradients(data)
-    assert float(metrics["inverse"]) == 0
+        unheard = name == "from_state.weight" and kind == "tanh"  # all it sees is h_0 = 0
+        assert value.any() != (unheard or name.startswith("back.")), name
+    for net in (rule.net, srn("hybrid")):
+        metrics = TargetPropagation(net).gradients(data)
+        assert all(value.isfinite() for value in metrics.values())
+        assert float(metrics["inverse"]) == 0
 
 
 @pytest.mark.parametrize("difference", [True, False])
@@ -342,14 +380,14 @@ def test_one_step_is_plain_backpropagation(difference):
     for kind, output in (("sigmoid", "classes"), ("tanh", "mixture")):
         net, data = srn(kind, output), batch(output, steps=1)
         found = gradient(TargetPropagation(net, alpha_i=1.0, difference=difference), data)
-        state = net.units.function(net.from_input(data.obs[:, 0]) + net.from_state.bias)
+        state = net.units.function(net.from_input(data.obs[:, 0]) + net.from_state(at_rest(net)))
         law = net.output.distribution(net.readout(state))
         net.zero_grad()
         (-law.log_prob(data.target).mean()).backward()
         for name, part in net.named_parameters():
-            if not name.startswith(("back.", "from_state.weight")):
+            if not name.startswith("back."):
                 torch.testing.assert_close(found[name], part.grad)
-        assert not found["from_state.weight"].any()
+                assert part.grad.any() != (name == "from_state.weight" and kind == "tanh")
 
 
 # Locality ---------------------------------------------------------------------------------------
@@ -425,7 +463,7 @@ def test_the_inverse_is_the_only_way_back(output):
     net.invert = lambda drive, after: net.back.bias.expand_as(after) * 1
     found = gradient(TargetPropagation(net, alpha_i=1.0), data)
     with torch.no_grad():
-        past = torch.zeros(B, H, dtype=torch.float64)
+        past = at_rest(net, B)
         for t in range(T - 1):
             past = torch.tanh(net.from_input(data.obs[:, t]) + net.from_state(past))
     last = torch.tanh(net.from_input(data.obs[:, -1]) + net.from_state(past))
@@ -442,7 +480,7 @@ def test_an_earlier_step_is_moved_by_its_target_alone():
     net, data = srn(), batch()
     whole = gradient(TargetPropagation(net, alpha_i=1.0), data)
     with torch.no_grad():
-        states = [torch.zeros(B, H, dtype=torch.float64)]
+        states = [at_rest(net, B)]
         for t in range(T):
             states.append(net.mean(net.drive(data.obs[:, t]), states[-1]))
     top = states[-1].requires_grad_()
@@ -547,7 +585,7 @@ def test_targets_are_compared_with_gradients_on_the_same_paths(kind, mask, every
     drawn = torch.stack(drawn[:T])
     steps = by_the_book(net, data, drawn, rule.alpha_i, True)[2]
     loss, visited = 0.0, []
-    h = torch.zeros_like(drawn[0])
+    h = at_rest(net, 3, B) if net.bits else at_rest(net, 1, B)
     for t in range(T):
         mean = net.units.mean(net.from_input(data.obs[:, t]) + net.from_state(h))
         h = mean + (drawn[t] - mean).detach()

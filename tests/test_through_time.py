@@ -67,7 +67,9 @@ def appendix_a(net, data, hs):
     paths, bits = hs.shape[1], net.bits
     lengths = data.mask.sum(1).tolist()
     answers = sum(lengths) if net.every_step else len(lengths)
-    hs = torch.cat((torch.zeros_like(hs[:1]), hs))  # hs_0 = 0
+    start = torch.full_like(hs[:1], 0.0 if net.units.nonlinearity == "tanh" else 0.5)
+    start[..., :bits] = 0.5
+    hs = torch.cat((start, hs))  # hs_0: units without any drive
     loss = 0.0
     for b, length in enumerate(lengths):
         x = {t: data.obs[b, t - 1] for t in range(1, length + 1)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +22,6 @@ COLOURS = {
     **{"stptt": "#d1495b", "tptt": "#d1495b", "ste": "#00798c", "bptt": "#00798c"},
     "readout": "#8d99ae",
 }
-SOFT = {"model.start.gain": 3.0, "model.start.input_gain": 1.0}
 BATCH = 500  # sequences that gradients are compared on
 
 
@@ -77,8 +74,6 @@ def _point(kind: str, steps: int, cards: list[dict[str, Any]]) -> Point:
 def draw_curves(points: list[Point], path: Path) -> None:
     """NLL against the horizon, a panel for each task; limit, chance and published figures too.
 
-    Dashed: the settings as published, from an orthogonal start.
-
     Raises:
         ValueError: for a file ending that is not a picture's.
     """
@@ -92,17 +87,15 @@ def draw_curves(points: list[Point], path: Path) -> None:
             line = [p for p in points if (p.kind, p.row) == (kind, row)]
             across, values = [p.steps for p in line], [p.value for p in line]
             spread = [p.sd or 0.0 for p in line]
-            rule, ours = row.removesuffix("-published"), not row.endswith("-published")
-            how = {"color": COLOURS[rule], "ms": 4, "fmt": "o-" if ours else "s--"}
-            axis.errorbar(across, values, spread, label=title, **how)
-            if ours and rule != "readout":
-                published = [
-                    (length, figures[rule])
-                    for (of, length), figures in one_to_many.PUBLISHED.items()
-                    if of == kind
-                ]
+            axis.errorbar(across, values, spread, fmt="o-", color=COLOURS[row], label=title, ms=4)
+            published = [
+                (length, figures[row])
+                for (of, length), figures in one_to_many.PUBLISHED.items()
+                if of == kind and row in figures
+            ]
+            if published:
                 name = f"{title}, published"
-                axis.plot(*zip(*published), "x", ms=8, color=COLOURS[rule], label=name)
+                axis.plot(*zip(*published), "x", ms=8, color=COLOURS[row], label=name)
         limit = one_to_many.LIMITS[kind]
         axis.axhline(limit, color="black", lw=1, label=f"limit {limit}")
         axis.axhline(CHANCE[kind], color="grey", lw=1, ls=":", label="nothing remembered")
@@ -137,25 +130,19 @@ def follow(
 ) -> Iterator[Followed]:
     """Trains by target propagation, and compares its gradient with BPTT's as it goes.
 
-    Once as published, and once from a latch that is soft: a hard one saturates its units, and in
-    single precision all gradients of W_hh vanish.
+    Once as published, and once as our rows are set.
 
     Raises:
         ValueError: for an unknown kind.
     """
     _check_kinds([kind])
-    makers = functools.partial(one_to_many.published, target=True), _soft
+    makers = one_to_many.AS_PUBLISHED[0], one_to_many.targets
     for make, length in itertools.product(makers, steps):
         recipe = make(kind, length)
         found = _follow(recipe.quickened() if quick else recipe, kind, length, seed, device)
         first, last = found.gradients[0], found.gradients[-1]
         say(f"{recipe.name}: cosine of the gradients of W_hh {first:.2f} at first, {last:.2f} last")
         yield found
-
-
-def _soft(kind: str, steps: int) -> Recipe:
-    recipe = one_to_many.targets(kind, steps).override(SOFT)
-    return dataclasses.replace(recipe, title=f"{recipe.title}, a soft latch")
 
 
 def _follow(recipe: Recipe, kind: str, steps: int, seed: int, device: str) -> Followed:

@@ -73,10 +73,13 @@ class SRN(PyroModule):
         self.from_input = nn.Linear(inputs, hidden, bias=False)  # W_xh
         self.from_state = nn.Linear(hidden, hidden)  # W_hh, b_h
         self.back = nn.Linear(hidden, hidden)  # V_hh, c_h
-        self.back_function = activation(inverse or nonlinearity)
+        self.inverse = inverse or nonlinearity
+        self.back_function = activation(self.inverse)
         self.readout = nn.Linear(hidden, output.natural_dim)  # W_hy, b_y
         self.output = output
         (start or Orthogonal())(self)
+        if output_mean is not None and not hasattr(output, "natural"):
+            raise ValueError(f"{type(output).__name__} has no one mean to begin at: leave it out")
         if output_mean is not None:
             start_at(self.readout, output, output_mean)
 
