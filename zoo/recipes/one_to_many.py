@@ -111,11 +111,11 @@ def row(kind: str, steps: int, name: str, title: str, model: Part, rule: Part, *
 
 # How the rows of ours are trained: both rules alike, and the third one teaches the readout alone.
 LATCH = {
-    "class": part(Latch, gain=10.0, input_gain=4.0),
+    "class": part(Latch, gain=20.0, input_gain=4.0),
     "regression": part(Latch, gain=5.0, input_gain=2.0),
 }
 READOUT = {"class": 0.03, "regression": 0.003}  # its learning rate
-EPOCHS = {"class": 20, "regression": 40}
+EPOCHS = {"class": 15, "regression": 40}
 TARGETS = {
     "rule.alpha_i": (0.003, 3.0),
     "fit.lr": {"": (3e-4, 5e-2), "back.": (1e-5, 1e-2), "readout.": (1e-3, 1e-1)},
