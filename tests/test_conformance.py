@@ -1,16 +1,58 @@
-"""What every model of the zoo must do, whatever its kind."""
+"""What every model of the zoo must do: the suites of ``inference.testing``, and what is the zoo's.
+
+A model that is listed here goes through all tests of its kind.
+"""
 
 import pytest
 import torch
 from seqzoo import inference, zoo
 from seqzoo.data import Batch, ppc
-from seqzoo.zoo import baselines, decoders, memory, outputs, path_guides, priors, store
+from seqzoo.inference import testing
+from seqzoo.zoo import baselines, decoders, likelihoods, memory, outputs, path_guides, priors, store
 from seqzoo.zoo.mdrnn import MDRNN
+from seqzoo.zoo.nade import NADE
 from seqzoo.zoo.srn import SRN
 
 B, T, M = 3, 8, 15
 
 poisson = zoo.likelihoods.Poisson(M)
+
+
+def counts():
+    """Spike counts, ``[B, T, M]``."""
+    return torch.poisson(8 * ppc.tuning(torch.linspace(-1, 1, B * T).view(B, T)))
+
+
+def over(choices):
+    """A fixture that runs all tests of a class with each of the choices, by name."""
+
+    @pytest.fixture(autouse=True, params=list(choices))
+    def chosen(self, request):
+        self.name = request.param
+
+    return chosen
+
+
+class Frames:
+    """What the zoo says of bad frames, word by word."""
+
+    def bad_observations(self, obs):
+        words = {"no axis of time": "batch, time", "whole numbers": "floating point", "NaN": "NaN"}
+        bad = super().bad_observations(obs) | {"NaN": (torch.full_like(obs, torch.nan), "")}
+        return {what: (value, words.get(what, pattern)) for what, (value, pattern) in bad.items()}
+
+
+class Counts(Frames):
+    """Data of neurons, which cannot fire less than never."""
+
+    def batch(self):
+        return Batch(counts())
+
+    def bad_observations(self, obs):
+        return super().bad_observations(obs) | {"below zero": (-torch.ones_like(obs), "negative")}
+
+
+# Networks that carry u along --------------------------------------------------------------------
 
 
 def film_guide(rate=None):
@@ -44,142 +86,31 @@ TRAINED = {
 }
 
 
-@pytest.fixture(params=list(MODELS))
-def net(request):
-    return MODELS[request.param]()
+class TestFilters(Counts, testing.FilteringConformance):
+    chosen = over(MODELS)
+    factorisation = "p(x["
+    clip, constant = None, ()
+
+    def build(self):
+        return MODELS[self.name]()
+
+    @property
+    def rules(self):
+        return (TRAINED[self.name],) if self.name in TRAINED else ()
+
+    def misfit(self, rule, batch):
+        """A harmonium's is that of its reconstruction: the loss is no measure of fit."""
+        if isinstance(rule, inference.ContrastiveDivergence):
+            return float((rule.net.reconstruct(batch.obs) - batch.obs).square().mean())
+        return super().misfit(rule, batch)
+
+    def test_what_it_generates_are_counts(self):
+        assert (self.build().sample(sequences=2, steps=6, seed=4) >= 0).all()
 
 
 @pytest.fixture
 def obs():
-    return torch.poisson(8 * ppc.tuning(torch.linspace(-1, 1, B * T).view(B, T)))
-
-
-def test_reconstruct_and_filter_have_the_shapes_promised(net, obs):
-    assert net.reconstruct(obs).shape == (B, T, M)
-    assert net.reconstruct(obs).dtype == obs.dtype
-    belief = net.filter(obs)
-    assert belief.mean.shape[:2] == (B, T)
-    assert belief.variance.shape == belief.mean.shape
-    assert (belief.variance >= 0).all()
-
-
-def test_filtering_looks_at_past_and_present_alone(net, obs):
-    changed = obs.clone()
-    changed[:, 5:] = changed[:, 5:].flip(-1) + 1
-    before, after = net.reconstruct(obs), net.reconstruct(changed)
-    torch.testing.assert_close(before[:, :5], after[:, :5])
-    assert not torch.allclose(before[:, 5:], after[:, 5:])
-
-
-def test_padding_changes_nothing(net, obs):
-    padded = torch.cat((obs, torch.full((B, 3, M), float("nan"))), 1)
-    mask = (torch.arange(T + 3) < T).expand(B, -1)
-    torch.testing.assert_close(net.reconstruct(padded, mask)[:, :T], net.reconstruct(obs))
-    torch.testing.assert_close(net.filter(padded, mask).mean[:, :T], net.filter(obs).mean)
-
-
-def test_sequences_of_a_batch_do_not_mix(net, obs):
-    torch.testing.assert_close(
-        net.reconstruct(obs)[1:2], net.reconstruct(obs[1:2]), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_train_and_eval_reconstruct_alike(net, obs):
-    torch.testing.assert_close(net.train().reconstruct(obs), net.eval().reconstruct(obs))
-
-
-def test_saved_and_loaded_it_is_the_same(net, obs, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "w")
-    torch.manual_seed(99)
-    other = type(net)() if isinstance(net, baselines.SpringFilter) else twin(net)
-    other.load_state_dict(load_file(tmp_path / "w"))
-    assert torch.equal(other.reconstruct(obs), net.reconstruct(obs))
-
-
-def twin(net):
-    return next(
-        fresh
-        for make in MODELS.values()
-        if repr(fresh := make()) == repr(net) and type(fresh) is type(net)
-    )
-
-
-def test_generation_is_reproducible_and_leaves_the_random_state_alone(net):
-    state = torch.get_rng_state()
-    first = net.sample(sequences=2, steps=6, seed=4)
-    assert torch.equal(state, torch.get_rng_state())
-    assert first.shape == (2, 6, M)
-    assert torch.isfinite(first).all()
-    assert (first >= 0).all()
-    assert torch.equal(first, net.sample(sequences=2, steps=6, seed=4))
-    assert not torch.equal(first, net.sample(sequences=2, steps=6, seed=5))
-
-
-def test_the_representation_shows_the_factorisation(net):
-    assert "p(x[" in repr(net)
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (torch.ones(B, M), "batch, time"),
-        (torch.ones(B, T, M, dtype=torch.long), "floating point"),
-        (torch.ones(B, T, M - 1), "15"),
-        (-torch.ones(B, T, M), "negative"),
-        (torch.full((B, T, M), float("nan")), "NaN"),
-        (torch.ones(0, T, M), "empty"),
-    ],
-)
-def test_bad_observations_get_a_clear_sentence(net, bad, message):
-    with pytest.raises(ValueError, match=message):
-        net.filter(bad)
-    with pytest.raises(ValueError, match=message):
-        net.reconstruct(bad)
-
-
-def test_a_sequence_without_a_real_frame_is_refused(net, obs):
-    mask = torch.ones(B, T, dtype=torch.bool)
-    mask[1] = False
-    with pytest.raises(ValueError, match="sequence 1"):
-        net.reconstruct(obs, mask)
-
-
-@pytest.mark.parametrize("name", list(TRAINED))
-def test_gradients_reach_every_parameter(name, obs):
-    net = MODELS[name]()
-    rule = TRAINED[name](net)
-    metrics = rule.gradients(Batch(obs))
-    assert torch.isfinite(metrics["loss"])
-    assert metrics["frames"] == B * T
-    for parameter_name, parameter in net.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert torch.isfinite(parameter.grad).all(), parameter_name
-        assert parameter.grad.any(), parameter_name
-
-
-@pytest.mark.parametrize("name", list(TRAINED))
-def test_training_moves_the_loss_down(name, obs):
-    net = MODELS[name]()
-    before = inference.fit(TRAINED[name](net), Batch(obs), epochs=1, lr=0.0, progress=False)
-    after = inference.fit(TRAINED[name](net), Batch(obs), epochs=60, lr=0.02, progress=False)
-    if "RBM" in name or name == "REFH":  # a free-energy difference is no measure of fit
-        error = (net.reconstruct(obs) - obs).square().mean()
-        assert error < (MODELS[name]().reconstruct(obs) - obs).square().mean()
-    else:
-        assert after.history[-1]["loss"] < before.history[-1]["loss"]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_model_works_where_it_is_put(net, obs):
-    cpu = net.reconstruct(obs)
-    moved = net.to("cuda").reconstruct(obs.to("cuda"))
-    assert moved.device.type == "cuda"
-    torch.testing.assert_close(moved.cpu(), cpu, rtol=1e-3, atol=1e-4)
+    return counts()
 
 
 def test_a_users_own_guide_goes_where_the_zoos_does(obs):
@@ -275,153 +206,40 @@ SEQUENCE_MODELS = {
     "RNN": lambda: zoo.RNN(M, poisson, hidden=6),
     "RNN, deep": lambda: zoo.RNN(M, poisson, memory=memory.Memory(M, 6, "lstm", layers=2)),
 }
-every_sequence_model = pytest.mark.parametrize("name", list(SEQUENCE_MODELS))
 
 
-def findings(net, obs, mask=None):
-    """What the verbs that draw nothing say of each sequence, ``[B, ...]`` each."""
-    if isinstance(net, zoo.RNN):
-        return {"log_prob": net.log_prob(obs, mask)}
-    with torch.no_grad():  # an autoregressive belief runs the decoder to find its mode
-        found = {"posterior": net.posterior(obs, mask).mode}
-    found["reconstruct"] = net.reconstruct(obs, mask)
-    if hasattr(net, "filter"):
-        found |= net.filter(obs, mask)._asdict()
-    return found
+class TestSequenceModels(Counts, testing.SequenceConformance):
+    chosen = over(SEQUENCE_MODELS)
+    factorisation = "p(x[t] | "
+    constant = ()
 
+    def build(self):
+        return SEQUENCE_MODELS[self.name]()
 
-@every_sequence_model
-def test_sequences_verbs_have_the_shapes_promised(name, obs):
-    net = SEQUENCE_MODELS[name]()
-    shapes = {"log_prob": (B,), "reconstruct": (B, T, M)}
-    for verb, value in findings(net, obs).items():
-        assert value.shape == shapes.get(verb, (B, T, 2)), verb
-        assert value.isfinite().all()
-        assert not value.requires_grad
-    assert hasattr(net, "filter") == isinstance(net, zoo.VOSP)
-    assert hasattr(net, "reconstruct") != isinstance(net, zoo.RNN)
-    assert inference.elbo(net, Batch(obs), 2).shape == (B,)
+    def test_it_has_the_verbs_that_make_sense_for_it(self):
+        net, latent = self.build(), not isinstance(self.build(), zoo.RNN)
+        has = set(self.verbs(net))
+        assert has >= ({"posterior", "reconstruct"} if latent else {"log_prob"})
+        assert ("filter" in has) == isinstance(net, zoo.VOSP)
+        assert ("reconstruct" in has) == ("posterior" in has) == latent == ("log_prob" not in has)
+        for verb, value in self.findings(net, counts()).items():
+            if verb.startswith(("posterior", "filter")):
+                assert value.shape == (B, T, 2), verb
 
+    def test_what_it_generates_are_counts(self):
+        drawn = self.build().sample(sequences=2, steps=6, seed=4)
+        assert torch.equal(drawn, drawn.round())
+        assert (drawn >= 0).all()
 
-@every_sequence_model
-def test_a_sequence_models_padding_changes_nothing(name, obs):
-    net = SEQUENCE_MODELS[name]()
-    padded = torch.cat((obs, torch.full((B, 3, M), float("nan"))), 1)
-    mask = (torch.arange(T + 3) < T).expand(B, -1)
-    alone = findings(net, obs)
-    for verb, value in findings(net, padded, mask).items():
-        found = value if verb == "log_prob" else value[:, :T]
-        torch.testing.assert_close(found, alone[verb], rtol=1e-4, atol=1e-5)
-    mask = mask.clone()
-    mask[1] = False
-    with pytest.raises(ValueError, match="sequence 1"):
-        findings(net, padded, mask)
+    def test_all_but_the_priors_scale_is_learned(self):
+        """And that, too, where one asks for it."""
+        fixed = [name for name, p in self.build().named_parameters() if not p.requires_grad]
+        assert fixed == ([] if self.name.startswith("RNN") else ["prior.log_scale"])
 
-
-@every_sequence_model
-def test_a_sequence_models_sequences_do_not_mix(name, obs):
-    net = SEQUENCE_MODELS[name]()
-    alone = findings(net, obs[1:2])
-    for verb, value in findings(net, obs).items():
-        torch.testing.assert_close(value[1:2], alone[verb], rtol=1e-4, atol=1e-5)
-
-
-@every_sequence_model
-def test_a_sequence_model_in_training_says_what_it_does_in_use(name, obs):
-    net = SEQUENCE_MODELS[name]()
-    used = findings(net.eval(), obs)
-    for verb, value in findings(net.train(), obs).items():
-        torch.testing.assert_close(value, used[verb])
-
-
-@every_sequence_model
-def test_a_sequence_model_saved_and_loaded_is_the_same(name, obs, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    net, other = SEQUENCE_MODELS[name](), SEQUENCE_MODELS[name]()
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "w")
-    before = findings(other, obs)
-    other.load_state_dict(load_file(tmp_path / "w"))
-    after = findings(other, obs)
-    for verb, value in findings(net, obs).items():
-        assert torch.equal(after[verb], value)
-        assert not torch.equal(before[verb], value)
-
-
-@every_sequence_model
-def test_a_sequence_model_generates(name):
-    net = SEQUENCE_MODELS[name]()
-    state = torch.get_rng_state()
-    first = net.sample(sequences=2, steps=6, seed=4)
-    assert torch.equal(state, torch.get_rng_state())
-    assert first.shape == (2, 6, M)
-    assert torch.equal(first, first.round())
-    assert (first >= 0).all()
-    assert torch.equal(first, net.sample(sequences=2, steps=6, seed=4))
-    assert not torch.equal(first, net.sample(sequences=2, steps=6, seed=5))
-
-
-@every_sequence_model
-def test_a_sequence_models_gradients_reach_every_parameter(name, obs):
-    net = SEQUENCE_MODELS[name]()
-    metrics = inference.SequenceELBO(net).gradients(Batch(obs))
-    assert torch.isfinite(metrics["loss"])
-    assert metrics["frames"] == B * T
-    for parameter_name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, parameter_name
-            assert torch.isfinite(parameter.grad).all(), parameter_name
-            assert parameter.grad.any(), parameter_name
-        else:
-            assert parameter_name == "prior.log_scale"  # learned where one asks for it
-
-
-@every_sequence_model
-def test_training_moves_a_sequence_models_loss_down(name, obs):
-    net = SEQUENCE_MODELS[name]()
-    rule, how = inference.SequenceELBO(net), {"lr": 0.02, "clip": 5.0, "progress": False}
-    fitted = inference.fit(rule, Batch(obs), epochs=40, **how)
-    losses = [record["loss"] for record in fitted.history]
-    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-
-
-@every_sequence_model
-def test_a_sequence_model_shows_its_factorisation(name):
-    first = repr(SEQUENCE_MODELS[name]()).splitlines()[1]
-    assert "p(x[t] | " in first
-    assert ("q(z[" in first) != name.startswith("RNN")
-
-
-@every_sequence_model
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (torch.ones(B, M), "batch, time"),
-        (torch.ones(B, T, M, dtype=torch.long), "floating point"),
-        (torch.ones(B, T, M - 1), "15"),
-        (-torch.ones(B, T, M), "negative"),
-        (torch.full((B, T, M), float("nan")), "NaN"),
-        (torch.ones(0, T, M), "empty"),
-    ],
-)
-def test_a_sequence_model_says_what_is_wrong_with_observations(name, bad, message):
-    net = SEQUENCE_MODELS[name]()
-    for verb in ("log_prob", "reconstruct", "posterior", "filter"):
-        if hasattr(net, verb):
-            with pytest.raises(ValueError, match=message):
-                getattr(net, verb)(bad)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@every_sequence_model
-def test_a_sequence_model_works_where_it_is_put(name, obs):
-    net = SEQUENCE_MODELS[name]()
-    cpu = findings(net, obs)
-    for verb, value in findings(net.to("cuda"), obs.to("cuda")).items():
-        assert value.device.type == "cuda"
-        torch.testing.assert_close(value.cpu(), cpu[verb], rtol=1e-3, atol=1e-4)
-    assert inference.SequenceELBO(net).gradients(Batch(obs).to("cuda"))["loss"].isfinite()
-    assert net.sample(2, 3).device.type == "cuda"
+    def test_it_shows_what_it_guesses_with(self):
+        first = repr(self.build()).splitlines()[1]
+        assert "p(x[t] | " in first
+        assert ("q(z[" in first) != self.name.startswith("RNN")
 
 
 # Networks that answer a sequence -----------------------------------------------------------------
@@ -443,14 +261,6 @@ ANSWERING_MODELS = {
     "MDRNN": lambda: MDRNN(M, OUT, components=3, hidden=6),
     "MDRNN, hybrid": lambda: MDRNN(M, OUT, components=3, hidden=6, stochastic=0.5),
 }
-every_answering_model = pytest.mark.parametrize("name", list(ANSWERING_MODELS))
-deterministic = pytest.mark.parametrize("name", ["SRN", "SRN, every step, deterministic", "MDRNN"])
-sampled = pytest.mark.parametrize(
-    "name", ["SRN, hybrid", "SRN, stochastic", "SRN, every step", "MDRNN, hybrid"]
-)
-every_answering_rule = pytest.mark.parametrize(
-    "rule_of", [inference.TargetPropagation, inference.StraightThrough]
-)
 
 
 def answers_of(net, obs):
@@ -461,209 +271,45 @@ def answers_of(net, obs):
     return (level > 1).float() if isinstance(net.output, zoo.likelihoods.Bernoulli) else level / 8
 
 
-def opinions(net, obs, target, mask=None):
-    """What a network says of each sequence that does not depend on random numbers.
+class TestAnsweringModels(Frames, testing.AnsweringConformance):
+    chosen = over(ANSWERING_MODELS)
+    factorisation = "p(h[t] | h[t-1], x[t])"
+    clip = None
 
-    Those with stochastic units are asked on given bits.
-    """
-    batch = Batch(obs, mask)
-    bits = (obs[..., : net.bits] > 1).float() if net.bits else None
-    with torch.no_grad():
-        states = net.path(net.drive(batch.obs), bits)
-        found = {"path": states, "mean": net.output.mean(net.readout(states))}
-    if not net.bits:
-        found["log_prob"] = net.log_prob(obs, target, mask)
-        found["predict"] = net.predict(obs, mask)
-    return found
+    def build(self):
+        return ANSWERING_MODELS[self.name]()
 
+    def batch(self):
+        obs = counts()
+        return Batch(obs / 8, target=answers_of(self.build(), obs))
 
-@every_answering_model
-def test_answering_verbs_have_the_shapes_promised(name, obs):
-    net = ANSWERING_MODELS[name]()
-    target = answers_of(net, obs)
-    score = net.log_prob(obs, target, samples=3)
-    assert score.shape == (B,)
-    mean = net.predict(obs, samples=3)
-    assert mean.shape == ((B, T, OUT) if net.every_step else (B, OUT))
-    drawn = net.answer(obs, draws=5)
-    assert drawn.shape == (5, *target.shape)
-    assert drawn.dtype == target.dtype
-    for value in (score, mean, drawn.float()):
-        assert value.isfinite().all()
-        assert not value.requires_grad
-    net.output.check(drawn)
-    assert inference.importance_bound(net, Batch(obs, target=target), 2).shape == (B,)
+    def findings(self, net, obs, mask=None, target=None):
+        """Besides, what networks with stochastic units say on given bits."""
+        frames = Batch(obs, mask).obs
+        bits = (frames[..., : net.bits] > 1 / 8).float() if net.bits else None
+        with torch.no_grad():
+            states = net.path(net.drive(frames), bits)
+            given = {"mean": net.output.mean(net.readout(states))}
+        if states.shape[-1] > net.bits:
+            given["path"] = states
+        return super().findings(net, obs, mask, target) | given
 
+    def test_answers_have_the_size_of_the_output(self):
+        net, batch = self.build(), self.batch()
+        mean = net.predict(batch.obs)
+        assert mean.shape == ((B, T, OUT) if net.every_step else (B, OUT))
+        net.output.check(net.answer(batch.obs, draws=5))
 
-@every_answering_model
-def test_an_answering_models_padding_changes_nothing(name, obs):
-    net = ANSWERING_MODELS[name]()
-    target = answers_of(net, obs)
-    padded = torch.cat((obs, torch.full((B, 3, M), float("nan"))), 1)
-    mask = (torch.arange(T + 3) < T).expand(B, -1)
-    alone = opinions(net, obs, target)
-    more = torch.cat((target, target[:, :3]), 1) if net.every_step else target
-    for verb, value in opinions(net, padded, more, mask).items():
-        found = value if verb == "log_prob" or value.dim() == 2 else value[:, :T]
-        torch.testing.assert_close(found, alone[verb])
-    mask = mask.clone()
-    mask[1] = False
-    for verb in (net.predict, net.answer, lambda *x: net.log_prob(x[0], more, x[1])):
-        with pytest.raises(ValueError, match="sequence 1"):
-            verb(padded, mask)
-
-
-@sampled
-def test_padding_changes_no_distribution(name, obs):
-    """Averages of many paths, with and without it, within 4.5 standard errors."""
-    net, draws = ANSWERING_MODELS[name](), 400
-    mask = (torch.arange(T + 3) < T).expand(B, -1)
-    padded = torch.cat((obs, torch.full((B, 3, M), float("nan"))), 1)
-    found = []
-    for frames, real in ((obs, torch.ones(B, T, dtype=torch.bool)), (padded, mask)):
-        batch = Batch(frames, real).rows(torch.arange(B).repeat(draws))
-        means = net.predict(batch.obs, batch.mask, samples=1)
-        found.append((means[:, :T] if net.every_step else means).unflatten(0, (draws, B)))
-    error = (found[0].var(0) + found[1].var(0)).div(draws).sqrt()
-    assert ((found[0].mean(0) - found[1].mean(0)).abs() < 4.5 * error + 1e-6).all()
-    assert error.max() > 0
-
-
-@every_answering_model
-def test_an_answering_models_sequences_do_not_mix(name, obs):
-    net = ANSWERING_MODELS[name]()
-    target = answers_of(net, obs)
-    whole = opinions(net, obs, target, CUT)
-    changed = obs.clone()
-    changed[[0, 2]] = changed[[0, 2]].flip(-1) + 1
-    other = opinions(net, changed, target, CUT)
-    for verb, value in opinions(net, obs[1:2], target[1:2], CUT[1:2]).items():
-        torch.testing.assert_close(whole[verb][1:2], value, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(other[verb][1:2], value, rtol=1e-4, atol=1e-5)
-        assert not torch.allclose(other[verb], whole[verb])
-
-
-@every_answering_model
-def test_an_answer_looks_at_past_and_present_alone(name, obs):
-    net = ANSWERING_MODELS[name]()
-    changed = obs.clone()
-    changed[:, 5:] = changed[:, 5:].flip(-1) + 1
-    before, after = (opinions(net, each, answers_of(net, obs))["path"] for each in (obs, changed))
-    torch.testing.assert_close(before[:, :5], after[:, :5])
-    assert not torch.allclose(before[:, 5:], after[:, 5:])
-
-
-@every_answering_model
-def test_an_answering_model_in_training_says_what_it_does_in_use(name, obs):
-    net = ANSWERING_MODELS[name]()
-    assert torch.equal(net.train().predict(obs, seed=1), net.eval().predict(obs, seed=1))
-
-
-@every_answering_model
-def test_an_answering_model_saved_and_loaded_is_the_same(name, obs, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    net, other = ANSWERING_MODELS[name](), ANSWERING_MODELS[name]()
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "w")
-    before = other.predict(obs)
-    other.load_state_dict(load_file(tmp_path / "w"))
-    assert torch.equal(other.predict(obs), net.predict(obs))
-    assert torch.equal(other.answer(obs), net.answer(obs))
-    assert not torch.equal(before, net.predict(obs))
-
-
-@every_answering_model
-def test_answers_are_reproducible_and_leave_the_random_state_alone(name, obs):
-    net = ANSWERING_MODELS[name]()
-    state = torch.get_rng_state()
-    first, mean = net.answer(obs, draws=9, seed=4), net.predict(obs, samples=2, seed=4)
-    assert torch.equal(state, torch.get_rng_state())
-    torch.manual_seed(1)  # the caller's own numbers do not matter
-    assert torch.equal(first, net.answer(obs, draws=9, seed=4))
-    assert torch.equal(mean, net.predict(obs, samples=2, seed=4))
-    assert not torch.equal(first, net.answer(obs, draws=9, seed=5))
-    assert torch.equal(mean, net.predict(obs, samples=2, seed=5)) == (net.bits == 0)
-
-
-@every_answering_model
-@every_answering_rule
-@pytest.mark.parametrize("mask", [None, CUT], ids=["whole", "padded"])
-def test_an_answering_models_gradients_reach_every_parameter(name, rule_of, mask, obs):
-    """Straight-through estimation has no use for the inverse."""
-    net = ANSWERING_MODELS[name]()
-    metrics = rule_of(net).gradients(Batch(obs / 8, mask, target=answers_of(net, obs)))
-    assert torch.isfinite(metrics["loss"])
-    real = B * T if mask is None else mask.sum()
-    assert metrics["frames"] == (real if net.every_step else B)
-    for parameter_name, parameter in net.named_parameters():
-        if parameter_name.startswith("back.") and rule_of is inference.StraightThrough:
-            assert parameter.grad is None
-            continue
-        assert parameter.grad is not None, parameter_name
-        assert torch.isfinite(parameter.grad).all(), parameter_name
-        assert parameter.grad.any(), parameter_name
-
-
-@every_answering_model
-@every_answering_rule
-def test_training_moves_an_answering_models_loss_down(name, rule_of, obs):
-    net = ANSWERING_MODELS[name]()
-    data = Batch(obs / 8, target=answers_of(net, obs))
-    fitted = inference.fit(rule_of(net), data, epochs=40, lr=0.02, progress=False)
-    losses = [record["loss"] for record in fitted.history]
-    drop = sum(losses[:5]) / 5 - sum(losses[-5:]) / 5
-    assert drop > 0.1 * abs(sum(losses[:5]) / 5)
-
-
-@every_answering_model
-def test_an_answering_model_shows_its_factorisation(name):
-    net = ANSWERING_MODELS[name]()
-    first = repr(net).splitlines()[1]
-    assert "p(h[t] | h[t-1], x[t])" in first
-    assert ("p(y[t] | x[1:t], h)" in first) == net.every_step
-    assert ("p(y | x[1:T], h)" in first) != net.every_step
-
-
-@every_answering_model
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (torch.ones(B, M), "batch, time"),
-        (torch.ones(B, T, M, dtype=torch.long), "floating point"),
-        (torch.ones(B, T, M - 1), "15"),
-        (torch.full((B, T, M), float("nan")), "NaN"),
-        (torch.ones(0, T, M), "empty"),
-    ],
-)
-def test_an_answering_model_says_what_is_wrong_with_observations(name, bad, message):
-    net = ANSWERING_MODELS[name]()
-    target = answers_of(net, torch.ones(B, T, M))
-    for verb in (net.predict, net.answer, lambda x: net.log_prob(x, target)):
-        with pytest.raises(ValueError, match=message):
-            verb(bad)
+    def test_it_shows_when_it_answers(self):
+        net = self.build()
+        first = repr(net).splitlines()[1]
+        assert self.factorisation in first
+        assert ("p(y[t] | x[1:t], h)" in first) == net.every_step
+        assert ("p(y | x[1:T], h)" in first) != net.every_step
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@every_answering_model
-def test_an_answering_model_works_where_it_is_put(name, obs):
-    net = ANSWERING_MODELS[name]()
-    target = answers_of(net, obs)
-    cpu = opinions(net, obs, target)
-    net.to("cuda")
-    for verb, value in opinions(net, obs.to("cuda"), target.to("cuda")).items():
-        assert value.device.type == "cuda"
-        torch.testing.assert_close(value.cpu(), cpu[verb], rtol=1e-3, atol=1e-4)
-    for mask in (None, CUT):
-        batch = Batch(obs / 8, mask, target=target).to("cuda")
-        for rule_of in (inference.TargetPropagation, inference.StraightThrough):
-            assert rule_of(net).gradients(batch)["loss"].isfinite()
-        assert net.log_prob(batch.obs, batch.target, batch.mask).device.type == "cuda"
-    assert net.answer(obs.to("cuda"), draws=2).device.type == "cuda"
-    assert net.predict(obs.to("cuda")).device.type == "cuda"
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@deterministic
+@pytest.mark.parametrize("name", ["SRN", "SRN, every step, deterministic", "MDRNN"])
 @pytest.mark.parametrize("mask", [None, CUT], ids=["whole", "padded"])
 def test_gradients_of_local_targets_are_the_same_on_a_gpu(name, mask, obs):
     """Where the folded batch is one block, not many."""
@@ -674,6 +320,113 @@ def test_gradients_of_local_targets_are_the_same_on_a_gpu(name, mask, obs):
         found.append({name: part.grad.cpu() for name, part in net.named_parameters()})
     for parameter_name, value in found[0].items():
         torch.testing.assert_close(found[1][parameter_name], value, rtol=1e-3, atol=1e-5)
+
+
+# Parts that they swap ----------------------------------------------------------------------------
+
+PRIORS = {
+    "white noise": lambda: priors.WhiteNoise(2, learn=True),
+    "Wiener": lambda: priors.WienerProcess(2, scale=0.5),
+    "AR1": lambda: priors.AR1(2, 0.8, learn=True),
+    "Gaussian process": lambda: priors.GaussianProcess(2, "matern32", lengthscale=2.0, learn=True),
+}
+GUIDES = {
+    "diagonal": lambda: path_guides.Diagonal(4, 2),
+    "increments": lambda: path_guides.Increments(4, 2),
+    "Markov chain": lambda: path_guides.MarkovChain(4, 2),
+    "autoregressive": lambda: path_guides.Autoregressive(4, 2, memory_dim=5, hidden=6),
+}
+LIKELIHOODS = {
+    "Bernoulli": lambda: likelihoods.Bernoulli(3),
+    "Poisson": lambda: likelihoods.Poisson(1),
+    "Gaussian": lambda: likelihoods.Gaussian(2, scale=0.3),
+    "NADE": lambda: NADE(3, 4),
+    "categorical": lambda: outputs.Categorical(3),
+    "mixture": lambda: outputs.GaussianMixture(2, 3),
+}
+
+
+class TestPriors(testing.PriorConformance):
+    chosen = over(PRIORS)
+
+    def build(self):
+        return PRIORS[self.name]()
+
+
+class TestGuides(testing.GuideConformance):
+    chosen = over(GUIDES)
+
+    def build(self):
+        return GUIDES[self.name]()
+
+    def decoder(self):
+        return decoders.CausalDecoder(2, M, 5)
+
+
+class TestLikelihoods(testing.LikelihoodConformance):
+    chosen = over(LIKELIHOODS)
+
+    def build(self):
+        return LIKELIHOODS[self.name]()
+
+    def statistic(self, value):
+        """Of a class, which one it is."""
+        return torch.nn.functional.one_hot(value, 3).float() if value.dtype == torch.long else value
+
+
+# Rules -------------------------------------------------------------------------------------------
+
+RULES = {
+    "local": lambda: inference.LocalELBO(MODELS["RVAE"]()),
+    "local, importance": lambda: inference.LocalELBO(MODELS["TVAE"](), particles=3, bound="iwae"),
+    "local, windows": lambda: inference.LocalELBO(MODELS["RVAE"](), window=3, minibatch=4),
+    "through time": lambda: inference.BPTT(MODELS["RVAE"]()),
+    "contrastive": lambda: inference.ContrastiveDivergence(MODELS["REFH"](), k=2, random=0.5),
+    "contrastive, through time": lambda: inference.ContrastiveDivergence(MODELS["RTRBM"]()),
+    "sequence": lambda: inference.SequenceELBO(SEQUENCE_MODELS["VRAE"](), particles=2),
+    "sequence, importance": lambda: inference.SequenceELBO(
+        SEQUENCE_MODELS["VRAE"](), objective="importance", particles=2
+    ),
+    "sequence, frames": lambda: inference.SequenceELBO(
+        SEQUENCE_MODELS["VOSP"](), objective="frames", particles=2
+    ),
+    "sequence, particles": lambda: inference.SequenceELBO(
+        SEQUENCE_MODELS["VRAE, AR1"](), objective={"particles": 0.5, "elbo": 0.5}, particles=2
+    ),
+}
+ANSWERING_RULES = {
+    "targets": lambda: inference.TargetPropagation(ANSWERING_MODELS["SRN, hybrid"]()),
+    "targets, at every step": lambda: inference.TargetPropagation(
+        ANSWERING_MODELS["SRN, every step"](), noise=0.1, difference=False
+    ),
+    "straight through": lambda: inference.StraightThrough(ANSWERING_MODELS["MDRNN, hybrid"]()),
+    "plain": lambda: inference.OutputBPTT(ANSWERING_MODELS["SRN"]()),
+}
+
+
+class TestRules(Counts, testing.RuleConformance):
+    chosen = over(RULES)
+
+    def build(self):
+        return RULES[self.name]()
+
+
+class TestAnsweringRules(testing.RuleConformance):
+    chosen = over(ANSWERING_RULES)
+
+    def build(self):
+        return ANSWERING_RULES[self.name]()
+
+    def batch(self):
+        obs = counts()
+        return Batch(obs / 8, target=answers_of(self.build().net, obs))
+
+    def frames(self, rule, batch):
+        return batch.frames if rule.net.every_step else len(batch)
+
+    @property
+    def unused(self):
+        return () if self.name.startswith("targets") else ("back.",)
 
 
 def test_every_shipped_card_builds_a_model_listed_here():

@@ -1,0 +1,674 @@
+"""Models, parts and a rule of one's own, through the suites of ``inference.testing``; broken ones.
+
+First what a user writes, from what ``inference`` gives alone; then what happens if it is wrong.
+"""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.nn import PyroModule
+from seqzoo import inference, zoo
+from seqzoo.data import Batch
+from seqzoo.inference import testing
+from seqzoo.inference.paths import previous
+from seqzoo.zoo.outputs import Categorical
+from seqzoo.zoo.srn import SRN
+from torch import nn
+from torch.distributions import register_kl
+from torch.nn.functional import softplus
+
+B, T, M, K = 3, 8, 4, 2
+
+
+def noise():
+    """Frames of real values, ``[B, T, M]``."""
+    return torch.randn(B, T, M) + 1
+
+
+# A network that carries u along ------------------------------------------------------------------
+
+
+class Tracker(PyroModule):
+    """x_t ~ N(0, I), y_t ~ N(D x_t, I); u_t, the belief's mean, is a leaky average of codes."""
+
+    def __init__(self):
+        super().__init__()
+        self.code, self.decoder = nn.Linear(M, K), nn.Linear(K, M)
+        self.log_spread = nn.Parameter(torch.zeros(K))
+
+    def extra_repr(self):
+        return "p(x[t]) p(y[t] | x[t]);  q(x[t] | u[t-1], y[t])"
+
+    def check(self, obs):
+        if obs.shape[-1] != M:
+            raise ValueError(f"a frame has {M} values, got shape {tuple(obs.shape)}")
+
+    def initial(self, rows):
+        return self.log_spread.new_zeros(rows, K)
+
+    def encode(self, obs):
+        return self.code(obs)
+
+    def step(self, features, past):
+        return (past + features) / 2
+
+    def model(self, fold):
+        with pyro.plate("frames", fold.rows):
+            x = pyro.sample("x", dist.Normal(self.initial(fold.rows), 1.0).to_event(1))
+            pyro.sample("y", dist.Normal(self.decoder(x), 1.0).to_event(1), obs=fold.obs)
+
+    def guide(self, fold):
+        mean = self.step(self.encode(fold.obs), fold.past)
+        with pyro.plate("frames", fold.rows):
+            pyro.sample("x", dist.Normal(mean, self.log_spread.exp()).to_event(1))
+
+    @torch.no_grad()
+    def filter(self, obs, mask=None):
+        mean = inference.run_filter(self, obs, mask)
+        return inference.Filtered(mean, (2 * self.log_spread).exp().expand_as(mean))
+
+    @torch.no_grad()
+    def reconstruct(self, obs, mask=None):
+        return self.decoder(self.filter(obs, mask).mean)
+
+    @torch.no_grad()
+    def sample(self, sequences, steps, seed=0):
+        like = self.log_spread
+        with inference.RandomStream(like.device, seed):
+            mean = self.decoder(torch.randn(sequences, steps, K, device=like.device))
+            return mean + torch.randn_like(mean)
+
+
+class TestTracker(testing.FilteringConformance):
+    rules = (inference.LocalELBO, inference.BPTT)
+
+    def build(self):
+        return Tracker()
+
+    def batch(self):
+        return Batch(noise())
+
+
+# A Pyro pair over whole sequences ----------------------------------------------------------------
+
+
+class Echo(PyroModule):
+    """x_t ~ N(A x_{t-1} + b, s²): nothing latent, so its log-likelihood is exact."""
+
+    def __init__(self):
+        super().__init__()
+        self.echo, self.log_scale = nn.Linear(M, M), nn.Parameter(torch.zeros(M))
+
+    def extra_repr(self):
+        return "p(x[t] | x[t-1])"
+
+    def read(self, batch):
+        if batch.obs.shape[-1] != M:
+            raise ValueError(f"a frame has {M} values, got shape {tuple(batch.obs.shape)}")
+        return batch
+
+    def frame(self, before):
+        return dist.Normal(self.echo(before), self.log_scale.exp()).to_event(1)
+
+    def model(self, batch):
+        with pyro.plate("sequences", len(batch)):
+            frames = self.frame(previous(batch.obs)).mask(batch.mask)
+            pyro.sample("x", frames.to_event(1), obs=batch.obs)
+
+    def guide(self, batch):
+        pass
+
+    def log_prob(self, obs, mask=None):
+        return inference.elbo(self, Batch(obs, mask))
+
+    @torch.no_grad()
+    def sample(self, sequences, steps, seed=0):
+        with inference.RandomStream(self.log_scale.device, seed):
+            frames = [self.log_scale.new_zeros(sequences, M)]
+            for _ in range(steps):
+                frames.append(self.frame(frames[-1]).sample())
+            return torch.stack(frames[1:], 1)
+
+
+class TestEcho(testing.SequenceConformance):
+    def build(self):
+        return Echo()
+
+    def batch(self):
+        return Batch(noise())
+
+
+# A prior, a guide and a likelihood, apart and together in a model of the zoo ---------------------
+
+
+class SmoothPath(inference.Path):
+    """z_t = 2 z_{t-1} - z_{t-2} + s e_t: a Wiener process of velocities."""
+
+    def __init__(self, mask, scale):
+        self.scale = scale
+        super().__init__(mask, scale.shape[-1], scale)
+
+    def colour(self, noise):
+        return (self.scale * noise).cumsum(-2).cumsum(-2)
+
+    def standardise(self, path):
+        step = path - previous(path)
+        return (step - previous(step)) / self.scale, self.scale
+
+    def expand(self, batch_shape, _instance=None):
+        return type(self)(self.real.expand(*batch_shape, -1), self.scale)
+
+
+class Smooth(nn.Module):
+    """The prior that gives it."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.dim, self.log_scale = dim, nn.Parameter(torch.zeros(dim))
+
+    def forward(self, mask):
+        return SmoothPath(mask, self.log_scale.exp())
+
+
+class Gated(nn.Module):
+    """q(z_t | z_{t-1}, x) = N(a z_{t-1} + m_t, s_t²), the gate a learned but not of the data."""
+
+    def __init__(self, features_dim, dim):
+        super().__init__()
+        self.features_dim, self.dim = features_dim, dim
+        self.heads, self.gate = nn.Linear(features_dim, 2 * dim), nn.Parameter(torch.zeros(1, dim))
+
+    def forward(self, features, mask, prior, decoder=None):
+        mean, spread = self.heads(features).chunk(2, -1)
+        return inference.LinearChain(mask, self.gate.sigmoid(), mean, softplus(spread) + 1e-3)
+
+
+class Laplace(nn.Module):
+    """Real values with heavy tails: a net puts out their centres and the logs of their scales."""
+
+    event_dim = 1
+
+    def __init__(self, dim):
+        super().__init__()
+        self.dim, self.natural_dim = dim, 2 * dim
+
+    def distribution(self, natural):
+        centre, log_scale = natural.chunk(2, -1)
+        return dist.Laplace(centre, log_scale.exp()).to_event(1)
+
+    def mean(self, natural):
+        return natural[..., : self.dim]
+
+    mode = mean
+
+    def sample(self, natural):
+        return self.distribution(natural).sample()
+
+    def check(self, value):
+        if not value.is_floating_point() or value.shape[-1:] != (self.dim,):
+            raise ValueError(f"a frame is {self.dim} floating-point values, got {value.shape}")
+        if not value.isfinite().all():
+            raise ValueError("a value is NaN or infinite: clean the data")
+
+
+class TestSmooth(testing.PriorConformance):
+    def build(self):
+        return Smooth(K)
+
+
+class TestGated(testing.GuideConformance):
+    def build(self):
+        return Gated(5, K)
+
+
+class TestGatedUnderSmooth(TestGated):
+    """The divergence has no closed form here."""
+
+    def prior(self, mask, dim):
+        return SmoothPath(mask, torch.full((dim,), 0.7))
+
+
+class TestLaplace(testing.LikelihoodConformance):
+    def build(self):
+        return Laplace(2)
+
+
+class TestTogether(testing.SequenceConformance):
+    def build(self):
+        return zoo.VRAE(M, K, Laplace(M), hidden=6, prior=Smooth(K), guide=Gated(6, K))
+
+    def batch(self):
+        return Batch(noise())
+
+
+# A network that answers --------------------------------------------------------------------------
+
+
+class Leaky(SRN):
+    """Units that keep half of what they were."""
+
+    def mean(self, drive, past):
+        return (past + super().mean(drive, past)) / 2
+
+
+class TestLeaky(testing.AnsweringConformance):
+    def build(self):
+        return Leaky(M, Categorical(3), hidden=5)
+
+    def batch(self):
+        obs = noise()
+        return Batch(obs, target=obs[:, -1, :3].argmax(-1))
+
+
+# A learning rule ---------------------------------------------------------------------------------
+
+
+class Perturbation(inference.LearningRule):
+    """Tries a random step both ways, and takes the difference for the slope: no graph at all."""
+
+    size = 1e-2
+
+    def loss(self, batch):
+        return -inference.elbo(self.net, batch).sum() / batch.frames
+
+    @torch.no_grad()
+    def gradients(self, batch):
+        start = {name: part.clone() for name, part in self.net.named_parameters()}
+        steps = {name: self.size * torch.randn_like(part) for name, part in start.items()}
+        losses = []
+        for sign in (1, -1):
+            for name, part in self.net.named_parameters():
+                part.copy_(start[name] + sign * steps[name])
+            losses.append(self.loss(batch))
+        slope = (losses[0] - losses[1]) / (2 * self.size**2)
+        for name, part in self.net.named_parameters():
+            part.copy_(start[name])
+            part.grad = slope * steps[name]
+        return {"loss": sum(losses) / 2, "frames": batch.mask.sum().float()}
+
+
+class TestPerturbation(testing.RuleConformance):
+    def build(self):
+        return Perturbation(Echo())
+
+    def batch(self):
+        return Batch(noise())
+
+
+class TestEchoByPerturbation(TestEcho):
+    rules = (Perturbation,)
+    epochs = 100
+
+
+# What the suites say of broken ones --------------------------------------------------------------
+
+
+class Mixing(Tracker):
+    """Looks at its neighbours."""
+
+    def encode(self, obs):
+        return self.code(obs - obs.mean(0))
+
+
+class Foreseeing(Tracker):
+    """Filters with the future."""
+
+    def filter(self, obs, mask=None):
+        mean, variance = super().filter(obs, mask)
+        return inference.Filtered(mean.flip(1).cumsum(1).flip(1), variance)
+
+
+class Unseeded(Tracker):
+    """Draws the caller's random numbers, whatever the seed."""
+
+    @torch.no_grad()
+    def sample(self, sequences, steps, seed=0):
+        return torch.randn(sequences, steps, M)
+
+
+class Reseeding(Tracker):
+    """Draws the same again, but sets everybody's seed."""
+
+    @torch.no_grad()
+    def sample(self, sequences, steps, seed=0):
+        torch.manual_seed(seed)
+        return torch.randn(sequences, steps, M)
+
+
+class Jittery(Tracker):
+    """Takes random numbers for what needs none, though it gives the same."""
+
+    def filter(self, obs, mask=None):
+        torch.rand(1)
+        return super().filter(obs, mask)
+
+
+class Sideways(Tracker):
+    """Forgets an axis of the variance, and swaps two of what it generates."""
+
+    def filter(self, obs, mask=None):
+        mean, variance = super().filter(obs, mask)
+        return inference.Filtered(mean, variance[..., 0])
+
+    def sample(self, sequences, steps, seed=0):
+        return super().sample(sequences, steps, seed).transpose(0, 1)
+
+
+class Graphic(Tracker):
+    """Gives out tensors with a graph."""
+
+    def reconstruct(self, obs, mask=None):
+        return self.decoder(self.filter(obs, mask).mean)
+
+
+class Normalised(Tracker):
+    """Has statistics of the batch in it while it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(M, affine=False)
+
+    def encode(self, obs):
+        return self.code(self.norm(obs.reshape(-1, M)).reshape(obs.shape))
+
+
+class Idle(Tracker):
+    """Has a parameter that is of no use."""
+
+    def __init__(self):
+        super().__init__()
+        self.idle = nn.Parameter(torch.zeros(1))
+
+
+class Elsewhere(Tracker):
+    """Keeps a parameter where no rule finds it."""
+
+    def model(self, fold):
+        pyro.param("offset", torch.zeros(1))
+        return super().model(fold)
+
+
+class Unsaved(Tracker):
+    """Depends on numbers that are not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.rand(1)
+
+    def step(self, features, past):
+        return super().step(features * self.gain, past)
+
+
+class Speechless(Tracker):
+    """Leaves it to torch to complain, and shows no formula."""
+
+    def check(self, obs):
+        pass
+
+    def extra_repr(self):
+        return ""
+
+
+class Unmasked(Echo):
+    """Scores padding, too."""
+
+    def log_prob(self, obs, mask=None):
+        return super().log_prob(Batch(obs, mask).obs)
+
+
+class Careless(zoo.VRAE):
+    """Is trained to explain padding, too."""
+
+    def emit(self, path, reading):
+        return self.frames(path, reading).to_event(1)
+
+
+class Unscaled(SmoothPath):
+    """Forgets in its density by how much it stretches noise."""
+
+    def standardise(self, path):
+        return super().standardise(path)[0], torch.ones_like(self.scale)
+
+
+class Foresighted(SmoothPath):
+    """Builds paths from their end, so that shorter ones have another law."""
+
+    def colour(self, noise):
+        return super().colour(noise).flip(-2)
+
+    def standardise(self, path):
+        return super().standardise(path.flip(-2))
+
+
+class Stuck(SmoothPath):
+    """Is always as wide as its batch."""
+
+    def expand(self, batch_shape, _instance=None):
+        return self
+
+
+class Narrow(SmoothPath):
+    """Draws with less noise than it says."""
+
+    def rsample(self, sample_shape=()):
+        return 0.7 * super().rsample(sample_shape)
+
+
+class Deaf(Gated):
+    """Hears nothing of the data."""
+
+    def forward(self, features, mask, prior, decoder=None):
+        return super().forward(torch.ones_like(features), mask, prior)
+
+
+class Gossip(Gated):
+    """Hears what other sequences say, and padding."""
+
+    def forward(self, features, mask, prior, decoder=None):
+        return super().forward(features + features.mean((0, 1)), mask, prior)
+
+
+class Pointed(SmoothPath):
+    """Says how far it is from a Wiener process, wrongly."""
+
+
+@register_kl(inference.LinearChain, Pointed)
+def _wrong(q, p):
+    return torch.ones(q.batch_shape)
+
+
+class Doubled(Laplace):
+    """Has a density that is twice too large, its mean off centre, and takes anything."""
+
+    def distribution(self, natural):
+        centre, log_scale = natural.chunk(2, -1)
+        return Tall(centre, log_scale.exp()).to_event(1)
+
+    def check(self, value):
+        pass
+
+
+class Tall(dist.Laplace):
+    def log_prob(self, value):
+        return super().log_prob(value) + 0.5
+
+    def expand(self, batch_shape, _instance=None):
+        return Tall(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
+
+
+class Lopsided(Laplace):
+    """Has its mean off centre."""
+
+    def mean(self, natural):
+        return natural[..., : self.dim] + natural[..., self.dim :].exp() / 5
+
+
+class Backwards(Perturbation):
+    """Climbs where it should descend."""
+
+    def gradients(self, batch):
+        metrics = super().gradients(batch)
+        for part in self.net.parameters():
+            part.grad.neg_()
+        return metrics
+
+
+class Adding(Perturbation):
+    """Adds its gradients to those of the call before."""
+
+    def gradients(self, batch):
+        before = [0 if part.grad is None else part.grad.clone() for part in self.net.parameters()]
+        metrics = super().gradients(batch)
+        for part, old in zip(self.net.parameters(), before):
+            part.grad += old
+        return metrics
+
+
+class Drifting(Perturbation):
+    """Leaves the parameters a little off."""
+
+    def gradients(self, batch):
+        metrics = super().gradients(batch)
+        with torch.no_grad():
+            self.net.log_scale += 1e-3
+        return metrics
+
+
+class Overcounting(Perturbation):
+    """Counts padding, and announces more updates than it makes."""
+
+    def gradients(self, batch):
+        metrics = super().gradients(batch)
+        frames = torch.tensor(float(batch.mask.numel()))
+        return {"loss": metrics["loss"], "frames": frames}
+
+    def count(self, batch):
+        return 2
+
+
+BROKEN_MODELS = {
+    Mixing: {"sequences_do_not_mix"},
+    Foreseeing: {"filtering_looks_at_past_and_present_alone", "padding_changes_nothing"},
+    Unseeded: {
+        "seeds_reproduce_draws",
+        "the_callers_random_state_is_left_alone",
+        "in_training_it_says_what_it_says_in_use",
+        "saved_and_loaded_it_is_the_same",
+    },
+    Reseeding: {"the_callers_random_state_is_left_alone"},
+    Jittery: {"the_callers_random_state_is_left_alone"},
+    Sideways: {
+        "reconstruct_and_filter_have_the_shapes_promised",
+        "what_it_generates_are_sequences_that_it_can_read",
+    },
+    Graphic: {"what_it_says_is_finite_and_has_no_graph"},
+    Normalised: {
+        "sequences_do_not_mix",
+        "padding_changes_nothing",
+        "in_training_it_says_what_it_says_in_use",
+        "filtering_looks_at_past_and_present_alone",
+    },
+    Idle: {"gradients_reach_every_parameter"},
+    Elsewhere: {"gradients_reach_every_parameter"},
+    Unsaved: {"saved_and_loaded_it_is_the_same"},
+    Speechless: {
+        "bad_observations_get_a_clear_sentence",
+        "the_representation_shows_the_factorisation",
+    },
+}
+
+
+DENSITY = "the_density_is_that_of_what_is_drawn"
+BROKEN_PARTS = {
+    Unscaled: (TestSmooth, {DENSITY, "the_divergence_agrees_with_sampling"}),
+    Foresighted: (
+        TestSmooth,
+        {"padding_counts_for_nothing", "the_divergence_agrees_with_sampling"},
+    ),
+    Stuck: (TestSmooth, {"an_expanded_law_is_the_same"}),
+    Narrow: (TestSmooth, {DENSITY}),
+    Pointed: (TestSmooth, {"the_divergence_agrees_with_sampling"}),
+    Deaf: (TestGated, {"beliefs_do_not_mix_and_padding_says_nothing"}),
+    Gossip: (
+        TestGated,
+        {"beliefs_do_not_mix_and_padding_says_nothing", "padding_counts_for_nothing"},
+    ),
+    Doubled: (TestLaplace, {"probabilities_sum_to_one", "check_says_what_is_wrong"}),
+    Lopsided: (TestLaplace, {"the_mean_is_that_of_what_is_drawn"}),
+    Adding: (TestPerturbation, {"the_same_seed_gives_the_same_gradients"}),
+    Drifting: (
+        TestPerturbation,
+        {
+            "the_network_and_the_data_are_left_as_they_were",
+            "the_same_seed_gives_the_same_gradients",
+        },
+    ),
+    Overcounting: (
+        TestPerturbation,
+        {"it_fills_gradients_and_tells_its_loss", "updates_are_as_many_as_it_counts"},
+    ),
+}
+
+
+def built(part):
+    """A prior, guide, likelihood or rule of this class."""
+    if issubclass(part, inference.Path):
+        prior = Smooth(K)
+        prior.forward = lambda mask: part(mask, prior.log_scale.exp() / 2)
+        return prior
+    if issubclass(part, Perturbation):
+        return part(Echo())
+    return part(5, K) if issubclass(part, Gated) else part(2)
+
+
+def failing(suite, **how):
+    """The names of the tests that fail, without ``test_``, when a suite is changed like this."""
+    broken = type(suite.__name__, (suite,), {name: _method(value) for name, value in how.items()})
+    broken.test_it_works_where_it_is_put = None  # the broken ones draw on the CPU alone
+    return {name.removeprefix("test_") for name in testing.failures(broken())}
+
+
+def _method(value):
+    return (lambda self: value()) if callable(value) else value
+
+
+@pytest.mark.parametrize("net", BROKEN_MODELS, ids=lambda net: net.__name__)
+def test_a_broken_model_fails_the_right_tests(net):
+    with pyro.get_param_store().scope():
+        how = {"rules": (inference.LocalELBO,), "epochs": 10, "lr": 0.1}
+        assert failing(TestTracker, build=net, **how) == BROKEN_MODELS[net]
+
+
+@pytest.mark.parametrize("part", BROKEN_PARTS, ids=lambda part: part.__name__)
+def test_a_broken_part_or_rule_fails_the_right_tests(part):
+    suite, expected = BROKEN_PARTS[part]
+    assert failing(suite, build=lambda: built(part)) == expected
+
+
+def test_a_model_that_scores_padding_fails_the_right_tests():
+    assert failing(TestEcho, build=Unmasked) == {"padding_changes_nothing"}
+
+
+def test_a_model_that_learns_from_padding_fails_the_right_test():
+    def careless():
+        return Careless(M, K, Laplace(M), hidden=6, prior=Smooth(K), guide=Gated(6, K))
+
+    assert failing(TestTogether, build=careless) == {"padding_changes_no_bound"}
+
+
+def test_a_rule_that_climbs_does_not_lower_the_loss():
+    assert failing(TestEcho, rules=(Backwards,)) == {"training_lowers_the_loss"}
+
+
+def test_a_suite_says_what_it_lacks():
+    found = testing.failures(testing.FilteringConformance())
+    assert set(found.values()) == {"NotImplementedError: FilteringConformance must define build()"}
+    short = type("Short", (TestEcho,), {"batch": lambda self: Batch(noise()[:2])})
+    assert "at least 3 sequences" in testing.failures(short())["test_padding_changes_nothing"]
+
+
+def test_running_a_suite_leaves_the_random_state_alone():
+    state = torch.get_rng_state()
+    assert not testing.failures(TestSmooth())
+    assert torch.equal(state, torch.get_rng_state())
