@@ -1,0 +1,116 @@
+"""Every tutorial runs, on tiny sizes, as a script and as a notebook, and writes nothing here."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((ROOT / "tutorials").glob("*.py"))
+HEADER = "# ---\n# jupyter:\n#   jupytext:\n"
+LIMIT = 180  # s; one takes some seconds where it has a core to itself
+every_tutorial = pytest.mark.parametrize("script", SCRIPTS, ids=[path.stem for path in SCRIPTS])
+
+
+def cells(text):
+    """Marker and content of every cell of a percent script, the header left out."""
+    parts = re.split(r"^# %%(.*)\n", text, flags=re.MULTILINE)
+    return [(kind.strip(), content) for kind, content in zip(parts[1::2], parts[2::2])]
+
+
+def listing():
+    """What lies where a careless script writes: beside it, and at the top of the repository."""
+    return {path for folder in (ROOT, ROOT / "tutorials") for path in folder.iterdir()}
+
+
+@pytest.fixture
+def small(request, monkeypatch, tmp_path):
+    """The smoke setting, in an empty folder; the published data for a script that reads them."""
+
+    def prepare(script):
+        if "data.Polyphonic(" in script.read_text():
+            request.getfixturevalue("published")
+        for name, value in (
+            ("SEQZOO_SMOKE", "1"),
+            ("MPLBACKEND", "Agg"),
+            ("OMP_NUM_THREADS", "1"),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+        ):
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+
+    return prepare
+
+
+def test_there_are_tutorials():
+    assert len(SCRIPTS) >= 5
+    assert [path.name[:2] for path in SCRIPTS] == sorted({path.name[:2] for path in SCRIPTS})
+
+
+@every_tutorial
+def test_a_tutorial_runs(script, small):
+    small(script)
+    before = listing()
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert done.stdout.strip()
+    assert not listing() - before, "written into the repository"
+
+
+@every_tutorial
+def test_a_tutorial_is_a_percent_script(script):
+    text = script.read_text()
+    assert text.startswith(HEADER)
+    assert "#       format_name: percent\n" in text.split("# %%")[0]
+    found = cells(text)
+    assert {kind for kind, _ in found} <= {"", "[markdown]"}
+    prose = [content for kind, content in found if kind == "[markdown]"]
+    assert len(prose) >= 3
+    assert prose[0].startswith("# # "), "the first cell is the title"
+    for content in prose:
+        assert all(line.startswith("#") for line in content.strip().splitlines())
+    for kind, content in found:
+        if not kind:
+            ast.parse(content)  # every cell stands alone
+    assert "SEQZOO_SMOKE" in text
+
+
+@every_tutorial
+def test_a_tutorial_needs_no_package_beyond_those_of_seqzoo(script):
+    known = {"seqzoo", "torch", "numpy", "matplotlib", "pyro", "safetensors", "arviz", "IPython"}
+    for node in ast.walk(ast.parse(script.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            assert name.split(".")[0] in known | sys.stdlib_module_names, name
+
+
+@every_tutorial
+def test_a_tutorial_is_a_notebook(script):
+    jupytext = pytest.importorskip("jupytext")
+    notebook = jupytext.read(script)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds == ["markdown" if kind else "code" for kind, _ in cells(script.read_text())]
+    again = jupytext.reads(jupytext.writes(notebook, "py:percent"), "py:percent")
+    assert [cell.source for cell in again.cells] == [cell.source for cell in notebook.cells]
+
+
+@pytest.mark.slow
+@every_tutorial
+def test_a_tutorial_runs_as_a_notebook(script, small, monkeypatch, tmp_path):
+    jupytext = pytest.importorskip("jupytext")
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    small(script)
+    monkeypatch.delenv("MPLBACKEND")  # the kernel draws into the notebook
+    notebook = jupytext.read(script)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    where = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=LIMIT, resources=where).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs), "no picture is shown"
