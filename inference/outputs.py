@@ -79,10 +79,17 @@ def unroll(net: Answers, drive: Tensor, choose: Callable[[Tensor], Tensor] | Non
         h_0 .. h_T, ``[T + 1, ..., H]``.
     """
     choose = choose or net.draw
-    states = [net.rest().expand_as(drive[0])]
-    for frame in drive:
-        states.append(choose(net.mean(frame, states[-1])))
-    return torch.stack(states)
+    first = net.rest().expand_as(drive[0])
+    if torch.is_grad_enabled():
+        states = [first]
+        for frame in drive:
+            states.append(choose(net.mean(frame, states[-1])))
+        return torch.stack(states)
+    whole = first.new_empty((len(drive) + 1, *first.shape))
+    whole[0] = first
+    for t, frame in enumerate(drive):
+        whole[t + 1] = choose(net.mean(frame, whole[t]))
+    return whole
 
 
 def answering(net: Answers, states: Tensor, batch: Batch) -> Tensor:

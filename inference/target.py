@@ -26,7 +26,7 @@ from ..data import Batch
 from .outputs import answering, check_samples, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
 
-BLOCK = 1 << 17  # numbers of a folded batch at a time
+BLOCK = 1 << 18  # numbers of a folded batch at a time
 
 
 class Sweep(NamedTuple):
@@ -108,7 +108,7 @@ class TargetPropagation(LearningRule):
             guessed, miss = self._teach_inverse(sweep, block, inverted)
             steps = self._differences(sweep, block, guessed, later)
             self._teach_forward(sweep, block, steps, answers)
-            missed, distance, later = missed + miss, distance + steps.square().sum(), steps[0]
+            missed, distance, later = missed + miss, distance + _squared(steps), steps[0]
         drive.backward(heard.grad)
         units = states.shape[-1]
         return {
@@ -163,9 +163,10 @@ class TargetPropagation(LearningRule):
         miss = guess.detach() - before
         if padded is not None:
             miss = miss.masked_fill(padded[some], 0.0)
+        squared = _squared(miss)
         if len(miss):
-            guess.backward(miss / count)
-        return guess.detach() if clean is None else clean, miss.square().sum()
+            guess.backward(miss.div_(count))
+        return guess.detach() if clean is None else clean, squared
 
     @torch.no_grad()
     def _differences(
@@ -179,19 +180,20 @@ class TargetPropagation(LearningRule):
         """
         drive, states, push, padded = sweep
         compared = guessed if self.difference else states[1:][block]
-        found: list[Tensor] = []
+        steps = torch.zeros_like(states[1:][block])
         for t in range(block.stop - 1, block.start - 1, -1):
-            step = torch.zeros_like(states[0])
+            step = steps[t - block.start]
             if self.propagate and t + 1 < len(drive):
                 target = self.net.invert(drive[t + 1], states[t + 2] + later)
-                step = target.sub_(compared[t - block.start])
+                torch.sub(target, compared[t - block.start], out=step)
                 if padded is not None:  # nothing comes back from a step that is none
                     step.masked_fill_(padded[t + 1], 0.0)
             if t in push:
                 step += push[t]
-            later = step if padded is None else step.masked_fill_(padded[t], 0.0)
-            found.append(later)
-        return torch.stack(found[::-1])
+            if padded is not None:
+                step.masked_fill_(padded[t], 0.0)
+            later = step
+        return steps
 
     def _teach_forward(self, sweep: Sweep, block: slice, steps: Tensor, answers: Tensor) -> None:
         """Fills the gradient of half the squared distance of f to its targets, over ``answers``."""
@@ -201,6 +203,11 @@ class TargetPropagation(LearningRule):
             steps = states[1:][block] + steps - means.detach()
             steps = steps if padded is None else steps.masked_fill(padded[block], 0.0)
         means.backward(steps / -answers)
+
+
+def _squared(values: Tensor) -> Tensor:
+    """The sum of squares, in one pass."""
+    return torch.dot(values.flatten(), values.flatten())
 
 
 def _padded(batch: Batch) -> Tensor | None:
