@@ -60,7 +60,7 @@ def horizon_alignment(
 
     check_ending(out, PICTURES)
     check_device(device)
-    lengths = steps or [5, 30, 100]
+    lengths = steps or [5, 30]
     found = horizon.follow(kind, lengths, seed, quick, device or "cpu", print)
     horizon.draw_followed(list(found), out)
     print(f"wrote {out}")

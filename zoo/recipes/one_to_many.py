@@ -114,8 +114,8 @@ LATCH = {
     "class": part(Latch, gain=20.0, input_gain=4.0),
     "regression": part(Latch, gain=5.0, input_gain=2.0),
 }
-READOUT = {"class": 0.03, "regression": 0.003}  # its learning rate
-EPOCHS = {"class": 15, "regression": 40}
+READOUT = {"class": 0.03, "regression": 0.001}  # its learning rate
+EPOCHS = {"class": 15, "regression": 60}
 TARGETS = {
     "rule.alpha_i": (0.003, 3.0),
     "fit.lr": {"": (3e-4, 5e-2), "back.": (1e-5, 1e-2), "readout.": (1e-3, 1e-1)},
