@@ -140,10 +140,20 @@ def collate(sequences: Sequence[Tensor], targets: Sequence[Tensor] | None = None
         targets: one tensor a sequence, stacked into ``target``.
 
     Raises:
-        ValueError: when there is no sequence, or one is empty.
+        ValueError: when there is no sequence, one is empty, no tensor or of another shape.
     """
     if len(sequences) == 0:
         raise ValueError("cannot collate an empty list of sequences")
+    for name, parts, axis in (("sequence", sequences, 1), ("target", targets, 0)):
+        for number, part in enumerate(() if parts is None else parts):
+            if not isinstance(part, Tensor):
+                kind = type(part).__name__
+                raise ValueError(f"{name} {number} is no tensor but {kind}: use torch.as_tensor")
+            if part.dim() < axis or part.shape[axis:] != parts[0].shape[axis:]:
+                raise ValueError(
+                    f"{name} {number} has shape {tuple(part.shape)}, {name} 0 "
+                    f"{tuple(parts[0].shape)}: all axes{' but the first' * axis} must agree"
+                )
     lengths = torch.tensor([len(sequence) for sequence in sequences])
     if lengths.min() == 0:
         raise ValueError(f"sequence {int(lengths.argmin())} has no frame")

@@ -1,8 +1,9 @@
 """Gaussian laws of whole latent paths z_1 .. z_T, as Pyro distributions of event shape ``[T, K]``.
 
 Priors and guides both return one of these, so any prior goes with any guide. Two paths have an
-exact Kullback-Leibler divergence wherever the first is a ``LinearChain``; it is registered with
-torch, so ``kl_divergence`` and Pyro's mean-field ELBO find it.
+exact Kullback-Leibler divergence where the first is a ``LinearChain`` and the second that or a
+``GaussianPath`` (not a subclass, which may be another law); it is registered with torch, so
+``kl_divergence`` and Pyro's mean-field ELBO find it.
 
 A path may be shorter than ``T``: the steps that ``mask`` leaves out count for nothing. That is
 exact, not an approximation: all laws here are built forwards in time, so the law of a path's
@@ -14,6 +15,7 @@ using recurrent networks" (2014), section 3.3.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import ClassVar
 
@@ -31,7 +33,9 @@ def previous(path: Tensor) -> Tensor:
 
 
 class Path(TorchDistribution):
-    """A law of paths. A subclass writes ``colour``, ``standardise`` and ``expand``.
+    """A law of paths. A subclass writes ``colour`` and ``standardise``.
+
+    It also writes ``expand`` where it holds more than the mask and tensors that broadcast.
 
     Arguments:
         mask: True where a step is real, ``batch_shape + [T]``.
@@ -46,6 +50,12 @@ class Path(TorchDistribution):
     def __init__(self, mask: Tensor, dim: int, like: Tensor):
         self.real, self.like = mask, {"dtype": like.dtype, "device": like.device}
         super().__init__(mask.shape[:-1], (mask.shape[-1], dim), validate_args=False)
+
+    def expand(self, batch_shape, _instance=None):
+        wider = copy.copy(self)  # of the same class, whatever its arguments are
+        wider.real = self.real.expand(*batch_shape, -1)
+        wider._batch_shape = torch.Size(batch_shape)
+        return wider
 
     def colour(self, noise: Tensor) -> Tensor:
         """The path that these innovations make, ``[..., T, K] -> [..., T, K]``."""
@@ -103,21 +113,34 @@ class LinearChain(Path):
 
     It holds the Wiener process (a = 1), white noise and the diagonal guide (a = 0), autoregressive
     processes, independent increments, and any Gaussian Markov chain that does not mix dimensions.
+    For another law subclass ``Path``: ``moments``, ``response`` and ``propose`` are this one's.
 
     Arguments:
         mask: True where a step is real, ``batch_shape + [T]``.
         coefficient: a, a number or a tensor that broadcasts to ``batch_shape + [T, K]``.
         offset, scale: b and s > 0, tensors that broadcast to ``batch_shape + [T, K]``.
+
+    Raises:
+        ValueError: when a part does not broadcast to that, or ``scale`` is no tensor. The values
+            are not looked at: a scale that is not positive makes the loss NaN or infinite.
     """
 
     def __init__(self, mask: Tensor, coefficient: float | Tensor, offset: Tensor, scale: Tensor):
         self.coefficient, self.offset, self.scale = coefficient, offset, scale
-        parts = (part for part in (coefficient, offset, scale) if isinstance(part, Tensor))
-        super().__init__(mask, max(part.shape[-1] for part in parts), scale)
-
-    def expand(self, batch_shape, _instance=None):
-        mask = self.real.expand(*batch_shape, -1)
-        return LinearChain(mask, self.coefficient, self.offset, self.scale)
+        if not isinstance(scale, Tensor):
+            raise ValueError(f"scale must be a tensor [..., T, K], got {scale!r}: see torch.full")
+        parts = {"coefficient": coefficient, "offset": offset, "scale": scale}
+        shapes = {name: part.shape for name, part in parts.items() if isinstance(part, Tensor)}
+        dim = max((shape[-1] for shape in shapes.values() if shape), default=0)
+        whole = (*mask.shape, dim)
+        for name, shape in shapes.items():
+            axes = zip(reversed(shape), reversed(whole))
+            if not 0 < len(shape) <= len(whole) or any(n not in (1, m) for n, m in axes):
+                raise ValueError(
+                    f"{name} must broadcast to [batch, steps, latents] = {whole}, "
+                    f"got {tuple(shape)}"
+                )
+        super().__init__(mask, dim, scale)
 
     def colour(self, noise):
         return self._accumulate(self.coefficient, self.offset + self.scale * noise)
@@ -193,10 +216,6 @@ class GaussianPath(Path):
         self.factor = factor
         super().__init__(mask, dim, factor)
 
-    def expand(self, batch_shape, _instance=None):
-        mask = self.real.expand(*batch_shape, -1)
-        return GaussianPath(mask, self.factor, self.event_shape[1])
-
     def colour(self, noise):
         return self.factor @ noise
 
@@ -211,9 +230,10 @@ class GaussianPath(Path):
 def kl_steps(q: Path, p: Path, path: Tensor | None = None) -> Tensor:
     """KL(q || p) as a sum over steps, ``[..., T]``.
 
-    Exact where q is a ``LinearChain``. Otherwise, for a path drawn from q, the divergence of every
-    step given the path before it, whose expectation over paths is exact, and whose variance is
-    usually less than that of a difference of log-densities.
+    Exact where q is a ``LinearChain`` and p that or a ``GaussianPath``, but no subclass, which may
+    be another law. Otherwise, for a path drawn from q, the divergence of every step given the path
+    before it, whose expectation over paths is exact, and whose variance is usually less than that
+    of a difference of log-densities.
 
     Arguments:
         q, p: the two laws.
@@ -223,7 +243,7 @@ def kl_steps(q: Path, p: Path, path: Tensor | None = None) -> Tensor:
         NotImplementedError: when there is neither an exact divergence nor a path.
     """
     exact = {LinearChain: _chain_from_chain, GaussianPath: _chain_from_gaussian}.get(type(p))
-    if isinstance(q, LinearChain) and exact is not None:
+    if type(q) is LinearChain and exact is not None:
         terms = exact(q, p)
     elif path is not None:
         (q_noise, q_scale), (p_noise, p_scale) = q.standardise(path), p.standardise(path)
@@ -271,8 +291,8 @@ def marginal_increments(q: LinearChain, p: LinearChain) -> Tensor:
     Raises:
         ValueError: when p is not a Wiener process or q not a ``LinearChain``.
     """
-    wiener = isinstance(p, LinearChain) and not isinstance(p.coefficient, Tensor)
-    if not (isinstance(q, LinearChain) and wiener and p.coefficient == 1):
+    wiener = type(p) is LinearChain and not isinstance(p.coefficient, Tensor)
+    if not (type(q) is LinearChain and wiener and p.coefficient == 1):
         raise ValueError(
             "the marginal-increments objective is about a Gaussian chain and a Wiener prior: "
             f"got {type(q).__name__} and {type(p).__name__}; use objective='elbo'"

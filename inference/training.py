@@ -44,6 +44,17 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
+# What may be wrong where the loss is not finite.
+AT_ONCE = (
+    " before any update, so that lr is not to blame: look for NaN, infinity, or a scale that is "
+    "not positive (of a LinearChain, say) in what the network's parts return"
+)
+LATER = (
+    ": lower lr, or set clip; or see that the network's parts return scales that stay positive, "
+    "such as softplus(...) + 1e-3"
+)
+
+
 def fit(
     rule: LearningRule,
     data: Dataset | Batch | Loader,
@@ -113,6 +124,11 @@ def fit(
     _check(epochs, shards, accelerator.num_processes, average, patience, validate, clip)
     if validate_every < 1:
         raise ValueError(f"validate_every must be at least 1, got {validate_every}")
+    if not isinstance(data, (Loader, Dataset)):
+        raise ValueError(
+            f"data must be a data set, a Batch or a Loader, got {type(data).__name__}: "
+            "data.collate makes a Batch of a list of tensors [T, M], data.Batch of one [B, T, M]"
+        )
     loader = data if isinstance(data, Loader) else Loader(data, batch_size, seed=seed)
     factor = _choose(schedule, SCHEDULES, "schedule")
     rule.net.to(device)
@@ -156,7 +172,7 @@ def fit(
                     proceed((epoch + (index + number / count) / len(loader)) / epochs)
                 if (metrics := next(updates, None)) is None:
                     break
-                yield metrics
+                yield _checked(rule, metrics)
 
     main = accelerator.is_main_process
     bar = tqdm(
@@ -168,6 +184,7 @@ def fit(
     )
     rule.net.train()
     rule.reference = state.trained
+    untouched = state.epoch == 0  # the weights are those that the network came with
     try:
         for epoch in bar:
             if patience is not None and state.since_best >= patience:
@@ -176,13 +193,16 @@ def fit(
             for metrics in gradients(epoch):
                 if not torch.isfinite(metrics["loss"]):
                     raise FloatingPointError(
-                        f"the loss of epoch {epoch} is {float(metrics['loss'])}: "
-                        "lower lr, or set clip"
+                        f"the loss of epoch {epoch} is {float(metrics['loss'])}"
+                        + (AT_ONCE if untouched else LATER)
                     )
                 state.step(clip)
+                untouched = False
                 for name, value in metrics.items():
                     weight = 1 if name == "frames" else metrics["frames"]
                     totals[name] = totals[name] + value * weight
+            if not totals:
+                raise ValueError(f"{_asked(rule)}, but there was no update in epoch {epoch}")
             frames = totals.pop("frames")
             record = {"epoch": epoch, "lr": state.optimiser.param_groups[0]["lr"]}
             record |= {name: float(total / frames) for name, total in totals.items()}
@@ -204,6 +224,20 @@ def fit(
     rule.net.load_state_dict(state.best_weights or state.trained.state_dict())
     rule.net.eval()
     return state.run
+
+
+def _asked(rule: LearningRule) -> str:
+    return f"{type(rule).__name__} must return a dictionary with the tensors 'loss' and 'frames'"
+
+
+def _checked(rule: LearningRule, metrics: Metrics) -> Metrics:
+    """What a rule returned, or a ValueError where ``fit`` cannot go on with it."""
+    if not isinstance(metrics, Mapping) or not {"loss", "frames"} <= metrics.keys():
+        given = list(metrics) if isinstance(metrics, Mapping) else type(metrics).__name__
+        raise ValueError(f"{_asked(rule)} (how many are real), got {given}")
+    if not isinstance(metrics["loss"], Tensor):
+        raise ValueError(f"{_asked(rule)}: its loss is a {type(metrics['loss']).__name__}")
+    return metrics
 
 
 def _score(net: nn.Module, validate: Validate) -> float:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..inference.paths import LinearChain, Path
 from .decoders import CausalDecoder
+from .path_model import size_of
 
 MIN_SPREAD = 1e-3  # of a step, in units of the prior's: a belief is never a point
 
@@ -188,8 +189,8 @@ def positive(raw: Tensor) -> Tensor:
 def check_guide(guide: nn.Module, dim: int, features_dim: int) -> None:
     """Raises a ValueError where a guide is of other latents or features than its model."""
     for name, found, needed in (
-        ("latents", guide.dim, dim),
-        ("features", guide.features_dim, features_dim),
+        ("latents", size_of(guide, "guide", "dim"), dim),
+        ("features", size_of(guide, "guide", "features_dim"), features_dim),
     ):
         if found != needed:
             raise ValueError(f"the guide has {found} {name}, the model {needed}")

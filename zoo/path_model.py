@@ -8,11 +8,13 @@ networks" (2014).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
@@ -66,9 +68,10 @@ class PathModel(Generates, PyroModule):
         self, obs_dim: int, latent_dim: int, likelihood: nn.Module, prior: nn.Module, sees: str
     ):
         super().__init__()
-        if likelihood.dim != obs_dim:
+        if size_of(likelihood, "likelihood", "dim") != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
-        if prior.dim != latent_dim:
+        size_of(likelihood, "likelihood", "natural_dim")
+        if size_of(prior, "prior", "dim") != latent_dim:
             raise ValueError(f"the prior has {prior.dim} latents, the model {latent_dim}")
         if sees not in SEES:
             raise ValueError(f"sees must be one of {', '.join(SEES)}, got {sees!r}")
@@ -97,19 +100,24 @@ class PathModel(Generates, PyroModule):
         """Checks a batch and reads it once, for guide and model alike.
 
         Raises:
-            ValueError: when a real frame is outside the support of the likelihood, or padding
-                comes before a real frame.
+            ValueError: when a real frame is outside the support of the likelihood, padding comes
+                before a real frame, or the guide returns no law of these paths.
         """
         self.check(batch.obs[batch.mask])
         check_ends(batch.mask)
         features = self.features(batch.obs, batch.mask)
         belief = self.belief(batch.obs, batch.mask, features)
+        check_path(belief, "guide", (*batch.mask.shape, self.latent_dim))
         return Reading(batch.obs, batch.mask, features, belief)
+
+    def law(self, mask: Tensor) -> Path:
+        """p(z), batch shape ``[B]``, event shape ``[T, K]``: what the prior returns, checked."""
+        return check_path(self.prior(mask), "prior", (*mask.shape, self.latent_dim))
 
     def model(self, reading: Reading) -> None:
         """The generative model, the frames observed."""
         with pyro.plate("sequences", reading.rows):
-            path = pyro.sample("z", self.prior(reading.mask))
+            path = pyro.sample("z", self.law(reading.mask))
             pyro.sample("x", self.emit(path, reading), obs=reading.obs)
 
     def guide(self, reading: Reading) -> None:
@@ -124,7 +132,8 @@ class PathModel(Generates, PyroModule):
 
     def frames(self, path: Tensor, reading: Reading) -> dist.TorchDistribution:
         """p(x_t | z), batch shape ``[..., B, T]``, event shape ``[M]``."""
-        return self.likelihood.distribution(self.natural(path, reading))
+        law = self.likelihood.distribution(self.natural(path, reading))
+        return check_law(law, "likelihood's distribution", (self.obs_dim,))
 
     def inputs(self, path: Tensor, prior: Path) -> Tensor:
         """What the decoder sees of a path, ``[..., T, K]``."""
@@ -139,7 +148,7 @@ class PathModel(Generates, PyroModule):
 
     def frame_weights(self, reading: Reading, particles: int) -> Tensor:
         """log p(x_t, z_t | z_<t) - log q(z_t | z_<t, x), ``[k, B, T]``, zero in padding."""
-        belief, prior = reading.belief, self.prior(reading.mask)
+        belief, prior = reading.belief, self.law(reading.mask)
         path = belief.rsample((particles,))
         seen = self.frames(path, reading).log_prob(reading.obs)
         seen = torch.where(reading.mask, seen, 0.0)
@@ -177,6 +186,59 @@ class PathModel(Generates, PyroModule):
 
 def same_noise(q: Path, p: Path) -> bool:
     """Whether two chains have the same coefficient, so that q's innovations are p's, shifted."""
-    chains = isinstance(q, LinearChain) and isinstance(p, LinearChain)
+    chains = type(q) is type(p) is LinearChain
     plain = chains and not isinstance(q.coefficient, Tensor)
     return plain and not isinstance(p.coefficient, Tensor) and q.coefficient == p.coefficient
+
+
+# What parts that were swapped in must be --------------------------------------------------------
+
+
+def size_of(part: nn.Module, role: str, name: str) -> int:
+    """A size that a part must tell.
+
+    Raises:
+        ValueError: when it does not.
+    """
+    size = getattr(part, name, None)
+    if size is None:
+        raise ValueError(f"the {role} needs an attribute {name}: {type(part).__name__} has none")
+    return size
+
+
+def check_shape(value: Tensor, role: str, axes: str, shape: Sequence[int]) -> Tensor:
+    """``value``, or a ValueError where it is no tensor of this shape; ``axes`` names them."""
+    found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if found != tuple(shape):
+        raise ValueError(f"the {role} must return {axes} = {tuple(shape)}, got {found}")
+    return value
+
+
+def check_path(law: Path, role: str, shape: tuple[int, int, int]) -> Path:
+    """``law``, or a ValueError where it is no law of ``B`` paths of event shape ``[T, K]``."""
+    if not isinstance(law, Path):
+        raise ValueError(
+            f"the {role} must return an inference.Path, such as LinearChain(mask, 0.0, mean, "
+            f"scale), which knows what is padding: got {type(law).__name__}"
+        )
+    found = (*law.batch_shape, *law.event_shape)
+    if found != shape:
+        raise ValueError(
+            f"the {role} must return a law of [sequences, steps, latents] = {shape}, got {found}"
+        )
+    return law
+
+
+def check_law(law: dist.TorchDistribution, role: str, event: tuple[int]) -> dist.TorchDistribution:
+    """``law``, or a ValueError where it is no distribution of Pyro's with this event shape."""
+    if not isinstance(law, TorchDistributionMixin):
+        raise ValueError(
+            f"the {role} must be one of pyro.distributions, such as Normal(...).to_event(1), got "
+            f"{type(law).__module__}.{type(law).__name__}"
+        )
+    if tuple(law.event_shape) != event:
+        raise ValueError(
+            f"the {role} must have event shape {event}, got {tuple(law.event_shape)} and batch "
+            f"shape {tuple(law.batch_shape)}: see its size, and that it ends in .to_event(1)"
+        )
+    return law

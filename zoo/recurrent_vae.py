@@ -24,6 +24,7 @@ from .generation import Generates
 from .guides import GaussianGuide
 from .likelihoods import ExponentialFamily
 from .nets import MLP
+from .path_model import check_law, check_shape, size_of
 
 
 class RecurrentVAE(Generates, PyroModule):
@@ -59,15 +60,16 @@ class RecurrentVAE(Generates, PyroModule):
         decoder: nn.Module | None = None,
     ):
         super().__init__()
-        if likelihood.dim != obs_dim:
+        if size_of(likelihood, "likelihood", "dim") != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
-        if guide is not None and getattr(guide, "latent_dim", latent_dim) != latent_dim:
+        if guide is not None and size_of(guide, "guide", "latent_dim") != latent_dim:
             raise ValueError(f"the guide has {guide.latent_dim} latents, the model {latent_dim}")
         self.obs_dim, self.latent_dim, self.likelihood = obs_dim, latent_dim, likelihood
         self.seen = seen or latent_dim
         default = GaussianGuide(obs_dim, latent_dim, hidden, statistics, seen)
         self.recognition = default if guide is None else guide
-        layers = [self.seen, hidden, hidden, obs_dim]
+        size_of(self.recognition, "guide", "statistics_dim")
+        layers = [self.seen, hidden, hidden, size_of(likelihood, "likelihood", "natural_dim")]
         self.decoder = MLP(layers) if decoder is None else decoder
 
     def extra_repr(self) -> str:
@@ -81,7 +83,9 @@ class RecurrentVAE(Generates, PyroModule):
 
     def initial(self, rows: int) -> Tensor:
         """u before the first frame, ``[B, U]``."""
-        return self.recognition.initial(rows)
+        shape = rows, self.recognition.statistics_dim
+        first = self.recognition.initial(rows)
+        return check_shape(first, "guide's initial", "[rows, statistics_dim]", shape)
 
     def encode(self, obs: Tensor) -> Tensor:
         """What each frame says alone, ``[..., M] -> [..., F]``."""
@@ -89,7 +93,8 @@ class RecurrentVAE(Generates, PyroModule):
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[B, U]``."""
-        return self.recognition.step(features, past)
+        new = self.recognition.step(features, past)
+        return check_shape(new, "guide's step", "[rows, statistics_dim]", past.shape)
 
     def advance(self, features: Tensor, past: Tensor) -> Tensor:
         """``step`` where no past is blank, ``[B, U]``."""
@@ -119,15 +124,18 @@ class RecurrentVAE(Generates, PyroModule):
         if fold.present is not None and getattr(self.recognition, "complete", False):
             return self.recognition.posterior(fold.present)
         features = self.encode(fold.obs) if fold.features is None else fold.features
-        return self.recognition(features, fold.past)
+        return check_law(self.recognition(features, fold.past), "guide's law", (self.latent_dim,))
 
     def natural(self, x: Tensor) -> Tensor:
         """Natural parameters of y given x, ``[..., K] -> [..., M]``."""
-        return self.decoder(x[..., : self.seen])
+        shape = *x.shape[:-1], self.likelihood.natural_dim
+        natural = self.decoder(x[..., : self.seen])
+        return check_shape(natural, "decoder", "[..., natural_dim]", shape)
 
     def emit(self, x: Tensor) -> dist.TorchDistribution:
         """p(y_t | x_t), batch shape ``[...]``, event shape ``[M]``."""
-        return self.likelihood.distribution(self.natural(x))
+        law = self.likelihood.distribution(self.natural(x))
+        return check_law(law, "likelihood's distribution", (self.obs_dim,))
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
         """The part of the generative model that is about u_{t-1}: none."""

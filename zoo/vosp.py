@@ -90,10 +90,10 @@ class VOSP(Remembers, PathModel):
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
         seen = self.encoder(torch.cat((features, obs), -1))
-        return self.recognition(seen, mask, self.prior(mask), None)
+        return self.recognition(seen, mask, self.law(mask), None)
 
     def natural(self, path: Tensor, reading: Reading) -> Tensor:
-        return self._frame(self.inputs(path, self.prior(reading.mask)), reading.features)
+        return self._frame(self.inputs(path, self.law(reading.mask)), reading.features)
 
     def _frame(self, inputs: Tensor, past: Tensor) -> Tensor:
         """Natural parameters of frames from what the decoder sees and h_{t-1}.
@@ -119,7 +119,7 @@ class VOSP(Remembers, PathModel):
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
         """Draws a path from the prior, then frame after frame; see ``sample``."""
         mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
-        prior = self.prior(mask)
+        prior = self.law(mask)
         path = self.inputs(prior.sample(), prior)
         emit = self.likelihood.sample if noise else self.likelihood.mean
         past, frames = self.initial(sequences), []

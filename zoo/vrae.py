@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ..inference.paths import Path
 from ..inference.swarm import PathSteps
-from .decoders import CausalDecoder
-from .memory import Reader
+from .decoders import BidirectionalDecoder, CausalDecoder
+from .memory import Memory, Reader
 from .nets import start_at
 from .path_guides import Autoregressive, MarkovChain, check_guide
-from .path_model import PathModel, Reading
+from .path_model import PathModel, Reading, check_shape, size_of
 from .priors import WienerProcess
 
 
@@ -64,6 +64,9 @@ class VRAE(PathModel):
         natural = likelihood.natural_dim
         self.decoder = CausalDecoder(latent_dim, natural, hidden) if decoder is None else decoder
         self.encoder = Reader(obs_dim, hidden) if encoder is None else encoder
+        _check_sizes(self.encoder, "encoder", f"{obs_dim} values a frame", obs_dim)
+        _check_sizes(self.decoder, "decoder", f"{latent_dim} latents", latent_dim, natural)
+        size_of(self.encoder, "encoder", "features_dim")
         if guide is None and self.stepped:
             seen, remembered = self.encoder.features_dim, self.decoder.memory.outputs
             guide = Autoregressive(seen, latent_dim, remembered, hidden)
@@ -84,17 +87,27 @@ class VRAE(PathModel):
         return f"p(z[1:T]) p(x[t] | {seen});  q(z[1:T] | x[1:T])"
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
-        return self.encoder(self.hide(obs), mask)
+        shape = *mask.shape, self.encoder.features_dim
+        features = self.encoder(self.hide(obs), mask)
+        return check_shape(features, "encoder", "[batch, steps, features_dim]", shape)
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
         decoder = self.decoder if self.stepped else None
-        return self.recognition(features, mask, self.prior(mask), decoder)
+        return self.recognition(features, mask, self.law(mask), decoder)
 
     def natural(self, path: Tensor, reading: Reading) -> Tensor:
         trail = getattr(reading.belief, "trail", lambda path: None)(path)
         if trail is not None:
-            return self.decoder.emit(*trail)
-        return self.decoder(self.inputs(path, self.prior(reading.mask)), reading.mask)
+            return self._fitting(self.decoder.emit(*trail), path)
+        return self._decode(path, self.law(reading.mask), reading.mask)
+
+    def _decode(self, path: Tensor, prior: Path, mask: Tensor) -> Tensor:
+        """The decoder's natural parameters, ``[..., B, T, N]``."""
+        return self._fitting(self.decoder(self.inputs(path, prior), mask), path)
+
+    def _fitting(self, natural: Tensor, path: Tensor) -> Tensor:
+        shape = *path.shape[:-1], self.likelihood.natural_dim
+        return check_shape(natural, "decoder", "[..., steps, natural_dim]", shape)
 
     def walk(self, reading: Reading) -> Walk:
         """A pass of particles along a batch, see ``inference.particle_bound``.
@@ -110,8 +123,8 @@ class VRAE(PathModel):
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
         """Draws a path from the prior, then its frames; see ``sample``."""
         mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
-        prior = self.prior(mask)
-        natural = self.decoder(self.inputs(prior.sample(), prior), mask)
+        prior = self.law(mask)
+        natural = self._decode(prior.sample(), prior, mask)
         return self.likelihood.sample(natural) if noise else self.likelihood.mean(natural)
 
 
@@ -128,3 +141,21 @@ class Walk:
         state, now, natural, ratio = self.steps.step(t, state)
         frame = self.obs[: now.shape[1], t]
         return state, ratio + self.likelihood.distribution(natural).log_prob(frame)
+
+
+def _check_sizes(
+    net: nn.Module, role: str, has: str, inputs: int, outputs: int | None = None
+) -> None:
+    """Raises a ValueError where one of the zoo's own nets was built for another model."""
+    if type(net) not in (Reader, CausalDecoder, BidirectionalDecoder):
+        return
+    read = next(part.inputs for part in net.modules() if isinstance(part, Memory))
+    if read != inputs:
+        raise ValueError(f"the {role} reads {read} values a step, the model has {has}")
+    if outputs is not None:
+        written = [part for part in net.modules() if isinstance(part, nn.Linear)][-1].out_features
+        if written != outputs:
+            raise ValueError(
+                f"the {role} puts out {written} values a frame, the likelihood needs "
+                f"natural_dim = {outputs}"
+            )
