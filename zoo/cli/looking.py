@@ -14,20 +14,39 @@ app = typer.Typer()
 
 @app.command()
 def diagnose(
-    names: Annotated[list[str], typer.Argument(help="Trained models of film, such as balls/refh.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Trained models: of film, such as balls/refh; with --out any one."),
+    ],
     frames: Annotated[int, typer.Option(min=1, help="Frames whose chains are followed.")] = 50,
     chains: Annotated[int, typer.Option(min=2, help="Chains a frame.")] = 8,
-    draws: Annotated[int, typer.Option(min=4, help="Gibbs steps kept.")] = 100,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=4, help="Gibbs steps kept, 100 if unset; draws of a guide, 500 if unset."),
+    ] = None,
     burn: Annotated[int, typer.Option(min=0, help="Gibbs steps before those.")] = 25,
+    sequences: Annotated[int, typer.Option(min=1, help="Test sequences of a report.")] = 20,
     seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of a report with figures, of one model.")
+    ] = None,
 ) -> None:
     """R-hat of clamped Gibbs sampling: do chains of the next frame, from random starts, agree?
 
     Each frame counts with the worst of eight random directions; R-hat is ArviZ's (rank-normalised,
     split). Above 1.1, chains have not converged.
+
+    With --out, of one model of any kind: report.md and figures of whatever applies to it, such as
+    k-hat of its guide, bounds, calibration, chains, and draws for ArviZ (posterior.nc).
     """
+    if out is not None:
+        if len(names) != 1:
+            raise ValueError(f"--out takes a report of one model: got {', '.join(names)}")
+        _report(names[0], out, frames, chains, draws, burn, sequences, seed)
+        return
     from ..diagnose import gibbs
 
+    draws = draws or 100
     total = chains * draws
     print(f"{chains} chains from random starts, {burn} steps, then {draws}; {frames} test frames")
     print(f"{'model':<20}{'R-hat':>8}{'9 in 10 below':>16}{'above 1.1':>12}{f'ESS of {total}':>13}")
@@ -37,6 +56,27 @@ def diagnose(
             f"{found.ess:>12.0f}",
             flush=True,
         )
+
+
+def _report(
+    name: str,
+    out: Path,
+    frames: int,
+    chains: int,
+    draws: int | None,
+    burn: int,
+    sequences: int,
+    seed: int,
+) -> None:
+    from ..report import DRAWS, Chains, report
+
+    followed = Chains(frames, chains, burn, draws or Chains().draws)
+    found = report(name, out, sequences, draws or DRAWS, seed, followed)
+    for section in found.sections:
+        print(f"{section.title:<40}{section.verdict}")
+    for title, _ in found.left_out:
+        print(f"{title:<40}left out, see the report")
+    print(f"wrote {', '.join(path.name for path in found.files)} to {out}")
 
 
 @app.command()
