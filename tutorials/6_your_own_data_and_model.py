@@ -125,8 +125,8 @@ class Laplace(zoo.likelihoods.ExponentialFamily):
 #
 # $$ z_t = a_t z_{t-1} + b_t + s_t \varepsilon_t, \qquad z_0 = 0, $$
 #
-# which has an exact KL divergence from any other. Here every dimension learns how fast it forgets,
-# and all of them have variance 1 at all times.
+# which has an exact KL divergence from any other such chain. Here every dimension learns how fast
+# it forgets, and all of them have variance 1 at all times.
 
 
 # %%
@@ -384,8 +384,8 @@ for what, do in wrong.items():
         raise AssertionError(f"{what} went through")
 
 # %% [markdown]
-# What a part *returns* is not checked everywhere: a tensor of the wrong shape ends in an error of
-# torch or Pyro, whose last lines tell the shapes at each site. One call of
+# What the zoo's own parts return is checked, and so are laws and guides of yours; a net of your own
+# may still end in an error of torch, whose last lines tell the shapes. One call of
 # `rule.gradients(train.rows(slice(2)))` finds such a thing before training does.
 #
 # ## Save, load, sample

@@ -27,7 +27,7 @@ def list_recipes(
         print(reproduce.markdown(markdown))
         return
     shipped, carded = store.shipped(), store.carded()
-    print(f"{'recipe':<35}{'status':<10}{'obtained':>22}{'published':>12}  unit")
+    print(f"{'recipe':<41}{'status':<10}{'obtained':>22}{'published':>12}  unit")
     for name, recipe in RECIPES.items():
         obtained = "-"
         if name in carded:
@@ -36,7 +36,7 @@ def list_recipes(
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
         status = "shipped" if name in shipped else "recipe"
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
-        print(f"{name:<35}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
+        print(f"{name:<41}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
 
 
 @app.command()
