@@ -55,7 +55,7 @@ def elbo_terms(net, data, particles: int = 1, divergence: Callable = kl_steps) -
     Returns:
         The terms, with a graph.
     """
-    drawn, joint = _traces(net.model, net.guide, data, particles)
+    drawn, joint = traces(net.model, net.guide, data, particles)
     steps = []
     for name in drawn.stochastic_nodes:
         q, p, value = drawn.nodes[name]["fn"], joint.nodes[name]["fn"], drawn.nodes[name]["value"]
@@ -77,7 +77,7 @@ def log_weights(model, guide, data, particles: int) -> Tensor:
     Returns:
         ``[k, N]``, with a graph: ``logsumexp(0) - log k`` is the importance-weighted bound.
     """
-    drawn, joint = _traces(model, guide, data, particles)
+    drawn, joint = traces(model, guide, data, particles)
     drawn.compute_log_prob()
     joint.compute_log_prob()
     total = sum(_log_probs(joint)) - sum(_log_probs(drawn))
@@ -183,7 +183,7 @@ def _in_parts(weigh: Callable[[int], Tensor], samples: int, at_once: int) -> Ten
     return torch.stack(parts).logsumexp(0) - math.log(samples)
 
 
-def _traces(model, guide, data, particles: int):
+def traces(model, guide, data, particles: int):
     """Traces of guide and model with ``particles`` draws, at dim -2."""
 
     def vectorised(function):

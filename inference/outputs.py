@@ -115,8 +115,8 @@ def last_real(states: Tensor, mask: Tensor) -> Tensor:
     return states.gather(-2, last).squeeze(-2)
 
 
-def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The negative log-probability of all answers, in nats, and how many there are.
+def score_of(net: Answers, states: Tensor, batch: Batch) -> Tensor:
+    """The log-probability of each sequence's answers, summed over its real steps; ``[B]``, nats.
 
     Arguments:
         net: the network.
@@ -124,9 +124,15 @@ def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]
         batch: the batch.
     """
     if not net.at_every_step(batch):
-        return -net.log_score(states, batch.target).sum(), batch.mask.any(1).sum()
-    scores = net.log_score(states, batch.target.transpose(0, 1)).masked_fill(~batch.mask.T, 0.0)
-    return -scores.sum(), batch.mask.sum()
+        return net.log_score(states, batch.target)
+    scores = net.log_score(states, batch.target.transpose(0, 1))
+    return scores.masked_fill(~batch.mask.T, 0.0).sum(0)
+
+
+def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The negative log-probability of all answers, in nats, and how many there are."""
+    asked = batch.mask if net.at_every_step(batch) else batch.mask.any(1)
+    return -score_of(net, states, batch).sum(), asked.sum()
 
 
 def check_samples(samples: int) -> None:

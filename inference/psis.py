@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from ..data import Batch
-from .evaluate import _traces, frame_weights, read
+from .evaluate import frame_weights, read, traces
 from .local import Fold
 from .outputs import Answers
 from .predict import run_sweep
@@ -70,7 +70,7 @@ def draw(net, data, draws: int, prior: bool = False) -> Drawn:
         prior: from the prior.
     """
     guide = (lambda data: None) if prior else net.guide
-    drawn, joint = _traces(net.model, guide, data, draws)
+    drawn, joint = traces(net.model, guide, data, draws)
     drawn.compute_log_prob()
     joint.compute_log_prob()
     nodes = {name: site for name, site in joint.nodes.items() if site["type"] == "sample"}

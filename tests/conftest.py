@@ -1,11 +1,13 @@
 """Fixtures that tests share: one thread, a fixed seed, torch's global switches, local data."""
 
 import os
+import sys
 from pathlib import Path
 
 import pyro
 import pytest
 import torch
+from seqzoo.zoo import cli
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +42,32 @@ def published():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQZOO_DATA", str(folder))
         yield folder
+
+
+@pytest.fixture
+def seqzoo(monkeypatch, capsys):
+    """Runs one command line as the shell would: exit code, standard output, standard error."""
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["seqzoo", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code or 0, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def refused(seqzoo):
+    """Runs a command line that must fail, and returns the one sentence it says."""
+
+    def command(*words):
+        code, out, error = seqzoo(*words)
+        assert code == 2
+        assert out == ""
+        assert error.startswith("seqzoo: ")
+        assert error.count("\n") == 1
+        return error
+
+    return command

@@ -33,35 +33,6 @@ def changes(name):
     return [word for pair in TINY[name] for word in ("--set", pair)]
 
 
-@pytest.fixture
-def seqzoo(monkeypatch, capsys):
-    """Runs one command line as the shell would: exit code, standard output, standard error."""
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["seqzoo", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return command
-
-
-@pytest.fixture
-def refused(seqzoo):
-    """Runs a command line that must fail, and returns the one sentence it says."""
-
-    def command(*words):
-        code, out, error = seqzoo(*words)
-        assert code == 2
-        assert out == ""
-        assert error.startswith("seqzoo: ")
-        assert error.count("\n") == 1
-        return error
-
-    return command
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Folders of tiny trained models, not to be changed, and what ``train`` said."""

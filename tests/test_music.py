@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from seqzoo import inference, zoo
 from seqzoo.data import Batch, MidiFolder, PianoRolls, write_midi
 from seqzoo.data.midi import read_midi
-from seqzoo.zoo import bench, cli, kl, likelihoods, path_guides, reproduce, store
+from seqzoo.zoo import bench, kl, likelihoods, path_guides, reproduce, store
 from seqzoo.zoo.recipes import COLLECTIONS, RECIPES, Scores, find, piano, run
 from seqzoo.zoo.recipes.part import PARTS, Part
 
@@ -101,20 +100,6 @@ def trained(few, tmp_path_factory):
         card = run(small(f"jsb/{name}"), 1, folder, device="cpu", progress=False)
         folders[name] = (folder, card)
     return folders
-
-
-@pytest.fixture
-def seqzoo(monkeypatch, capsys):
-    """Runs one command line as the shell would: exit code, standard output, standard error."""
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["seqzoo", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return command
 
 
 # Recipes ----------------------------------------------------------------------------------------

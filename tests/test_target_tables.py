@@ -19,7 +19,7 @@ from seqzoo import inference, zoo
 from seqzoo.data import Loader, OneToMany, PianoRolls
 from seqzoo.data.midi import read_midi
 from seqzoo.data.one_to_many import class_probabilities, conditional_entropy, log_density
-from seqzoo.zoo import MDRNN, SRN, bench, cli, horizon, pictures, reproduce, store
+from seqzoo.zoo import MDRNN, SRN, bench, horizon, pictures, reproduce, store
 from seqzoo.zoo import search as searching
 from seqzoo.zoo.likelihoods import Bernoulli
 from seqzoo.zoo.outputs import Categorical
@@ -110,34 +110,6 @@ def few(monkeypatch):
     monkeypatch.setattr(windows, "Polyphonic", Few)
     monkeypatch.setitem(PARTS, "Polyphonic", Few)
     monkeypatch.setattr(windows, "GENERATED", 6)
-
-
-@pytest.fixture
-def seqzoo(monkeypatch, capsys):
-    """Runs one command line as the shell would: exit code, standard output, standard error."""
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["seqzoo", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return command
-
-
-@pytest.fixture
-def refused(seqzoo):
-    """Runs a command line that must fail, and returns the one sentence it says."""
-
-    def command(*words):
-        code, out, error = seqzoo(*words)
-        assert (code, out) == (2, "")
-        assert error.startswith("seqzoo: ")
-        assert error.count("\n") == 1
-        return error
-
-    return command
 
 
 def seen(path):

@@ -21,7 +21,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..data import Batch, check_sequences
-from ..inference.outputs import answering, in_paths, last_real, unroll
+from ..inference.outputs import answering, in_paths, last_real, score_of, unroll
 from ..inference.particles import log_mean_exp
 from ..inference.streams import RandomStream
 from .bit_path import BitPath
@@ -228,11 +228,7 @@ class SRN(PyroModule):
             ValueError: when data are not what the network takes, or for less than one sample.
         """
         batch = self.read(Batch(obs, mask, target=target))
-        states = self._answering(batch, samples)
-        if not self.at_every_step(batch):
-            return self.log_score(states, batch.target)
-        scores = self.log_score(states, batch.target.transpose(0, 1))
-        return scores.masked_fill(~batch.mask.T, 0.0).sum(0)
+        return score_of(self, self._answering(batch, samples), batch)
 
     @torch.no_grad()
     def predict(

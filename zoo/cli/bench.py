@@ -8,6 +8,9 @@ import typer
 
 from .options import check_device
 
+Repeats = Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")]
+Where = Annotated[str, typer.Option(help="cpu or cuda.")]
+
 app = typer.Typer(help="Benchmarks; each prints ratios measured in one run.")
 
 
@@ -15,8 +18,8 @@ app = typer.Typer(help="Benchmarks; each prints ratios measured in one run.")
 def bench_local(
     steps: Annotated[list[int] | None, typer.Option(help="Sequence lengths T.")] = None,
     batches: Annotated[list[int] | None, typer.Option(help="Batch sizes B.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    repeats: Repeats = 5,
+    device: Where = "cpu",
 ) -> None:
     """Time and memory of a training step: the local rule, its online form, and BPTT."""
     from .. import bench
@@ -40,8 +43,8 @@ def bench_local(
 @app.command("frames")
 def bench_frames(
     batches: Annotated[list[int] | None, typer.Option(help="Films of 100 frames a step.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    repeats: Repeats = 5,
+    device: Where = "cpu",
 ) -> None:
     """Frames a second of training on bouncing balls: CD-25, and the rVAE's local rule and BPTT."""
     from .. import bench
@@ -59,8 +62,8 @@ def bench_music(
     sequences: Annotated[int, typer.Option(min=1, help="Sequences B.")] = 20,
     steps: Annotated[int, typer.Option(min=2, help="Frames T.")] = 100,
     units: Annotated[list[int] | None, typer.Option(help="Units of the GRUs.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 10,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    repeats: Repeats = 10,
+    device: Where = "cpu",
 ) -> None:
     """An ELBO step of a VRAE: one Pyro site for the whole path, against one a time step."""
     from .. import bench
@@ -80,8 +83,8 @@ def bench_target(
     batch: Annotated[int, typer.Option(min=1, help="Sequences B.")] = 20,
     units: Annotated[int, typer.Option(min=2, help="Hidden units.")] = 100,
     samples: Annotated[int, typer.Option(min=1, help="Paths M of stochastic units.")] = 20,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")] = 30,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    repeats: Repeats = 30,
+    device: Where = "cpu",
 ) -> None:
     """A training step of target propagation, and of BPTT on the same network."""
     from .. import bench

@@ -154,17 +154,19 @@ def targets(kind: str, steps: int) -> Recipe:
 
 def through_time(kind: str, steps: int) -> Recipe:
     name, title = {"class": ("ste", "STE"), "regression": ("bptt", "MDRNN, BPTT")}[kind]
-    rule = part(StraightThrough, **_paths(kind)) if kind == "class" else part(OutputBPTT)
     how = budget(kind, {"": {"class": 1e-3, "regression": 5e-3}[kind]})
-    return row(kind, steps, name, title, network(kind), rule, search=THROUGH_TIME, **how)
+    return row(kind, steps, name, title, network(kind), _bptt(kind), search=THROUGH_TIME, **how)
 
 
 def readout(kind: str, steps: int) -> Recipe:
     """The control: the recurrent part stays as it began."""
-    rule = part(StraightThrough, **_paths(kind)) if kind == "class" else part(OutputBPTT)
     title = "readout alone" if kind == "class" else "MDRNN, readout alone"
     how = budget(kind, {"": 0.0})
-    return row(kind, steps, "readout", title, network(kind), rule, ships=False, **how)
+    return row(kind, steps, "readout", title, network(kind), _bptt(kind), ships=False, **how)
+
+
+def _bptt(kind: str) -> Part:
+    return part(StraightThrough, **_paths(kind)) if kind == "class" else part(OutputBPTT)
 
 
 def _paths(kind: str) -> dict[str, int]:
