@@ -1,35 +1,37 @@
-# Everything a fresh machine needs. PYTHON chooses the interpreter (3.11 to 3.13).
+# Everything a fresh machine needs. PYTHON chooses the interpreter (3.11 to 3.13), VENV where it is
+# set up: make test PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test slow lint bench smoke clean
 
-.venv/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test,tutorials]"
 	touch $@
 
-demo: .venv/.installed ## train an rEFH and an rVAE beside Kalman filters: a table and a picture
+demo: $(VENV)/.installed ## train an rEFH and an rVAE beside Kalman filters: a table and a picture
 	$(BIN)/seqzoo demo --out demo --jobs $(JOBS)
 
-smoke: .venv/.installed ## the demo on a budget of seconds
+smoke: $(VENV)/.installed ## the demo on a budget of seconds
 	$(BIN)/seqzoo demo --out demo/smoke --jobs $(JOBS) --smoke
 
-test: .venv/.installed
+test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS)
 
-slow: .venv/.installed ## tests that train for minutes
+slow: $(VENV)/.installed ## tests that train for minutes
 	$(BIN)/python -m pytest -m slow -n $(JOBS)
 
-lint: .venv/.installed
+lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/.installed
+bench: $(VENV)/.installed
 	env -u OMP_NUM_THREADS $(BIN)/seqzoo bench local
 
 clean:
-	rm -rf .venv demo build *.egg-info
+	rm -rf .venv .venv-* demo build *.egg-info

@@ -1,16 +1,6 @@
 """Learning rules, the training loop, filters, bounds and diagnostics. Names no model class."""
 
-from .calibration import (
-    SBC,
-    Simulator,
-    calibration_error,
-    coverage,
-    frame_pit,
-    linear_gaussian_simulator,
-    pit,
-    sbc,
-    simulator,
-)
+from .calibration import calibration_error, coverage, frame_pit, histogram, pit, uniformity
 from .checkpoint import CheckpointError
 from .closed_form import Average, ClosedForm
 from .contrastive import ContrastiveDivergence
@@ -18,14 +8,16 @@ from .diagnostics import Convergence, alignment, clamped_gibbs, convergence, tar
 from .evaluate import elbo, frame_bound, importance_bound, log_weights, particle_bound
 from .export import save_arviz, to_arviz
 from .kalman import EM, Beliefs, LinearGaussian, kalman_filter, kalman_smoother
+from .leave_one_out import Loo, loo
 from .local import Fold, FoldedRule, LocalELBO, sweep
 from .paths import GaussianPath, LinearChain, Path
 from .predict import Filtered, Prediction, predict_next, rollout, run_filter
-from .psis import good_khat, khat, loo, smoothed_bound
+from .psis import good_khat, khat, smoothed_bound
 from .restore import Imputation, denoise, impute
 from .rmsprop import RMSpropNesterov
 from .rule import LearningRule, Recurrent
 from .sequence import BPTT, SequenceELBO
+from .simulation import SBC, Simulator, linear_gaussian_simulator, sbc, simulator
 from .state import Fit
 from .streams import RandomStream
 from .target import TargetPropagation
@@ -52,6 +44,7 @@ __all__ = [
     "LinearChain",
     "LinearGaussian",
     "LocalELBO",
+    "Loo",
     "OutputBPTT",
     "Path",
     "Prediction",
@@ -73,6 +66,7 @@ __all__ = [
     "frame_bound",
     "frame_pit",
     "good_khat",
+    "histogram",
     "importance_bound",
     "impute",
     "kalman_filter",
@@ -93,4 +87,5 @@ __all__ = [
     "sweep",
     "target_alignment",
     "to_arviz",
+    "uniformity",
 ]

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..data import Batch
 from ..data.files import write_whole
+from .draws import Drawn, blanked, draw, frame_scores, in_time, main_site, prepare, spread_out
 from .local import Fold
-from .psis import Drawn, blanked, draw, frame_scores, in_time, main_site, prepare, spread_out
 from .rule import Recurrent
 from .streams import RandomStream
 

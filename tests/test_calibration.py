@@ -11,18 +11,15 @@ from seqzoo.data import Batch
 from seqzoo.inference import LinearChain
 from seqzoo.inference.calibration import (
     LEVELS,
-    _given,
     calibration_error,
     coverage,
     frame_pit,
     histogram,
-    linear_gaussian_simulator,
     pit,
-    sbc,
-    simulator,
     uniformity,
 )
 from seqzoo.inference.kalman import LinearGaussian
+from seqzoo.inference.simulation import _given, linear_gaussian_simulator, sbc, simulator
 from seqzoo.zoo import VRAE, likelihoods, outputs, priors
 from seqzoo.zoo.srn import SRN
 from torch import nn

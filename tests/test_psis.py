@@ -9,13 +9,12 @@ from scipy import stats
 from seqzoo import zoo
 from seqzoo.data import Batch
 from seqzoo.inference import LinearChain, elbo, frame_bound, importance_bound
+from seqzoo.inference.draws import draw, prepare
+from seqzoo.inference.leave_one_out import loo
 from seqzoo.inference.psis import (
     FEWEST,
-    draw,
     good_khat,
     khat,
-    loo,
-    prepare,
     smooth_weights,
     smoothed_bound,
     weigh,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from seqzoo import data, inference, zoo
-from seqzoo.inference.psis import prepare
+from seqzoo.inference.draws import prepare
 from seqzoo.zoo import cli, report, store
 from seqzoo.zoo.likelihoods import Bernoulli, Poisson
 from seqzoo.zoo.mdrnn import MDRNN

@@ -19,6 +19,7 @@ from ..data import Batch, OneToMany, Polyphonic, generator
 from ..data.files import write_whole
 from ..data.synthetic import Synthetic
 from ..inference import (
+    SBC,
     Fold,
     RandomStream,
     TargetPropagation,
@@ -36,11 +37,12 @@ from ..inference import (
     target_alignment,
     to_arviz,
 )
-from ..inference.calibration import LEVELS, SBC
+from ..inference.calibration import LEVELS
+from ..inference.draws import draw, prepare, spread_out
 from ..inference.evaluate import frame_weights
 from ..inference.outputs import Answers
 from ..inference.particles import log_mean_exp
-from ..inference.psis import check_draws, draw, prepare, smooth_weights, spread_out
+from ..inference.psis import check_draws, smooth_weights
 from ..inference.rule import Recurrent
 from . import store
 from .diagnose import DISAGREE
