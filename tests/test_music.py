@@ -10,7 +10,7 @@ import torch
 from seqzoo import inference, zoo
 from seqzoo.data import Batch, MidiFolder, PianoRolls, write_midi
 from seqzoo.data.midi import read_midi
-from seqzoo.zoo import bench, kl, likelihoods, path_guides, reproduce, store
+from seqzoo.zoo import bench, kl, likelihoods, path_guides, reproduce, store, tables
 from seqzoo.zoo.recipes import COLLECTIONS, RECIPES, Scores, find, piano, run
 from seqzoo.zoo.recipes.part import PARTS, Part
 
@@ -350,7 +350,7 @@ def test_the_readmes_table_has_a_column_for_every_kind_of_figure(trained, tmp_pa
     monkeypatch.setattr(store, "SHIPPED", tmp_path)
     for name in ("vrae-published", "vosp", "rnn"):
         store.save_card(tmp_path / f"jsb/{name}.json", store.summarise([trained[name][1]] * 2))
-    head, _, *rows = reproduce.markdown("jsb").splitlines()
+    head, _, *rows = tables.markdown("jsb").splitlines()
     columns = [cell.strip().removesuffix(", nats per frame") for cell in head.split("|")[2:-4]]
     kinds = ["published objective (no bound)", "ELBO", "IW-500 a frame", "exact NLL"]
     assert columns == kinds

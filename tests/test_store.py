@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from seqzoo import data, inference, zoo
 from seqzoo.data import PPC
-from seqzoo.zoo import reproduce, store
+from seqzoo.zoo import reproduce, store, tables
 from seqzoo.zoo.recipes import RECIPES, TABLES, find, parse_overrides, part, run, table
 from seqzoo.zoo.recipes.part import PARTS, Part, accepted, literal
 from seqzoo.zoo.recipes.recipe import Interrupted
@@ -361,7 +361,7 @@ def test_a_shipped_model_that_knows_the_past_beats_the_raw_decoding(name):
 @pytest.mark.parametrize("name", TABLES)
 def test_the_readme_shows_the_shipped_figures(name):
     readme = (Path(__file__).parent.parent / "README.md").read_text()
-    assert reproduce.markdown(name) in readme, f"refresh it: seqzoo list --markdown {name}"
+    assert tables.markdown(name) in readme, f"refresh it: seqzoo list --markdown {name}"
 
 
 def test_the_shipped_files_are_small():

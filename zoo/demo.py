@@ -10,7 +10,8 @@ from ..data import PPC, ppc
 from . import pictures, store
 from .recipes import find
 from .recipes.ppc import position
-from .reproduce import render, reproduce
+from .reproduce import reproduce
+from .tables import render
 
 ROWS = ["ppc/rvae", "ppc/refh", "ppc/kf2", "ppc/kf1", "ppc/order0", "ppc/kf-true"]
 SHOWN = {"refh": "rEFH", "rvae": "rVAE", "kf2": "KF-2"}

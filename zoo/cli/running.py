@@ -16,15 +16,16 @@ app = typer.Typer()
 @app.command("list")
 def list_recipes(
     markdown: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="Print one table as the README shows it.")
+        str | None,
+        typer.Option(metavar="NAME", help="Of a table, a model or summary."),
     ] = None,
 ) -> None:
     """Show every recipe: whether it ships trained, what it obtained, and what was published."""
-    from .. import reproduce, store
+    from .. import store, tables
     from ..recipes import RECIPES
 
     if markdown:
-        print(reproduce.markdown(markdown))
+        print(tables.markdown(markdown))
         return
     shipped, carded = store.shipped(), store.carded()
     print(f"{'recipe':<41}{'status':<10}{'obtained':>22}{'published':>12}  unit")
@@ -149,6 +150,7 @@ def reproduce(
     from ..recipes import find, members, parse_overrides
     from ..recipes import table as rows
     from ..recipes.recipe import override_all
+    from ..tables import render
 
     check_device(device)
     tables = members(table)
@@ -160,7 +162,7 @@ def reproduce(
     folder = out / "quick" if quick else out
     cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
     for name in dict.fromkeys(recipe.table for recipe in recipes):
-        print("\n" + running.render({r: c for r, c in cards.items() if find(r).table == name}))
+        print("\n" + render({r: c for r, c in cards.items() if find(r).table == name}))
     if ship:
         print("shipped: " + ", ".join(running.ship(cards, folder)))
 
