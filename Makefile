@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow lint bench smoke clean
+NOTEBOOKS := $(patsubst tutorials/%.py,tutorials/notebooks/%.ipynb,$(wildcard tutorials/*.py))
+
+.PHONY: demo test slow lint docs notebooks bench smoke clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test,tutorials]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
 	touch $@
 
 demo: $(VENV)/.installed ## train an rEFH and an rVAE beside Kalman filters: a table and a picture
@@ -29,6 +31,14 @@ slow: $(VENV)/.installed ## tests that train for minutes
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(VENV)/.installed ## make the tables of README and docs anew, from the cards
+	$(BIN)/python -c "from pathlib import Path; from seqzoo.zoo import tables; tables.refresh(Path('.'))"
+
+notebooks: $(NOTEBOOKS) ## run the tutorials in full, and keep what they print and draw
+
+tutorials/notebooks/%.ipynb: tutorials/%.py | $(VENV)/.installed
+	$(BIN)/python tutorials/notebooks/make.py $<
 
 bench: $(VENV)/.installed
 	env -u OMP_NUM_THREADS $(BIN)/seqzoo bench local

@@ -4,7 +4,14 @@ from .calibration import calibration_error, coverage, frame_pit, histogram, pit,
 from .checkpoint import CheckpointError
 from .closed_form import Average, ClosedForm
 from .contrastive import ContrastiveDivergence
-from .diagnostics import Convergence, alignment, clamped_gibbs, convergence, target_alignment
+from .diagnostics import (
+    AlignmentCurve,
+    Convergence,
+    alignment,
+    clamped_gibbs,
+    convergence,
+    target_alignment,
+)
 from .evaluate import elbo, frame_bound, importance_bound, log_weights, particle_bound
 from .export import save_arviz, to_arviz
 from .kalman import EM, Beliefs, LinearGaussian, kalman_filter, kalman_smoother
@@ -28,6 +35,7 @@ __all__ = [
     "BPTT",
     "EM",
     "SBC",
+    "AlignmentCurve",
     "Average",
     "Beliefs",
     "CheckpointError",

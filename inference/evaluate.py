@@ -157,7 +157,7 @@ def filter_particles(net, batch: Batch, particles: int, threshold: float = 0.5) 
     """``particle_bound`` with a graph."""
     if not hasattr(net, "walk"):
         raise ValueError(f"{type(net).__name__} cannot be stepped through by particles")
-    check_samples(particles)
+    check_samples(particles, "particles")
     lengths, order = batch.mask.sum(1).sort(descending=True)
     walk = net.walk(read(net, batch.rows(order)))
     return run_particles(walk, lengths, particles, threshold)[order.argsort()]
@@ -168,10 +168,10 @@ def read(net, batch: Batch):
     return net.read(batch) if hasattr(net, "read") else batch
 
 
-def check_samples(samples: int) -> None:
-    """Raises a ValueError for less than one sample."""
+def check_samples(samples: int, name: str = "samples") -> None:
+    """Raises a ValueError for less than one sample; ``name`` is that of the argument."""
     if samples < 1:
-        raise ValueError(f"a bound needs at least one sample, got {samples}")
+        raise ValueError(f"{name} must be at least 1, got {samples}: an average needs at least one")
 
 
 def _in_parts(weigh: Callable[[int], Tensor], samples: int, at_once: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batch
+from .evaluate import check_samples
 
 
 @runtime_checkable
@@ -133,9 +134,3 @@ def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]
     """The negative log-probability of all answers, in nats, and how many there are."""
     asked = batch.mask if net.at_every_step(batch) else batch.mask.any(1)
     return -score_of(net, states, batch).sum(), asked.sum()
-
-
-def check_samples(samples: int) -> None:
-    """Raises a ValueError for less than one sample."""
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")

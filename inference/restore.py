@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..data import Batch, check_sequences
+from .evaluate import check_samples
 from .streams import RandomStream
 from .swarm import (
     Draw,
@@ -89,8 +90,7 @@ def denoise(
         >>> inference.denoise(zoo.load("nottingham/vosp"), wrong, batch.mask, rate=0.05)
     """
     _check_net(net)
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+    check_samples(samples)
     if fed not in FED:
         raise ValueError(f"fed must be one of {', '.join(FED)}, got {fed!r}")
     batch = Batch(obs, mask)

@@ -29,10 +29,16 @@ class RandomStream:
     def __enter__(self) -> RandomStream:
         self._outside = self._states()
         if self._state is None:
-            torch.manual_seed(self._seed)
+            self._start()
         else:
             self._restore(self._state)
         return self
+
+    def _start(self) -> None:
+        torch.default_generator.manual_seed(self._seed)  # torch.manual_seed: that of every device
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(self._seed)
 
     def __exit__(self, *_) -> None:
         self._state = self._states()

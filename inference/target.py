@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from .outputs import answering, check_samples, in_paths, loss_of, unroll
+from .evaluate import check_samples
+from .outputs import answering, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
 
 BLOCK = 1 << 18  # numbers of a folded batch at a time

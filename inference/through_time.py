@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..data import Batch
-from .outputs import answering, check_samples, in_paths, loss_of, unroll
+from .evaluate import check_samples
+from .outputs import answering, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
 
 

@@ -165,6 +165,7 @@ def fit(
         """The joint gradients of one epoch."""
         for index, batch in enumerate(loader.epoch(epoch)):
             streams = split(rule, batch, accelerator, shards, device, (seed, epoch, index))
+            streams = [(_checked(rule, updates), stream) for updates, stream in streams]
             updates = joined(rule.net, streams, accelerator)
             count = rule.count(batch.rows(slice(0, None, shards)))
             for number in itertools.count():
@@ -172,7 +173,7 @@ def fit(
                     proceed((epoch + (index + number / count) / len(loader)) / epochs)
                 if (metrics := next(updates, None)) is None:
                     break
-                yield _checked(rule, metrics)
+                yield metrics
 
     main = accelerator.is_main_process
     bar = tqdm(
@@ -230,14 +231,18 @@ def _asked(rule: LearningRule) -> str:
     return f"{type(rule).__name__} must return a dictionary with the tensors 'loss' and 'frames'"
 
 
-def _checked(rule: LearningRule, metrics: Metrics) -> Metrics:
-    """What a rule returned, or a ValueError where ``fit`` cannot go on with it."""
-    if not isinstance(metrics, Mapping) or not {"loss", "frames"} <= metrics.keys():
-        given = list(metrics) if isinstance(metrics, Mapping) else type(metrics).__name__
-        raise ValueError(f"{_asked(rule)} (how many are real), got {given}")
-    if not isinstance(metrics["loss"], Tensor):
-        raise ValueError(f"{_asked(rule)}: its loss is a {type(metrics['loss']).__name__}")
-    return metrics
+def _checked(rule: LearningRule, updates: Iterator[Metrics]) -> Iterator[Metrics]:
+    """What a rule yields, or a ValueError where ``fit`` cannot go on with it."""
+    for metrics in updates:
+        if not isinstance(metrics, Mapping) or not {"loss", "frames"} <= metrics.keys():
+            given = list(metrics) if isinstance(metrics, Mapping) else type(metrics).__name__
+            raise ValueError(f"{_asked(rule)} (how many are real), got {given}")
+        loss, frames = metrics["loss"], metrics["frames"]
+        if not isinstance(loss, Tensor):
+            raise ValueError(f"{_asked(rule)}: its loss is a {type(loss).__name__}")
+        # a count may be a plain number; those of shards are summed as tensors
+        plain = not isinstance(frames, Tensor)
+        yield {**metrics, "frames": loss.new_tensor(frames)} if plain else metrics
 
 
 def _score(net: nn.Module, validate: Validate) -> float:

@@ -654,7 +654,8 @@ def nonlinear_model(prior="Wiener", guide="Autoregressive", sees="innovations", 
     writer = None
     if decoder == "Bidirectional":
         writer = decoders.BidirectionalDecoder(K, M, H)
-    net = VRAE(M, K, likelihoods.Bernoulli(M), H, law, None, belief, writer, sees)
+    parts = {"prior": law, "guide": belief, "decoder": writer, "sees": sees}
+    net = VRAE(M, K, likelihoods.Bernoulli(M), H, **parts)
     for name, part in net.named_parameters():
         if part.dim() > 1 and not name.startswith("prior"):
             nn.init.normal_(part, std=0.4)

@@ -13,7 +13,7 @@ from seqzoo.zoo import cli, report, store
 from seqzoo.zoo.likelihoods import Bernoulli, Poisson
 from seqzoo.zoo.mdrnn import MDRNN
 from seqzoo.zoo.outputs import Categorical
-from seqzoo.zoo.recipes import one_to_many, part
+from seqzoo.zoo.recipes import find, one_to_many, part
 from seqzoo.zoo.srn import SRN
 from typer.testing import CliRunner
 
@@ -21,6 +21,7 @@ GUIDED = {"k-hat of importance weights", "Importance-weighted bound", "Draws, fo
 PIT, SBC = "Calibration of one-step predictions", "Simulation-based calibration"
 CHAINS, ANSWERS = "Clamped Gibbs chains", "Calibration of answers"
 TARGETS, EXPORT = "Alignment of targets", "Draws, for ArviZ"
+RULES = "Gradients of two rules along training"
 SPIKES = part(data.PPC, sequences=2, steps=10)
 POISSON = part(Poisson, dim=15)
 BALLS = part(data.BouncingBalls, sequences=2, steps=10)
@@ -39,7 +40,12 @@ LOCAL = part(inference.LocalELBO)
 CONTRAST = part(inference.ContrastiveDivergence)
 TEN = part(Categorical, classes=10)
 KINDS = {  # network, rule, data, and what applies
-    "rvae": (spiking(zoo.RVAE, latent_dim=2, hidden=6), LOCAL, SPIKES, GUIDED | {PIT, SBC, CHAINS}),
+    "rvae": (
+        spiking(zoo.RVAE, latent_dim=2, hidden=6),
+        LOCAL,
+        SPIKES,
+        GUIDED | {PIT, SBC, CHAINS, RULES},
+    ),
     "vrae": (spiking(zoo.VRAE, latent_dim=2, hidden=6), ELBO, SPIKES, GUIDED | {SBC}),
     "vosp": (spiking(zoo.VOSP, latent_dim=2, hidden=6, width=4), ELBO, SPIKES, GUIDED | {PIT, SBC}),
     "rnn": (spiking(zoo.RNN, hidden=6), ELBO, SPIKES, {PIT, EXPORT}),
@@ -48,7 +54,7 @@ KINDS = {  # network, rule, data, and what applies
         part(SRN, inputs=1, output=TEN, hidden=6, stochastic=0.5),
         part(inference.TargetPropagation, samples=3),
         question("class"),
-        GUIDED | {ANSWERS, TARGETS},
+        GUIDED | {ANSWERS, TARGETS, RULES},
     ),
     "bptt": (
         part(MDRNN, inputs=1, hidden=6),
@@ -59,11 +65,9 @@ KINDS = {  # network, rule, data, and what applies
 }
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    for name, size in {"STEPS": 8, "LENGTHS": (3,), "SIMULATED": 50, "PREDICTIONS": 19}.items():
-        monkeypatch.setattr(report, name, size)
-    monkeypatch.setattr(report, "SIMULATED_STEPS", 3)
+SMALL = report.Sizes(
+    steps=8, lengths=(3,), predictions=19, simulated=50, simulated_steps=3, updates=40
+)
 
 
 def saved(folder, kind, name=None):
@@ -81,7 +85,8 @@ def looked(tmp_path, kind, sequences=4, draws=30, **how):
     folder = tmp_path / "net"
     if not folder.exists():
         saved(folder, kind, how.pop("name", None))
-    return report.report(folder, tmp_path / "out", sequences, draws, chains=chains, **how)
+    how = {"chains": chains, "sizes": SMALL, **how}
+    return report.report(folder, tmp_path / "out", sequences, draws, **how)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -116,7 +121,7 @@ def test_a_report_has_what_applies_and_says_why_the_rest_does_not(kind, tmp_path
 def test_the_report_of_a_vrae_has_the_numbers_of_the_library(tmp_path):
     found = looked(tmp_path, "vrae", draws=40)
     net = store.load(tmp_path / "net")
-    batch = report.held_out(SPIKES, 4, 0)
+    batch = report.held_out(SPIKES, 4, 0, steps=8)
     assert batch.obs.shape == (4, 8, 15)
     assert torch.equal(batch.obs, data.PPC(4, 8, seed=0, split="test").obs)
     weights = report.log_weights(net, batch, 40, 0)
@@ -197,13 +202,126 @@ def test_grey_film_has_no_intervals(tmp_path):
         hidden=4,
         likelihood=part(Bernoulli, dim=size, grey=True),
     )
-    KINDS["film"] = (net, LOCAL, BALLS, GUIDED | {CHAINS})
+    KINDS["film"] = (net, LOCAL, BALLS, GUIDED | {CHAINS, RULES})
     try:
         found = looked(tmp_path, "film", sequences=1)
     finally:
         del KINDS["film"]
-    assert {one.title for one in found.sections} == GUIDED | {CHAINS}
+    assert {one.title for one in found.sections} == GUIDED | {CHAINS, RULES}
     assert "grey values" in dict(found.left_out)[PIT]
+
+
+# Linear systems -----------------------------------------------------------------------------------
+
+
+def test_an_exact_posterior_is_found_to_be_calibrated(tmp_path):
+    """The Kalman filter with the true parameters: a diagnostic that found fault would be wrong."""
+    found = report.report("ppc/kf-true", tmp_path, sequences=40, draws=25)
+    assert {one.title for one in found.sections} == {PIT, EXPORT}
+    verdicts = {one.title: one.verdict for one in found.sections}
+    assert verdicts[PIT] == "good"
+    assert "Over 2400 values" in found.sections[0].found[0]
+    assert dict(found.left_out)[TARGETS] == "it was not trained by any rule"
+
+
+def test_a_system_of_the_first_order_repeats_its_errors(tmp_path, monkeypatch):
+    """It knows of no velocity. Its noise makes up for that: intervals are right, errors are not."""
+    monkeypatch.setattr(report, "LOOKS", {PIT: report.LOOKS[PIT]})
+    said = {}
+    for name in ("ppc/kf-true", "ppc/kf1"):
+        (section,) = report.report(name, tmp_path, sequences=40).sections
+        said[name] = next(one for one in section.found if one.startswith("Errors of successive"))
+    assert "the system uses all that the past tells" in said["ppc/kf-true"]
+    assert "by 0.24 (by chance 0.02): the system does not use all" in said["ppc/kf1"]
+
+
+def test_predictions_of_a_linear_system_are_those_of_its_filter():
+    """Their density, frame by frame, makes up the filter's log-likelihood; padding has none."""
+    net = zoo.LGDS(state_dim=3, obs_dim=2)
+    net.dynamics += 0.1 * torch.randn(3, 3)
+    net.process += 0.3
+    mask = torch.arange(5) < torch.tensor([5, 3])[:, None]
+    batch = data.Batch(torch.randn(2, 5, 2), mask)
+    pits = report.predictions.linear_pit(net, batch)
+    assert torch.equal(pits.isnan(), ~mask[..., None].expand(-1, -1, 2))
+    one = zoo.LGDS(state_dim=2, obs_dim=1)
+    one.dynamics[0, 1], one.process[1, 0], one.process[0, 1] = 0.4, 0.2, 0.2
+    obs = torch.randn(1, 4, 1)
+    shifted = [obs + torch.tensor([0.0, 0.0, 0.0, d])[None, :, None] for d in (-1e-3, 1e-3)]
+    low, high = (report.predictions.linear_pit(one, data.Batch(o))[0, 3, 0] for o in shifted)
+    now, before = one.filter(obs).log_likelihood, one.filter(obs[:, :3]).log_likelihood
+    assert float((high - low) / 2e-3) == pytest.approx(float((now - before).exp()), rel=1e-4)
+
+
+# Two rules ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rules_alone(monkeypatch):
+    """A report looks at nothing else, which saves the time."""
+    monkeypatch.setattr(report, "LOOKS", {RULES: report.LOOKS[RULES]})
+
+
+def compared(tmp_path, kind):
+    (section,) = looked(tmp_path, kind).sections
+    assert section.verdict == ""
+    return " ".join([section.question, *section.found])
+
+
+def test_gradients_of_the_local_rule_and_bptt_are_compared(rules_alone, tmp_path):
+    said = compared(tmp_path, "rvae")
+    assert "trained by LocalELBO for 10 updates (10 times 2 sequences of PPC)" in said
+    assert "compared on 4 validation sequences, 32 frames" in said
+    assert "`decoder`: cosine 1.00 at first, 1.00 at the end, 1.00 in the trained model." in said
+    assert "`recognition`: cosine " in said
+    assert "Equal throughout: `decoder`" in said
+    assert "`recognition`" not in said.split("Equal throughout")[1]
+
+
+def test_gradients_of_targets_are_compared_with_straight_through(rules_alone, tmp_path):
+    said = compared(tmp_path, "stptt")
+    assert "TargetPropagation and StraightThrough" in said
+    assert "trained by TargetPropagation for 10 updates (10 times 20 sequences" in said
+    assert "`readout`: cosine 1.00 at first, 1.00 at the end" in said
+    assert "for one of the rules at most teaches it: `back`" in said
+    assert "no verdict on learning" in said
+
+
+def test_the_budget_of_a_recipe_is_cut(rules_alone, tmp_path):
+    """It has the quick epochs, and no more updates than there shall be."""
+    net, rule, source, _ = KINDS["stptt"]
+    recipe = find("onetomany-class-t20/stptt")
+    parts = {"model": net, "rule": rule, "data": source.set(["samples"], 100)}
+    configuration = {key: value.to_json() for key, value in parts.items()}
+    configuration["fit"] = {**recipe.fit, "batch_size": 7, "epochs": 900}
+    card = {"name": recipe.name, "title": "toy", "configuration": configuration}
+    store.save_model(tmp_path / "net", net.build(), card)
+    assert recipe.quick == {"fit.epochs": 3}
+    # 3 epochs of 100 rows in batches of 7 would be 43 updates: 40 of 7 rows remain, in ten parts
+    said = compared(tmp_path, "stptt")
+    assert "for 40 updates (10 times 28 sequences" in said
+
+
+def test_no_training_is_done_where_none_is_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr(report.rules, "train_along", None)
+    found = looked(tmp_path, "refh", training=False)
+    assert "ContrastiveDivergence, which has no counterpart" in dict(found.left_out)[RULES]
+    found = looked(tmp_path / "other", "stptt", training=False)
+    assert dict(found.left_out)[RULES] == "no network was to be trained for it (--no-training)"
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "plan"),
+    [
+        (800, 20, (20, 40, 4)),  # more than an epoch from point to point
+        (9000, 3000, (900, 10, 1)),  # less: a part of the data
+        (25, 2, (1, 20, 2)),
+        (3, 20, (1, 10, 1)),
+    ],
+)
+def test_training_is_planned_for_ten_points(rows, size, plan):
+    assert report.retraining.plan_of(rows, size) == plan
+    assert plan[0] <= size
 
 
 # The command --------------------------------------------------------------------------------------
@@ -215,7 +333,8 @@ def command(*words):
 
 def test_diagnose_writes_a_report(tmp_path):
     folder, out = saved(tmp_path / "net", "bptt"), tmp_path / "out"
-    result = command("diagnose", folder, "--out", out, "--sequences", 3, "--draws", 25)
+    words = "--sequences", 3, "--draws", 25, "--no-training"
+    result = command("diagnose", folder, "--out", out, *words)
     assert result.exit_code == 0
     *rows, last = result.stdout.splitlines()
     assert last == f"wrote report.md, answers.png, posterior.nc to {out}"
@@ -229,7 +348,7 @@ def test_diagnose_writes_a_report(tmp_path):
     ("words", "message"),
     [
         (["balls/refh", "balls/rtrbm", "--out", "x"], "--out takes a report of one model: got bal"),
-        (["ppc/kf-true", "--out", "x"], "ppc/kf-true was not trained on data"),
+        (["ppc/order0", "--out", "x"], "no diagnostic applies to ppc/order0: Order0 has no Pyro"),
         (["ppc/rvae", "--out", "x", "--draws", "10"], "at least 25 draws"),
         (["ppc/nothing", "--out", "x"], "ppc/nothing"),
     ],

@@ -489,7 +489,8 @@ def test_a_linear_vrae_draws_from_its_joint_gaussian():
 
     family, number = likelihoods.Gaussian(M, 1.0), 20_000
     guide, prior = path_guides.Diagonal(H, K), priors.AR1(K, 0.7, 1.3)
-    net = VRAE(M, K, family, H, prior, None, guide, Projection(), sees="path")
+    parts = {"prior": prior, "guide": guide, "decoder": Projection(), "sees": "path"}
+    net = VRAE(M, K, family, H, **parts)
     found = torch.cov(net.sample(number, 3).flatten(1).T)
     gap = (torch.arange(3)[:, None] - torch.arange(3)).abs()
     emission = Projection.weight @ Projection.weight.T

@@ -5,15 +5,14 @@ import json
 import math
 import pickle
 import socket
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from seqzoo import data, inference, zoo
 from seqzoo.data import PPC
-from seqzoo.zoo import reproduce, store, tables
-from seqzoo.zoo.recipes import RECIPES, TABLES, find, parse_overrides, part, run, table
+from seqzoo.zoo import reproduce, store
+from seqzoo.zoo.recipes import RECIPES, find, parse_overrides, part, run, table
 from seqzoo.zoo.recipes.part import PARTS, Part, accepted, literal
 from seqzoo.zoo.recipes.recipe import Interrupted
 
@@ -89,6 +88,31 @@ def test_a_trained_model_comes_back_as_it_was(name, tmp_path):
     assert card["seed"] == 2
     assert math.isfinite(card["value"])
     assert sorted(path.name for path in tmp_path.iterdir()) == [store.CARD, store.WEIGHTS]
+
+
+@pytest.mark.parametrize("name", zoo.shipped())
+def test_loading_leaves_the_random_state_alone(name):
+    """Though to build a network draws weights."""
+    before = torch.get_rng_state()
+    zoo.load(name)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_loading_a_folder_leaves_the_random_state_alone(rvae, tmp_path):
+    before = torch.get_rng_state()
+    zoo.load(rvae)
+    with pytest.raises(zoo.ModelError):
+        zoo.load(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_loading_leaves_the_random_state_of_gpus_alone(device):
+    torch.cuda.manual_seed(3)
+    before = torch.cuda.get_rng_state()
+    zoo.load("ppc/rvae", device)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("name", ["ppc/kf1", "ppc/refh", "ppc/rvae"])
@@ -356,12 +380,6 @@ def test_a_shipped_model_that_knows_the_past_beats_the_raw_decoding(name):
     raw = data.ppc.position_mse(data.ppc.decode(obs), state)
     net = data.ppc.decode(zoo.load(name).reconstruct(obs))
     assert data.ppc.position_mse(net, state) < raw
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_the_readme_shows_the_shipped_figures(name):
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    assert tables.markdown(name) in readme, f"refresh it: seqzoo list --markdown {name}"
 
 
 def test_the_shipped_files_are_small():

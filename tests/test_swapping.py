@@ -11,7 +11,7 @@ from seqzoo.data import Batch, collate
 from seqzoo.inference import LinearChain
 from seqzoo.inference.paths import kl_steps, marginal_increments
 from seqzoo.zoo import decoders, likelihoods, path_guides, priors
-from seqzoo.zoo.memory import Reader
+from seqzoo.zoo.memory import Memory, Reader
 from torch import nn
 from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
@@ -464,6 +464,154 @@ def test_an_rvae_puts_out_as_many_numbers_as_its_likelihood_needs(batch):
     assert torch.isfinite(local(net, batch))
 
 
+# Nets that do not say how wide they are ---------------------------------------------------------
+
+
+def forgetful(read=M, hidden=H, inputs=M, outputs=H):
+    """A memory of ``hidden`` units over ``read`` values that may say otherwise."""
+    memory = Memory(read, hidden)
+    memory.inputs, memory.outputs = inputs, outputs
+    return memory
+
+
+def rnn(**parts):
+    return zoo.RNN(M, gaussian, H, **parts)
+
+
+def vosp(**parts):
+    return zoo.VOSP(M, K, gaussian, H, width=H, **parts)
+
+
+def encoding(inputs, outputs):
+    return rvae(zoo.guides.GaussianGuide(M, K, H, encoder=nn.Linear(inputs, outputs)))
+
+
+class Recurrent(nn.Module):
+    """An encoder made of one of torch's own nets."""
+
+    features_dim = H
+
+    def __init__(self, kind, inputs):
+        super().__init__()
+        self.net = kind(inputs, H)
+
+    def forward(self, obs, mask):
+        if isinstance(self.net, nn.GRU):
+            return self.net(obs.transpose(0, 1))[0].transpose(0, 1)
+        return torch.stack([self.net(frame) for frame in obs.unbind(1)], 1)
+
+
+WIDTHS = {
+    "encoder": (
+        lambda: vrae(encoder=Net(M + 1, H, features_dim=H)),
+        r"encoder .* \(3, 6, 4\): mat1",
+    ),
+    "encoder, GRU": (
+        lambda: vrae(encoder=Recurrent(nn.GRU, M + 1)),
+        "encoder .* Expected 5, got 4",
+    ),
+    "encoder, cell": (
+        lambda: vrae(encoder=Recurrent(nn.GRUCell, M + 1)),
+        "encoder .* got 4 expected 5",
+    ),
+    "decoder": (lambda: vrae(decoder=Net(K + 1, M)), r"decoder .* \(1, 3, 6, 2\): mat1"),
+    "memory's inputs": (lambda: rnn(memory=forgetful(M + 1)), r"memory .* \(3, 6, 4\)"),
+    "memory's outputs": (
+        lambda: rnn(memory=forgetful(hidden=H + 1, outputs=H)),
+        r"memory must return .*outputs\] = \(3, 6, 5\), got \(3, 6, 6\)",
+    ),
+    "memory's inputs, VOSP": (
+        lambda: vosp(memory=forgetful(M + 1)),
+        r"memory .* \(3, 6, 4\)",
+    ),
+    "memory's outputs, VOSP": (
+        lambda: vosp(memory=forgetful(hidden=H + 1, outputs=H)),
+        r"memory must return .*outputs\] = \(3, 6, 5\), got \(3, 6, 6\)",
+    ),
+    "readout": (lambda: rnn(readout=nn.Linear(H + 1, M)), r"readout .* \(3, 6, 5\): mat1"),
+    "readout's outputs": (
+        lambda: rnn(readout=nn.Linear(H, 1)),  # which broadcasts
+        r"readout must return .*natural_dim\] = \(3, 6, 4\), got \(3, 6, 1\)",
+    ),
+}
+LOCAL_WIDTHS = {
+    "decoder": (lambda: rvae(decoder=nn.Linear(K + 1, M)), r"decoder .* \(12, 2\): mat1"),
+    "past_decoder": (
+        lambda: rvae(past_decoder=nn.Linear(K + 1, 2 * K)),
+        r"past_decoder .* \(12, 2\): mat1",
+    ),
+    "past_decoder's outputs": (
+        lambda: rvae(past_decoder=nn.Linear(K, 1)),  # which broadcasts
+        r"past_decoder must return .*statistics_dim\] = \(12, 4\), got \(12, 1\)",
+    ),
+    "encoder": (lambda: encoding(M + 1, H), r"guide's encode fails on .* 4\): mat1"),
+    "encoder's outputs": (lambda: encoding(M, H + 1), r"guide's encode fails on .* 4\): mat1"),
+}
+
+
+@pytest.mark.parametrize("mistake", WIDTHS)
+def test_nets_of_other_widths(mistake, batch):
+    refused(WIDTHS[mistake][0], batch, WIDTHS[mistake][1])
+
+
+@pytest.mark.parametrize("mistake", LOCAL_WIDTHS)
+@pytest.mark.parametrize("rule", [inference.LocalELBO, inference.BPTT])
+def test_nets_of_other_widths_in_an_rvae(mistake, rule, batch):
+    build, complaint = LOCAL_WIDTHS[mistake]
+    refused(build, batch, complaint, lambda net, data: rule(net).gradients(data))
+
+
+def test_what_is_generated_by_nets_of_other_widths():
+    for net, complaint in (
+        (vrae(decoder=Net(K + 1, M)), "the decoder fails"),
+        (rnn(readout=nn.Linear(H + 1, M)), "the readout fails"),
+        (rvae(past_decoder=nn.Linear(K + 1, 2 * K)), "the past_decoder fails"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            net.sample(2, 3)
+
+
+def test_other_errors_of_a_part_stay_what_they_are(batch):
+    def broken(value):
+        raise RuntimeError("no idea")
+
+    with pytest.raises(RuntimeError, match="no idea"):
+        loss(vrae(encoder=reader(broken)), batch)
+
+
+# Arguments in the wrong place -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda part: zoo.VRAE(M, K, gaussian, part),
+        lambda part: zoo.VRAE(
+            *(M, K, gaussian, part), encoder=reader(), decoder=Net(K, M), guide=Guide()
+        ),
+        lambda part: zoo.VOSP(M, K, gaussian, part),
+        lambda part: zoo.VOSP(M, K, gaussian, part, memory=Memory(M, H)),
+        lambda part: zoo.RNN(M, gaussian, part),
+        lambda part: zoo.RNN(M, gaussian, part, memory=Memory(M, H)),
+        lambda part: zoo.RVAE(M, K, gaussian, part),
+        lambda part: zoo.TVAE(M, K, gaussian, part),
+    ],
+)
+def test_a_part_where_a_number_of_units_belongs(build):
+    for part in (priors.WienerProcess(K), Memory(M, H), "many"):
+        with pytest.raises(ValueError, match=r"hidden is a number of units, got .* by name"):
+            build(part)
+    assert isinstance(build(H), nn.Module)
+
+
+def test_parts_are_given_by_name():
+    for build in (zoo.VOSP, zoo.RVAE):
+        with pytest.raises(TypeError, match="positional"):
+            build(M, K, gaussian, H, Guide())
+    with pytest.raises(TypeError, match="positional"):
+        zoo.RNN(M, gaussian, H, Memory(M, H))
+
+
 # Rules and data ---------------------------------------------------------------------------------
 
 
@@ -495,13 +643,22 @@ GOOD = {"loss": torch.tensor(1.0), "frames": torch.tensor(12.0)}
         ({"frames": GOOD["frames"]}, "Telling must return .*'loss'"),
         (torch.tensor(1.0), "Telling must return a dictionary .* got Tensor"),
         ({"loss": 1.0, "frames": GOOD["frames"]}, "its loss is a float"),
-        (None, "Telling must return .* no update in epoch 0"),
+        (None, "Telling must return a dictionary .* got NoneType"),
     ],
 )
 def test_what_a_rule_must_return(metrics, complaint):
     with pytest.raises(ValueError, match=complaint):
         told(metrics)
     assert told(GOOD).history[0]["loss"] == 1
+
+
+def test_a_rule_that_makes_no_update(batch):
+    class Idle(inference.LearningRule):
+        def updates(self, batch):
+            return iter(())
+
+    with pytest.raises(ValueError, match=r"Idle must return .* no update in epoch 0"):
+        inference.fit(Idle(nn.Linear(M, M)), batch, epochs=1, progress=False)
 
 
 @pytest.mark.parametrize(

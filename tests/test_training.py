@@ -690,6 +690,41 @@ def test_shards_of_unequal_lengths_equal_the_joined_batch(shards):
     assert not torch.allclose(joined.weight, unweighted.weight, atol=1e-3)
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_rule_may_count_in_plain_numbers(shards):
+    class Plain(Squared):
+        def gradients(self, batch):
+            metrics = super().gradients(batch)
+            return {**metrics, "frames": int(metrics["frames"])}
+
+    plain, tensors = linear(), linear()
+    how = {"data": uneven(), "shards": shards, "optimiser": "sgd"}
+    assert train(plain, Plain, **how).history == train(tensors, Squared, **how).history
+    assert_same(weights(plain), weights(tensors))
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda metrics: metrics.pop("frames"), r"'loss' and 'frames'.* got \['loss'\]"),
+        (lambda metrics: metrics.pop("loss"), r"'loss' and 'frames'.* got \['frames'\]"),
+        (lambda metrics: metrics.update(loss=1.0), "its loss is a float"),
+    ],
+)
+def test_a_rule_must_tell_its_loss_and_frames(change, complaint, shards):
+    class Silent(Squared):
+        def gradients(self, batch):
+            metrics = super().gradients(batch)
+            change(metrics)
+            return metrics
+
+    net = linear()
+    with pytest.raises(ValueError, match=f"Silent must return .*{complaint}"):
+        train(net, Silent, data=uneven(), shards=shards)
+    assert_same(weights(net), weights(linear()))
+
+
 @pytest.mark.parametrize("window", [None, 4, 1])
 def test_shards_whose_sequences_have_ended_wait_for_the_others(window):
     counts = PPC(4, 12).obs

@@ -138,22 +138,24 @@ at_first = inference.target_alignment(RULES["target propagation"](net), probe)
 #
 # The same loop, data, seed and rates for all. `lr` takes a rate for each prefix of parameter names:
 # the recurrent part, its inverse `back.`, and the readout.
+#
+# `fit` validates after each epoch. An `inference.AlignmentCurve` stands in for the function that
+# scores the network then: it compares two rules' gradients first, and passes the score on.
 
 
 # %%
 def train_by(name, net):
     """Held-out loss after every epoch, and the cosine of W_hh's gradient with BPTT's."""
-    follow = []
 
-    def validate(net):
-        if name != "BPTT":
-            follow.append(cosines(net, name)["from_state.weight"])
+    def score(net):
         return -float(net.log_prob(test.obs, test.target).mean())
 
+    curve = inference.AlignmentCurve(RULES[name], RULES["BPTT"], probe, score)
     lr = {"": 1e-3, "back.": 1e-3, "readout.": 1e-2}
     how = {"epochs": EPOCHS, "batch_size": 100, "schedule": "cosine", "clip": 5.0, "seed": 0}
-    fitted = inference.fit(RULES[name](net), train, lr=lr, validate=validate, progress=False, **how)
-    return [record["validation"] for record in fitted.history], follow
+    fitted = inference.fit(RULES[name](net), train, lr=lr, validate=curve, progress=False, **how)
+    losses = [record["validation"] for record in fitted.history]
+    return losses, curve.cosines["from_state.weight"]
 
 
 nets, losses, followed = {}, {}, {}
@@ -167,7 +169,7 @@ epochs = range(1, EPOCHS + 1)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 for name in RULES:
     left.plot(epochs, losses[name], "o-", ms=3, color=COLOURS[name], label=name)
-    if followed[name]:
+    if name != "BPTT":
         right.plot(epochs, followed[name], "o-", ms=3, color=COLOURS[name], label=name)
 left.axhline(limit, color="black", lw=1, label="perfect")
 left.axhline(forgotten, color="grey", lw=1, ls=":", label="nothing remembered")
@@ -252,11 +254,12 @@ plt.show()
 #
 # ## What to take away
 #
-# - `inference.alignment(rule_a, rule_b, batch)` before you train costs one batch.
+# - `inference.alignment(rule_a, rule_b, batch)` before you train costs one batch; as you train,
+#   `fit(validate=inference.AlignmentCurve(...))` draws the curve, and the training stays the same.
 # - Sending targets back is worth more than sending nothing, and here less than the gradient.
 # - With stochastic units (`stochastic=0.5`) sampling has no derivative: `StraightThrough` takes the
 #   place of BPTT, and the rest stays as it is. `seqzoo horizon` draws loss and alignment against
-#   $T$.
+#   $T$; `seqzoo diagnose ppc/rvae --out report` has the curve of LocalELBO and BPTT.
 # - A rule of your own is a subclass with one method: tutorial 6.
 
 # %%

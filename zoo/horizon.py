@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data import OneToMany
-from ..inference import StraightThrough, alignment, fit, target_alignment
+from ..inference import AlignmentCurve, StraightThrough, fit, target_alignment
 from . import reproduce, store
 from .pictures import save_figure
 from .recipes import Recipe, one_to_many
@@ -149,24 +149,19 @@ def _follow(recipe: Recipe, kind: str, steps: int, seed: int, device: str) -> Fo
     torch.manual_seed(seed)
     net = recipe.model.build().to(device)
     batch = OneToMany(kind, BATCH, steps, seed, "validation", device).batch()
-    gradients: list[float] = []
-
-    def compare(subject: torch.nn.Module) -> float:
-        """Follows the gradient from inside ``fit``, on the network that it validates."""
-        rules = recipe.rule.build(subject), StraightThrough(subject)
-        gradients.append(alignment(*rules, batch)["from_state.weight"])
-        return -float(len(gradients))  # the last is the one to keep
+    curve = AlignmentCurve(recipe.rule.build, StraightThrough, batch)
 
     def states() -> Tensor:
         return target_alignment(recipe.rule.build(net), batch)
 
     first = states()
-    compare(net)
+    curve(net)
     every = max(1, recipe.fit["epochs"] // 20)
-    how = {**recipe.fit, "validate_every": every, "validate": compare, "device": device}
+    how = {**recipe.fit, "validate_every": every, "validate": curve, "device": device}
     data = recipe.data.build(seed=seed)
     trained = fit(recipe.rule.build(net), data, seed=seed, progress=False, **how)
     epochs = [0] + [r["epoch"] + 1 for r in trained.history if "validation" in r]
+    gradients = curve.cosines["from_state.weight"]
     return Followed(recipe, steps, epochs, gradients, torch.stack((first, states())))
 
 

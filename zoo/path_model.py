@@ -8,7 +8,8 @@ networks" (2014).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pyro
@@ -25,6 +26,7 @@ from .generation import Generates
 from .memory import check_ends
 
 SEES = ("innovations", "path")
+SHAPES = re.compile(r"(shape|size)s?\b")  # what torch's complaints of widths have in common
 
 
 class Reading(NamedTuple):
@@ -192,6 +194,30 @@ def same_noise(q: Path, p: Path) -> bool:
 
 
 # What parts that were swapped in must be --------------------------------------------------------
+
+
+def check_units(hidden: int) -> None:
+    """Raises a ValueError where ``hidden`` is no number: a part that was given by its position."""
+    if not isinstance(hidden, int):
+        raise ValueError(
+            f"hidden is a number of units, got {type(hidden).__name__}: give parts by name, such "
+            "as prior=... or guide=..."
+        )
+
+
+def ask(part: Callable[..., Tensor], role: str, *inputs: Tensor) -> Tensor:
+    """What a part makes of its inputs.
+
+    Raises:
+        ValueError: when torch complains of shapes: the part was built for other widths.
+    """
+    try:
+        return part(*inputs)
+    except RuntimeError as error:
+        if not SHAPES.search(str(error)):
+            raise
+        given = tuple(inputs[0].shape)
+        raise ValueError(f"the {role} fails on inputs of shape {given}: {error}") from error
 
 
 def size_of(part: nn.Module, role: str, name: str) -> int:

@@ -24,7 +24,7 @@ from .generation import Generates
 from .guides import GaussianGuide
 from .likelihoods import ExponentialFamily
 from .nets import MLP
-from .path_model import check_law, check_shape, size_of
+from .path_model import ask, check_law, check_shape, check_units, size_of
 
 
 class RecurrentVAE(Generates, PyroModule):
@@ -54,12 +54,14 @@ class RecurrentVAE(Generates, PyroModule):
         latent_dim: int,
         likelihood: ExponentialFamily,
         hidden: int = 64,
+        *,
         seen: int | None = None,
         statistics: str = "mean+spread",
         guide: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ):
         super().__init__()
+        check_units(hidden)
         if size_of(likelihood, "likelihood", "dim") != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         if guide is not None and size_of(guide, "guide", "latent_dim") != latent_dim:
@@ -89,7 +91,7 @@ class RecurrentVAE(Generates, PyroModule):
 
     def encode(self, obs: Tensor) -> Tensor:
         """What each frame says alone, ``[..., M] -> [..., F]``."""
-        return self.recognition.encode(obs)
+        return ask(self.recognition.encode, "guide's encode", obs)
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[B, U]``."""
@@ -129,7 +131,7 @@ class RecurrentVAE(Generates, PyroModule):
     def natural(self, x: Tensor) -> Tensor:
         """Natural parameters of y given x, ``[..., K] -> [..., M]``."""
         shape = *x.shape[:-1], self.likelihood.natural_dim
-        natural = self.decoder(x[..., : self.seen])
+        natural = ask(self.decoder, "decoder", x[..., : self.seen])
         return check_shape(natural, "decoder", "[..., natural_dim]", shape)
 
     def emit(self, x: Tensor) -> dist.TorchDistribution:

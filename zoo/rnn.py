@@ -21,6 +21,7 @@ from ..inference.evaluate import elbo
 from .generation import Generates
 from .memory import Memory, Remembers, check_ends, check_fits
 from .nets import MLP, start_at
+from .path_model import ask, check_shape, check_units
 
 
 class RNN(Remembers, Generates, PyroModule):
@@ -49,6 +50,7 @@ class RNN(Remembers, Generates, PyroModule):
         obs_dim: int,
         likelihood: nn.Module,
         hidden: int = 200,
+        *,
         memory: nn.Module | None = None,
         readout: nn.Module | None = None,
         input_dropout: float = 0.0,
@@ -56,6 +58,7 @@ class RNN(Remembers, Generates, PyroModule):
         obs_mean: float | None = None,
     ):
         super().__init__()
+        check_units(hidden)
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         self.obs_dim, self.likelihood = obs_dim, likelihood
@@ -98,7 +101,17 @@ class RNN(Remembers, Generates, PyroModule):
 
     def natural(self, obs: Tensor) -> Tensor:
         """Natural parameters of every frame given those before it, ``[B, T, N]``."""
-        return self.readout(self.dropout(self.remembered(self.hide(obs))))
+        shape = *obs.shape[:-1], self.memory.outputs
+        past = ask(self.remembered, "memory", self.hide(obs))
+        return self._frame(
+            self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
+        )
+
+    def _frame(self, remembered: Tensor) -> Tensor:
+        """Natural parameters of frames from what is remembered, ``[..., H] -> [..., N]``."""
+        shape = *remembered.shape[:-1], self.likelihood.natural_dim
+        natural = ask(self.readout, "readout", remembered)
+        return check_shape(natural, "readout", "[..., natural_dim]", shape)
 
     # Verbs --------------------------------------------------------------------------------------
 
@@ -110,14 +123,14 @@ class RNN(Remembers, Generates, PyroModule):
     @torch.no_grad()
     def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:
         """E[x_t | x_<t], the same for every chain, ``[C, N, M]``."""
-        mean = self.likelihood.mean(self.readout(self.memory.output(past)))
+        mean = self.likelihood.mean(self._frame(self.memory.output(past)))
         return mean.expand(chains, -1, -1)
 
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
         """Draws frame after frame; see ``sample``. Without noise each is shown as its mean."""
         past, frames = self.initial(sequences), []
         for _ in range(steps):
-            natural = self.readout(self.memory.output(past))
+            natural = self._frame(self.memory.output(past))
             drawn = self.likelihood.sample(natural)
             frames.append(drawn if noise else self.likelihood.mean(natural))
             past = self.step(drawn, past)

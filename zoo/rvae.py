@@ -24,6 +24,7 @@ from ..inference.predictive import explaining_posterior, resample
 from .guides import MIN_SPREAD
 from .likelihoods import ExponentialFamily
 from .nets import MLP
+from .path_model import ask, check_shape
 from .recurrent_vae import RecurrentVAE
 
 WAYS = ("best", "posterior", "predictor", "gibbs")  # to foresee x_t
@@ -56,6 +57,7 @@ class RVAE(RecurrentVAE):
         latent_dim: int,
         likelihood: ExponentialFamily,
         hidden: int = 64,
+        *,
         past_scale: float | list[float] = 0.15,
         past_hidden: int = 64,
         past_decoder: nn.Module | None = None,
@@ -79,12 +81,18 @@ class RVAE(RecurrentVAE):
 
         Before the first frame there is nothing to explain, and nothing to predict from.
         """
-        past = dist.Normal(self.past_decoder(x), self.past_scale, validate_args=False)
+        past = dist.Normal(self._recalled(x), self.past_scale, validate_args=False)
         known = self._known(fold.past)
         pyro.sample("u", past.to_event(1).mask(known), obs=fold.past)
         if self.predictor is not None:
             foreseen = self.amortised(fold.past.detach()).mask(known)
             pyro.sample("foreseen", foreseen, obs=x.detach())
+
+    def _recalled(self, x: Tensor) -> Tensor:
+        """The mean of u_{t-1} given x_t, ``[..., K] -> [..., U]``."""
+        shape = *x.shape[:-1], self.recognition.statistics_dim
+        mean = ask(self.past_decoder, "past_decoder", x)
+        return check_shape(mean, "past_decoder", "[..., statistics_dim]", shape)
 
     def amortised(self, past: Tensor) -> dist.TorchDistribution:
         """r(x_t | u_{t-1}), a diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``."""
@@ -101,7 +109,7 @@ class RVAE(RecurrentVAE):
         Returns:
             Batch shape ``[N]``, event shape ``[K]``.
         """
-        return explaining_posterior(self.past_decoder, past, self.past_scale, self.latent_dim)
+        return explaining_posterior(self._recalled, past, self.past_scale, self.latent_dim)
 
     @torch.no_grad()
     def foresee(
@@ -148,7 +156,7 @@ class RVAE(RecurrentVAE):
 
     def _log_joint(self, x: Tensor, past: Tensor) -> Tensor:
         """log p(x_t) p(u_{t-1} | x_t) up to a constant, ``[..., N, K] -> [..., N]``."""
-        residual = (past - self.past_decoder(x)) / self.past_scale
+        residual = (past - self._recalled(x)) / self.past_scale
         return -(x.square().sum(-1) + residual.square().sum(-1)) / 2
 
     def backwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
@@ -164,7 +172,7 @@ class RVAE(RecurrentVAE):
         frames = []
         for _ in range(steps):
             frames.append(emit(self.natural(x)))
-            past = self.past_decoder(x)
+            past = self._recalled(x)
             if not getattr(self.recognition, "complete", False):
                 past = past + self.past_scale * torch.randn_like(past)
             x = self.recognition.posterior(past).sample()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ..data.files import write_whole
 from . import store
 from .recipes import RECIPES, Recipe, find
 from .recipes import table as rows
 
 Card = dict[str, Any]
+
+# Where a page shows a table: what stands between the two comments is made by ``refresh``.
+PLACE = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
 
 # One row or two of every table, for who sees the zoo for the first time.
 SUMMARY = (
@@ -62,6 +68,27 @@ def markdown(name: str) -> str:
         return _across([find(row) for row in SUMMARY])
     of_model = [recipe for recipe in RECIPES.values() if recipe.model.name == name]
     return _across(_carded(of_model, name)) if of_model else _rows(name)
+
+
+def refreshed(page: str) -> str:
+    """A page whose tables, each between ``<!-- table: NAME -->`` and its end, are made anew."""
+    return PLACE.sub(lambda place: f"{place[1]}{markdown(place[2])}\n{place[4]}", page)
+
+
+def refresh(folder: Path) -> list[Path]:
+    """Makes the tables of all Markdown pages anew, in ``folder`` and its ``docs``.
+
+    Returns:
+        The pages that changed.
+    """
+    changed = []
+    for page in [*folder.glob("*.md"), *folder.glob("docs/**/*.md")]:
+        text = page.read_text()
+        new = refreshed(text)
+        if new != text:
+            write_whole(page, lambda part, new=new: part.write_text(new))
+            changed.append(page)
+    return changed
 
 
 def _carded(recipes: list[Recipe], name: str) -> list[Recipe]:

@@ -35,6 +35,7 @@ class TVAE(RecurrentVAE):
         latent_dim: int,
         likelihood: ExponentialFamily,
         hidden: int = 64,
+        *,
         transition: bool = True,
         **parts,
     ):

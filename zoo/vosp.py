@@ -17,7 +17,7 @@ from ..inference.predict import Filtered
 from .memory import Memory, Remembers, check_fits
 from .nets import MLP, start_at
 from .path_guides import Increments, check_guide
-from .path_model import PathModel, Reading, same_noise
+from .path_model import PathModel, Reading, ask, check_shape, check_units, same_noise
 from .priors import WienerProcess
 
 
@@ -48,6 +48,7 @@ class VOSP(Remembers, PathModel):
         latent_dim: int,
         likelihood: nn.Module,
         hidden: int = 200,
+        *,
         prior: nn.Module | None = None,
         memory: nn.Module | None = None,
         guide: nn.Module | None = None,
@@ -57,6 +58,7 @@ class VOSP(Remembers, PathModel):
         dropout: float = 0.0,
         obs_mean: float | None = None,
     ):
+        check_units(hidden)
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
         self.memory = Memory(obs_dim, hidden) if memory is None else memory
@@ -86,7 +88,9 @@ class VOSP(Remembers, PathModel):
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
         """h_{t-1} beside every frame, ``[B, T, H]``."""
-        return self.dropout(self.remembered(self.hide(obs)))
+        shape = *mask.shape, self.memory.outputs
+        past = ask(self.remembered, "memory", self.hide(obs))
+        return self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
         seen = self.encoder(torch.cat((features, obs), -1))

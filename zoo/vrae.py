@@ -20,7 +20,7 @@ from .decoders import BidirectionalDecoder, CausalDecoder
 from .memory import Memory, Reader
 from .nets import start_at
 from .path_guides import Autoregressive, MarkovChain, check_guide
-from .path_model import PathModel, Reading, check_shape, size_of
+from .path_model import PathModel, Reading, ask, check_shape, check_units, size_of
 from .priors import WienerProcess
 
 
@@ -51,6 +51,7 @@ class VRAE(PathModel):
         latent_dim: int,
         likelihood: nn.Module,
         hidden: int = 200,
+        *,
         prior: nn.Module | None = None,
         encoder: nn.Module | None = None,
         guide: nn.Module | None = None,
@@ -59,6 +60,7 @@ class VRAE(PathModel):
         input_dropout: float = 0.0,
         obs_mean: float | None = None,
     ):
+        check_units(hidden)
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
         natural = likelihood.natural_dim
@@ -88,7 +90,7 @@ class VRAE(PathModel):
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
         shape = *mask.shape, self.encoder.features_dim
-        features = self.encoder(self.hide(obs), mask)
+        features = ask(self.encoder, "encoder", self.hide(obs), mask)
         return check_shape(features, "encoder", "[batch, steps, features_dim]", shape)
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
@@ -103,7 +105,7 @@ class VRAE(PathModel):
 
     def _decode(self, path: Tensor, prior: Path, mask: Tensor) -> Tensor:
         """The decoder's natural parameters, ``[..., B, T, N]``."""
-        return self._fitting(self.decoder(self.inputs(path, prior), mask), path)
+        return self._fitting(ask(self.decoder, "decoder", self.inputs(path, prior), mask), path)
 
     def _fitting(self, natural: Tensor, path: Tensor) -> Tensor:
         shape = *path.shape[:-1], self.likelihood.natural_dim

@@ -30,6 +30,13 @@ def diagnose(
     out: Annotated[
         Path | None, typer.Option(help="Folder of a report with figures, of one model.")
     ] = None,
+    training: Annotated[
+        bool,
+        typer.Option(
+            "--training/--no-training",
+            help="In a report, train a fresh network to compare two rules' gradients on the way.",
+        ),
+    ] = True,
 ) -> None:
     """R-hat of clamped Gibbs sampling: do chains of the next frame, from random starts, agree?
 
@@ -37,12 +44,13 @@ def diagnose(
     split). Above 1.1, chains have not converged.
 
     With --out, of one model of any kind: report.md and figures of whatever applies to it, such as
-    k-hat of its guide, bounds, calibration, chains, and draws for ArviZ (posterior.nc).
+    k-hat of its guide, bounds, calibration, chains, and draws for ArviZ (posterior.nc). Where its
+    rule has a counterpart through time, a network is trained for up to a minute to compare both.
     """
     if out is not None:
         if len(names) != 1:
             raise ValueError(f"--out takes a report of one model: got {', '.join(names)}")
-        _report(names[0], out, frames, chains, draws, burn, sequences, seed)
+        _report(names[0], out, frames, chains, draws, burn, sequences, seed, training)
         return
     from ..diagnose import gibbs
 
@@ -67,11 +75,12 @@ def _report(
     burn: int,
     sequences: int,
     seed: int,
+    training: bool,
 ) -> None:
     from ..report import DRAWS, Chains, report
 
     followed = Chains(frames, chains, burn, draws or Chains().draws)
-    found = report(name, out, sequences, draws or DRAWS, seed, followed)
+    found = report(name, out, sequences, draws or DRAWS, seed, followed, training)
     for section in found.sections:
         print(f"{section.title:<40}{section.verdict}")
     for title, _ in found.left_out:

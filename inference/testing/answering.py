@@ -1,0 +1,110 @@
+"""Networks of units that answer a sequence."""
+
+from __future__ import annotations
+
+import unittest
+
+import torch
+
+from ...data import Batch
+from ..evaluate import importance_bound
+from ..outputs import unroll
+from ..target import TargetPropagation
+from ..through_time import StraightThrough
+from .checks import same_average, shaped
+from .models import ModelConformance
+
+
+class AnsweringConformance(ModelConformance):
+    """A network of units that answers a sequence: ``log_prob``, ``predict`` and ``answer``.
+
+    See ``outputs.Answers`` for what rules ask of it. ``batch()`` needs a target.
+    """
+
+    rules = (TargetPropagation, StraightThrough)
+    inverse = ("back.",)  #: how the names of the inverse's parameters begin
+
+    def spared(self, rule):
+        return () if isinstance(rule, TargetPropagation) else self.inverse
+
+    def frames(self, net, batch):
+        return batch.frames if net.at_every_step(batch) else len(batch)
+
+    def verbs(self, net, target):
+        return {
+            "predict": net.predict,
+            "answer": net.answer,
+            "log_prob": lambda obs, mask: net.log_prob(obs, target, mask),
+        }
+
+    def findings(self, net, obs, mask=None, target=None):
+        """Its states where units are their means; all that it says, where none is stochastic."""
+        batch = Batch(obs, mask)
+        with torch.no_grad():
+            states = unroll(net, net.drive(batch.obs.transpose(0, 1)), lambda mean: mean)
+        found = {"states": states[1:].transpose(0, 1)}
+        if net.bits:
+            return found
+        score = {} if target is None else {"log_prob": net.log_prob(obs, target, mask)}
+        return found | {"predict": net.predict(obs, mask)} | score
+
+    def draws(self, net, seed):
+        obs = self._data().obs.to(next(net.parameters()).device)
+        drawn = net.answer(obs, draws=9, seed=seed).to(obs.dtype)
+        return {"answer": drawn, "predict": net.predict(obs, samples=2, seed=seed)}
+
+    def _padded(self, net, batch):
+        obs, mask, target = super()._padded(net, batch)
+        if net.at_every_step(batch):
+            target = torch.cat((target, target[:, :3]), 1)
+        return obs, mask, target
+
+    def test_verbs_have_the_shapes_promised(self):
+        net, batch = self.build(), self._data()
+        score = net.log_prob(batch.obs, batch.target, samples=3)
+        shaped(score, (len(batch),), "log_prob")
+        mean = net.predict(batch.obs, samples=3)
+        asked = batch.obs.shape[: 2 if net.at_every_step(batch) else 1]
+        shaped(mean, (*asked, mean.shape[-1]), "predict")
+        drawn = net.answer(batch.obs, draws=5)
+        shaped(drawn, (5, *batch.target.shape), "answer")
+        assert drawn.dtype == batch.target.dtype, f"answer is {drawn.dtype}"
+        for verb, value in {"log_prob": score, "predict": mean, "answer": drawn}.items():
+            assert value.isfinite().all(), f"{verb} is not finite"
+            assert not value.requires_grad, f"{verb} carries a graph: use torch.no_grad"
+        shaped(importance_bound(net, batch, 2), (len(batch),), "importance_bound")
+
+    def test_what_it_answers_it_can_score(self):
+        net, batch = self.build(), self._data()
+        for target in net.answer(batch.obs, draws=2):
+            assert net.log_prob(batch.obs, target).isfinite().all(), "an answer is impossible"
+
+    def test_an_answer_looks_at_past_and_present_alone(self):
+        net, (obs, changed, cut) = self.build(), self._other_ends()
+        before, after = (self.findings(net, each)["states"] for each in (obs, changed))
+        self.close(before[:, :cut], after[:, :cut], "states before a change of frames")
+        assert not torch.allclose(before[:, cut:], after[:, cut:]), "states do not see the frames"
+
+    def test_the_mean_depends_on_the_seed_where_units_are_stochastic(self):
+        net = self.build()
+        first, other = (self.draws(net, seed)["predict"] for seed in (4, 5))
+        same = torch.equal(first, other)
+        assert same == (net.bits == 0), f"of {net.bits} stochastic units, two seeds: same = {same}"
+
+    def test_padding_changes_no_bound(self):
+        net, batch = self.build(), self._data()
+        self._same_bounds(net, batch, many=300)
+
+    def test_padding_changes_no_distribution(self):
+        """Averages of many paths, with and without it."""
+        net, batch, many = self.build(), self._data(), 400
+        if not net.bits:
+            raise unittest.SkipTest("nothing is drawn")
+        found, steps = [], batch.obs.shape[1]
+        index = torch.arange(len(batch)).repeat(many)
+        for obs, mask in ((batch.obs, batch.mask), self._padded(net, batch)[:2]):
+            means = net.predict(obs[index], mask[index], samples=1)
+            means = means[:, :steps] if net.at_every_step(batch) else means
+            found.append(means.unflatten(0, (many, -1)))
+        same_average(*found, "padding changes what is drawn")
+        assert found[0].var(0).max() > 0, "nothing is drawn, though units are stochastic"

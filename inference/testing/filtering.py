@@ -1,0 +1,31 @@
+"""Networks that carry u_t along."""
+
+from __future__ import annotations
+
+from ..local import LocalELBO
+from .checks import shaped
+from .models import GeneratingConformance
+
+
+class FilteringConformance(GeneratingConformance):
+    """A network that carries u_t along: ``reconstruct``, ``filter`` and ``sample``."""
+
+    rules = (LocalELBO,)
+
+    def verbs(self, net, target=None):
+        return {"reconstruct": net.reconstruct, "filter": net.filter}
+
+    def test_reconstruct_and_filter_have_the_shapes_promised(self):
+        net, obs = self.build(), self._data().obs
+        found = net.reconstruct(obs)
+        shaped(found, obs.shape, "reconstruct")
+        assert found.dtype == obs.dtype, f"reconstruct is {found.dtype}"
+        belief = net.filter(obs)
+        shaped(belief.mean, (*obs.shape[:2], belief.mean.shape[-1]), "filter.mean")
+        shaped(belief.variance, belief.mean.shape, "filter.variance")
+        assert (belief.variance >= 0).all(), "a variance is negative"
+
+    def test_filtering_looks_at_past_and_present_alone(self):
+        net = self.build()
+        for verb in self.verbs(net):
+            self._looks_back(net, verb)

@@ -1,0 +1,49 @@
+"""The root of all suites, and running one without pytest."""
+
+from __future__ import annotations
+
+import unittest
+
+import torch
+from torch import Tensor
+
+from ..streams import RandomStream
+
+
+def failures(suite: Conformance) -> dict[str, str]:
+    """Runs the tests of a suite; the names of those that fail, and what was wrong.
+
+    The caller's random state is left alone. A test that cannot run here (no GPU) does not fail.
+    """
+    found, device = {}, "cuda" if torch.cuda.is_available() else "cpu"
+    for name in dir(suite):
+        if not name.startswith("test_") or not callable(getattr(suite, name)):
+            continue
+        with RandomStream(device, name):
+            suite.setup_method()
+            try:
+                getattr(suite, name)()
+            except unittest.SkipTest:
+                pass
+            except Exception as error:
+                found[name] = f"{type(error).__name__}: {error}"
+    return found
+
+
+class Conformance:
+    """The root of all suites. Every test starts from the same random state."""
+
+    rtol, atol = 1e-5, 1e-5  #: how close numbers are that should be the same
+
+    def build(self):
+        """A new one of what is tested."""
+        raise NotImplementedError(f"{type(self).__name__} must define build()")
+
+    def setup_method(self) -> None:
+        torch.manual_seed(0)
+
+    def close(self, found: Tensor, expected: Tensor, what: str = "") -> None:
+        """Fails where two tensors differ."""
+        torch.testing.assert_close(
+            found, expected, rtol=self.rtol, atol=self.atol, msg=lambda text: f"{what}: {text}"
+        )

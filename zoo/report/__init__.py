@@ -1,0 +1,128 @@
+"""A short report on a trained model: which of its statements can be trusted, with figures.
+
+What is looked at follows from what a model has: a guide, Gibbs chains, answers, targets, a rule
+with a counterpart. Whatever does not apply is left out, and the report says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ...data.files import write_whole
+from ...inference import RandomStream
+from ...inference.outputs import Answers
+from ...inference.psis import check_draws
+from .. import store
+from ..recipes import RECIPES
+from .answers import look_at_answers, reliability
+from .chains import look_at_chains
+from .draws import look_at_draws
+from .guide import look_at_guide
+from .predictions import look_at_predictions
+from .rules import look_at_rules
+from .simulation import look_at_simulation
+from .subject import Chains, NotHere, Section, Sizes, Subject, data_of, held_out
+from .targets import look_at_targets
+from .weights import Weights, bounds, log_weights
+from .writing import written
+
+__all__ = [
+    "DRAWS",
+    "LOOKS",
+    "SEQUENCES",
+    "Chains",
+    "Report",
+    "Section",
+    "Sizes",
+    "Weights",
+    "bounds",
+    "held_out",
+    "log_weights",
+    "reliability",
+    "report",
+]
+
+SEQUENCES, DRAWS = 20, 500
+ANSWERS = 10  # times as many sequences of nets that give one answer each
+
+LOOKS: dict[str, Callable[[Subject], list[Section]]] = {
+    "k-hat and importance-weighted bound": look_at_guide,
+    "Calibration of one-step predictions": look_at_predictions,
+    "Simulation-based calibration": look_at_simulation,
+    "Calibration of answers": look_at_answers,
+    "Clamped Gibbs chains": look_at_chains,
+    "Alignment of targets": look_at_targets,
+    "Gradients of two rules along training": look_at_rules,
+    "Draws, for ArviZ": look_at_draws,
+}
+
+
+class Report(NamedTuple):
+    """What was found, and where it is written.
+
+    Arguments:
+        path: ``report.md``.
+        sections: what applied.
+        left_out: title and reason of what did not.
+        files: everything that was written.
+    """
+
+    path: Path
+    sections: list[Section]
+    left_out: list[tuple[str, str]]
+    files: list[Path]
+
+
+def report(
+    name: str | Path,
+    out: Path,
+    sequences: int = SEQUENCES,
+    draws: int = DRAWS,
+    seed: int = 0,
+    chains: Chains | None = None,
+    training: bool = True,
+    sizes: Sizes | None = None,
+) -> Report:
+    """Looks into a trained model on test data, and writes ``report.md`` and figures.
+
+    Arguments:
+        name: a model that ships, or the folder of one.
+        out: folder to write to; made if missing.
+        sequences: test sequences; of nets that answer questions 10 times as many.
+        draws: draws of the guide, at least 25.
+        seed: of data and draws; the caller's random state is left alone.
+        chains: how Gibbs chains are followed.
+        training: train a fresh network for about half a minute, where its rule has a counterpart
+            through time, and compare both rules' gradients along the way.
+        sizes: how much the single looks take in.
+
+    Raises:
+        ValueError: for too few draws, or a model that none of this applies to.
+    """
+    check_draws(draws)
+    if sequences < 1:
+        raise ValueError(f"sequences must be at least 1, got {sequences}")
+    with RandomStream("cpu", "report", seed):  # to build a network draws weights
+        net = store.load(name)
+    sizes, data, answers = sizes or Sizes(), data_of(net.card), isinstance(net, Answers)
+    batch = held_out(data, sequences * (ANSWERS if answers else 1), seed, answers, sizes.steps)
+    recipe = RECIPES.get(net.card.get("name"))
+    limit = -recipe.limit if answers and recipe is not None and recipe.limit is not None else None
+    how = sequences, draws, seed, chains or Chains(), sizes, training
+    subject = Subject(net, Path(out), *how, batch, data, answers, limit)
+    sections, left_out = [], []
+    for title, look in LOOKS.items():
+        try:
+            sections += look(subject)
+        except NotHere as why:
+            left_out.append((title, str(why)))
+    if not sections:
+        reasons = "; ".join(dict.fromkeys(why for _, why in left_out))
+        raise ValueError(f"no diagnostic applies to {name}: {reasons}")
+    files = [subject.out / one.figure for one in sections if one.figure is not None]
+    path = subject.out / "report.md"
+    text = written(subject, sections, left_out)
+    write_whole(path, lambda part: part.write_text(text))
+    return Report(path, sections, left_out, [path, *files])

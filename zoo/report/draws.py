@@ -1,0 +1,42 @@
+"""Draws of posterior and prior, predictions and data, for ArviZ."""
+
+from __future__ import annotations
+
+import torch
+
+from ...inference import RandomStream, save_arviz, to_arviz
+from ...inference.draws import draw, prepare
+from .subject import Section, Subject
+
+EXPORTED = 1_000_000  # numbers that are written of latents and predictions of each kind
+EXPORTED_DRAWS = 25, 100  # at least, at most
+UNITS = {"PPC": "neuron", "Polyphonic": "key", "BouncingBalls": "pixel", "MovingMNIST": "pixel"}
+
+
+def look_at_draws(subject: Subject) -> list[Section]:
+    subject.need_pair()
+    few = subject.batch.rows(slice(1))
+    with RandomStream(few.obs.device, "report"), torch.no_grad():
+        latents = draw(subject.net, prepare(subject.net, few), 1).latents.values()
+    each = few.obs.numel() + sum(value.numel() for value in latents)  # of a draw and sequence
+    least, most = EXPORTED_DRAWS
+    draws = min(subject.draws, max(least, min(most, EXPORTED // each)))
+    rows = min(subject.sequences, max(1, EXPORTED // (draws * each)))
+    batch = subject.batch.rows(slice(rows))
+    found = to_arviz(subject.net, batch, draws, subject.seed, UNITS.get(subject.data.name, "unit"))
+    path = subject.out / "posterior.nc"
+    save_arviz(found, path)
+    size = path.stat().st_size / 1e6
+    return [
+        Section(
+            "Draws, for ArviZ",
+            "What does the model say of single sequences? `arviz.from_netcdf('posterior.nc')` has "
+            "draws of posterior and prior, predictions, likelihoods and the data.",
+            [
+                f"{draws} draws of {rows} sequence{'s' * (rows > 1)}, {size:.1f} MB.",
+                "Draws are independent: there is one chain, and R-hat says nothing of them "
+                "(`arviz.summary(..., kind='stats')`).",
+            ],
+            "posterior.nc",
+        )
+    ]

@@ -1,0 +1,176 @@
+"""How far a guide's draws can be trusted: k-hat, and the bound that rises with their number."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...inference import good_khat
+from ...inference.draws import spread_out
+from ...inference.psis import smooth_weights
+from .drawing import BLUE, GREEN, RED, figure, finite, legend_above, save, sorted_khat
+from .subject import Section, Subject
+from .weights import Weights, bounds, log_weights
+
+HIGH = 0.7  # k-hat that no number of draws makes up for
+WIDE = 500  # values of a frame, from where on so few are weighed
+
+
+def look_at_guide(subject: Subject) -> list[Section]:
+    """k-hat and the bound: both are of the same weights."""
+    subject.need_latents()
+    if hasattr(subject.net, "foresee") and subject.batch.obs.shape[-1] > WIDE:
+        subject = subject._replace(batch=subject.batch.rows(slice(subject.sizes.folded)))
+    found = log_weights(subject.net, subject.batch, subject.draws, subject.seed)
+    return [_khat(subject, found), _bound(subject, found)]
+
+
+def _khat(subject: Subject, found: Weights) -> Section:
+    limit = good_khat(subject.draws)
+    mask = subject.batch.mask.cpu()
+    what = "prior, which is the guide here," if subject.answers else "guide"
+    said, shapes, panels = [], None, []
+    if found.frames is not None:
+        smoothed = smooth_weights(found.frames[:, mask])
+        shapes = spread_out(smoothed.khat, mask)
+        said.append(_shares("frames", smoothed.khat, limit))
+        said.append(
+            f"Of {subject.draws} draws, a frame has the use of {smoothed.effective.median():.0f} "
+            "(median effective number)."
+        )
+        panels = ["frames", "time"]
+        judged = smoothed.khat
+    if found.sequences is not None:
+        smoothed = smooth_weights(found.sequences)
+        said.append(_shares("sequences", smoothed.khat, limit))
+        said.append(
+            f"Of {subject.draws} draws, a sequence has the use of "
+            f"{smoothed.effective.median():.1f} (median effective number)."
+        )
+        judged, whole = smoothed.khat if shapes is None else judged, smoothed.khat
+    else:
+        whole = shapes.nanmedian(1).values
+        said.append(
+            f"{subject.name} is a model of single frames, so a sequence has no weights of its own: "
+            f"the medians over the frames of each go from {whole.min():.2f} to {whole.max():.2f}."
+        )
+    cuts: dict[int, Tensor] = {}
+    if shapes is None and not subject.answers:
+        for steps in (length for length in subject.sizes.lengths if length < mask.shape[1]):
+            batch = subject.batch.window(0, steps)
+            cut = log_weights(subject.net, batch, subject.draws, subject.seed).sequences
+            cuts[steps] = smooth_weights(cut).khat
+        cuts[mask.shape[1]] = whole
+        panels = ["length"]
+        middle = ", ".join(f"{float(k.median()):.2f} at {t}" for t, k in cuts.items())
+        said.append(
+            f"Frames share a latent path, so that none has weights of its own; cut after so many "
+            f"frames, sequences have a median k-hat of {middle}."
+        )
+    bad = float((judged > limit).double().mean())
+    verdict = "good" if bad <= 0.05 else "fair" if float(judged.median()) <= HIGH else "bad"
+    said.append(
+        {
+            "good": f"**Good**: importance weights of the {what} can be trusted nearly everywhere.",
+            "fair": f"**Fair**: the {what} can be trusted in part; mind where k-hat is high.",
+            "bad": f"**Bad**: weights of the {what} are too uneven: estimates from weighted draws "
+            "should not be used, and the bounds below are loose."
+            + " That is common for paths of many dimensions, each of which may be well described."
+            * (shapes is None),
+        }[verdict]
+    )
+
+    canvas, axes = figure(1 + len(panels))
+    sorted_khat(axes[0], whole, limit, "median of a sequence" if found.sequences is None else None)
+    for axis, panel in zip(axes[1:], panels):
+        if panel == "frames":
+            shown = shapes[mask].numpy()
+            shown = shown[np.isfinite(shown)]
+            axis.hist(shown, bins=30, color=BLUE)
+            axis.axvline(limit, color=RED, ls="--", lw=1)
+            axis.set(xlabel="k-hat of a frame", ylabel="frames")
+        elif panel == "time":
+            low, middle, high = np.nanquantile(finite(shapes), (0.1, 0.5, 0.9), axis=0)
+            axis.fill_between(range(len(middle)), low, high, color=BLUE, alpha=0.2, lw=0)
+            axis.plot(middle, color=BLUE, label="median, 10 % to 90 %")
+            axis.axhline(limit, color=RED, ls="--", lw=1)
+            axis.set(xlabel="frame t", ylabel="k-hat")
+            legend_above(axis)
+        else:
+            spread = torch.stack([finite(k) for k in cuts.values()])
+            low, middle, high = np.nanquantile(spread, (0.1, 0.5, 0.9), axis=1)
+            axis.fill_between(list(cuts), low, high, color=BLUE, alpha=0.2, lw=0)
+            axis.plot(list(cuts), middle, "o-", color=BLUE, label="median, 10 % to 90 %", ms=4)
+            axis.axhline(limit, color=RED, ls="--", lw=1)
+            axis.set(xlabel="frames of a sequence, from its start", ylabel="k-hat")
+            legend_above(axis)
+    save(canvas, subject, "khat.png")
+    return Section(
+        "k-hat of importance weights",
+        f"How far can draws of the {what} stand in for the posterior? k-hat is the tail of their "
+        f"importance weights: below {limit:.2f} weighted draws can be trusted if there are "
+        f"{subject.draws} of them; above 0.7 no affordable number will do. It compares the guide "
+        "with the model's posterior, not the model with data, and forgives half the variance.",
+        said,
+        "khat.png",
+        verdict,
+    )
+
+
+def _shares(what: str, khat: Tensor, limit: float) -> str:
+    low = int((khat <= limit).sum())
+    return (
+        f"k-hat is below {limit:.2f} for {low} of {khat.numel()} {what} "
+        f"(median {khat.median():.2f}, largest {khat.max():.2f})."
+    )
+
+
+def _bound(subject: Subject, found: Weights) -> Section:
+    batch, frames = subject.batch, found.frames
+    weights = found.sequences if frames is None else frames[:, batch.mask.cpu()]
+    each = len(batch) if subject.answers else batch.frames
+    unit = "nats an answer" if subject.answers else "nats a frame"
+    few = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    numbers = [number for number in few if 2 * number <= len(weights)] + [len(weights)]
+    curve = bounds(weights, numbers) / each
+    smoothed = float(smooth_weights(weights).bound.sum()) / each
+    first, last = float(curve[0]), float(curve[-1])
+    rising = last - float(curve[-2])
+    name = "ELBO" if not subject.answers else "bound of one path"
+    said = [
+        f"The {name} is {first:.3f} {unit}; with {numbers[-1]} draws the bound is {last:.3f}, "
+        f"{last - first:.3f} higher.",
+        f"From {numbers[-2]} to {numbers[-1]} draws it changed by {rising:+.4f}. Smoothed "
+        f"(PSIS), the {numbers[-1]} draws give {smoothed:.3f}.",
+    ]
+    if subject.limit is not None:
+        said.append(f"No network can exceed {subject.limit:.3f} on average (all data, not these).")
+    if found.sequences is None:
+        said.append("It is of a frame together with the statistics u of what was seen before it.")
+    size = abs(rising)
+    verdict = "good" if size < 0.01 else "fair" if size < 0.1 else "bad"
+    said.append(
+        {
+            "good": "**Good**: it has levelled off. (Where k-hat is high, that proves nothing.)",
+            "fair": "**Fair**: it still rises a little; log p(x) lies above.",
+            "bad": "**Bad**: it still rises, so that log p(x) is well above."
+            + " Take `inference.particle_bound`." * hasattr(subject.net, "walk"),
+        }[verdict]
+    )
+    canvas, (axis,) = figure(1)
+    axis.plot(numbers, curve, "o-", color=BLUE, ms=4, label="importance-weighted bound")
+    axis.plot(numbers[-1], smoothed, "*", ms=11, color=GREEN, label="smoothed (PSIS)")
+    if subject.limit is not None:
+        axis.axhline(subject.limit, color="black", lw=1, label="what no net can exceed")
+    axis.set(xscale="log", xlabel="draws M", ylabel=unit)
+    axis.legend(frameon=False, fontsize=8)
+    save(canvas, subject, "bound.png")
+    return Section(
+        "Importance-weighted bound",
+        "How much log-likelihood does the guide lose? A bound that rises with the number of draws "
+        "tells that the guide is not the posterior, and by how much at least.",
+        said,
+        "bound.png",
+        verdict,
+    )

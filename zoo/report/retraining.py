@@ -1,0 +1,105 @@
+"""Training a fresh network as a model was trained, on a small part of the budget."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+from ...data import Batch, Dataset, OneToMany, generator
+from ...data.synthetic import Synthetic
+from ...inference import AlignmentCurve, RandomStream, fit
+from ...inference.rule import LearningRule
+from .. import store
+from ..recipes import RECIPES
+from ..recipes.part import PARTS, Part
+from .subject import NotHere, Subject
+
+POINTS = 10  # of a curve, besides the start
+
+
+class Plan(NamedTuple):
+    """How a network is trained: rows of data an epoch, epochs, those between two points."""
+
+    rows: int
+    epochs: int
+    every: int
+
+
+def train_along(subject: Subject, curve: AlignmentCurve) -> tuple[list[int], str]:
+    """Trains a fresh network on the quick budget, or what ``Sizes`` leaves of it.
+
+    Returns:
+        The updates that were made before each point of the curve; and what was read, in words.
+    """
+    seed, settings = subject.seed, subject.net.card["configuration"]
+    how = {**settings.get("fit", {}), **_quick(subject, "fit")}
+    how.pop("patience", None)
+    part = subject.data
+    for name, value in _quick(subject, "data").items():
+        part = part.set([name], value)
+    with RandomStream("cpu", "untrained", seed):
+        rule = subject.rule.build(store.build(subject.net.card))
+    data = part.build(seed=seed)
+    batch = data.rows(list(range(min(how.get("batch_size") or len(data), len(data)))))
+    rows = min(
+        len(data) * how.get("epochs", 10),
+        len(batch) * subject.sizes.updates / rule.count(batch),
+        len(batch) * subject.sizes.values / batch.obs.numel(),
+    )
+    plan = plan_of(rows, len(data))
+    some = _fewer(part, data, plan.rows, seed)
+    how |= {"epochs": plan.epochs, "validate_every": plan.every}
+    curve(rule.net)
+    try:
+        with RandomStream("cpu", "retraining", seed):
+            done = fit(rule, some, validate=curve, seed=seed, device="cpu", progress=False, **how)
+    except FloatingPointError as why:
+        raise NotHere(f"training broke off: {why}") from why
+    if done.interrupted:  # ``fit`` ends quietly then; a report does not
+        raise KeyboardInterrupt
+    each = _updates(rule, batch, plan.rows)
+    epochs = [0] + [one["epoch"] + 1 for one in done.history if "validation" in one]
+    warm = ", without the warm-up" * bool(settings.get("warmup"))
+    read = f"{plan.epochs} times {plan.rows} sequences of {part.name}{warm}"
+    return [epoch * each for epoch in epochs], read
+
+
+def plan_of(rows: float, size: int) -> Plan:
+    """Epochs and rows of each, in ``POINTS`` equal parts.
+
+    Arguments:
+        rows: to be read in all, those of every epoch counted.
+        size: rows that there are.
+    """
+    every = math.ceil(rows / POINTS / size)
+    return Plan(max(1, int(rows / POINTS / every)), POINTS * every, every)
+
+
+def _quick(subject: Subject, what: str) -> dict[str, Any]:
+    """What ``--quick`` changes of a recipe's ``fit`` or ``data``."""
+    recipe = RECIPES.get(subject.net.card.get("name"))
+    changes = {} if recipe is None else recipe.quick
+    return {
+        path.removeprefix(f"{what}."): value
+        for path, value in changes.items()
+        if path.startswith(f"{what}.")
+    }
+
+
+def _fewer(part: Part, data: Dataset, rows: int, seed: int) -> Dataset | Batch:
+    """As much of the training data; what is drawn anew in each epoch stays so."""
+    maker = PARTS[part.name]
+    if rows == len(data):
+        return data
+    if maker is OneToMany or (isinstance(maker, type) and issubclass(maker, Synthetic)):
+        number = "samples" if maker is OneToMany else "sequences"
+        return part.set([number], rows).build(seed=seed)
+    return data.rows(torch.randperm(len(data), generator=generator(seed, "fewer"))[:rows].tolist())
+
+
+def _updates(rule: LearningRule, batch: Batch, rows: int) -> int:
+    """How many updates an epoch of so many rows makes, in batches like this one."""
+    whole, rest = divmod(rows, len(batch))
+    return whole * rule.count(batch) + (rule.count(batch.rows(slice(rest))) if rest else 0)

@@ -1,0 +1,159 @@
+"""How the gradients of a rule and of its counterpart through time go along training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import nn
+
+from ...data import Batch
+from ...inference import (
+    BPTT,
+    AlignmentCurve,
+    LocalELBO,
+    OutputBPTT,
+    StraightThrough,
+    TargetPropagation,
+)
+from ...inference.rule import LearningRule
+from ..recipes.part import PARTS
+from .drawing import BLUE, figure, save
+from .retraining import train_along
+from .subject import NotHere, Section, Subject, held_out
+
+EQUAL = 0.999  # a cosine from which on two gradients count as equal
+OF_FRAMES = ("minibatch", "window", "chunk", "compiled")  # how LocalELBO cuts its updates
+
+
+class Pair(NamedTuple):
+    """A rule and its counterpart through time: what makes each, and what their cosine means."""
+
+    own: Callable[[nn.Module], LearningRule]
+    other: Callable[[nn.Module], LearningRule]
+    named: str
+    meaning: list[str]
+
+
+def look_at_rules(subject: Subject) -> list[Section]:
+    """Trains a fresh network by the model's rule, and compares gradients on the way."""
+    batch = held_out(
+        subject.data,
+        len(subject.batch),
+        subject.seed,
+        subject.answers,
+        subject.sizes.steps,
+        "validation",
+    )
+    pair = pair_of(subject, batch)
+    if not subject.training:
+        raise NotHere("no network was to be trained for it (--no-training)")
+    curve = AlignmentCurve(pair.own, pair.other, batch, seed=subject.seed)
+    ships = AlignmentCurve(pair.own, pair.other, batch, seed=subject.seed)
+    ships(subject.net)
+    seen, read = train_along(subject, curve)
+    taught = [name for name, found in curve.modules.items() if not all(map(math.isnan, found))]
+    if not taught:
+        raise NotHere("no gradient arrives anywhere, so there is nothing to compare")
+    said = [
+        f"A fresh network was trained by {subject.rule.name} for {seen[-1]} updates ({read}) and "
+        f"compared on {len(batch)} validation sequences, {batch.frames} frames.",
+        *(_course(f"`{name}`", curve.modules[name], ships.modules[name]) for name in taught),
+        _course("All together", curve.cosines["all"], ships.cosines["all"]),
+    ]
+    same = [name for name in taught if min(curve.modules[name]) >= EQUAL]
+    if same:
+        said.append(f"Equal throughout: {', '.join(f'`{name}`' for name in same)}.")
+    if len(same) < len(taught):
+        said.append("All together, the largest gradients count most: look at the single curves.")
+    alone = [name for name in curve.modules if name not in taught]
+    if alone:
+        names = ", ".join(f"`{name}`" for name in alone)
+        said.append(f"Left out of it, for one of the rules at most teaches it: {names}.")
+    _draw(subject, pair, curve, ships, seen, taught)
+    return [
+        Section(
+            "Gradients of two rules along training",
+            f"How far do the gradients of {pair.named} agree while a network learns? Their cosine, "
+            "on one held-out batch and with the same noise: 1 where both ask for the same change, "
+            "0 where they have nothing in common.",
+            [*said, *pair.meaning],
+            "rules.png",
+        )
+    ]
+
+
+def pair_of(subject: Subject, batch: Batch) -> Pair:
+    """The model's own rule and its counterpart.
+
+    Raises:
+        NotHere: for a rule that has none.
+    """
+    rule = subject.rule
+    maker = PARTS[rule.name]
+    if maker is LocalELBO:
+        shared = {name: value for name, value in rule.arguments.items() if name not in OF_FRAMES}
+        # In one piece, as the other: so that both draw the same noise.
+        return Pair(
+            lambda net: LocalELBO(net, chunk=batch.frames, **shared),
+            lambda net: BPTT(net, **shared),
+            "LocalELBO and BPTT",
+            [
+                "What reads u[t-1] as a number has the same gradient in both. What makes u also "
+                "learns by BPTT to make later frames easy to explain. LocalELBO leaves that out on "
+                "purpose, so a cosine below 1, or below 0, is no fault.",
+            ],
+        )
+    if maker is TargetPropagation:
+        sampled = subject.net.bits > 0
+
+        def through_time(net: nn.Module) -> LearningRule:
+            if not sampled:
+                return OutputBPTT(net)
+            return StraightThrough(net, samples=rule.build(net).samples)
+
+        return Pair(
+            rule.build,
+            through_time,
+            f"TargetPropagation and {'StraightThrough' if sampled else 'OutputBPTT'}",
+            [
+                "The answer's own error has no way to go: both rules teach the readout alike. "
+                "Elsewhere a low cosine says that target propagation is not gradient descent in "
+                "disguise. It is no verdict on learning.",
+            ],
+        )
+    raise NotHere(f"it was trained by {rule.name}, which has no counterpart through time here")
+
+
+def _course(what: str, found: list[float], ships: list[float]) -> str:
+    """The cosine at the start, at the end, and of the trained model."""
+    first, last, trained = (
+        "undefined" if math.isnan(value) else f"{value:.2f}"
+        for value in (found[0], found[-1], ships[0])
+    )
+    return f"{what}: cosine {first} at first, {last} at the end, {trained} in the trained model."
+
+
+def _draw(
+    subject: Subject,
+    pair: Pair,
+    curve: AlignmentCurve,
+    ships: AlignmentCurve,
+    seen: list[int],
+    taught: list[str],
+) -> None:
+    canvas, (axis,) = figure(1, 6.2)
+    for number, name in enumerate(taught):  # dashed, so that equal curves show through each other
+        style = ("-", "--", ":", "-.")[number % 4]
+        axis.plot(seen, curve.modules[name], style, color=f"C{number + 1}", lw=1.4, label=name)
+    thick = {"lw": 3.5, "ms": 6, "zorder": 1}
+    axis.plot(seen, curve.cosines["all"], "o-", color=BLUE, label="all together", **thick)
+    label = "all, in the\ntrained model"
+    axis.axhline(ships.cosines["all"][0], color=BLUE, lw=1.2, ls=":", label=label)
+    axis.axhline(0, color="black", lw=0.8)
+    lowest = min((v for c in curve.modules.values() for v in c if not math.isnan(v)), default=0.0)
+    axis.set(xlabel=f"updates by {subject.rule.name}", ylim=(min(-0.1, lowest - 0.05), 1.05))
+    axis.set_ylabel(f"cosine of the gradients\n{pair.named}", fontsize=9)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save(canvas, subject, "rules.png")

@@ -1,0 +1,56 @@
+"""Does target propagation ask of a state what its gradient does?"""
+
+from __future__ import annotations
+
+from ...inference import RandomStream, TargetPropagation, target_alignment
+from .. import store
+from ..recipes.task import device_of
+from .drawing import BLUE, GREY, figure, legend_above, save
+from .subject import NotHere, Section, Subject
+
+
+def look_at_targets(subject: Subject) -> list[Section]:
+    rule = subject.rule
+    if rule.name != TargetPropagation.__name__:
+        raise NotHere(f"it was trained by {rule.name}, which sends no targets back")
+    batch, seed = subject.batch, subject.seed
+    found = target_alignment(rule.build(subject.net), batch, seed)
+    with RandomStream(device_of(subject.net), "untrained", seed):
+        fresh = store.build(subject.net.card)
+    before = target_alignment(rule.build(fresh), batch, seed)
+    real = found[~found.isnan()]
+    if not len(real):
+        raise NotHere("no gradient arrives at any state, so there is nothing to align with")
+    first, last, mean = float(real[0]), float(real[-1]), float(real.mean())
+    verdict = "good" if first > 0.5 else "fair" if first > 0.1 else "bad"
+    said = [
+        f"Cosine of targets and gradient: {last:.2f} at the answer, {first:.2f} at the first step, "
+        f"{mean:.2f} on average. (A gradient arrives at {len(real)} of {len(found)} steps; in an "
+        f"untrained network at {int((~before.isnan()).sum())}.)",
+        {
+            "good": "**Good**: targets ask of early states what the gradient would.",
+            "fair": "**Fair**: at the first step targets point the gradient's way, a little.",
+            "bad": "**Bad**: at the first step targets and gradient have little in common. That "
+            "need not be the targets' fault: of saturated units the gradient vanishes, or is one "
+            "of few sequences.",
+        }[verdict],
+    ]
+    canvas, (axis,) = figure(1)
+    steps = range(1, len(found) + 1)
+    axis.plot(steps, before, "o--", color=GREY, ms=3, label="before training")
+    axis.plot(steps, found, "o-", color=BLUE, ms=4, label="trained")
+    axis.axhline(0, color="black", lw=0.8)
+    axis.set(xlabel="step t", ylabel="cosine of target and gradient", ylim=(-1.05, 1.05))
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    legend_above(axis)
+    save(canvas, subject, "targets.png")
+    return [
+        Section(
+            "Alignment of targets",
+            "Does target propagation ask of a state what its gradient does? Step by step, the "
+            "cosine between what targets ask of h[t] and -dE/dh[t] by backpropagation.",
+            said,
+            "targets.png",
+            verdict,
+        )
+    ]
