@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from ..data import Batch
-from .evaluate import read, traces
+from .evaluate import check_pair, of_frames, read, traces
 from .local import Fold
 from .outputs import Answers
 from .predict import run_sweep
-from .rule import Recurrent
 
 
 class Drawn(NamedTuple):
@@ -81,17 +80,10 @@ def prepare(net, batch: Batch):
     Raises:
         ValueError: for a model without a Pyro pair, such as a harmonium.
     """
-    if not (callable(getattr(net, "model", None)) and callable(getattr(net, "guide", None))):
-        chains = "follow its Gibbs chains with inference.clamped_gibbs and convergence"
-        raise ValueError(
-            f"{type(net).__name__} has no Pyro pair of model and guide, so nothing can be drawn or "
-            f"weighed: {chains if hasattr(net, 'gibbs') else 'score its predictions'}"
-        )
-    if isinstance(net, Recurrent) and not hasattr(net, "read"):  # a pair over single frames
+    check_pair(net)
+    if of_frames(net):
         past = run_sweep(net, batch)[:, :-1]
         return Fold(batch.obs[batch.mask], past[batch.mask])
-    if hasattr(net, "smooth"):  # it reads tensors, and its pair takes the batch itself
-        return batch
     return read(net, batch)
 
 

@@ -20,6 +20,7 @@ from torch.distributions import kl_divergence
 from ..data import Batch
 from .particles import run_particles
 from .paths import Path, kl_steps
+from .rule import Recurrent
 
 
 class Terms(NamedTuple):
@@ -89,6 +90,9 @@ def elbo(net, batch: Batch, samples: int = 1) -> Tensor:
     """The evidence lower bound, averaged over draws from the guide; ``[B]``, nats a sequence.
 
     The exact log-likelihood of a model without latent state.
+
+    Raises:
+        ValueError: for a model without a Pyro pair, or one of single frames (rVAE, TVAE).
     """
     return elbo_terms(net, read(net, batch), samples).bound
 
@@ -132,8 +136,8 @@ def frame_weights(net, data, particles: int) -> Tensor:
     """
     if not getattr(net, "framewise", False):
         raise ValueError(
-            f"the frames of this {type(net).__name__} share latent noise: bound whole sequences, "
-            "with importance_bound or particle_bound"
+            f"the frames of this {type(net).__name__} share latent noise, or have none: bound "
+            "whole sequences, with importance_bound or particle_bound"
         )
     return net.frame_weights(data, particles)
 
@@ -164,8 +168,34 @@ def filter_particles(net, batch: Batch, particles: int, threshold: float = 0.5) 
 
 
 def read(net, batch: Batch):
-    """What a model makes of a batch before its Pyro pair is run: the batch itself, or a reading."""
+    """What a model makes of a batch before its Pyro pair is run: the batch itself, or a reading.
+
+    Raises:
+        ValueError: for a model without a Pyro pair, or one of single frames.
+    """
+    check_pair(net)
+    if of_frames(net):
+        raise ValueError(
+            f"{type(net).__name__} is a model of single frames given the statistics of the past, "
+            "and has no bound on whole sequences: inference.loo(..., unit='frame') scores frames"
+        )
     return net.read(batch) if hasattr(net, "read") else batch
+
+
+def of_frames(net) -> bool:
+    """Whether a Pyro pair is one of single frames, taken out of time: a ``Fold``, not a batch."""
+    return isinstance(net, Recurrent) and not hasattr(net, "read")
+
+
+def check_pair(net) -> None:
+    """Raises a ValueError for a model without a Pyro pair, such as a harmonium."""
+    if callable(getattr(net, "model", None)) and callable(getattr(net, "guide", None)):
+        return
+    chains = "follow its Gibbs chains with inference.clamped_gibbs and convergence"
+    raise ValueError(
+        f"{type(net).__name__} has no Pyro pair of model and guide, so nothing can be drawn or "
+        f"weighed: {chains if hasattr(net, 'gibbs') else 'score its predictions'}"
+    )
 
 
 def check_samples(samples: int, name: str = "samples") -> None:

@@ -164,7 +164,7 @@ class EM(ClosedForm):
     The restarts run as one batch; the likeliest wins.
 
     Arguments:
-        net: a network with ``read(obs, mask) -> (value, variance)``,
+        net: a network with ``measure(obs, mask) -> (value, variance)``,
             ``assign(LinearGaussian)`` and ``guess(value, mask)`` (a random start), such as
             ``zoo.LGDS``.
         restarts: number of random starts.
@@ -202,7 +202,7 @@ class EM(ClosedForm):
 
         if batch.obs.shape[1] < 2:
             raise ValueError("EM learns a transition: it needs sequences of at least two frames")
-        value, variance = self.net.read(batch.obs, batch.mask)
+        value, variance = self.net.measure(batch.obs, batch.mask)
         with RandomStream(batch.obs.device, "EM", self.seed):
             guesses = [self.net.guess(value, batch.mask) for _ in range(self.restarts)]
         model = LinearGaussian(*(torch.stack(parts) for parts in zip(*guesses)))

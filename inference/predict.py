@@ -127,6 +127,10 @@ def rollout(
 ) -> Prediction:
     """Goes on where a sequence ends: each predicted frame is filtered as if it had been seen.
 
+    A predicted frame is an expected one, without noise of its own: grey pixels and keys are fed
+    back, and where nothing is drawn to predict it (an RNN) all chains are the same. ``net.sample``
+    draws frames.
+
     Arguments:
         net: a recurrent network with ``predict``.
         obs: what was seen, ``[B, T, M]``.
@@ -166,7 +170,10 @@ def check_direction(net: Recurrent, direction: str) -> None:
 
 
 def _check(net: Recurrent, chains: int) -> None:
-    if not hasattr(net, "predict"):
-        raise ValueError(f"{type(net).__name__} predicts nothing: it has no predict(...)")
+    if not (isinstance(net, Recurrent) and hasattr(net, "predict")):
+        raise ValueError(
+            f"{type(net).__name__} predicts no next frame: that takes a recurrent network with "
+            "predict(past, previous, chains)"
+        )
     if chains < 1:
         raise ValueError(f"chains must be at least 1, got {chains}")

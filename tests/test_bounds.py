@@ -8,13 +8,15 @@ import pytest
 import torch
 from pyro.infer import TraceMeanField_ELBO
 from scipy import stats
-from seqzoo.data import Batch
+from seqzoo import zoo
+from seqzoo.data import PPC, Batch
 from seqzoo.inference import (
     LinearChain,
     SequenceELBO,
     elbo,
     frame_bound,
     importance_bound,
+    kalman_filter,
     log_weights,
     particle_bound,
 )
@@ -876,3 +878,23 @@ def test_bad_options(how, complaint):
 
 def test_the_rule_names_itself():
     assert repr(SequenceELBO(nonlinear_model())) == "SequenceELBO(VRAE, elbo)"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ppc/rvae", "RVAE is a model of single frames given the statistics of the past"),
+        ("ppc/refh", "REFH has no Pyro pair of model and guide"),
+    ],
+)
+@pytest.mark.parametrize("bound", [elbo, importance_bound])
+def test_models_without_a_bound_on_sequences_say_so(bound, name, message):
+    batch = PPC(2, 10, seed=0).batch()
+    with pytest.raises(ValueError, match=message):
+        bound(zoo.load(name), batch, samples=2)
+
+
+def test_the_bound_of_a_linear_system_is_its_likelihood():
+    net, batch = zoo.load("ppc/kf2"), PPC(2, 10, seed=0).batch()
+    exact = kalman_filter(net.system(), *net.measure(batch.obs), batch.mask).log_likelihood
+    torch.testing.assert_close(elbo(net, batch), exact)

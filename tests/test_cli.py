@@ -67,7 +67,8 @@ def verbs():
 
 
 def test_the_verbs_are_all_there():
-    expected = {"list", "train", "evaluate", "reproduce", "sample", "diagnose", "motion", "demo"}
+    expected = {"list", "train", "evaluate", "reproduce", "sample", "motion", "demo"}
+    expected |= {"diagnose", "chains"}
     expected |= {"denoise", "impute", "kl", "search", "horizon nll", "horizon alignment"}
     expected |= {f"bench {what}" for what in ("local", "frames", "music", "target")}
     assert verbs().keys() == expected

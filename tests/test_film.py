@@ -208,9 +208,9 @@ def test_motion_prints_real_film_and_every_model_in_its_directions(shipped, tmp_
         assert strip.size == (2 * 12 * 32, 2 * 5 * 32)
 
 
-def test_diagnose_prints_a_row_for_every_model(shipped):
-    how = ["--frames", 3, "--chains", 3, "--draws", 8, "--burn", 2]
-    first, head, *rows = said("diagnose", "balls/refh", "balls/rvae", *how)
+def test_chains_prints_a_row_for_every_model(shipped):
+    how = ["--frames", 3, "--chains", 3, "--steps", 8, "--burn", 2]
+    first, head, *rows = said("chains", "balls/refh", "balls/rvae", *how)
     assert first == "3 chains from random starts, 2 steps, then 8; 3 test frames"
     assert head.split()[:2] == ["model", "R-hat"]
     assert [row.split()[0] for row in rows] == ["balls/refh", "balls/rvae"]
@@ -225,7 +225,7 @@ def test_diagnose_prints_a_row_for_every_model(shipped):
     ("words", "message"),
     [
         (["motion", "ppc"], "the table ppc is not about film"),
-        (["diagnose", "ppc/refh"], "ppc/refh has no chain of frames to follow"),
+        (["chains", "ppc/refh"], "ppc/refh has no chain of frames to follow"),
         (["sample", "ppc/kf1", "--out", "x.png", "--direction", "backwards"], "not 'backwards'"),
     ],
 )

@@ -165,7 +165,7 @@ def test_leading_axes_are_separate_models(mask):
 class Ragged(Readout):
     """The values themselves, each with a variance of its own."""
 
-    def read(self, obs, mask):
+    def measure(self, obs, mask):
         return obs, 0.3 + torch.linspace(0, 1, obs.numel()).reshape(obs.shape)
 
 
@@ -185,7 +185,7 @@ def log_joint(net, batch):
 def test_pyro_model_has_the_likelihood_of_the_filter(states, values, steps):
     net = set_system(LGDS(states, values, readout=Ragged(values)))
     batch = Batch(random_data(steps=steps, values=values)[0])
-    expected = kalman_filter(net.system(), *net.read(batch.obs)).log_likelihood
+    expected = kalman_filter(net.system(), *net.measure(batch.obs)).log_likelihood
     torch.testing.assert_close(log_joint(net, batch), expected.sum())
     torch.testing.assert_close(net.filter(batch.obs).log_likelihood, expected)
 
@@ -283,12 +283,12 @@ def test_em_stops_where_the_gradient_of_the_likelihood_is_zero():
     net = LGDS(1, readout=Readout(1, variance=0.05))
     EM(net, restarts=1, iterations=150, tolerance=-math.inf).fit(batch)
     system = LinearGaussian(*(part.clone().requires_grad_() for part in net.system()))
-    result = kalman_filter(system, *net.read(batch.obs, batch.mask), batch.mask)
+    result = kalman_filter(system, *net.measure(batch.obs, batch.mask), batch.mask)
     total = result.log_likelihood.sum() / batch.frames
     slopes = torch.autograd.grad(total, [system[index] for index in (0, 1, 3, 4)])
     assert max(slope.abs().max().item() for slope in slopes) < 1e-6
     worse = system._replace(dynamics=system.dynamics.detach() + 0.05)
-    moved = kalman_filter(worse, *net.read(batch.obs, batch.mask), batch.mask).log_likelihood
+    moved = kalman_filter(worse, *net.measure(batch.obs, batch.mask), batch.mask).log_likelihood
     assert moved.sum() / batch.frames < total - 1e-4
 
 
@@ -314,7 +314,7 @@ def test_em_recovers_known_parameters():
 
 def test_restarts_are_separate_runs_and_the_likeliest_wins(monkeypatch):
     batch = Batch(simulate(set_system(LGDS(2, 1), seed=5), 5, 12))
-    value, _ = LGDS(2, 1).read(batch.obs)
+    value, _ = LGDS(2, 1).measure(batch.obs)
     guesses = [LGDS(2, 1).guess(value, batch.mask) for _ in range(3)]
     how = {"iterations": 6, "tolerance": -math.inf}
     alone = []
@@ -383,7 +383,7 @@ def crossing(steps=40, start=0.6, speed=0.03):
 def test_population_is_unwrapped_across_the_seam(start, speed):
     position = (start + speed * torch.arange(40))[None].double()
     assert position.abs().max() > ppc.PERIOD / 2
-    value, variance = LGDS(2, readout="population").read(8 * ppc.tuning(position))
+    value, variance = LGDS(2, readout="population").measure(8 * ppc.tuning(position))
     torch.testing.assert_close(value[..., 0], position, atol=1e-3, rtol=0)
     assert (variance > 0).all()
 
@@ -402,7 +402,7 @@ def test_a_path_across_the_seam_is_filtered_without_a_jump():
 def test_unwrapping_uses_the_past_alone():
     rates, _ = crossing()
     net = LGDS(2, readout="population")
-    torch.testing.assert_close(net.read(rates[:, :12])[0], net.read(rates)[0][:, :12])
+    torch.testing.assert_close(net.measure(rates[:, :12])[0], net.measure(rates)[0][:, :12])
 
 
 @pytest.mark.parametrize("hidden", [slice(3, 18), slice(0, 2), slice(19, 21)])
@@ -413,7 +413,7 @@ def test_a_gap_does_not_add_a_turn(hidden, silent):
     rates, seen = 8 * ppc.tuning(position), torch.ones(1, 21, dtype=torch.bool)
     seen[:, hidden] = False
     rates[:, hidden] = 0.0
-    value, _ = LGDS(2, readout="population").read(rates, None if silent else seen)
+    value, _ = LGDS(2, readout="population").measure(rates, None if silent else seen)
     torch.testing.assert_close(value[seen][:, 0], position[seen], atol=1e-3, rtol=0)
 
 

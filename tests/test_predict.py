@@ -120,7 +120,7 @@ def test_what_cannot_be_predicted_is_refused(net, obs):
         inference.rollout(net, obs, 0)
     with pytest.raises(ValueError, match="NaN"):
         inference.predict_next(net, obs * float("nan"))
-    with pytest.raises(ValueError, match="LGDS predicts nothing"):
+    with pytest.raises(ValueError, match="LGDS predicts no next frame"):
         inference.predict_next(zoo.LGDS(1, readout="population"), obs)
 
 

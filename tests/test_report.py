@@ -283,7 +283,7 @@ def test_gradients_of_targets_are_compared_with_straight_through(rules_alone, tm
     assert "TargetPropagation and StraightThrough" in said
     assert "trained by TargetPropagation for 10 updates (10 times 20 sequences" in said
     assert "`readout`: cosine 1.00 at first, 1.00 at the end" in said
-    assert "for one of the rules at most teaches it: `back`" in said
+    assert "At most one of the rules teaches what is left out here: `back`" in said
     assert "no verdict on learning" in said
 
 
@@ -347,9 +347,7 @@ def test_diagnose_writes_a_report(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["balls/refh", "balls/rtrbm", "--out", "x"], "--out takes a report of one model: got bal"),
         (["ppc/order0", "--out", "x"], "no diagnostic applies to ppc/order0: Order0 has no Pyro"),
-        (["ppc/rvae", "--out", "x", "--draws", "10"], "at least 25 draws"),
         (["ppc/nothing", "--out", "x"], "ppc/nothing"),
     ],
 )

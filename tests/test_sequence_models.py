@@ -592,7 +592,7 @@ def test_a_vosp_that_sees_the_path_predicts_nothing():
 
 
 def test_a_vrae_predicts_nothing():
-    with pytest.raises(ValueError, match="predicts nothing"):
+    with pytest.raises(ValueError, match="predicts no next frame"):
         inference.rollout(vrae(), bits(B, T), 2)
 
 

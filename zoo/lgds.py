@@ -24,7 +24,7 @@ class Readout:
     def __init__(self, dim: int = 1, variance: float = 1.0):
         self.dim, self.variance = dim, variance
 
-    def read(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Values and variances, each ``[B, T, D]``."""
         return obs, torch.full_like(obs, self.variance)
 
@@ -53,7 +53,7 @@ class PopulationReadout(Readout):
     def __init__(self):
         super().__init__(dim=1)
 
-    def read(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         decoded = ppc.decode(obs).double()
         seen = mask & (obs.sum(-1) > 0)
         index = torch.arange(obs.shape[1], device=obs.device).expand_as(seen)
@@ -142,20 +142,20 @@ class LGDS(Generates, PyroModule):
         """Raises a ValueError for observations that cannot be read."""
         self.readout.check(obs)
 
-    def read(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def measure(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values read from the frames and their variances, each ``[B, T, D]``, float64."""
         batch = Batch(obs, mask)
         self.check(batch.obs[batch.mask])
-        value, variance = self.readout.read(batch.obs, batch.mask)
+        value, variance = self.readout.measure(batch.obs, batch.mask)
         return value.to(self.dynamics), variance.to(self.dynamics)
 
     def filter(self, obs: Tensor, mask: Tensor | None = None) -> Beliefs:
         """p(x_t | y_1 .. y_t): ``.mean [B, T, K]``, ``.covariance``, ``.log_likelihood [B]``."""
-        return kalman_filter(self.system(), *self.read(obs, mask), mask)
+        return kalman_filter(self.system(), *self.measure(obs, mask), mask)
 
     def smooth(self, obs: Tensor, mask: Tensor | None = None) -> Beliefs:
         """p(x_t | y_1 .. y_T), like ``filter`` but with the future too."""
-        return kalman_smoother(self.system(), *self.read(obs, mask), mask)
+        return kalman_smoother(self.system(), *self.measure(obs, mask), mask)
 
     def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mean observation at the filtered state, ``[B, T, M]``, in the dtype of ``obs``."""
@@ -167,7 +167,7 @@ class LGDS(Generates, PyroModule):
 
         Its sequences must be unpadded: ``GaussianHMM`` knows no mask.
         """
-        value, variance = self.read(batch.obs, batch.mask)
+        value, variance = self.measure(batch.obs, batch.mask)
         if not batch.mask.all():
             raise ValueError("the Pyro model of an LGDS takes unpadded sequences")
         # GaussianHMM starts one transition early: that transition adds the second half of P.

@@ -12,80 +12,77 @@ from .options import Device, Seed, check_device
 app = typer.Typer()
 
 
+Frames = Annotated[int, typer.Option(min=1, help="Frames whose chains are followed.")]
+Chained = Annotated[int, typer.Option(min=2, help="Chains a frame.")]
+Kept = Annotated[int, typer.Option(min=4, help="Gibbs steps kept of every chain.")]
+Burn = Annotated[int, typer.Option(min=0, help="Gibbs steps before those.")]
+
+
 @app.command()
 def diagnose(
-    names: Annotated[
-        list[str],
-        typer.Argument(help="Trained models: of film, such as balls/refh; with --out any one."),
-    ],
-    frames: Annotated[int, typer.Option(min=1, help="Frames whose chains are followed.")] = 50,
-    chains: Annotated[int, typer.Option(min=2, help="Chains a frame.")] = 8,
-    draws: Annotated[
-        int | None,
-        typer.Option(min=4, help="Gibbs steps kept, 100 if unset; draws of a guide, 500 if unset."),
-    ] = None,
-    burn: Annotated[int, typer.Option(min=0, help="Gibbs steps before those.")] = 25,
-    sequences: Annotated[int, typer.Option(min=1, help="Test sequences of a report.")] = 20,
-    seed: Seed = 0,
+    name: Annotated[str, typer.Argument(help="A trained model: ppc/rvae, or a folder of a run.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of a report with figures, of one model.")
+        Path | None, typer.Option(help="Folder to write; reports/NAME if unset.")
     ] = None,
+    sequences: Annotated[int, typer.Option(min=1, help="Test sequences.")] = 20,
+    draws: Annotated[int, typer.Option(min=25, help="Draws of the guide.")] = 500,
     training: Annotated[
         bool,
         typer.Option(
             "--training/--no-training",
-            help="In a report, train a fresh network to compare two rules' gradients on the way.",
+            help="Train a fresh network to compare two rules' gradients on the way.",
         ),
     ] = True,
+    frames: Frames = 50,
+    chains: Chained = 8,
+    steps: Kept = 100,
+    burn: Burn = 25,
+    seed: Seed = 0,
 ) -> None:
-    """R-hat of clamped Gibbs sampling: do chains of the next frame, from random starts, agree?
+    """Can a trained model be trusted? A report with figures, of whatever applies to it.
 
-    Each frame counts with the worst of eight random directions; R-hat is ArviZ's (rank-normalised,
-    split). Above 1.1, chains have not converged.
-
-    With --out, of one model of any kind: report.md and figures of whatever applies to it, such as
-    k-hat of its guide, bounds, calibration, chains, and draws for ArviZ (posterior.nc). Where its
-    rule has a counterpart through time, a network is trained for up to a minute to compare both.
+    k-hat of its guide, bounds, calibration of predictions and answers, simulation-based
+    calibration, agreement of Gibbs chains, alignment of targets, and draws for ArviZ
+    (posterior.nc). Where its rule has a counterpart through time, a network is trained for about
+    half a minute to compare the gradients of both.
     """
-    if out is not None:
-        if len(names) != 1:
-            raise ValueError(f"--out takes a report of one model: got {', '.join(names)}")
-        _report(names[0], out, frames, chains, draws, burn, sequences, seed, training)
-        return
-    from ..diagnose import gibbs
+    from ..report import Chains, report
 
-    draws = draws or 100
-    total = chains * draws
-    print(f"{chains} chains from random starts, {burn} steps, then {draws}; {frames} test frames")
-    print(f"{'model':<20}{'R-hat':>8}{'9 in 10 below':>16}{'above 1.1':>12}{f'ESS of {total}':>13}")
-    for name, found in gibbs(names, frames, chains, draws, burn, seed):
-        print(
-            f"{name:<20}{found.rhat:>8.2f}{found.worst:>16.2f}{found.apart:>11.0%} "
-            f"{found.ess:>12.0f}",
-            flush=True,
-        )
-
-
-def _report(
-    name: str,
-    out: Path,
-    frames: int,
-    chains: int,
-    draws: int | None,
-    burn: int,
-    sequences: int,
-    seed: int,
-    training: bool,
-) -> None:
-    from ..report import DRAWS, Chains, report
-
-    followed = Chains(frames, chains, burn, draws or Chains().draws)
-    found = report(name, out, sequences, draws or DRAWS, seed, followed, training)
+    out = out or Path("reports", *Path(name).parts[-2:])
+    followed = Chains(frames, chains, burn, steps)
+    found = report(name, out, sequences, draws, seed, followed, training)
     for section in found.sections:
         print(f"{section.title:<40}{section.verdict}")
     for title, _ in found.left_out:
         print(f"{title:<40}left out, see the report")
     print(f"wrote {', '.join(path.name for path in found.files)} to {out}")
+
+
+@app.command()
+def chains(
+    names: Annotated[list[str], typer.Argument(help="Trained models of film, as balls/refh.")],
+    frames: Frames = 50,
+    chains: Chained = 8,
+    steps: Kept = 100,
+    burn: Burn = 25,
+    seed: Seed = 0,
+) -> None:
+    """R-hat of clamped Gibbs sampling: do chains of the next frame, from random starts, agree?
+
+    Each frame counts with the worst of eight random directions; R-hat is ArviZ's (rank-normalised,
+    split). Above 1.1, chains have not converged.
+    """
+    from ..film_diagnostics import gibbs
+
+    total = chains * steps
+    print(f"{chains} chains from random starts, {burn} steps, then {steps}; {frames} test frames")
+    print(f"{'model':<20}{'R-hat':>8}{'9 in 10 below':>16}{'above 1.1':>12}{f'ESS of {total}':>13}")
+    for name, found in gibbs(names, frames, chains, steps, burn, seed):
+        print(
+            f"{name:<20}{found.rhat:>8.2f}{found.worst:>16.2f}{found.apart:>11.0%} "
+            f"{found.ess:>12.0f}",
+            flush=True,
+        )
 
 
 @app.command()
@@ -105,7 +102,7 @@ def motion(
     constant velocity over that of predicting no motion (0: constant velocity, 2: a random walk);
     mirrored: share of wall contacts that reflect.
     """
-    from ..diagnose import motion as moving
+    from ..film_diagnostics import motion as moving
 
     print(
         f"{'film':<26}{'found':>7}{'apart':>7}{'speed':>7}{'varies':>8}{'turn':>7}{'order 2':>9}"

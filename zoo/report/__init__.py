@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...data.files import write_whole
-from ...inference import RandomStream
 from ...inference.outputs import Answers
 from ...inference.psis import check_draws
 from .. import store
@@ -104,8 +103,7 @@ def report(
     check_draws(draws)
     if sequences < 1:
         raise ValueError(f"sequences must be at least 1, got {sequences}")
-    with RandomStream("cpu", "report", seed):  # to build a network draws weights
-        net = store.load(name)
+    net = store.load(name)
     sizes, data, answers = sizes or Sizes(), data_of(net.card), isinstance(net, Answers)
     batch = held_out(data, sequences * (ANSWERS if answers else 1), seed, answers, sizes.steps)
     recipe = RECIPES.get(net.card.get("name"))

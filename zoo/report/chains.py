@@ -7,7 +7,7 @@ import torch
 from ...data import generator
 from ...inference import clamped_gibbs, convergence, run_filter
 from ...inference.rule import Recurrent
-from ..diagnose import DISAGREE
+from ..film_diagnostics import DISAGREE
 from .drawing import BLUE, RED, figure, legend_above, save
 from .subject import NotHere, Section, Subject
 

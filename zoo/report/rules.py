@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ...data import Batch
 from ...inference import (
     BPTT,
     AlignmentCurve,
@@ -25,6 +24,7 @@ from .subject import NotHere, Section, Subject, held_out
 
 EQUAL = 0.999  # a cosine from which on two gradients count as equal
 OF_FRAMES = ("minibatch", "window", "chunk", "compiled")  # how LocalELBO cuts its updates
+WHOLE = 10**9  # frames a chunk: in one piece, as BPTT takes them, so that both draw the same noise
 
 
 class Pair(NamedTuple):
@@ -38,17 +38,11 @@ class Pair(NamedTuple):
 
 def look_at_rules(subject: Subject) -> list[Section]:
     """Trains a fresh network by the model's rule, and compares gradients on the way."""
-    batch = held_out(
-        subject.data,
-        len(subject.batch),
-        subject.seed,
-        subject.answers,
-        subject.sizes.steps,
-        "validation",
-    )
-    pair = pair_of(subject, batch)
+    pair = pair_of(subject)
     if not subject.training:
         raise NotHere("no network was to be trained for it (--no-training)")
+    number, steps = len(subject.batch), subject.sizes.steps
+    batch = held_out(subject.data, number, subject.seed, subject.answers, steps, split="validation")
     curve = AlignmentCurve(pair.own, pair.other, batch, seed=subject.seed)
     ships = AlignmentCurve(pair.own, pair.other, batch, seed=subject.seed)
     ships(subject.net)
@@ -62,7 +56,7 @@ def look_at_rules(subject: Subject) -> list[Section]:
         *(_course(f"`{name}`", curve.modules[name], ships.modules[name]) for name in taught),
         _course("All together", curve.cosines["all"], ships.cosines["all"]),
     ]
-    same = [name for name in taught if min(curve.modules[name]) >= EQUAL]
+    same = [name for name in taught if all(value >= EQUAL for value in curve.modules[name])]
     if same:
         said.append(f"Equal throughout: {', '.join(f'`{name}`' for name in same)}.")
     if len(same) < len(taught):
@@ -70,7 +64,7 @@ def look_at_rules(subject: Subject) -> list[Section]:
     alone = [name for name in curve.modules if name not in taught]
     if alone:
         names = ", ".join(f"`{name}`" for name in alone)
-        said.append(f"Left out of it, for one of the rules at most teaches it: {names}.")
+        said.append(f"At most one of the rules teaches what is left out here: {names}.")
     _draw(subject, pair, curve, ships, seen, taught)
     return [
         Section(
@@ -84,7 +78,7 @@ def look_at_rules(subject: Subject) -> list[Section]:
     ]
 
 
-def pair_of(subject: Subject, batch: Batch) -> Pair:
+def pair_of(subject: Subject) -> Pair:
     """The model's own rule and its counterpart.
 
     Raises:
@@ -94,9 +88,8 @@ def pair_of(subject: Subject, batch: Batch) -> Pair:
     maker = PARTS[rule.name]
     if maker is LocalELBO:
         shared = {name: value for name, value in rule.arguments.items() if name not in OF_FRAMES}
-        # In one piece, as the other: so that both draw the same noise.
         return Pair(
-            lambda net: LocalELBO(net, chunk=batch.frames, **shared),
+            lambda net: LocalELBO(net, chunk=WHOLE, **shared),
             lambda net: BPTT(net, **shared),
             "LocalELBO and BPTT",
             [
@@ -118,7 +111,7 @@ def pair_of(subject: Subject, batch: Batch) -> Pair:
             through_time,
             f"TargetPropagation and {'StraightThrough' if sampled else 'OutputBPTT'}",
             [
-                "The answer's own error has no way to go: both rules teach the readout alike. "
+                "The error of an answer does not travel to the readout, so both teach that alike. "
                 "Elsewhere a low cosine says that target propagation is not gradient descent in "
                 "disguise. It is no verdict on learning.",
             ],
