@@ -1,50 +1,143 @@
-"""The README and the pages: tables are fresh, links lead somewhere, examples run, verbs exist."""
+"""The README and the pages: what they show, link to, name and run is what the zoo has."""
 
+import itertools
 import re
 from pathlib import Path
 
 import pytest
-from seqzoo.zoo import cli, tables
-from seqzoo.zoo.recipes import RECIPES, TABLES
-from typer.main import get_command
+import torch
+import typer
+from seqzoo import zoo
+from seqzoo.zoo import cli, store, tables
+from seqzoo.zoo.recipes import RECIPES, TABLES, find, parse_overrides
+from seqzoo.zoo.recipes.recipe import override_all
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-every_page = pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+every_file = pytest.mark.parametrize("page", FILES, ids=[str(p.relative_to(ROOT)) for p in FILES])
 
-LINK = re.compile(r"\]\(([^)\s]+)\)")
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-BLOCKS = [(page, code) for page in PAGES for code in BLOCK.findall(page.read_text())]
+FOLDER = ROOT / "docs" / "models"
+INDEX = FOLDER / "README.md"
+PAGES = sorted(path for path in FOLDER.glob("*.md") if path != INDEX)
+HEADINGS = [
+    *("Generative process", "Mathematics", "In code", "Tasks"),
+    *("Results", "Limitations", "Sources"),
+]
+MODELS = sorted(
+    {recipe.model.name for recipe in RECIPES.values()}
+    & {name for name in zoo.__all__ if isinstance(getattr(zoo, name), type)}
+)
+LENGTH = 60, 130  # lines of a model's page, without those of generated tables
+every_model_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 
 
-def anchors(text):
-    """What GitHub makes of the headings of a page."""
-    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+def fences(page, *languages):
+    """Content of the fenced blocks of some languages; ``""`` is a block of none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [content for language, content in found if language in languages]
 
 
-@every_page
+def prose(text):
+    """A page's text without fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def spans(page):
+    """Code spans, on one line each, and the lines of blocks of commands."""
+    found = re.findall(r"`([^`]+)`", prose(page.read_text()))
+    lines = [x for block in fences(page, "", "sh", "bash", "console") for x in block.splitlines()]
+    found += [re.split(r"\s{2,}", line)[0] for line in lines if line.strip()]  # then a remark
+    return [" ".join(span.replace("\\|", "|").split()) for span in found]
+
+
+def anchors(path):
+    """Anchors of a Markdown file's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def shown(page):
+    """Names and contents of the generated tables of a page."""
+    return {name: table for _, name, table, _ in tables.PLACE.findall(page.read_text())}
+
+
+def commands():
+    """Every command of the command line, by its words."""
+    found = {}
+
+    def walk(group, words):
+        for name, command in group.commands.items():
+            found[(*words, name)] = command
+            if hasattr(command, "commands"):
+                walk(command, (*words, name))
+
+    walk(typer.main.get_command(cli.app), ())
+    return found
+
+
+COMMANDS = commands()
+
+
+def options(command):
+    """The long options of a command."""
+    return {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+
+
+BLOCKS = [(page, code) for page in FILES for code in fences(page, "python")]
+
+
+# Every page ---------------------------------------------------------------------------------------
+
+
+@every_file
 def test_tables_are_those_of_the_cards(page):
     text = page.read_text()
     assert tables.refreshed(text) == text, "refresh it: make docs"
 
 
 def test_every_table_is_shown():
-    shown = {place[1] for page in PAGES for place in tables.PLACE.findall(page.read_text())}
-    assert {"summary", *TABLES} <= shown
+    assert {"summary", *TABLES} <= set().union(*map(shown, FILES))
 
 
-@every_page
+@every_file
 def test_links_lead_somewhere(page):
-    text = page.read_text()
-    for link in LINK.findall(text):
-        if "://" in link:
+    for address in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text())):
+        if "://" in address:
             continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), f"{link} leads nowhere"
-        if anchor:
-            assert anchor in anchors(target.read_text()), f"{link}: no such heading"
+        place, _, anchor = address.partition("#")
+        target = page.parent / place if place else page
+        assert target.exists(), address
+        assert not anchor or anchor in anchors(target), address
+
+
+@every_file
+def test_commands_exist(page):
+    for span in spans(page):
+        words = span.split()
+        if words[0] != "seqzoo" or len(words) == 1:
+            continue
+        known = next((words[1:n] for n in (3, 2) if tuple(words[1:n]) in COMMANDS), None)
+        assert known, f"no command: {span}"
+        command = COMMANDS[tuple(known)]
+        assert not hasattr(command, "commands"), f"a command of which kind: {span}"
+        used = {word for word in words if word.startswith("--")}
+        assert used <= options(command), span
+
+
+@every_file
+def test_recipes_exist(page):
+    """Names alone, and those within commands; with ``--set`` they must have the field."""
+    for span in spans(page):
+        words = span.split()
+        if words[0] != "seqzoo" and len(words) > 1:
+            continue
+        for word in words:
+            if re.fullmatch(r"[a-z][\w-]*/[\w-]+", word):
+                assert word in RECIPES, f"{word} in {span!r}"
+        if words[1:2] == ["train"]:
+            find(words[2]).override(changed(words))
+        if words[1:2] == ["motion"]:
+            assert words[2] in TABLES
 
 
 @pytest.mark.parametrize(
@@ -54,16 +147,79 @@ def test_an_example_runs(page, code, request, tmp_path, monkeypatch):
     if "Polyphonic(" in code:
         request.getfixturevalue("published")
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, str(page), "exec"), {"__name__": "example"})
+    torch.manual_seed(0)
+    exec(compile(code, page.name, "exec"), {"__name__": "example"})
 
 
-@every_page
-def test_verbs_and_recipes_exist(page):
-    text = page.read_text()
-    verbs = get_command(cli.app).commands
-    for verb in re.findall(r"^seqzoo ([a-z]+)|`seqzoo ([a-z]+)", text, flags=re.MULTILINE):
-        assert "".join(verb) in verbs, f"there is no seqzoo {''.join(verb)}"
-    known = {name.split("/")[0] for name in RECIPES}
-    for name in re.findall(r"`(?:seqzoo [a-z]+ )?([a-z0-9-]+/[a-z0-9-]+)[ `]", text):
-        if name.split("/")[0] in known:
-            assert name in RECIPES, f"there is no recipe {name}"
+# The index ----------------------------------------------------------------------------------------
+
+
+def rows_of_index():
+    """Class and page of every line of the index's table."""
+    return re.findall(r"^\| \[`(\w+)`\]\((\S+)\) \|", INDEX.read_text(), re.MULTILINE)
+
+
+def test_there_are_models_to_write_of():
+    assert {"RVAE", "REFH", "LGDS", "VRAE", "RNN", "SRN"} <= set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_of_a_recipe_has_a_page(name):
+    page = dict(rows_of_index())[name]
+    assert FOLDER / page in PAGES
+    assert name in shown(FOLDER / page), "its figures"
+
+
+def test_the_index_has_a_line_a_model_and_every_page():
+    names, pages = zip(*rows_of_index())
+    assert sorted(names) == MODELS
+    assert {FOLDER / page for page in pages} == set(PAGES)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_index_names_the_rules_that_train_a_model(name):
+    line = next(x for x in INDEX.read_text().splitlines() if x.startswith(f"| [`{name}`]"))
+    rules = {recipe.rule.name for recipe in RECIPES.values() if recipe.model.name == name}
+    assert set(re.findall(r"`(\w+)`", re.split(r"(?<!\\)\|", line)[4])) == rules
+
+
+# A page -------------------------------------------------------------------------------------------
+
+
+@every_model_page
+def test_a_page_has_its_headings_in_order(page):
+    lines = prose(page.read_text()).splitlines()
+    assert re.fullmatch(r"# [\w-]+: \S.+", lines[0])
+    assert [line[3:] for line in lines if line.startswith("## ")] == HEADINGS
+    assert [line for line in lines[1:] if line.startswith("# ")] == []
+    own = len(page.read_text().splitlines()) - sum(x.count("\n") + 1 for x in shown(page).values())
+    assert LENGTH[0] <= own <= LENGTH[1]
+
+
+@every_model_page
+def test_lines_are_short(page):
+    """A table has a line a row, however long."""
+    long = [x for x in page.read_text().splitlines() if len(x) > 100 and not x.startswith("|")]
+    assert not long
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_page_shows_the_factorisation_of_its_model(name):
+    trained = [row for row in store.shipped() if find(row).model.name == name]
+    shapes = {" ".join(zoo.load(row).extra_repr().split()) for row in trained}
+    assert shapes & set(spans(FOLDER / dict(rows_of_index())[name]))
+
+
+@every_model_page
+def test_fields_that_are_set_exist(page):
+    """``--set`` alone is about some row of the page."""
+    names = shown(page)
+    rows = [recipe for recipe in RECIPES.values() if recipe.model.name in names]
+    for span in spans(page):
+        if "--set" in span.split() and not span.startswith("seqzoo"):
+            override_all(rows, changed(span.split()))
+
+
+def changed(words):
+    """What a command's ``--set`` options say."""
+    return parse_overrides(after for word, after in itertools.pairwise(words) if word == "--set")
