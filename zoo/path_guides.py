@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..inference.paths import LinearChain, Path
 from .decoders import CausalDecoder
-from .path_model import size_of
+from .swapped import size_of
 
 MIN_SPREAD = 1e-3  # of a step, in units of the prior's: a belief is never a point
 

@@ -24,7 +24,7 @@ from .generation import Generates
 from .guides import GaussianGuide
 from .likelihoods import ExponentialFamily
 from .nets import MLP
-from .path_model import ask, check_law, check_shape, check_units, size_of
+from .swapped import ask, check_law, check_shape, check_units, size_of
 
 
 class RecurrentVAE(Generates, PyroModule):

@@ -21,7 +21,7 @@ from ..inference.evaluate import elbo
 from .generation import Generates
 from .memory import Memory, Remembers, check_ends, check_fits
 from .nets import MLP, start_at
-from .path_model import ask, check_shape, check_units
+from .swapped import ask, check_shape, check_units
 
 
 class RNN(Remembers, Generates, PyroModule):

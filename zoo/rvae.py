@@ -24,8 +24,8 @@ from ..inference.predictive import explaining_posterior, resample
 from .guides import MIN_SPREAD
 from .likelihoods import ExponentialFamily
 from .nets import MLP
-from .path_model import ask, check_shape
 from .recurrent_vae import RecurrentVAE
+from .swapped import ask, check_shape
 
 WAYS = ("best", "posterior", "predictor", "gibbs")  # to foresee x_t
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..data.files import write_whole
+from ..inference.streams import RandomStream
 
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS, CARD = "weights.safetensors", "card.json"
@@ -100,7 +101,7 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> torch.nn.Modul
                 f"the weights of {name} do not come with seqzoo, only its card: "
                 f"`seqzoo train {name}` makes some, and prints the folder to load"
             )
-    with _no_draws():
+    with RandomStream("cpu", "load"):  # to build a network draws weights
         net = build(content)
     try:
         tensors = load_file(weights) if next(iter(net.state_dict()), None) else {}
@@ -116,15 +117,6 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> torch.nn.Modul
         raise ModelError(f"{weights} does not fit the model on its card: {error}") from error
     net.card = content
     return net.eval().to(device)
-
-
-def _no_draws():
-    """A context after which torch's random generators are where they were.
-
-    A ``RandomStream`` would not do: it seeds the GPUs, too, and gives back only the CPU's state.
-    """
-    gpus = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
-    return torch.random.fork_rng(devices=range(gpus))
 
 
 def build(content: dict[str, Any]) -> torch.nn.Module:

@@ -17,8 +17,9 @@ from ..inference.predict import Filtered
 from .memory import Memory, Remembers, check_fits
 from .nets import MLP, start_at
 from .path_guides import Increments, check_guide
-from .path_model import PathModel, Reading, ask, check_shape, check_units, same_noise
+from .path_model import PathModel, Reading, same_noise
 from .priors import WienerProcess
+from .swapped import ask, check_shape, check_units
 
 
 class VOSP(Remembers, PathModel):

@@ -20,8 +20,9 @@ from .decoders import BidirectionalDecoder, CausalDecoder
 from .memory import Memory, Reader
 from .nets import start_at
 from .path_guides import Autoregressive, MarkovChain, check_guide
-from .path_model import PathModel, Reading, ask, check_shape, check_units, size_of
+from .path_model import PathModel, Reading
 from .priors import WienerProcess
+from .swapped import ask, check_shape, check_units, size_of
 
 
 class VRAE(PathModel):
