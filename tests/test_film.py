@@ -225,7 +225,7 @@ def test_chains_prints_a_row_for_every_model(shipped):
     ("words", "message"),
     [
         (["motion", "ppc"], "the table ppc is not about film"),
-        (["chains", "ppc/refh"], "ppc/refh has no chain of frames to follow"),
+        (["chains", "balls/refh", "jsb/vosp"], "jsb/vosp samples no frames by Gibbs chains"),
         (["sample", "ppc/kf1", "--out", "x.png", "--direction", "backwards"], "not 'backwards'"),
     ],
 )

@@ -10,6 +10,8 @@ from PIL import Image
 from seqzoo import data, inference, zoo
 from seqzoo.inference.draws import prepare
 from seqzoo.zoo import cli, report, store
+from seqzoo.zoo.chains import Chains
+from seqzoo.zoo.held_out import held_out
 from seqzoo.zoo.likelihoods import Bernoulli, Poisson
 from seqzoo.zoo.mdrnn import MDRNN
 from seqzoo.zoo.outputs import Categorical
@@ -81,7 +83,7 @@ def saved(folder, kind, name=None):
 
 
 def looked(tmp_path, kind, sequences=4, draws=30, **how):
-    chains = report.Chains(frames=5, chains=3, burn=2, draws=8)
+    chains = Chains(frames=5, chains=3, burn=2, draws=8)
     folder = tmp_path / "net"
     if not folder.exists():
         saved(folder, kind, how.pop("name", None))
@@ -121,7 +123,7 @@ def test_a_report_has_what_applies_and_says_why_the_rest_does_not(kind, tmp_path
 def test_the_report_of_a_vrae_has_the_numbers_of_the_library(tmp_path):
     found = looked(tmp_path, "vrae", draws=40)
     net = store.load(tmp_path / "net")
-    batch = report.held_out(SPIKES, 4, 0, steps=8)
+    batch = held_out(SPIKES, 4, 0, steps=8)
     assert batch.obs.shape == (4, 8, 15)
     assert torch.equal(batch.obs, data.PPC(4, 8, seed=0, split="test").obs)
     weights = report.log_weights(net, batch, 40, 0)

@@ -46,7 +46,8 @@ def diagnose(
     (posterior.nc). Where its rule has a counterpart through time, a network is trained for about
     half a minute to compare the gradients of both.
     """
-    from ..report import Chains, report
+    from ..chains import Chains
+    from ..report import report
 
     out = out or Path("reports", *Path(name).parts[-2:])
     followed = Chains(frames, chains, burn, steps)
@@ -60,7 +61,7 @@ def diagnose(
 
 @app.command()
 def chains(
-    names: Annotated[list[str], typer.Argument(help="Trained models of film, as balls/refh.")],
+    names: Annotated[list[str], typer.Argument(help="Harmoniums or rVAEs, such as balls/refh.")],
     frames: Frames = 50,
     chains: Chained = 8,
     steps: Kept = 100,
@@ -72,15 +73,16 @@ def chains(
     Each frame counts with the worst of eight random directions; R-hat is ArviZ's (rank-normalised,
     split). Above 1.1, chains have not converged.
     """
-    from ..film_diagnostics import gibbs
+    from ..chains import Chains, compare
 
+    agreements = compare(names, Chains(frames, chains, burn, steps), seed)
     total = chains * steps
     print(f"{chains} chains from random starts, {burn} steps, then {steps}; {frames} test frames")
     print(f"{'model':<20}{'R-hat':>8}{'9 in 10 below':>16}{'above 1.1':>12}{f'ESS of {total}':>13}")
-    for name, found in gibbs(names, frames, chains, steps, burn, seed):
+    for name, found in agreements:
         print(
-            f"{name:<20}{found.rhat:>8.2f}{found.worst:>16.2f}{found.apart:>11.0%} "
-            f"{found.ess:>12.0f}",
+            f"{name:<20}{found.rhat.median():>8.2f}{found.rhat.quantile(0.9):>16.2f}"
+            f"{found.apart:>11.0%} {found.ess.median():>12.0f}",
             flush=True,
         )
 
@@ -102,7 +104,7 @@ def motion(
     constant velocity over that of predicting no motion (0: constant velocity, 2: a random walk);
     mirrored: share of wall contacts that reflect.
     """
-    from ..film_diagnostics import motion as moving
+    from ..generated_motion import motion as moving
 
     print(
         f"{'film':<26}{'found':>7}{'apart':>7}{'speed':>7}{'varies':>8}{'turn':>7}{'order 2':>9}"

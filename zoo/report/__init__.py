@@ -14,6 +14,8 @@ from ...data.files import write_whole
 from ...inference.outputs import Answers
 from ...inference.psis import check_draws
 from .. import store
+from ..chains import Chains
+from ..held_out import data_of, held_out
 from ..recipes import RECIPES
 from .answers import look_at_answers, reliability
 from .chains import look_at_chains
@@ -22,7 +24,7 @@ from .guide import look_at_guide
 from .predictions import look_at_predictions
 from .rules import look_at_rules
 from .simulation import look_at_simulation
-from .subject import Chains, NotHere, Section, Sizes, Subject, data_of, held_out
+from .subject import NotHere, Section, Sizes, Subject
 from .targets import look_at_targets
 from .weights import Weights, bounds, log_weights
 from .writing import written
@@ -31,13 +33,11 @@ __all__ = [
     "DRAWS",
     "LOOKS",
     "SEQUENCES",
-    "Chains",
     "Report",
     "Section",
     "Sizes",
     "Weights",
     "bounds",
-    "held_out",
     "log_weights",
     "reliability",
     "report",

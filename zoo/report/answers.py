@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ...inference import calibration_error, coverage, pit
 from ...inference.calibration import LEVELS
+from ..held_out import held_out
 from ..outputs import Categorical
 from .drawing import BLUE, diagonal, figure, ranks, save
-from .subject import NotHere, Section, Subject, held_out
+from .subject import NotHere, Section, Subject
 from .verdicts import OF_BITS, calibrated
 
 ASKED = 50  # times as many answers as sequences elsewhere, whose calibration is seen

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-
-from ...data import generator
-from ...inference import clamped_gibbs, convergence, run_filter
-from ...inference.rule import Recurrent
-from ..film_diagnostics import DISAGREE
+from ..chains import DISAGREE, follow, has_chains
 from .drawing import BLUE, RED, figure, legend_above, save
 from .subject import NotHere, Section, Subject
 
 
 def look_at_chains(subject: Subject) -> list[Section]:
-    net, how = subject.net, subject.chains
-    if not (hasattr(net, "gibbs") and isinstance(net, Recurrent)):
+    how = subject.chains
+    if not has_chains(subject.net):
         raise NotHere(f"{subject.name} samples no frames by Gibbs chains")
-    obs = subject.batch.obs
-    with torch.no_grad():
-        past = run_filter(net, obs)[:, obs.shape[1] // 4 :].flatten(0, 1)
-    order = torch.randperm(len(past), generator=generator(subject.seed, "frames"))
-    past = past[order[: how.frames]]
-    followed = clamped_gibbs(net, past, how.chains, how.draws, how.burn, seed=subject.seed)
-    found = convergence(followed)
-    rhat, ess = found.rhat.amax(-1), found.ess.amin(-1)
-    moved = ~rhat.isnan()
-    rhat, ess, total = rhat[moved], ess[moved], how.chains * how.draws
-    if not len(rhat):
-        raise NotHere("its chains did not move, so that R-hat is undefined")
-    apart = float((rhat > DISAGREE).double().mean())
+    try:
+        found = follow(subject.net, subject.batch.obs, how, subject.seed)
+    except ValueError as why:
+        raise NotHere(str(why)) from why
+    rhat, ess, apart, total = found.rhat, found.ess, found.apart, how.chains * how.draws
     verdict = "good" if apart <= 0.05 else "fair" if apart <= 0.5 else "bad"
     said = [
         f"{how.chains} chains from random starts, {how.burn} steps, then {how.draws} kept, at "
@@ -44,8 +31,8 @@ def look_at_chains(subject: Subject) -> list[Section]:
             "Start chains near the answer, take many, or run them longer.",
         }[verdict],
     ]
-    if not moved.all():
-        said.insert(1, f"At {int((~moved).sum())} further frames chains did not move at all.")
+    if found.still:
+        said.insert(1, f"At {found.still} further frames chains did not move at all.")
     canvas, (left, right) = figure(2)
     left.hist(rhat.numpy(), bins=20, color=BLUE)
     left.axvline(

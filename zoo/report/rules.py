@@ -17,10 +17,11 @@ from ...inference import (
     TargetPropagation,
 )
 from ...inference.rule import LearningRule
+from ..held_out import held_out
 from ..recipes.part import PARTS
 from .drawing import BLUE, figure, save
 from .retraining import train_along
-from .subject import NotHere, Section, Subject, held_out
+from .subject import NotHere, Section, Subject
 
 EQUAL = 0.999  # a cosine from which on two gradients count as equal
 OF_FRAMES = ("minibatch", "window", "chunk", "compiled")  # how LocalELBO cuts its updates

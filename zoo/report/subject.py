@@ -7,14 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ...data import Batch, OneToMany, Polyphonic, generator
-from ...data.synthetic import Synthetic
+from ...data import Batch
 from ...inference import RandomStream
 from ...inference.draws import draw, prepare
-from ..recipes import RECIPES
-from ..recipes.part import PARTS, Part
-
-STEPS = 60  # frames of a sequence that are looked at
+from ..chains import Chains
+from ..held_out import STEPS
+from ..recipes.part import Part
 
 
 class Section(NamedTuple):
@@ -33,15 +31,6 @@ class Section(NamedTuple):
     found: list[str]
     figure: str | None = None
     verdict: str = ""
-
-
-class Chains(NamedTuple):
-    """How clamped Gibbs chains are followed: frames, chains a frame, steps before and kept."""
-
-    frames: int = 50
-    chains: int = 8
-    burn: int = 25
-    draws: int = 100
 
 
 class Sizes(NamedTuple):
@@ -131,59 +120,3 @@ class Subject(NamedTuple):
                 f"the Pyro model of this {self.name} draws no latent state (there is none, or it is"
                 " integrated out), so a guide has nothing to infer"
             )
-
-
-def data_of(card: dict[str, Any]) -> Part:
-    """The data that a model learned from; of one that learned nothing, those of its table.
-
-    Raises:
-        ValueError: where there are none.
-    """
-    content = card["configuration"].get("data")
-    if content is not None:
-        return Part.from_json(content)
-    recipe = RECIPES.get(card["name"])
-    for other in RECIPES.values():
-        if recipe is not None and other.table == recipe.table and other.data is not None:
-            return other.data
-    raise ValueError(f"{card['name']} was not trained on data, so there is nothing to diagnose")
-
-
-def held_out(
-    data: Part,
-    sequences: int,
-    seed: int,
-    answers: bool = False,
-    steps: int = STEPS,
-    split: str = "test",
-) -> Batch:
-    """Held-out sequences of the kind that a model was trained on, of at most ``steps`` frames.
-
-    Arguments:
-        data: what it was trained on.
-        sequences: how many.
-        seed: which.
-        answers: whether it gives one answer to each sequence, which then is not cut.
-        steps: frames a sequence, at most.
-        split: ``"test"`` or ``"validation"``.
-
-    Raises:
-        ValueError: for data without such a split.
-    """
-    maker, given = PARTS[data.name], dict(data.arguments)
-    if maker is OneToMany:
-        given |= {"samples": sequences, "seed": seed, "split": split}
-        return OneToMany(**given).batch()
-    if maker is Polyphonic and answers:
-        window = given.get("window", steps)
-        rolls = Polyphonic(given["name"], split, window=window, stride=window)
-        chosen = torch.randperm(len(rolls), generator=generator(seed, "report"))[:sequences]
-        return rolls.rows(chosen)
-    if maker is Polyphonic:
-        rolls = Polyphonic(given["name"], split)
-        chosen = torch.randperm(len(rolls), generator=generator(seed, "report"))[:sequences]
-        return rolls.rows(chosen.tolist()).window(0, steps)
-    if isinstance(maker, type) and issubclass(maker, Synthetic):
-        given |= {"sequences": sequences, "steps": steps, "seed": seed, "split": split}
-        return maker(**given).batch()
-    raise ValueError(f"{data.name} has no {split} data to diagnose a model on")
