@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data import Batch
+from .rule import refuse
 
 
 class ClosedForm:
@@ -25,9 +26,14 @@ class Average(ClosedForm):
 
     Arguments:
         net: a network with a buffer ``mean``, ``[M]``, such as ``MeanFrame``.
+
+    Raises:
+        ValueError: for a network without one.
     """
 
     def __init__(self, net: nn.Module):
+        if not isinstance(getattr(net, "mean", None), Tensor):
+            refuse(self, net, "networks with a buffer mean (MeanFrame)", "has none")
         self.net = net
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .local import Fold, FoldedRule, anneal
+from .rule import RECURRENT, check_network
 
 
 class ContrastiveDivergence(FoldedRule):
@@ -39,8 +40,8 @@ class ContrastiveDivergence(FoldedRule):
         window, minibatch, compiled: see ``FoldedRule``. ``window=1`` is the online form.
 
     Raises:
-        ValueError: for fewer than one step, a share outside [0, 1], or options that exclude one
-            another.
+        ValueError: for fewer than one step, a share outside [0, 1], options that exclude one
+            another, or a network that is no harmonium.
     """
 
     def __init__(
@@ -54,6 +55,11 @@ class ContrastiveDivergence(FoldedRule):
         sample_past: bool = False,
         **how,
     ):
+        names = [*RECURRENT, "free_energy", "gibbs", "clamps_past"]
+        names += ["through_time"] if through_time is None else []
+        names += ["random_frames"] if random else []
+        names += ["draw"] if sample_past else []
+        check_network(self, net, "harmoniums (REFH, TRBM, RTRBM)", names)
         follow = net.through_time if through_time is None else through_time
         super().__init__(net, through_time=follow, **how)
         for name, steps in (("k", k), ("random_k", random_k)):

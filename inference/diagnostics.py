@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from ..data import Batch, generator
+from .evaluate import check_batch
 from .outputs import answering, in_paths, loss_of, unroll
 from .rule import LearningRule, Recurrent
 from .streams import RandomStream
@@ -21,8 +25,16 @@ def alignment(
 ) -> dict[str, float]:
     """Cosine between two rules' gradients, parameter by parameter, on one network and batch.
 
-    Both rules draw the same random numbers, so that two rules whose gradients are equal give 1.
-    The network's ``.grad`` is left empty.
+    What a rule teaches on a batch is the average over all its updates, weighted by their frames,
+    the parameters staying as they are: of a rule with ``window`` (truncated backpropagation through
+    time) or ``minibatch``, all of these. The network's ``.grad`` is left empty.
+
+    Both rules draw the same random numbers one after the other, so that two rules whose gradients
+    are equal give 1, if they draw alike. Chunks of a fold, windows and minibatches draw noise of
+    their own: equal gradients may then give 0.99, and far less of a small batch or a trained
+    network, whose gradient is mostly noise (more ``particles`` make less of it). So cut both rules
+    alike: ``LocalELBO(net, window=1)`` beside ``BPTT(net, window=1)``; beside a whole ``BPTT(net)``
+    a ``LocalELBO`` in one piece, its ``chunk`` as large as the batch.
 
     Arguments:
         rule_a, rule_b: two rules on the same network.
@@ -34,9 +46,14 @@ def alignment(
         where either gradient is zero, or missing.
 
     Raises:
-        ValueError: when the rules hold different networks.
+        ValueError: when the rules hold different networks, or are none, or the batch is none.
     """
-    pairs = _gradients(rule_a, rule_b, batch, seed)
+    check_batch(batch)
+    for rule in (rule_a, rule_b):
+        _check_rule(rule)
+    if rule_a.net is not rule_b.net:
+        raise ValueError("alignment compares two rules on one network: these hold two networks")
+    pairs = _paired(*(_taught(rule, batch, seed) for rule in (rule_a, rule_b)))
     pairs["all"] = _joined(pairs.values())
     return {name: _cosine(*pair) for name, pair in pairs.items()}
 
@@ -45,7 +62,8 @@ class AlignmentCurve:
     """Follows how two rules' gradients agree while a network learns; ``fit(validate=curve)``.
 
     At each validation both rules see the network that is validated, on the same batch and noise:
-    one batch's gradients, averaged over nothing else. ``fit`` validates in evaluation mode, and
+    one batch's gradients, averaged over nothing else; see ``alignment`` for those of windows, and
+    for how to make both draw their noise alike. ``fit`` validates in evaluation mode, and
     with ``average`` it is the averaged weights that are compared. The rules are made anew each
     time, so that whatever they anneal is where it starts. Training goes on with the same bits as
     without: the network's gradients and all random states are put back.
@@ -64,8 +82,9 @@ class AlignmentCurve:
         modules: the same, joined by the first part of the parameters' names.
 
     Raises:
-        ValueError: when what shall make a rule is none that could, the batch has no real frame,
-            or a rule holds another network than it was given.
+        ValueError: when what shall make a rule is none that could, or makes none, the batch has no
+            real frame, or a rule holds another network than it was given. Whatever else a rule
+            raises says which of the two it was, in its message or in a note.
 
     Example:
         >>> curve = AlignmentCurve(TargetPropagation, OutputBPTT, batch)
@@ -82,6 +101,7 @@ class AlignmentCurve:
         score: Callable[[nn.Module], float] | None = None,
         seed: int = 0,
     ):
+        check_batch(batch)
         for make in (rule_a, rule_b):
             if not callable(make):
                 raise ValueError(
@@ -102,10 +122,7 @@ class AlignmentCurve:
         batch = self.batch.to(kept[0][0].device if kept else "cpu")
         try:
             with RandomStream(batch.obs.device, "curve", self.seed), torch.enable_grad():
-                rules = [make(net) for make in self.rules]
-                if any(rule.net is not net for rule in rules):
-                    raise ValueError("a rule holds another network than the one it was made for")
-                pairs = _gradients(*rules, batch, self.seed)
+                pairs = _paired(*(self._taught(place, net, batch) for place in (0, 1)))
         finally:
             for parameter, gradient in kept:
                 parameter.grad = gradient
@@ -119,6 +136,16 @@ class AlignmentCurve:
                 curves.setdefault(name, []).append(_cosine(*pair))
         self.calls += 1
         return -float(self.calls) if self.score is None else self.score(net)
+
+    def _taught(self, place: int, net: nn.Module, batch: Batch) -> dict[str, Tensor | None]:
+        """What the first or the second rule teaches; its errors say which of the two it was."""
+        make = self.rules[place]
+        with _told_of(f"rule_{'ab'[place]} of the curve ({getattr(make, '__name__', make)})"):
+            rule = make(net)
+            _check_rule(rule)
+            if rule.net is not net:
+                raise ValueError("a rule holds another network than the one it was made for")
+            return _taught(rule, batch, self.seed)
 
 
 def target_alignment(rule: TargetPropagation, batch: Batch, seed: int = 0) -> Tensor:
@@ -134,7 +161,16 @@ def target_alignment(rule: TargetPropagation, batch: Batch, seed: int = 0) -> Te
 
     Returns:
         ``[T]``: over all paths, sequences and units; NaN where either is zero.
+
+    Raises:
+        ValueError: for a rule without targets, or what is no batch.
     """
+    if not isinstance(rule, TargetPropagation):
+        raise ValueError(
+            f"{type(rule).__name__} sends back no targets: target_alignment takes a "
+            "TargetPropagation, and compares it with backpropagation itself"
+        )
+    check_batch(batch)
     net = rule.net
     with RandomStream(batch.obs.device, "target alignment", seed):
         asked = rule.targets(batch)
@@ -158,7 +194,8 @@ class Convergence(NamedTuple):
     """Whether chains agree, by ArviZ: one number for every scalar that was followed.
 
     Arguments:
-        rhat: rank-normalised split R-hat; 1 is agreement, and above 1.01 chains still differ.
+        rhat: rank-normalised split R-hat of each scalar; 1 is agreement, and above 1.01 chains
+            still differ. (The largest of several is above that by chance.)
         ess: bulk effective sample size, over all chains.
     """
 
@@ -186,11 +223,13 @@ def convergence(draws: Tensor) -> Convergence:
     data = arviz.convert_to_dataset(
         {"draws": draws.reshape(*draws.shape[:2], -1).double().cpu().numpy()}
     )
-    found = [
-        torch.as_tensor(measure(data)["draws"].values).reshape(shape)
-        for measure in (arviz.rhat, arviz.ess)
-    ]
-    return Convergence(*found)
+    with np.errstate(invalid="ignore"):  # of draws that do not move
+        found = [
+            torch.as_tensor(measure(data)["draws"].values).reshape(shape)
+            for measure in (arviz.rhat, arviz.ess)
+        ]
+    still = (draws == draws[0, 0]).flatten(0, 1).all(0).cpu()  # of those, ArviZ says that all count
+    return Convergence(*(part.masked_fill(still, math.nan) for part in found))
 
 
 @torch.no_grad()
@@ -219,7 +258,18 @@ def clamped_gibbs(
 
     Returns:
         ``[C, D, N, P]``, for ``convergence``.
+
+    Raises:
+        ValueError: for less than one chain, draw or probe, fewer than 0 steps before them, a
+            network without such chains, or a ``past`` that is not its.
     """
+    for name, number, least in (
+        *(("chains", chains, 1), ("draws", draws, 1)),
+        *(("probes", probes, 1), ("burn", burn, 0)),
+    ):
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
+    _check_chains(net, past)
     clamped = past.repeat(chains, 1)
     kept = []
     with RandomStream(past.device, "clamped Gibbs", seed):
@@ -233,32 +283,79 @@ def clamped_gibbs(
     return torch.stack(kept).unflatten(1, (chains, -1)).transpose(0, 1)
 
 
+def _check_chains(net: Recurrent, past: Tensor) -> None:
+    if not all(hasattr(net, name) for name in ("gibbs", "random_frames", "initial")):
+        raise ValueError(
+            f"{type(net).__name__} has no Gibbs chains of frames: those take gibbs and "
+            "random_frames, as a harmonium or an rVAE has them"
+        )
+    width = net.initial(1).shape[-1]
+    if past.dim() != 2 or past.shape[1] != width or not len(past):
+        raise ValueError(
+            f"past must be u_{{t-1}} of some frames, [N, {width}] for this {type(net).__name__}: "
+            f"got {tuple(past.shape)}"
+        )
+
+
+# Gradients ----------------------------------------------------------------------------------------
+
+Gradients = dict[str, Tensor | None]
 Pair = tuple[Tensor | None, Tensor | None]
 
 
-def _gradients(
-    rule_a: LearningRule, rule_b: LearningRule, batch: Batch, seed: int
-) -> dict[str, Pair]:
-    """Both rules' gradients of every parameter, flat; None where a rule does not teach it."""
-    if rule_a.net is not rule_b.net:
-        raise ValueError("alignment compares two rules on one network: these hold two networks")
-    net, gradients = rule_a.net, []
-    for rule in (rule_a, rule_b):
-        with RandomStream(batch.obs.device, "alignment", seed):
-            rule.gradients(batch)
-        gradients.append({name: _flat(p.grad) for name, p in net.named_parameters()})
+def _check_rule(rule: LearningRule) -> None:
+    if not isinstance(rule, LearningRule):
+        raise ValueError(
+            f"gradients are those of a LearningRule, such as BPTT: got {type(rule).__name__}"
+        )
+
+
+@contextmanager
+def _told_of(which: str) -> Iterator[None]:
+    """What is raised within says which rule it was."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is ValueError:  # others may carry more than a message
+            raise ValueError(f"{which}: {error}") from error
+        error.add_note(f"in {which}")
+        raise
+
+
+def _taught(rule: LearningRule, batch: Batch, seed: int) -> Gradients:
+    """Mean gradient over a rule's updates, flat; None of what no update teaches.
+
+    A running mean, so that windows of one frame need no more memory than one of them all.
+    """
+    net, seen = rule.net, 0.0
+    mean: Gradients = dict.fromkeys(name for name, _ in net.named_parameters())
+    with RandomStream(batch.obs.device, "alignment", seed):
+        for metrics in rule.updates(batch):
+            frames = float(metrics.get("frames", 1.0))
+            seen += frames
+            share = frames / seen if seen else 0.0
+            for name, parameter in net.named_parameters():
+                mean[name] = _mixed(mean[name], parameter.grad, share)
     net.zero_grad(set_to_none=True)
-    return {name: (gradients[0][name], gradients[1][name]) for name in gradients[0]}
+    return mean
+
+
+def _mixed(mean: Tensor | None, gradient: Tensor | None, share: float) -> Tensor | None:
+    """(1 - share) mean + share gradient, flat; None is zero. The first one has a share of 1."""
+    if gradient is None:
+        return None if mean is None else mean * (1 - share)
+    gradient = gradient.flatten() * share
+    return gradient if mean is None else mean * (1 - share) + gradient
+
+
+def _paired(one: Gradients, other: Gradients) -> dict[str, Pair]:
+    return {name: (one[name], other[name]) for name in one}
 
 
 def _joined(pairs: Iterable[Pair]) -> Pair:
     """The gradients of what both rules teach, end to end."""
     both = [pair for pair in pairs if not any(part is None for part in pair)]
     return tuple(map(torch.cat, zip(*both))) if both else (None, None)
-
-
-def _flat(gradient: Tensor | None) -> Tensor | None:
-    return None if gradient is None else gradient.flatten().clone()
 
 
 def _cosine(a: Tensor | None, b: Tensor | None) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from ..data import Batch
-from .evaluate import check_pair, of_frames, read, traces
+from .evaluate import check_batch, check_pair, of_frames, read, traces
 from .local import Fold
 from .outputs import Answers
 from .predict import run_sweep
@@ -30,6 +30,7 @@ class Drawn(NamedTuple):
         data: what was observed there, ``[N, ...]``.
         log_p: log p(x, z), ``[k, N]``.
         log_q: log q(z | x), ``[k, N]``.
+        latent_laws: the model's law of every latent site, given those before it.
     """
 
     latents: dict[str, Tensor]
@@ -37,6 +38,7 @@ class Drawn(NamedTuple):
     data: dict[str, Tensor]
     log_p: Tensor
     log_q: Tensor
+    latent_laws: dict[str, torch.distributions.Distribution]
 
 
 def draw(net, data, draws: int, prior: bool = False) -> Drawn:
@@ -71,6 +73,7 @@ def draw(net, data, draws: int, prior: bool = False) -> Drawn:
         {name: site["value"] for name, site in seen.items()},
         log_p,
         log_q + torch.zeros_like(log_p),
+        {name: site["fn"] for name, site in latent.items()},
     )
 
 
@@ -78,9 +81,10 @@ def prepare(net, batch: Batch):
     """What the Pyro pair of a model takes: a batch, its reading of one, or a fold of real frames.
 
     Raises:
-        ValueError: for a model without a Pyro pair, such as a harmonium.
+        ValueError: for a model without a Pyro pair, such as a harmonium, or what is no batch.
     """
     check_pair(net)
+    check_batch(batch)
     if of_frames(net):
         past = run_sweep(net, batch)[:, :-1]
         return Fold(batch.obs[batch.mask], past[batch.mask])
@@ -98,6 +102,14 @@ def in_time(net, law, batch: Batch) -> bool:
     """Whether the first axis of a whole sequence's event is time."""
     answers = isinstance(net, Answers) and not net.at_every_step(batch)
     return not answers and law.event_shape[:1] == batch.mask.shape[1:]
+
+
+def latent_in_time(law, batch: Batch) -> bool:
+    """Whether a latent site of whole sequences is a path, ``[T, ...]`` each.
+
+    A vector of as many values as there are frames is none: only the law tells.
+    """
+    return len(law.event_shape) > 1 and law.event_shape[:1] == batch.mask.shape[1:]
 
 
 def frame_scores(net, drawn: Drawn, site: str, data, batch: Batch) -> Tensor | None:

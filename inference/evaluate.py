@@ -3,13 +3,18 @@
 All are lower bounds on log p(x) in expectation; their negatives are upper bounds on the negative
 log-likelihood. In nats a sequence. A figure per frame is the total over all sequences divided by
 the total number of frames, never a mean of means.
+
+Bounds draw from the caller's random state, and move it on, unless they are given a ``seed``: then
+they have a random stream of their own, and say the same each time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -21,6 +26,7 @@ from ..data import Batch
 from .particles import run_particles
 from .paths import Path, kl_steps
 from .rule import Recurrent
+from .streams import RandomStream
 
 
 class Terms(NamedTuple):
@@ -86,19 +92,31 @@ def log_weights(model, guide, data, particles: int) -> Tensor:
 
 
 @torch.no_grad()
-def elbo(net, batch: Batch, samples: int = 1) -> Tensor:
+def elbo(net, batch: Batch, samples: int = 1, seed: int | None = None) -> Tensor:
     """The evidence lower bound, averaged over draws from the guide; ``[B]``, nats a sequence.
 
     The exact log-likelihood of a model without latent state.
 
+    Arguments:
+        net: holds a Pyro pair over a batch.
+        batch: the sequences.
+        samples: draws from the guide.
+        seed: of a random stream of its own; ``None`` draws from the caller's random state.
+
     Raises:
-        ValueError: for a model without a Pyro pair, or one of single frames (rVAE, TVAE).
+        ValueError: for less than one sample, a model without a Pyro pair, or one of single frames
+            (rVAE, TVAE).
     """
-    return elbo_terms(net, read(net, batch), samples).bound
+    check_samples(samples)
+    data = read(net, batch)
+    with _stream(batch, "ELBO", seed):
+        return elbo_terms(net, data, samples).bound
 
 
 @torch.no_grad()
-def importance_bound(net, batch: Batch, samples: int, at_once: int = 10) -> Tensor:
+def importance_bound(
+    net, batch: Batch, samples: int, at_once: int = 10, seed: int | None = None
+) -> Tensor:
     """The importance-weighted bound of whole sequences; ``[B]``, nats a sequence.
 
     Arguments:
@@ -106,26 +124,39 @@ def importance_bound(net, batch: Batch, samples: int, at_once: int = 10) -> Tens
         batch: the sequences.
         samples: draws ``k``; the bound rises with them.
         at_once: draws held in memory at a time.
+        seed: of a random stream of its own; ``None`` draws from the caller's random state.
+
+    Raises:
+        ValueError: for less than one sample, or one held at a time; and as ``elbo`` does.
 
     Source: Burda et al., "Importance weighted autoencoders" (2016).
     """
+    check_samples(samples, at_once=at_once)
     data = read(net, batch)
     weigh = functools.partial(log_weights, net.model, net.guide, data)
-    return _in_parts(weigh, samples, at_once)
+    with _stream(batch, "importance bound", seed):
+        return _in_parts(weigh, samples, at_once)
 
 
 @torch.no_grad()
-def frame_bound(net, batch: Batch, samples: int, at_once: int = 25) -> Tensor:
+def frame_bound(
+    net, batch: Batch, samples: int, at_once: int = 25, seed: int | None = None
+) -> Tensor:
     """The importance-weighted bound of every frame given those before it, summed; ``[B]``, nats.
 
     Much tighter than that of whole sequences, but only of models whose latent noise is drawn
     afresh for every frame and forgotten after it (``net.framewise``), such as a VOSP.
 
+    Arguments:
+        net, batch, samples, at_once, seed: see ``importance_bound``.
+
     Raises:
-        ValueError: for any other model.
+        ValueError: for any other model, less than one sample, or one held at a time.
     """
+    check_samples(samples, at_once=at_once)
     weigh = functools.partial(frame_weights, net, read(net, batch))
-    return _in_parts(weigh, samples, at_once).sum(-1)
+    with _stream(batch, "frame bound", seed):
+        return _in_parts(weigh, samples, at_once).sum(-1)
 
 
 def frame_weights(net, data, particles: int) -> Tensor:
@@ -143,18 +174,23 @@ def frame_weights(net, data, particles: int) -> Tensor:
 
 
 @torch.no_grad()
-def particle_bound(net, batch: Batch, particles: int, threshold: float = 0.5) -> Tensor:
+def particle_bound(
+    net, batch: Batch, particles: int, threshold: float = 0.5, seed: int | None = None
+) -> Tensor:
     """A particle filter's estimate of log p(x); ``[B]``, nats a sequence.
 
     Arguments:
         net: a model whose decoder is causal in the latent path (it has ``walk``).
         batch: the sequences.
         particles, threshold: see ``run_particles``.
+        seed: of a random stream of its own; ``None`` draws from the caller's random state.
 
     Raises:
         ValueError: when the model's decoder, prior or guide cannot be stepped.
     """
-    return filter_particles(net, batch, particles, threshold)
+    check_batch(batch)
+    with _stream(batch, "particle bound", seed):
+        return filter_particles(net, batch, particles, threshold)
 
 
 def filter_particles(net, batch: Batch, particles: int, threshold: float = 0.5) -> Tensor:
@@ -171,13 +207,14 @@ def read(net, batch: Batch):
     """What a model makes of a batch before its Pyro pair is run: the batch itself, or a reading.
 
     Raises:
-        ValueError: for a model without a Pyro pair, or one of single frames.
+        ValueError: for a model without a Pyro pair, one of single frames, or what is no batch.
     """
     check_pair(net)
+    check_batch(batch)
     if of_frames(net):
         raise ValueError(
             f"{type(net).__name__} is a model of single frames given the statistics of the past, "
-            "and has no bound on whole sequences: inference.loo(..., unit='frame') scores frames"
+            'so whole sequences are not weighed: inference.loo(..., unit="frame") scores frames'
         )
     return net.read(batch) if hasattr(net, "read") else batch
 
@@ -198,15 +235,36 @@ def check_pair(net) -> None:
     )
 
 
-def check_samples(samples: int, name: str = "samples") -> None:
-    """Raises a ValueError for less than one sample; ``name`` is that of the argument."""
+def check_batch(batch: Batch) -> None:
+    """Raises a ValueError for what is no batch, such as bare frames or a whole data set."""
+    if not isinstance(batch, Batch):
+        raise ValueError(
+            f"this takes a data.Batch, got a {type(batch).__name__}: data.Batch(obs, mask) makes "
+            "one of frames, .batch() one of a data set"
+        )
+
+
+def check_samples(samples: int, name: str = "samples", at_once: int = 1) -> None:
+    """Raises a ValueError for less than one sample, or none in memory at a time.
+
+    Arguments:
+        samples: how many.
+        name: of the caller's argument.
+        at_once: how many are held in memory at a time.
+    """
     if samples < 1:
         raise ValueError(f"{name} must be at least 1, got {samples}: an average needs at least one")
+    if at_once < 1:
+        raise ValueError(f"at_once must be at least 1, got {at_once}: {name} in memory at a time")
+
+
+def _stream(batch: Batch, name: str, seed: int | None) -> AbstractContextManager:
+    """A random stream of its own; without a seed, the caller's."""
+    return contextlib.nullcontext() if seed is None else RandomStream(batch.obs.device, name, seed)
 
 
 def _in_parts(weigh: Callable[[int], Tensor], samples: int, at_once: int) -> Tensor:
     """log of the mean of exp over ``samples`` weights, few of them in memory at a time."""
-    check_samples(samples)
     parts = [
         weigh(min(at_once, samples - start)).logsumexp(0) for start in range(0, samples, at_once)
     ]

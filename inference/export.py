@@ -15,7 +15,18 @@ from torch import Tensor
 
 from ..data import Batch
 from ..data.files import write_whole
-from .draws import Drawn, blanked, draw, frame_scores, in_time, main_site, prepare, spread_out
+from .draws import (
+    Drawn,
+    blanked,
+    draw,
+    frame_scores,
+    in_time,
+    latent_in_time,
+    main_site,
+    prepare,
+    spread_out,
+)
+from .evaluate import check_samples
 from .local import Fold
 from .rule import Recurrent
 from .streams import RandomStream
@@ -56,6 +67,11 @@ have no law of their own |
     they say of a frame given the statistics u_{t-1} of what was seen before it, ``sample_stats``
     included.
 
+    What ArviZ's own tools cannot take: with padding, ``az.loo`` and ``az.waic`` are NaN (take
+    ``inference.loo``); models without latent state have no posterior group for either;
+    ``az.loo_pit`` wants likelihoods of single values, these are of frames; and it is in
+    ``constant_data`` that the raw frames of a linear system (LGDS) stand.
+
     Arguments:
         net: a model with a Pyro pair.
         batch: the sequences.
@@ -77,8 +93,10 @@ have no law of their own |
         >>> found = to_arviz(net, batch, unit="key")
         >>> arviz.summary(found, var_names="z", kind="stats")
     """
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
+    check_samples(draws, "draws", at_once)
+    for site, names in (dims or {}).items():
+        if isinstance(names, str):
+            raise ValueError(f"dims takes a list of names a site: [{names!r}] for {site!r}")
     data = prepare(net, batch)
     groups: dict[str, dict[str, Array]] = {}
     for source in ("posterior", "prior"):
@@ -149,7 +167,7 @@ def _drawn(net, drawn: Drawn, data, batch: Batch, source: str):
         return Array(blanked(values, mask, 2) if timed else values, True, timed)
 
     for name, value in drawn.latents.items():
-        yield source, name, array(value, value.shape[2:3] == mask.shape[1:])
+        yield source, name, array(value, latent_in_time(drawn.latent_laws[name], batch))
     for name, law in drawn.laws.items():
         yield f"{source}_predictive", name, array(law.sample(), in_time(net, law, batch))
         if source == "posterior":

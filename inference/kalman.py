@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from .closed_form import ClosedForm
+from .rule import SYSTEM, check_network
 from .streams import RandomStream
 
 
@@ -68,13 +69,17 @@ def kalman_filter(
     Arguments:
         model: the parameters.
         obs: ``[B, T, D]``.
-        variance: diagonal of R_t, ``[B, T, D]``.
-        mask: True where a frame is real, ``[B, T]``; a padded frame is predicted, not observed.
+        variance: diagonal of R_t, ``[B, T, D]``; infinite where a frame says nothing.
+        mask: True where a frame is real, ``[B, T]``. Padding, and what says nothing, is predicted,
+            not observed.
 
     Returns:
         Beliefs over ``[..., B, T, K]``, in the dtype of the parameters.
     """
     obs, variance = obs.to(model.dynamics), variance.to(model.dynamics)
+    says = variance.isfinite().all(-1)
+    if not says.all():
+        mask = says if mask is None else mask & says
     if mask is not None:  # what is not observed has no value and is not weighed
         obs = obs.masked_fill(~mask[..., None], 0.0)
         variance = variance.masked_fill(~mask[..., None], 1.0)
@@ -173,7 +178,7 @@ class EM(ClosedForm):
         seed: seed of the starts.
 
     Raises:
-        ValueError: for fewer than one restart or iteration.
+        ValueError: for fewer than one restart or iteration, or a network of another kind.
     """
 
     def __init__(
@@ -185,6 +190,7 @@ class EM(ClosedForm):
         tolerance: float = 1e-7,
         seed: int = 0,
     ):
+        check_network(self, net, "linear-Gaussian networks (LGDS)", SYSTEM)
         if restarts < 1 or iterations < 1:
             raise ValueError("restarts and iterations must be at least 1")
         self.net, self.restarts, self.iterations = net, restarts, iterations

@@ -7,6 +7,7 @@ large data" (2019), on draws of an approximate posterior.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ..data import Batch
 from .draws import draw, frame_scores, main_site, prepare, spread_out
+from .evaluate import check_pair, check_samples, of_frames
 from .local import Fold
 from .psis import check_draws, in_parts, smooth_weights, weigh
 from .rule import Recurrent
@@ -37,8 +39,13 @@ class Loo(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of the total, sqrt(n var): between units, not of the sampling."""
+        """Standard error of the total, sqrt(n var): between units, not of the sampling.
+
+        NaN of a single unit, which does not vary.
+        """
         each = self.elpd[~self.elpd.isnan()]
+        if len(each) < 2:
+            return math.nan
         return float((len(each) * each.var(correction=0)).sqrt())
 
 
@@ -49,7 +56,7 @@ def loo(
     """Leave-one-out predictive densities of a model whose weights are fixed.
 
     * ``unit="sequence"``: given the weights, sequences are independent, so that
-      log p(x_i | x_{-i}) = log p(x_i): the smoothed importance-weighted bound. (ArviZ's ``loo``
+      log p(x_i | x_{-i}) = log p(x_i): the smoothed importance-weighted estimate. (ArviZ's ``loo``
       would make of log p(x_i | z) the harmonic mean of the likelihood, right for draws of the
       exact posterior alone, and then of infinite variance as a rule.) It says nothing of how the
       weights were learned: take held-out data.
@@ -59,16 +66,21 @@ def loo(
 
     Raises:
         ValueError: for frames that read the frames before them, of which none can be left out;
-            where no frame has a law of its own; and as in ``weigh``.
+            where no frame has a law of its own; for sequences of a model of single frames; and as
+            in ``weigh``.
     """
     if unit not in ("sequence", "frame"):
         raise ValueError(f"unit must be 'sequence' or 'frame', got {unit!r}")
+    name = type(net).__name__
     if unit == "sequence":
+        check_pair(net)
+        if of_frames(net):
+            raise ValueError(f"{name} is a model of single frames: leave them out by unit='frame'")
         found = weigh(net, batch, draws, "sequence", seed, at_once)
         return Loo(found.bound, found.khat)
     check_draws(draws)
+    check_samples(draws, "draws", at_once)
     data = prepare(net, batch)
-    name = type(net).__name__
     if isinstance(net, Recurrent) and not isinstance(data, Fold):
         raise ValueError(
             f"each frame of this {name} reads the frames before it, so none can be left out: "

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from .evaluate import log_weights
-from .rule import LearningRule, Metrics
+from .rule import PAIR, RECURRENT, LearningRule, Metrics, check_network, refuse
 
 CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time, too
 
@@ -117,14 +117,16 @@ class FoldedRule(LearningRule):
             how to start: of a thousand frames only one is a first one. ``[first, last, share]``
             anneals it over a share of the run.
         through_time: let the gradient flow into u_{t-1}.
-        chunk: folded frames whose graph is held at a time. The gradient is the same; memory is
-            bounded, which no gradient through time can have. ``None`` takes a third of a fold,
-            within ``CHUNKS``.
+        chunk: folded frames whose graph is held at a time. Memory is bounded, which no gradient
+            through time can have. The gradient is the same in expectation: chunks draw their noise
+            one after the other, so that another size draws other numbers. ``None`` takes a third
+            of a fold, within ``CHUNKS``.
         compiled: run the sweep as one compiled scan (worth it for long training; needs a C++
             compiler and spends some seconds on the first call).
 
     Raises:
-        ValueError: for numbers out of range, or options that exclude one another.
+        ValueError: for numbers out of range, options that exclude one another, or a network
+            that is not ``Recurrent``.
     """
 
     #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
@@ -141,6 +143,7 @@ class FoldedRule(LearningRule):
         chunk: int | None = None,
         compiled: bool = False,
     ):
+        check_network(self, net, "recurrent networks", RECURRENT)
         super().__init__(net)
         for name, value in (("window", window), ("minibatch", minibatch), ("chunk", chunk)):
             if value is not None and value < 1:
@@ -257,8 +260,11 @@ class LocalELBO(FoldedRule):
         window, minibatch, forget, compiled: see ``FoldedRule``.
 
     Raises:
-        ValueError: for an unknown bound, fewer than one particle, or weights that are no numbers.
+        ValueError: for an unknown bound, fewer than one particle, weights that are no numbers, or
+            a network without a Pyro pair over single frames.
     """
+
+    trains = "recurrent networks with a Pyro pair over single frames (RVAE, TVAE)"
 
     def __init__(
         self,
@@ -269,6 +275,9 @@ class LocalELBO(FoldedRule):
         weights: Mapping[str, float | Sequence[float]] | None = None,
         **how,
     ):
+        check_network(self, net, self.trains, (*RECURRENT, *PAIR))
+        if hasattr(net, "read"):  # see evaluate.of_frames
+            refuse(self, net, self.trains, "reads whole sequences")
         super().__init__(net, **how)
         if particles < 1:
             raise ValueError(f"particles must be at least 1, got {particles}")

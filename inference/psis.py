@@ -2,7 +2,9 @@
 
 A guide q(z | x) is as good as the weights w = p(x, z) / q(z | x) of its draws are even. k-hat, the
 shape of the generalised Pareto law of the largest ones, says how many of their moments exist: with
-k-hat above 0.7 no number of draws that one can afford will do.
+a shape above 0.7 no number of draws that one can afford will do. That holds of the true shape. An
+estimate from few draws is of weights not yet in their tail, and usually higher where latents have
+many dimensions: with more draws it may well fall.
 
 Weights are fitted and smoothed by ArviZ.
 
@@ -22,12 +24,13 @@ from torch import Tensor
 
 from ..data import Batch
 from .draws import draw, prepare, spread_out
-from .evaluate import frame_weights
+from .evaluate import check_samples, frame_weights
 from .local import Fold
 from .streams import RandomStream
 
 FEWEST = 25  # draws: a fifth of them is the tail, and five points are the least to fit
 ALIKE = 1e-3  # nats: weights no further apart than that have no tail worth a fit
+ROUNDING = 1e-6  # of a log-weight: about as much as sums in float32 are off by
 LEAST = 700.0  # nats below the largest weight, from where on a weight is as good as zero
 
 
@@ -38,8 +41,10 @@ class Smoothed(NamedTuple):
     """Importance weights whose largest ones were replaced by quantiles of a fitted Pareto law.
 
     Arguments:
-        khat: shape of that law, ``[...]``: infinite where no law fits, 0 where all weights are
-            equal but for rounding, as an exact posterior's are.
+        khat: shape of that law, ``[...]``: infinite where no law fits, as where a few weights
+            stand alone above the others. 0 where there is no tail to smooth: all weights are equal
+            but for rounding, as an exact posterior's are, or more draws share the largest than the
+            tail would hold, as those of bits and classes may.
         bound: log of the mean weight, nats, ``[...]``.
         effective: effective number of draws, ``[...]``.
         weights: normalised log-weights, ``[S, ...]``; float64, as all of them.
@@ -65,7 +70,9 @@ def smooth_weights(log_weights: Tensor) -> Smoothed:
         raise ValueError("importance weights are NaN, infinite or all zero: check model and guide")
     rows = np.maximum(rows, top - LEAST)
     spread = (top - rows.min(-1, keepdims=True))[:, 0]
-    uneven = spread > ALIKE + 1e-6 * np.abs(top[:, 0])  # float32 sums round by about as much
+    error = ROUNDING * np.maximum(1.0, np.abs(top[:, 0]))
+    shared = (rows >= top - error[:, None]).sum(-1) > _tail(draws)
+    uneven = (spread > ALIKE + error) & ~shared
     weights, khat = rows - np.logaddexp.reduce(rows, -1, keepdims=True), np.zeros(len(rows))
     if uneven.any():
         weights[uneven], found = _psislw(rows[uneven])
@@ -81,6 +88,11 @@ def smooth_weights(log_weights: Tensor) -> Smoothed:
     )
 
 
+def _tail(draws: int) -> int:
+    """How many of the largest weights ArviZ takes for the tail."""
+    return math.ceil(min(draws / 5, 3 * math.sqrt(draws)))
+
+
 def _psislw(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Smoothed, normalised log-weights ``[N, S]`` and k-hat ``[N]``, by either line of ArviZ."""
     import arviz
@@ -93,7 +105,11 @@ def _psislw(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def good_khat(draws: int) -> float:
-    """The largest k-hat to be trusted with so many draws: min(1 - 1 / log10 S, 0.7)."""
+    """The largest k-hat to be trusted with so many draws: min(1 - 1 / log10 S, 0.7).
+
+    Raises:
+        ValueError: for fewer than 25 draws.
+    """
     check_draws(draws)
     return min(1 - 1 / math.log10(draws), 0.7)
 
@@ -118,9 +134,9 @@ def weigh(
 ) -> Smoothed:
     """Weighs a guide's draws, and smooths the weights of each sequence or frame.
 
-    ``bound`` estimates log p(x) with less variance than ``importance_bound``; as smoothing biases
-    it a little, it is no bound in the strict sense. Where k-hat is high it is far too low, as are
-    all such estimates.
+    ``bound`` estimates log p(x); as smoothing biases it, it is no bound in the strict sense. Where
+    k-hat is below 0.7 the bias is small, and its variance less than ``importance_bound``'s;
+    elsewhere it is the more biased of the two. Where k-hat is high both are too low as a rule.
 
     Arguments:
         net: a model with a Pyro pair.
@@ -141,6 +157,7 @@ def weigh(
         ValueError: for too few draws, or a model that cannot be weighed so.
     """
     check_draws(draws)
+    check_samples(draws, "draws", at_once)
     data = prepare(net, batch)
     fold = isinstance(data, Fold)
     by = by or ("frame" if fold else "sequence")
@@ -171,9 +188,9 @@ def khat(
 
     It compares the guide with the model's posterior, not the model with the data, and is hard on
     guides that are too narrow: a Gaussian with a share v of the right variance has k = 1 - v, found
-    with many draws only. It forgives half the variance, which calibration does not, and is high for
-    guides of many dimensions that are good in each. A guide that misses a whole mode has even
-    weights where it looks: nothing here can tell.
+    with many draws only. In one or two dimensions it forgives half the variance, which calibration
+    does not; in many dimensions it is high for guides that are good in each. A guide that misses a
+    whole mode has even weights where it looks: nothing here can tell.
     """
     return weigh(net, batch, draws, by, seed, at_once).khat
 
@@ -186,7 +203,12 @@ def smoothed_bound(
     seed: int = 0,
     at_once: int = 50,
 ) -> Tensor:
-    """The smoothed importance-weighted estimate of log p(x), ``[B]``, nats; see ``weigh``."""
+    """The smoothed importance-weighted estimate of log p(x), ``[B]``, nats; see ``weigh``.
+
+    Of models of single frames it is a sum over frames, each given the statistics of its past, and
+    not log p(x): of log p(u_{t-1}, y_t) where the model explains the past (rVAE), of
+    log p(y_t | u_{t-1}) where it is given (TVAE).
+    """
     bound = weigh(net, batch, draws, by, seed, at_once).bound
     return bound if bound.dim() == 1 else bound.nansum(1)
 

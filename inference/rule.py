@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import NoReturn, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from ..data import Batch
 
 Metrics = dict[str, Tensor]
+
+# What rules use of a network.
+RECURRENT = ("check", "encode", "step", "initial")  # a sweep, see ``Recurrent``
+PAIR = ("model", "guide")  # a Pyro pair
+ANSWERS = ("read", "at_every_step", "rest", "drive", "mean", "log_score", "bits")
+SYSTEM = ("measure", "guess", "assign")  # a linear-Gaussian one
+
+# What tells a kind of network, and a rule that trains it: the first that fits.
+TRAINED_BY = (
+    ((*ANSWERS, "straight"), "StraightThrough"),
+    ((*RECURRENT, "free_energy", "gibbs"), "ContrastiveDivergence"),
+    (SYSTEM, "EM"),
+    ((*PAIR, "read"), "SequenceELBO"),
+    ((*RECURRENT, *PAIR), "LocalELBO"),
+    (PAIR, "SequenceELBO"),
+)
+
+
+def check_network(rule, net: nn.Module, kind: str, names: Sequence[str]) -> None:
+    """Raises a ValueError where a network has not what a rule uses; see ``refuse``."""
+    missing = [name for name in names if not hasattr(net, name)]
+    if missing:
+        refuse(rule, net, kind, f"has no {', '.join(missing)}")
+
+
+def refuse(rule, net: nn.Module, kind: str, why: str) -> NoReturn:
+    """Raises the ValueError of a rule that is given a network it cannot train.
+
+    Arguments:
+        rule: the rule.
+        net: the network.
+        kind: what networks the rule trains.
+        why: what the network has not, or does otherwise.
+    """
+    name = type(rule).__name__
+    others = [other for names, other in TRAINED_BY if all(hasattr(net, each) for each in names)]
+    hint = f"; {others[0]} trains it" if others and others[0] != name else ""
+    raise ValueError(f"{name} trains {kind}: {type(net).__name__} {why}{hint}")
 
 
 @runtime_checkable

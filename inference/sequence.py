@@ -14,12 +14,13 @@ from .evaluate import (
     filter_particles,
     frame_weights,
     log_weights,
+    of_frames,
     read,
 )
 from .local import LocalELBO, anneal
 from .particles import log_mean_exp
 from .paths import kl_steps, marginal_increments
-from .rule import LearningRule, Metrics
+from .rule import PAIR, LearningRule, Metrics, check_network, refuse
 
 KL = ("elbo", "marginal-increments")  # objectives that have a KL term
 OBJECTIVES = ("elbo", "importance", "frames", "particles", "marginal-increments")
@@ -49,11 +50,14 @@ class SequenceELBO(LearningRule):
             gradient. Of the same two objectives.
 
     Raises:
-        ValueError: for an unknown objective, or options that it does not have.
+        ValueError: for an unknown objective, options that it does not have, or a network without a
+            Pyro pair over whole sequences.
 
     Sources: Kingma & Welling (2014); Burda et al. (2016); Maddison et al. (2017); Bowman et al.
     (2016), annealing; Kingma et al. (2016), free bits; Bayer & Osendorfer (2014), the surrogate.
     """
+
+    trains = "networks with a Pyro pair over whole sequences (VRAE, VOSP, RNN)"
 
     def __init__(
         self,
@@ -64,6 +68,9 @@ class SequenceELBO(LearningRule):
         kl_weight: float | Sequence[float] = 1.0,
         free_bits: float = 0.0,
     ):
+        check_network(self, net, self.trains, PAIR)
+        if of_frames(net):
+            refuse(self, net, self.trains, "is a model of single frames")
         super().__init__(net)
         weights = {objective: 1.0} if isinstance(objective, str) else dict(objective)
         if not weights or set(weights) - set(OBJECTIVES) or min(weights.values()) <= 0:

@@ -19,8 +19,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ..data import Batch, generator
-from .calibration import pit, uniformity
-from .draws import Drawn, blanked, draw, main_site, prepare, same
+from .calibration import EXPECTED, pit, uniformity
+from .draws import Drawn, blanked, draw, latent_in_time, main_site, prepare, same
 from .kalman import LinearGaussian, kalman_smoother
 from .local import Fold
 from .rule import Recurrent
@@ -66,25 +66,36 @@ class SBC(NamedTuple):
     def p_values(self, bins: int = 10) -> dict[str, Tensor]:
         """Chi-squared p-value of uniformity of everything that was tested, ``[...]`` each.
 
-        NaN where nothing was real.
+        NaN where fewer than 5 values a bin were real, as at the end of the longest sequences.
         """
-        found = {}
-        for name, part in self.pits.items():
-            columns = part.reshape(len(part), -1).T
-            each = [float("nan") if c.isnan().all() else uniformity(c, bins) for c in columns]
-            found[name] = torch.tensor(each, dtype=torch.float64).view(part.shape[1:])
-        return found
+        return {name: self._tests(name, bins) for name in self.pits}
+
+    def _tests(self, name: str, bins: int) -> Tensor:
+        part = self.pits[name]
+        columns = part.reshape(len(part), -1).T
+        enough = ((~columns.isnan()).sum(1) >= EXPECTED * bins).tolist()
+        each = [uniformity(c, bins) if many else float("nan") for c, many in zip(columns, enough)]
+        return torch.tensor(each, dtype=torch.float64).view(part.shape[1:])
 
     def p_value(self, name: str | None = None, bins: int = 10) -> float:
         """One p-value of all tests, or of all of one name: the least times their number, up to 1.
 
-        That is Bonferroni's, valid however the tests depend on one another.
+        That is Bonferroni's, valid however the tests depend on one another. Those of too few values
+        do not count.
+
+        Raises:
+            ValueError: for another name, or where no test has 5 values a bin.
         """
         if name is not None and name not in self.pits:
             raise ValueError(f"tested were {', '.join(self.pits)}: not {name!r}")
-        found = self.p_values(bins)
-        each = torch.cat([p.flatten() for key, p in found.items() if name in (None, key)])
+        names = self.pits if name is None else [name]
+        each = torch.cat([self._tests(key, bins).flatten() for key in names])
         each = each[~each.isnan()]
+        if not len(each):
+            raise ValueError(
+                f"{bins} bins take at least {EXPECTED * bins} values, which no test has: simulate "
+                "more rounds"
+            )
         return float((each.min() * len(each)).clamp_max(1))
 
 
@@ -182,8 +193,8 @@ def simulator(
         data, latents = simulated
         truth = tests(latents, _given(net, data, latents))
         truth = {name: value[0] for name, value in truth.items()}
-        for name in () if fold else latents:
-            if truth[name].shape[1:2] == batch.mask.shape[1:]:
+        for name, law in () if fold else first.latent_laws.items():
+            if latent_in_time(law, batch):
                 truth[name] = blanked(truth[name], batch.mask, 1)
         drawn = draw(net, data, number)
         return truth, tests(drawn.latents, drawn)

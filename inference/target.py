@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..data import Batch
 from .evaluate import check_samples
 from .outputs import answering, in_paths, loss_of, unroll
-from .rule import LearningRule, Metrics
+from .rule import ANSWERS, LearningRule, Metrics, check_network
 
 BLOCK = 1 << 18  # numbers of a folded batch at a time
 
@@ -75,9 +75,9 @@ class TargetPropagation(LearningRule):
         difference: bool = True,
         propagate: bool = True,
     ):
+        kind = "networks of units with an inverse to send targets back by (SRN, MDRNN)"
+        check_network(self, net, kind, (*ANSWERS, "draw", "invert"))
         super().__init__(net)
-        if not hasattr(net, "invert"):
-            raise ValueError(f"{type(net).__name__} has no inverse to send targets back by")
         if alpha_i <= 0 or noise < 0:
             raise ValueError(f"alpha_i > 0 and noise >= 0: got {alpha_i}, {noise}")
         check_samples(samples)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..data import Batch
 from .evaluate import check_samples
 from .outputs import answering, in_paths, loss_of, unroll
-from .rule import LearningRule, Metrics
+from .rule import ANSWERS, LearningRule, Metrics, check_network
 
 
 class OutputBPTT(LearningRule):
@@ -17,10 +17,13 @@ class OutputBPTT(LearningRule):
         net: a network of units, see ``outputs.Answers``.
 
     Raises:
-        ValueError: for a network with stochastic units.
+        ValueError: for a network with stochastic units, or of another kind.
     """
 
+    needs = ANSWERS
+
     def __init__(self, net: nn.Module):
+        check_network(self, net, "networks of units that answer (SRN, MDRNN)", self.needs)
         super().__init__(net)
         if net.bits and type(self) is OutputBPTT:
             raise ValueError("sampled units have no derivative: use StraightThrough")
@@ -56,11 +59,13 @@ class StraightThrough(OutputBPTT):
         samples: paths ``M`` of the stochastic units, whose probabilities are averaged.
 
     Raises:
-        ValueError: for less than one sample.
+        ValueError: for less than one sample, or a network of another kind.
 
     Source: Hinton (2012); Bengio et al., "Estimating or propagating gradients through stochastic
     neurons for conditional computation" (2013).
     """
+
+    needs = (*ANSWERS, "straight")
 
     def __init__(self, net: nn.Module, *, samples: int = 20):
         super().__init__(net)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -115,12 +116,22 @@ def fit(
         CheckpointError: when the checkpoint is damaged or belongs to other settings.
         FloatingPointError: when the loss is no longer finite.
     """
+    check_device(device)
     # accelerate settles on a device once for the whole process: only several processes, which
     # need a matching backend to talk through, may settle it on the CPU.
     on_cpu = device is not None and torch.device(device).type == "cpu"
     accelerator = Accelerator(cpu=on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1)
     device = torch.device(device) if device is not None else accelerator.device
     shards = shards or accelerator.num_processes
+    _check_kinds(
+        "a whole number",
+        numbers.Integral,
+        epochs=epochs,
+        shards=shards,
+        validate_every=validate_every,
+        **_given(patience=patience, batch_size=batch_size),
+    )
+    _check_kinds("a number", numbers.Real, **_given(average=average, clip=clip))
     _check(epochs, shards, accelerator.num_processes, average, patience, validate, clip)
     if validate_every < 1:
         raise ValueError(f"validate_every must be at least 1, got {validate_every}")
@@ -139,16 +150,16 @@ def fit(
         {
             "rule": repr(rule),
             "identity": identity,
-            "epochs": epochs,
+            "epochs": int(epochs),
             "seed": seed,
-            "shards": shards,
+            "shards": int(shards),
             "lr": str(lr),
             "average": str(average),
             "optimiser": _label(optimiser),
             "schedule": _label(schedule),
             "batches": len(loader),
             "clip": str(clip),
-            "validate_every": validate_every,
+            "validate_every": int(validate_every),
         },
     )
     rates = [group["lr"] for group in state.optimiser.param_groups]
@@ -227,6 +238,14 @@ def fit(
     return state.run
 
 
+def check_device(device: torch.device | str | None) -> None:
+    """Raises a ValueError for a device that is not here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device '{device}' here: {error}".splitlines()[0]) from error
+
+
 def _asked(rule: LearningRule) -> str:
     return f"{type(rule).__name__} must return a dictionary with the tensors 'loss' and 'frames'"
 
@@ -261,6 +280,17 @@ def _label(choice) -> str:
     )
 
 
+def _given(**values) -> dict:
+    """Those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_kinds(wanted: str, kind: type, **values) -> None:
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
 def _check(epochs, shards, processes, average, patience, validate, clip) -> None:
     if shards < 1:
         raise ValueError(f"shards must be at least 1, got {shards}")
@@ -268,7 +298,7 @@ def _check(epochs, shards, processes, average, patience, validate, clip) -> None
         raise ValueError(f"clip must be positive, got {clip}")
     if patience is not None and patience < 1:
         raise ValueError(f"patience must be at least 1, got {patience}")
-    if not isinstance(epochs, int) or epochs < 1:
+    if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     if shards % processes:
         raise ValueError(f"shards ({shards}) must be a multiple of the {processes} processes")

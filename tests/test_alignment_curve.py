@@ -161,3 +161,79 @@ def test_a_batch_without_a_frame_is_refused():
     ended = Batch(HELD_OUT.obs[:2], mask).window(4, 8)
     with pytest.raises(ValueError, match="no real frame"):
         AlignmentCurve(local, BPTT, ended)
+
+
+# What a rule teaches on a batch, all its updates together -----------------------------------------
+
+
+def test_windows_of_one_frame_are_the_local_rule():
+    """Truncated at every step, BPTT is local: exactly so, where both draw their noise alike."""
+    net = rvae()
+    online = BPTT(net, window=1, particles=20)
+    found = inference.alignment(LocalELBO(net, window=1, particles=20), online, HELD_OUT)
+    assert list(found.values()) == pytest.approx([1.0] * len(found), abs=1e-6)
+    whole = LocalELBO(net, particles=20)
+    assert inference.alignment(whole, online, HELD_OUT)["all"] > 0.995  # its noise is another
+    assert inference.alignment(BPTT(net, particles=20), online, HELD_OUT)["all"] < 0.995
+    curve = AlignmentCurve(local, lambda net: BPTT(net, window=1), HELD_OUT)
+    curve(net)
+    expected = inference.alignment(local(net), BPTT(net, window=1), HELD_OUT)
+    assert curve.cosines["all"] == [expected["all"]]
+
+
+class Uneven(inference.LearningRule):
+    """Two updates of one frame and of three, each the gradient of a sum over units."""
+
+    def updates(self, batch):
+        for unit, frames in ((0, 1.0), (1, 3.0)):
+            self.net.zero_grad(set_to_none=True)
+            self.net.weight[:, unit].sum().backward()
+            yield {"frames": torch.tensor(frames)}
+
+
+class Even(Uneven):
+    def updates(self, batch):
+        self.net.zero_grad(set_to_none=True)
+        self.net.weight[:, 0].sum().backward()
+        yield {"frames": torch.tensor(1.0)}
+
+
+def test_updates_weigh_as_much_as_their_frames():
+    net = torch.nn.Linear(2, 1)
+    found = inference.alignment(Uneven(net), Even(net), HELD_OUT)
+    assert found["weight"] == pytest.approx(0.25 / math.hypot(0.25, 0.75))
+    assert math.isnan(found["bias"])
+    assert net.weight.grad is None
+
+
+# Errors -------------------------------------------------------------------------------------------
+
+
+def breaks(net):
+    raise KeyError("my rule")
+
+
+def test_an_error_says_which_of_the_rules_it_was():
+    net = rvae()
+    with pytest.raises(ValueError, match=r"^rule_b of the curve \(TargetPropagation\): ") as found:
+        AlignmentCurve(LocalELBO, TargetPropagation, HELD_OUT)(net)
+    assert isinstance(found.value.__cause__, ValueError)
+    with pytest.raises(ValueError, match=r"^rule_a of the curve \(LocalELBO\): .*\(1, 3, 4\)"):
+        AlignmentCurve(LocalELBO, BPTT, Batch(torch.zeros(1, 3, 4)))(net)
+    with pytest.raises(KeyError) as found:
+        AlignmentCurve(LocalELBO, breaks, HELD_OUT)(net)
+    assert found.value.__notes__ == ["in rule_b of the curve (breaks)"]
+
+
+def test_what_makes_no_rule_gets_a_clear_sentence():
+    net = rvae()
+    with pytest.raises(ValueError, match=r"rule_a of the curve \(<lambda>\): .* got RVAE"):
+        AlignmentCurve(lambda net: net, BPTT, HELD_OUT)(net)
+    with pytest.raises(ValueError, match="those of a LearningRule, such as BPTT: got RVAE"):
+        inference.alignment(BPTT(net), net, HELD_OUT)
+    with pytest.raises(ValueError, match=r"a data.Batch, got a PPC"):
+        AlignmentCurve(LocalELBO, BPTT, PPC(2, 5))
+    with pytest.raises(ValueError, match=r"a data.Batch, got a Tensor"):
+        inference.alignment(LocalELBO(net), BPTT(net), HELD_OUT.obs)
+    with pytest.raises(ValueError, match="StraightThrough sends back no targets"):
+        inference.target_alignment(inference.StraightThrough(srn()), ASKED)

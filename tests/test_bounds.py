@@ -492,6 +492,33 @@ def test_no_bound_of_no_samples():
             bound(net, frames_of(net), 0)
     with pytest.raises(ValueError, match="at least one"):
         frame_bound(vosp(), film(), 0)
+    with pytest.raises(ValueError, match="at least one"):
+        elbo(net, frames_of(net), samples=0)
+    for bound in (importance_bound, frame_bound):
+        with pytest.raises(ValueError, match="at_once must be at least 1, got 0"):
+            bound(vosp(), film(), 5, at_once=0)
+
+
+def test_bounds_of_what_is_no_batch():
+    net = linear_model()
+    for bound in (elbo, importance_bound, frame_bound, particle_bound):
+        with pytest.raises(ValueError, match=r"a data.Batch, got a Tensor: data.Batch\(obs"):
+            bound(net, frames_of(net).obs, 3)
+    with pytest.raises(ValueError, match=r"a data.Batch, got a PPC.*\.batch\(\) one of a data set"):
+        elbo(net, PPC(2, 10, seed=0))
+
+
+@pytest.mark.parametrize("bound", [elbo, importance_bound, frame_bound, particle_bound])
+def test_a_seed_gives_a_bound_a_random_stream_of_its_own(bound):
+    net, batch = (vosp(), film()) if bound is frame_bound else (linear_model(), None)
+    batch = batch or frames_of(net)
+    state = torch.get_rng_state()
+    one, again, other = (bound(net, batch, 3, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    bound(net, batch, 3)  # the caller's, as ever
+    assert not torch.equal(state, torch.get_rng_state())
 
 
 # The surrogate is no bound ----------------------------------------------------------------------
@@ -884,6 +911,7 @@ def test_the_rule_names_itself():
     ("name", "message"),
     [
         ("ppc/rvae", "RVAE is a model of single frames given the statistics of the past"),
+        ("ppc/tvae", "TVAE is .* so whole sequences are not weighed: .*unit=.frame"),
         ("ppc/refh", "REFH has no Pyro pair of model and guide"),
     ],
 )

@@ -3,6 +3,8 @@
 import math
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from scipy import stats
@@ -19,7 +21,13 @@ from seqzoo.inference.calibration import (
     uniformity,
 )
 from seqzoo.inference.kalman import LinearGaussian
-from seqzoo.inference.simulation import _given, linear_gaussian_simulator, sbc, simulator
+from seqzoo.inference.simulation import (
+    SBC,
+    _given,
+    linear_gaussian_simulator,
+    sbc,
+    simulator,
+)
 from seqzoo.zoo import VRAE, likelihoods, outputs, priors
 from seqzoo.zoo.srn import SRN
 from torch import nn
@@ -114,6 +122,27 @@ def test_coverage_is_what_gaussians_of_another_width_cover():
     assert error == pytest.approx(np.mean(np.array(LEVELS) - known), abs=0.01)
 
 
+def test_one_sided_intervals_see_a_shift_that_central_ones_do_not():
+    uniform = (torch.arange(20_000) + 0.5) / 20_000
+    shifted = torch.special.ndtr(torch.special.ndtri(uniform.double()) + 0.1)
+    assert calibration_error(shifted) < 0.003
+    assert calibration_error(shifted, central=False) == pytest.approx(0.0295, abs=0.001)
+    known = stats.norm.cdf(stats.norm.ppf(LEVELS) - 0.1)
+    np.testing.assert_allclose(coverage(shifted, central=False), known, atol=1e-4)
+    narrow = torch.special.ndtr(torch.special.ndtri(uniform.double()) / 0.8)
+    assert calibration_error(narrow) == pytest.approx(0.0733, abs=0.001)
+    assert calibration_error(narrow, central=False) == pytest.approx(0.036, abs=0.001)
+
+
+@pytest.mark.parametrize("central", [True, False])
+def test_what_chance_makes_of_the_calibration_error(central):
+    generator = torch.Generator().manual_seed(0)
+    pits = torch.rand(500, 400, generator=generator, dtype=torch.float64)
+    found = torch.tensor([20 * calibration_error(one, central=central) for one in pits])
+    assert found.mean() == pytest.approx(0.33, abs=0.03)
+    assert (found > 0.61).double().mean() == pytest.approx(0.05, abs=0.03)
+
+
 def test_histograms_count_all_but_padding():
     counts = histogram(torch.tensor([0.0, 0.05, 0.999, 1.0, torch.nan]), 10)
     assert counts.tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 2]
@@ -157,6 +186,44 @@ def test_a_guide_that_is_the_prior_is_found_out_by_the_likelihood_alone():
     found = check(analyser(blind=True))
     assert found.p_value("z") > 0.01
     assert found.p_value("log_likelihood") < 0.01
+
+
+def test_columns_of_too_few_values_have_no_p_value():
+    """Of ragged batches: the last frames are real in a few sequences alone."""
+    found = SBC({"z": torch.rand(200, 3), "all": torch.rand(200), "few": torch.rand(200)}, 99)
+    found.pits["z"][40:, 2] = torch.nan
+    found.pits["few"][49:] = torch.nan
+    tests = found.p_values()
+    assert tests["z"].isnan().tolist() == [False, False, True]
+    assert tests["few"].isnan()
+    least = min(float(tests["z"].nan_to_num(1.0).min()), float(tests["all"]))
+    assert found.p_value() == pytest.approx(min(3 * least, 1))
+    assert found.p_value("all") == pytest.approx(float(tests["all"]))
+    with pytest.raises(ValueError, match="at least 50 values, which no test has"):
+        found.p_value("few")
+
+
+class OneVector:
+    """A model of one latent vector a sequence, of as many values as there are frames."""
+
+    def model(self, batch):
+        with pyro.plate("sequences", len(batch)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(batch), T), 1.0).to_event(1))
+            frames = dist.Normal(z[..., None, :], 1.0).expand((*z.shape[:-1], T, T))
+            pyro.sample("x", frames.to_event(1).mask(batch.mask).to_event(1), obs=batch.obs)
+
+    def guide(self, batch):
+        number = batch.mask.sum(1, keepdim=True)
+        mean = (batch.obs * batch.mask[..., None]).sum(1) / (number + 1)
+        with pyro.plate("sequences", len(batch)):
+            pyro.sample("z", dist.Normal(mean, (number + 1.0) ** -0.5).to_event(1))
+
+
+def test_a_latent_vector_as_long_as_a_sequence_is_all_real():
+    found = sbc(simulator(OneVector(), Batch(torch.zeros(200, T, T), blank().mask)))
+    assert found.pits["z"].shape == (200, T)
+    assert not found.pits["z"].isnan().any()
+    assert found.p_value() > 0.01
 
 
 def test_functions_of_ones_own_are_tested_too():
@@ -264,6 +331,19 @@ def test_bad_requests_get_a_clear_sentence():
         histogram(torch.rand(20), 1)
     with pytest.raises(ValueError, match="no PIT but NaN"):
         coverage(torch.full((3,), torch.nan))
+    for levels in ([0.5, 1.5], [90], [0.0], 0.9):
+        with pytest.raises(ValueError, match=r"a list of shares within \(0, 1\), got"):
+            coverage(torch.rand(30), levels)
+    for call in (coverage, calibration_error, histogram, uniformity):
+        with pytest.raises(ValueError, match=r"lies within \[0, 1\], these reach from -1 to 2"):
+            call(torch.tensor([-1.0, 0.5, 2.0]))
+    draws = torch.zeros(5, 2)
+    draws[3, 0] = torch.nan
+    assert pit(torch.tensor([torch.nan, 0.0]), draws)[0].isnan()
+    with pytest.raises(ValueError, match="draws are NaN where the value is real"):
+        pit(torch.zeros(2), draws)
+    with pytest.raises(ValueError, match="at_once must be at least 1, got 0"):
+        frame_pit(analyser(), batch, at_once=0)
     with pytest.raises(ValueError, match="at least 1, got 0 and 99"):
         sbc(simulator(analyser(), batch), rounds=0)
     with pytest.raises(ValueError, match="tested were z, log_likelihood: not 'x'"):

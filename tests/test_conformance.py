@@ -38,7 +38,10 @@ class Frames:
 
     def bad_observations(self, obs):
         words = {"no axis of time": "batch, time", "whole numbers": "floating point", "NaN": "NaN"}
-        bad = super().bad_observations(obs) | {"NaN": (torch.full_like(obs, torch.nan), "")}
+        bad = super().bad_observations(obs) | {
+            "NaN": (torch.full_like(obs, torch.nan), ""),
+            "another precision": (obs.double(), r"float64, the network's weights are float32: use"),
+        }
         return {what: (value, words.get(what, pattern)) for what, (value, pattern) in bad.items()}
 
 
@@ -97,6 +100,13 @@ class TestFilters(Counts, testing.FilteringConformance):
     @property
     def rules(self):
         return (TRAINED[self.name],) if self.name in TRAINED else ()
+
+    def bad_observations(self, obs):
+        """Kalman filters, in float64, read any precision."""
+        bad = super().bad_observations(obs)
+        if not self.rules:
+            del bad["another precision"]
+        return bad
 
     def misfit(self, rule, batch):
         """A harmonium's is that of its reconstruction: the loss is no measure of fit."""

@@ -2,6 +2,8 @@
 
 import arviz as az
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from seqzoo import zoo
@@ -140,6 +142,34 @@ def test_a_linear_system_has_an_exact_likelihood():
     assert found["prior_predictive"]["y"].shape == (1, DRAWS, B, T, 1)
 
 
+class OneVector:
+    """A model of one latent vector a sequence, of as many values as there are frames."""
+
+    def model(self, batch):
+        with pyro.plate("sequences", len(batch)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(batch), T), 1.0).to_event(1))
+            frames = dist.Normal(z[..., None, :], 1.0).expand((*z.shape[:-1], T, T))
+            pyro.sample("x", frames.to_event(1).mask(batch.mask).to_event(1), obs=batch.obs)
+
+    def guide(self, batch):
+        with pyro.plate("sequences", len(batch)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(batch), T), 1.0).to_event(1))
+
+
+def test_a_latent_vector_as_long_as_a_sequence_is_no_path():
+    found = export(OneVector(), Batch(torch.randn(B, T, T), MASK))
+    for group in ("posterior", "prior"):
+        assert found[group]["z"].dims == ("chain", "draw", "sequence", "latent")
+        assert np.isfinite(found[group]["z"].values).all()
+    assert found["observed_data"]["x"].dims == ("sequence", "time", "unit")
+
+
+def test_a_path_of_as_many_dimensions_as_steps_is_one():
+    found = export(zoo.VRAE(M, T, family, hidden=6))
+    assert found["posterior"]["z"].dims == ("chain", "draw", "sequence", "time", "latent")
+    assert np.isnan(found["posterior"]["z"].values[:, :, PADDED]).all()
+
+
 # Reproducible, kept, and of use -------------------------------------------------------------------
 
 
@@ -192,6 +222,8 @@ def test_arviz_sums_it_up_and_leaves_frames_out():
     ("how", "message"),
     [
         ({"draws": 0}, "at least 1, got 0"),
+        ({"at_once": 0}, "at_once must be at least 1, got 0"),
+        ({"dims": {"z": "factor"}}, r"a list of names a site: \['factor'\] for 'z'"),
         ({"dims": {"q": ["a"]}}, "dims names .'q'., the sites are .*'x', 'z'"),
         ({"dims": {"z": ["a", "b"]}}, "'z' 2 names after sequence and time, it has 1"),
         ({"dims": {"z": ["time"]}}, "both 'time'"),
@@ -207,5 +239,7 @@ def test_names_that_do_not_fit_get_a_clear_sentence(how, message):
 def test_models_without_a_pyro_pair_are_told_where_to_go():
     with pytest.raises(ValueError, match=r"REFH has no Pyro pair.*clamped_gibbs"):
         export(zoo.REFH(M, 3, family))
+    with pytest.raises(ValueError, match=r"a data.Batch, got a Tensor: data.Batch\(obs"):
+        export(MODELS["VRAE"](), OBS)
     with pytest.raises(ValueError, match="unpadded"):
         export(zoo.LGDS(1, readout="population"), Batch(torch.ones(B, T, 15), MASK))

@@ -209,16 +209,20 @@ def test_motion_prints_real_film_and_every_model_in_its_directions(shipped, tmp_
 
 
 def test_chains_prints_a_row_for_every_model(shipped):
-    how = ["--frames", 3, "--chains", 3, "--steps", 8, "--burn", 2]
-    first, head, *rows = said("chains", "balls/refh", "balls/rvae", *how)
-    assert first == "3 chains from random starts, 2 steps, then 8; 3 test frames"
+    how = ["--frames", 3, "--chains", 3, "--steps", 50, "--burn", 2]
+    first, head, *rows, least = said("chains", "balls/refh", "balls/rvae", *how)
+    assert first == "3 chains from random starts, 2 steps, then 50; 3 test frames"
     assert head.split()[:2] == ["model", "R-hat"]
     assert [row.split()[0] for row in rows] == ["balls/refh", "balls/rvae"]
     for row in rows:
         rhat, worst, share, size = row.split()[1:]
         assert 0.9 < float(rhat) <= float(worst)
         assert share.endswith("%")
-        assert 0 < float(size) <= 24 * 2
+        assert 0 < float(size) <= 150 * 2
+    assert least.startswith("independent draws ")
+    assert 1 < float(least.split()[2]) < 1.1
+    result = CliRunner().invoke(cli.app, ["chains", "balls/refh", "--steps", "49"])
+    assert result.exit_code == 2  # so few that independent draws would look apart
 
 
 @pytest.mark.parametrize(

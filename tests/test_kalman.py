@@ -417,6 +417,20 @@ def test_a_gap_does_not_add_a_turn(hidden, silent):
     torch.testing.assert_close(value[seen][:, 0], position[seen], atol=1e-3, rtol=0)
 
 
+def test_silent_frames_are_not_observed():
+    """They count for nothing, and the state is predicted through them."""
+    net, obs = SpringFilter(), PPC(3, 30, seed=2).obs
+    silent = torch.zeros(3, 30, dtype=torch.bool)
+    silent[:, 5:9] = silent[1, :2] = True
+    gone = obs.masked_fill(silent[..., None], 0.0)
+    found, expected = net.filter(gone), net.filter(obs, ~silent)
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.covariance, expected.covariance)
+    torch.testing.assert_close(found.log_likelihood, expected.log_likelihood)
+    assert (net.filter(torch.zeros(1, 5, 15)).log_likelihood == 0).all()
+    torch.testing.assert_close(net.smooth(gone).mean, net.smooth(obs, ~silent).mean)
+
+
 def test_spring_filter_reaches_the_limit_of_the_task():
     data = PPC(40, 1000, seed=3, split="test")
     decoded = ppc.decode(SpringFilter().reconstruct(data.obs))

@@ -344,6 +344,33 @@ def test_convergence_needs_chains():
         inference.convergence(torch.zeros(1, 100))
 
 
+def test_draws_that_do_not_move_have_no_effective_size():
+    draws = torch.randn(3, 20, 2, generator=torch.Generator().manual_seed(0))
+    draws[..., 0] = 4.0
+    found = inference.convergence(draws)
+    assert found.rhat.isnan().tolist() == found.ess.isnan().tolist() == [True, False]
+    assert inference.convergence(torch.ones(2, 10)).ess.isnan()
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"draws": 0}, "draws must be at least 1, got 0"),
+        ({"chains": 0}, "chains must be at least 1, got 0"),
+        ({"probes": 0}, "probes must be at least 1, got 0"),
+        ({"burn": -1}, "burn must be at least 0, got -1"),
+        ({"past": torch.zeros(2, 7)}, r"\[N, 3\] for this TRBM: got \(2, 7\)"),
+        ({"past": torch.zeros(3)}, r"\[N, 3\] for this TRBM: got \(3,\)"),
+        ({"past": torch.zeros(0, 3)}, r"\[N, 3\] for this TRBM: got \(0, 3\)"),
+        ({"net": zoo.LGDS(2)}, "LGDS has no Gibbs chains of frames"),
+    ],
+)
+def test_chains_that_cannot_be_followed(how, message):
+    net = zoo.TRBM(2, 3, Bernoulli(2))
+    with pytest.raises(ValueError, match=message):
+        inference.clamped_gibbs(**{"net": net, "past": torch.zeros(2, 3), **how})
+
+
 @pytest.mark.parametrize("name", ["REFH", "TRBM", "RVAE"])
 def test_clamped_chains_can_be_followed(name):
     net = PREDICTORS[name]()

@@ -144,6 +144,22 @@ def test_even_weights_are_perfect_and_a_single_one_is_hopeless():
     assert found.bound == pytest.approx(-7 - math.log(100))
 
 
+def test_weights_of_bits_have_no_tail_to_smooth():
+    """Two values, or a few, or such but for rounding: bounded, and shared by more than a tail."""
+    weights = torch.tensor([0.0, -2.0, -3.0]).repeat_interleave(torch.tensor([60, 100, 40]))
+    rounded = -300 + weights.clamp_min(-2) + 1e-5 * torch.randn(200)
+    found = smooth_weights(torch.stack((weights, weights.clamp_min(-2), rounded), 1))
+    assert found.khat.tolist() == [0.0] * 3
+    known = math.log(0.3 + 0.5 * math.exp(-2) + 0.2 * math.exp(-3))
+    assert found.bound[0] == pytest.approx(known)
+    assert smooth_weights(weights).effective == pytest.approx(
+        float(weights.exp().sum() ** 2 / (2 * weights).exp().sum())
+    )
+    few = torch.full((200,), -5.0)
+    few[:3] = 0.0
+    assert smooth_weights(few).khat == torch.inf
+
+
 def test_khat_is_low_for_the_posterior_and_high_for_a_guide_far_too_narrow(batch):
     assert (khat(solved(), batch, 400) < 0.5).all()
     assert (khat(solved(1.3), batch, 1000) < 0.5).all()
@@ -224,6 +240,10 @@ def test_leaving_a_sequence_out_is_its_evidence(batch):
     assert found.total == pytest.approx(evidence.sum(), abs=1e-3)
 
 
+def test_a_single_unit_has_no_standard_error(batch):
+    assert math.isnan(loo(solved(), batch.rows(slice(1)), 50).error)
+
+
 def test_answers_at_every_step_are_left_out_one_by_one(batch):
     net = SRN(M, outputs.Categorical(3), hidden=6, stochastic=0.5, every_step=True)
     asked = Batch(batch.obs, MASK, target=torch.randint(3, (B, T)))
@@ -257,6 +277,13 @@ def test_bad_requests_get_a_clear_sentence(batch):
         khat(zoo.REFH(M, 3, gaussian), batch)
     with pytest.raises(ValueError, match="score its predictions"):
         khat(zoo.baselines.Order0(), batch)
+    with pytest.raises(ValueError, match=r"RVAE is a model of single frames.*unit='frame'"):
+        loo(zoo.RVAE(M, 2, gaussian, hidden=4), batch)
+    for call in (khat, smoothed_bound, loo):
+        with pytest.raises(ValueError, match="at_once must be at least 1, got 0"):
+            call(net, batch, 50, at_once=0)
+        with pytest.raises(ValueError, match=r"takes a data.Batch, got a Tensor"):
+            call(net, batch.obs)
     with pytest.raises(ValueError, match="RVAE is a model of single frames"):
         khat(zoo.RVAE(M, 2, gaussian, hidden=4), batch, by="sequence")
     with pytest.raises(ValueError, match="reads the frames before it"):

@@ -1,6 +1,7 @@
 """The report of `seqzoo diagnose --out`: what it says of tiny models of every kind."""
 
 import math
+import re
 
 import arviz as az
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from seqzoo import data, inference, zoo
 from seqzoo.inference.draws import prepare
 from seqzoo.zoo import cli, report, store
-from seqzoo.zoo.chains import Chains
+from seqzoo.zoo.chains import Agreement, Chains
 from seqzoo.zoo.held_out import held_out
 from seqzoo.zoo.likelihoods import Bernoulli, Poisson
 from seqzoo.zoo.mdrnn import MDRNN
@@ -19,6 +20,7 @@ from seqzoo.zoo.recipes import find, one_to_many, part
 from seqzoo.zoo.srn import SRN
 from typer.testing import CliRunner
 
+TOO_FEW = "too few to tell"
 GUIDED = {"k-hat of importance weights", "Importance-weighted bound", "Draws, for ArviZ"}
 PIT, SBC = "Calibration of one-step predictions", "Simulation-based calibration"
 CHAINS, ANSWERS = "Clamped Gibbs chains", "Calibration of answers"
@@ -113,6 +115,7 @@ def test_a_report_has_what_applies_and_says_why_the_rest_does_not(kind, tmp_path
         assert len(why) > 20
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {path.name for path in found.files}
+    assert written <= report.writing.FIGURES | {"report.md"}  # so that a later report removes it
     for path in found.files:
         if path.suffix == ".png":
             assert f"]({path.name})" in text
@@ -183,6 +186,9 @@ def test_answers_know_their_limit(tmp_path):
     assert f"No network can exceed {-one_to_many.LIMITS['class']:.3f}" in said
     assert "Over 200 held-out answers" in said
     assert "A gradient arrives at " in said
+    (targets,) = (one for one in found.sections if one.title == TARGETS)
+    assert targets.verdict == ""  # a fact, not a mark
+    assert "**" not in " ".join(targets.found)
 
 
 def test_the_same_seed_writes_the_same_report(tmp_path):
@@ -223,6 +229,7 @@ def test_an_exact_posterior_is_found_to_be_calibrated(tmp_path):
     verdicts = {one.title: one.verdict for one in found.sections}
     assert verdicts[PIT] == "good"
     assert "Over 2400 values" in found.sections[0].found[0]
+    assert "of 2400 frames chance alone makes about 0.007" in found.sections[0].found[0]
     assert dict(found.left_out)[TARGETS] == "it was not trained by any rule"
 
 
@@ -232,9 +239,25 @@ def test_a_system_of_the_first_order_repeats_its_errors(tmp_path, monkeypatch):
     said = {}
     for name in ("ppc/kf-true", "ppc/kf1"):
         (section,) = report.report(name, tmp_path, sequences=40).sections
-        said[name] = next(one for one in section.found if one.startswith("Errors of successive"))
+        said[name] = " ".join(section.found)
     assert "the system uses all that the past tells" in said["ppc/kf-true"]
-    assert "by 0.24 (by chance 0.02): the system does not use all" in said["ppc/kf1"]
+    assert (
+        "correlate by 0.24 (by chance either is within 0.04). The system does not use all"
+        in (said["ppc/kf1"])
+    )
+
+
+def test_a_bias_is_no_memory():
+    """Independent errors that are off by 0.3 standard deviations tell nothing of one another."""
+    pits = torch.special.ndtr(torch.randn(50, 60, 2, dtype=torch.float64) + torch.tensor([0.3, 0]))
+    pits[3, 20:] = math.nan
+    found = report.predictions.successive(pits)
+    assert found.mean == pytest.approx(0.3, abs=4 * found.chance)
+    assert abs(found.shared) < 4 * found.chance < 0.06
+    errors = torch.randn(50, 61, 1, dtype=torch.float64)
+    errors = (errors[:, 1:] + errors[:, :-1]) / math.sqrt(2)  # each shares half with the next
+    found = report.predictions.successive(torch.special.ndtr(errors + 0.3))
+    assert found.shared == pytest.approx(0.5, abs=0.06)
 
 
 def test_predictions_of_a_linear_system_are_those_of_its_filter():
@@ -253,6 +276,122 @@ def test_predictions_of_a_linear_system_are_those_of_its_filter():
     low, high = (report.predictions.linear_pit(one, data.Batch(o))[0, 3, 0] for o in shifted)
     now, before = one.filter(obs).log_likelihood, one.filter(obs[:, :3]).log_likelihood
     assert float((high - low) / 2e-3) == pytest.approx(float((now - before).exp()), rel=1e-4)
+
+
+# Verdicts -----------------------------------------------------------------------------------------
+
+
+def judged(errors):
+    """The verdict on predictions N(0, 1), and what is said of them, for such errors."""
+    found = report.verdicts.measured(torch.special.ndtr(errors), len(errors))
+    verdict = report.verdicts.calibrated(found.excess, found.chance)
+    said = report.verdicts.in_numbers(found, "values", "frames")
+    return verdict, " ".join([*said, report.verdicts.in_words(verdict, found, "they", "frames")])
+
+
+def errors(number, spread=1.0, bias=0.0):
+    return spread * torch.randn(number, dtype=torch.float64) + bias
+
+
+@pytest.mark.parametrize(("number", "right"), [(60, TOO_FEW), (200, "good"), (1200, "good")])
+def test_right_predictions_are_seldom_blamed(number, right):
+    found = [judged(errors(number))[0] for _ in range(200)]
+    assert found.count(right) >= 195
+
+
+@pytest.mark.parametrize(
+    ("spread", "bias", "words"),
+    [
+        (math.sqrt(2), 0.0, "intervals of they cover too little."),  # half the variance is claimed
+        (math.sqrt(0.5), 0.0, "intervals of they cover too much."),
+        (1.0, 0.3, "they are too low."),
+        (1.0, -0.3, "they are too high."),
+    ],
+)
+def test_wrong_predictions_are_blamed_for_what_is_wrong(spread, bias, words):
+    found = [judged(errors(1200, spread, bias)) for _ in range(20)]
+    assert {verdict for verdict, _ in found} <= {"bad", "fair"}
+    for verdict, said in found:
+        assert said.endswith(f"**{verdict.capitalize()}**: {words}")
+        assert ("what came lies above" in said) == (bias > 0)
+        assert ("what came lies below" in said) == (bias < 0)
+
+
+def test_width_is_named_as_the_shares_that_are_quoted():
+    """Errors of two sizes: central intervals hold too many values, outer ones too few."""
+    mixed = torch.cat((errors(3000, 0.3), errors(3000, 3.0)))
+    verdict, said = judged(mixed)
+    assert verdict == "bad"
+    assert said.endswith("intervals of they cover too much at 50 %, too little at 90 %.")
+
+
+def test_chance_of_unreliable_probabilities():
+    found = []
+    for _ in range(50):
+        chance = torch.rand(500)
+        found.append(
+            report.answers.unreliability(*report.reliability(chance, torch.bernoulli(chance)))
+        )
+    off, expected = torch.tensor(found).mean(0)
+    assert float(off) == pytest.approx(float(expected), rel=0.15)
+
+
+def test_the_bound_that_is_one_is_named(tmp_path, monkeypatch):
+    """Where k-hat is high and smoothing moves the estimate, read what was not smoothed."""
+    wild = report.Weights(3 * torch.randn(30, 4, dtype=torch.float64).exp(), None)
+    tame = report.Weights(torch.zeros(30, 4, dtype=torch.float64), None)
+    monkeypatch.setattr(report, "LOOKS", {"guide": report.LOOKS[next(iter(report.LOOKS))]})
+    for weights, named in ((wild, True), (tame, False)):
+        monkeypatch.setattr(report.guide, "log_weights", lambda *_, found=weights: found)
+        text = looked(tmp_path, "vrae").path.read_text()
+        assert ("read the one that is not smoothed" in text) == named
+        assert "in one or two dimensions it forgives half the variance" in text
+        assert "affordable" not in text
+
+
+# Chains -------------------------------------------------------------------------------------------
+
+
+def test_chains_of_a_guide_that_is_too_narrow_are_no_draws_of_the_model(tmp_path, monkeypatch):
+    """They agree with one another, on about 0.6 times the spread."""
+    monkeypatch.setattr(report, "LOOKS", {CHAINS: report.LOOKS[CHAINS]})
+    chains = Chains(frames=20, chains=8, burn=10, draws=50)
+    (section,) = report.report("ppc/rvae", tmp_path, sequences=4, chains=chains).sections
+    assert section.verdict == "fair"
+    said = " ".join(section.found)
+    assert "draws of the model only where the guide is its posterior" in said
+    low, high = map(float, re.search(r"is (\S+) to (\S+) times that of the model's", said).groups())
+    assert 0.5 < low < high < 0.8
+
+
+def test_independent_draws_set_what_chains_can_reach():
+    """The worst of eight directions is above 1 by chance alone, the more so of few draws."""
+    rhat = [
+        float(inference.convergence(torch.randn(8, steps, 40, 8)).rhat.amax(-1).median())
+        for steps in (20, 100)
+    ]
+    found = [report.chains.null(Chains(draws=steps)) for steps in (20, 100)]
+    assert [float(one.rhat.median()) for one in found] == pytest.approx(rhat, abs=5e-3)
+    assert found[0].rhat.median() > 1.03
+    assert found[1].rhat.median() < 1.01
+    assert found[1].apart == 0
+    again = report.chains.null(Chains(draws=20))
+    assert torch.equal(again.rhat, found[0].rhat)
+
+
+@pytest.mark.parametrize(
+    ("rhat", "least", "guided", "verdict"),
+    [
+        (1.02, 1.01, False, "good"),
+        (1.02, 1.01, True, "fair"),
+        (1.30, 1.01, False, "bad"),
+        (1.30, 1.01, True, "bad"),
+        (1.05, 1.30, False, TOO_FEW),
+    ],
+)
+def test_verdicts_on_chains(rhat, least, guided, verdict):
+    found, chance = (Agreement(torch.full((9,), r), torch.ones(9), 0) for r in (rhat, least))
+    assert report.chains.judged(found, chance, guided) == verdict
 
 
 # Two rules ----------------------------------------------------------------------------------------
@@ -341,7 +480,7 @@ def test_diagnose_writes_a_report(tmp_path):
     *rows, last = result.stdout.splitlines()
     assert last == f"wrote report.md, answers.png, posterior.nc to {out}"
     assert len(rows) == len(report.LOOKS)
-    assert rows[0].split()[-1] in ("good", "fair", "bad")
+    assert rows[0].endswith(("good", "fair", "bad", TOO_FEW))
     assert rows[-1].endswith("left out, see the report")
     assert (out / "posterior.nc").is_file()
 
@@ -358,3 +497,39 @@ def test_diagnose_refuses_what_it_cannot_report(words, message, tmp_path, monkey
     with pytest.raises(ValueError, match=message):
         command("diagnose", *words)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("out", ["file", "file/folder"])
+def test_a_report_does_not_go_into_a_file(out, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="file is a file: --out names the folder"):
+        command("diagnose", "ppc/kf2", "--out", tmp_path / out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_second_model_leaves_no_figures_of_the_first(tmp_path):
+    out = tmp_path / "out"
+    report.report("ppc/kf-true", out, sequences=1, draws=25)
+    (out / "mine.png").write_text("mine")
+    found = report.report(saved(tmp_path / "net", "refh"), out, 4, 30, sizes=SMALL)
+    assert {path.name for path in out.iterdir()} == {"report.md", "chains.png", "mine.png"}
+    assert {path.name for path in found.files} == {"report.md", "chains.png"}
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("there", [False, True])
+def test_what_is_interrupted_leaves_what_was_there(stop, there, tmp_path, monkeypatch):
+    out = tmp_path / "deep" / "out"
+    if there:
+        report.report("ppc/kf-true", out, sequences=1, draws=25)
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+
+    def stopped(subject):
+        assert (subject.out / "pit.png").is_file()
+        raise stop
+
+    looks = {PIT: report.LOOKS[PIT], EXPORT: stopped}
+    monkeypatch.setattr(report, "LOOKS", looks)
+    with pytest.raises(stop):
+        report.report("ppc/kf2", out, sequences=1, draws=25)
+    assert before == {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}

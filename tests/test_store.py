@@ -269,6 +269,17 @@ def test_an_unknown_name_lists_what_there_is(ask, rvae, tmp_path, monkeypatch):
         ask("ppc/nope")
 
 
+def test_a_folder_without_a_card_says_so(tmp_path):
+    with pytest.raises(store.ModelError, match=r"the folder .* has no card\.json"):
+        zoo.load(tmp_path)
+
+
+def test_a_shipped_model_is_found_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ppc" / "rvae").mkdir(parents=True)
+    assert isinstance(zoo.load("ppc/rvae"), zoo.RVAE)
+
+
 def test_a_card_may_come_without_weights(rvae, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "SHIPPED", tmp_path)
     (tmp_path / "ppc").mkdir()

@@ -612,6 +612,105 @@ def test_parts_are_given_by_name():
         zoo.RNN(M, gaussian, H, Memory(M, H))
 
 
+# Rules and networks -----------------------------------------------------------------------------
+
+FRAMES = "recurrent networks with a Pyro pair over single frames"
+UNTRAINABLE = {
+    "BPTT, VRAE": (inference.BPTT, "VRAE", f"{FRAMES} .*: VRAE has no encode, step, initial;"),
+    "BPTT, VOSP": (inference.BPTT, "VOSP", f"{FRAMES} .*: VOSP reads whole sequences;"),
+    "BPTT, SRN": (inference.BPTT, "SRN", f"{FRAMES} .*: SRN has no encode, step, initial;"),
+    "local, REFH": (inference.LocalELBO, "REFH", f"{FRAMES} .*: REFH has no model, guide;"),
+    "folded, LGDS": (inference.FoldedRule, "LGDS", "recurrent networks: LGDS has no encode, step"),
+    "contrastive, RVAE": (
+        *(inference.ContrastiveDivergence, "RVAE"),
+        r"harmoniums \(REFH, TRBM, RTRBM\): RVAE has no free_energy, clamps_past, through_time;",
+    ),
+    "sequence, RVAE": (inference.SequenceELBO, "RVAE", "RVAE is a model of single frames;"),
+    "sequence, REFH": (inference.SequenceELBO, "REFH", "REFH has no model, guide;"),
+    "EM, RVAE": (inference.EM, "RVAE", "linear-Gaussian .*: RVAE has no measure, guess, assign;"),
+    "average, SRN": (inference.Average, "SRN", "a buffer mean .*: SRN has none;"),
+    "targets, RVAE": (inference.TargetPropagation, "RVAE", "RVAE has no read, .*, draw, invert;"),
+    "straight, VRAE": (inference.StraightThrough, "VRAE", "VRAE has no at_every_step, .*straight;"),
+    "plain, LGDS": (inference.OutputBPTT, "LGDS", "that answer .*: LGDS has no read, .*, bits;"),
+}
+TRAINERS = {
+    "VRAE": "SequenceELBO",
+    "VOSP": "SequenceELBO",
+    "SRN": "StraightThrough",
+    "REFH": "ContrastiveDivergence",
+    "LGDS": "EM",
+    "RVAE": "LocalELBO",
+}
+NETWORKS = {
+    "VRAE": lambda: zoo.VRAE(M, K, gaussian, H),
+    "VOSP": lambda: zoo.VOSP(M, K, gaussian, H, width=5),
+    "RNN": lambda: zoo.RNN(M, gaussian, H),
+    "SRN": lambda: zoo.SRN(M, zoo.outputs.Categorical(3), H),
+    "REFH": lambda: zoo.REFH(M, H, gaussian),
+    "LGDS": lambda: zoo.LGDS(2),
+    "RVAE": lambda: zoo.RVAE(M, K, gaussian, H),
+}
+
+
+@pytest.mark.parametrize("case", UNTRAINABLE)
+def test_a_rule_names_what_a_network_lacks_and_who_trains_it(case):
+    rule_of, name, sentence = UNTRAINABLE[case]
+    expected = f"^{rule_of.__name__} trains .*{sentence}.* {TRAINERS[name]} trains it$"
+    with pytest.raises(ValueError, match=expected):
+        rule_of(NETWORKS[name]())
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_who_is_named_trains_it(name):
+    getattr(inference, TRAINERS[name])(NETWORKS[name]())
+
+
+def test_a_rule_asks_only_for_what_it_uses():
+    class Clamped(nn.Module):
+        """A harmonium's protocol, without what options alone need."""
+
+        clamps_past = True
+        check = encode = step = initial = free_energy = gibbs = None
+
+    inference.ContrastiveDivergence(Clamped(), through_time=False)
+    for option, lacks in (
+        ({}, "through_time"),
+        ({"through_time": False, "random": 0.5}, "random_frames"),
+        ({"through_time": False, "sample_past": True}, "draw"),
+    ):
+        with pytest.raises(ValueError, match=f"Clamped has no {lacks}$"):
+            inference.ContrastiveDivergence(Clamped(), **option)
+
+
+# Precision --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "LGDS"])
+def test_observations_of_another_precision_are_refused(name):
+    net, obs = NETWORKS[name](), torch.randn(2, 5, M)
+    said = r"obs are float64, .* weights are float32: use obs\.float\(\), or net\.double\(\)"
+    with pytest.raises(ValueError, match=said):
+        net.check(obs.double())
+    with pytest.raises(ValueError, match=r"obs are float16, .*: use obs\.float\(\)$"):
+        net.check(obs.half())
+    net.double().check(obs.double())
+    with pytest.raises(ValueError, match=r"obs are float32, .* float64: use obs\.double\(\)$"):
+        net.check(obs)
+
+
+def test_a_network_may_have_parameters_of_several_kinds():
+    net = NETWORKS["VRAE"]()
+    net.prior.double()
+    assert next(net.parameters()).dtype != next(net.decoder.parameters()).dtype
+    net.check(torch.randn(2, 5, M))
+
+
+def test_a_rule_refuses_another_precision_before_anything_is_touched():
+    for rule_of, name in ((inference.LocalELBO, "RVAE"), (inference.SequenceELBO, "VRAE")):
+        with pytest.raises(ValueError, match="obs are float64"):
+            rule_of(NETWORKS[name]()).gradients(Batch(torch.randn(2, 5, M).double()))
+
+
 # Rules and data ---------------------------------------------------------------------------------
 
 

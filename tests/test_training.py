@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 from seqzoo import inference, zoo
@@ -882,6 +883,15 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     ("change", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": "abc"}, "epochs must be a whole number, got 'abc'"),
+        ({"epochs": None}, "epochs must be a whole number"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"shards": 1.0}, "shards must be a whole number"),
+        ({"validate_every": "2"}, "validate_every must be a whole number"),
+        ({"patience": "2"}, "patience must be a whole number"),
+        ({"clip": "tight"}, "clip must be a number"),
+        ({"average": "long"}, "average must be a number"),
+        ({"device": "warp"}, "no device 'warp' here"),
         ({"average": 1.5}, "average is a decay"),
         ({"average": 1.0}, "average is a decay"),
         ({"shards": 3}, "a batch of 4 sequences cannot be split evenly into 3 shards"),
@@ -901,6 +911,20 @@ def test_arguments_out_of_range(change, message):
     with pytest.raises(ValueError, match=message):
         train(net, Squared, data=uneven(), **change)
     assert torch.equal(net.weight, linear().weight)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda:0", torch.device("cuda", 0)])
+def test_a_device_that_is_not_here(device):
+    with pytest.raises(ValueError, match=r"no device 'cuda:0' here: .*CUDA"):
+        train(linear(), Squared, data=uneven(), device=device)
+
+
+def test_whole_numbers_of_numpy_are_taken():
+    one, other = linear(), linear()
+    train(one, Squared, data=uneven(), epochs=2, clip=1.0)
+    train(other, Squared, data=uneven(), epochs=np.int64(2), clip=np.float32(1.0))
+    assert_same(weights(one), weights(other))
 
 
 @pytest.mark.parametrize("make", [inference.LocalELBO, inference.ContrastiveDivergence])

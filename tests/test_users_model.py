@@ -3,6 +3,8 @@
 First what a user writes, from what ``inference`` gives alone; then what happens if it is wrong.
 """
 
+import re
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -10,7 +12,7 @@ import torch
 from pyro.nn import PyroModule
 from seqzoo import inference, zoo
 from seqzoo.data import Batch
-from seqzoo.inference import testing
+from seqzoo.inference import rule, testing
 from seqzoo.inference.paths import previous
 from seqzoo.zoo.outputs import Categorical
 from seqzoo.zoo.srn import SRN
@@ -666,6 +668,150 @@ def test_a_suite_says_what_it_lacks():
     assert set(found.values()) == {"NotImplementedError: FilteringConformance must define build()"}
     short = type("Short", (TestEcho,), {"batch": lambda self: Batch(noise()[:2])})
     assert "at least 3 sequences" in testing.failures(short())["test_padding_changes_nothing"]
+
+
+MISSING = "it_has_what_the_tests_ask_for"
+
+
+class Filter(nn.Module):
+    """What ``inference.Recurrent`` lists, and nothing else."""
+
+    check, encode, step, initial = (getattr(Tracker, name) for name in rule.RECURRENT)
+
+
+class Unit(nn.Module):
+    """What ``outputs.Answers`` lists, and nothing else."""
+
+    bits = 0
+    read = at_every_step = rest = drive = mean = draw = straight = log_score = Tracker.check
+
+
+LACKING = {
+    "filtering": (
+        *(testing.FilteringConformance, Filter),
+        r"^AssertionError: Filter lacks reconstruct \(obs, mask.*, filter \(.*, sample \(.*; "
+        r"LocalELBO trains .*: Filter has no model, guide$",
+    ),
+    "sequences": (
+        *(testing.SequenceConformance, Filter),
+        r"lacks model \(.*, guide \(.*, sample \(.*, log_prob or posterior \(.*; SequenceELBO",
+    ),
+    "answering": (
+        *(testing.AnsweringConformance, Unit),
+        r"Unit lacks log_prob \(.*, predict \(.*, answer \(.*, model \(.*, guide \([^;]*; "
+        r"TargetPropagation trains .*: Unit has no invert; StraightThrough trains it$",
+    ),
+    "prior": (testing.PriorConformance, nn.Identity, r"Identity lacks dim \(size K .*\)$"),
+    "guide": (testing.GuideConformance, nn.Identity, r"lacks dim \(.*, features_dim \("),
+    "likelihood": (
+        *(testing.LikelihoodConformance, nn.Identity),
+        r"Identity lacks natural_dim \(.*, distribution \(natural parameters -> .*, check \(",
+    ),
+    "rule": (testing.RuleConformance, nn.Identity, r"lacks net \(.*, gradients \(batch"),
+}
+
+
+@pytest.mark.parametrize("kind", LACKING)
+def test_what_is_missing_is_said_once(kind):
+    """In one test; the others are skipped."""
+    suite, build, sentence = LACKING[kind]
+    obs = noise()
+    data = Batch(obs, target=obs[:, -1, :3].argmax(-1))
+    how = {"build": lambda self: build(), "batch": lambda self: data}
+    found = testing.failures(type("Short", (suite,), how)())
+    assert list(found) == [f"test_{MISSING}"]
+    assert re.search(sentence, found[f"test_{MISSING}"])
+
+
+def test_a_rule_that_refuses_a_network_is_said_once():
+    """What it can do without the rule is tested all the same."""
+    assert failing(TestTracker, rules=(inference.SequenceELBO,)) == {MISSING}
+    how = {"rules": (inference.SequenceELBO,), "build": Graphic}
+    assert failing(TestTracker, **how) == {MISSING, "what_it_says_is_finite_and_has_no_graph"}
+
+
+class Level(PyroModule):
+    """x_t ~ N(z, s²): one latent vector a sequence, which does not move."""
+
+    def __init__(self):
+        super().__init__()
+        self.code, self.log_scale = nn.Linear(M, M), nn.Parameter(torch.zeros(M))
+
+    def extra_repr(self):
+        return "p(z) p(x[t] | z);  q(z | x[1:T])"
+
+    def read(self, batch):
+        if batch.obs.shape[-1] != M:
+            raise ValueError(f"a frame has {M} values, got shape {tuple(batch.obs.shape)}")
+        return Batch(batch.obs.where(batch.mask[..., None], 0.0), batch.mask)
+
+    def law(self, batch):
+        mean = batch.obs.sum(1) / batch.mask.sum(1, keepdim=True)
+        return dist.Normal(self.code(mean), 0.5).to_event(1)
+
+    def model(self, batch):
+        with pyro.plate("sequences", len(batch)):
+            start = self.log_scale.new_zeros(len(batch), M)
+            z = pyro.sample("z", dist.Normal(start, 1.0).to_event(1))
+            mean = z[..., None, :].expand(*z.shape[:-1], *batch.obs.shape[1:])
+            frames = dist.Normal(mean, self.log_scale.exp()).to_event(1).mask(batch.mask)
+            pyro.sample("x", frames.to_event(1), obs=batch.obs)
+
+    def guide(self, batch):
+        with pyro.plate("sequences", len(batch)):
+            pyro.sample("z", self.law(batch))
+
+    @torch.no_grad()
+    def posterior(self, obs, mask=None):
+        return self.law(self.read(Batch(obs, mask)))
+
+    @torch.no_grad()
+    def sample(self, sequences, steps, seed=0):
+        like = self.log_scale
+        with inference.RandomStream(like.device, seed):
+            level = torch.randn(sequences, 1, M, device=like.device)
+            return level + like.exp() * torch.randn(sequences, steps, M, device=like.device)
+
+
+class TestLevel(TestEcho):
+    """A posterior may be a vector a sequence, ``[B, K]``."""
+
+    def build(self):
+        return Level()
+
+
+class Overdispersed(Laplace):
+    """Counts with heavy tails."""
+
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.natural_dim = dim
+
+    def distribution(self, natural):
+        return dist.NegativeBinomial(5.0, logits=natural, validate_args=False).to_event(1)
+
+    def mean(self, natural):
+        return 5 * natural.exp()
+
+    def mode(self, natural):
+        return (4 * natural.exp()).floor()
+
+    def check(self, value):
+        super().check(value)
+
+
+class TestOverdispersed(testing.LikelihoodConformance):
+    """Of one value: the sums over more have too many terms."""
+
+    def build(self):
+        return Overdispersed(1)
+
+
+def test_counts_with_heavy_tails_are_built_of_a_single_value():
+    suite = type("Wide", (TestOverdispersed,), {"build": lambda self: Overdispersed(3)})
+    said = testing.failures(suite())
+    assert list(said) == ["test_probabilities_sum_to_one"]
+    assert "of a single one where it counts with heavy tails" in said.popitem()[1]
 
 
 def test_running_a_suite_leaves_the_random_state_alone():

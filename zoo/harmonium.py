@@ -27,6 +27,7 @@ from torch.nn import functional
 from ..inference.predict import Filtered, run_filter
 from .gibbs import GibbsSampler
 from .likelihoods import ExponentialFamily
+from .swapped import check_dtype
 
 
 class Harmonium(GibbsSampler, PyroModule):
@@ -78,8 +79,9 @@ class Harmonium(GibbsSampler, PyroModule):
     # The recursion u_t = E[x_t | y_t, u_{t-1}] -----------------------------------------------
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` is outside the support of the visible units."""
+        """Raises a ValueError where ``obs`` does not fit the visible units, or the dtype."""
         self.likelihood.check(obs)
+        check_dtype(self, obs)
 
     def initial(self, rows: int) -> Tensor:
         """u before the first frame: silence, ``[B, H]``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -62,7 +64,8 @@ class PopulationReadout(Readout):
         decoded = decoded.gather(1, torch.where(last < 0, first, last))
         turns = ((decoded[:, 1:] - decoded[:, :-1]) / ppc.PERIOD).round().cumsum(1)
         decoded[:, 1:] -= ppc.PERIOD * turns
-        return decoded[..., None], ppc.observation_variance(obs).double()[..., None]
+        variance = ppc.observation_variance(obs).double().masked_fill(~seen, math.inf)
+        return decoded[..., None], variance[..., None]
 
     def expect(self, value: Tensor) -> Tensor:
         return sum(ppc.GAIN) / 2 * ppc.tuning(value[..., 0])
@@ -80,8 +83,9 @@ READOUTS = {"identity": Readout, "population": lambda _: PopulationReadout()}
 class LGDS(Generates, PyroModule):
     """x_t = A x_{t-1} + noise; the first coordinates of x_t are what is read from the frame.
 
-    With C = [I 0] fixed, the coordinates of the state are those of the reading and, from K = 2,
-    its unseen rates of change; any observable system can be written so. Learned by ``EM``.
+    With C = [I 0] fixed, the first coordinates of the state are those of the reading; the others
+    are unseen, such as rates of change, in a basis that is free. Any observable system can be
+    written so. Learned by ``EM``.
 
     Arguments:
         state_dim: order of the system, ``K``.
@@ -165,11 +169,17 @@ class LGDS(Generates, PyroModule):
     def model(self, batch: Batch) -> None:
         """The exact Pyro model of what is read: one ``GaussianHMM`` site a sequence.
 
-        Its sequences must be unpadded: ``GaussianHMM`` knows no mask.
+        Every frame must say something: ``GaussianHMM`` knows no mask.
+
+        Raises:
+            ValueError: for padding and silent frames.
         """
         value, variance = self.measure(batch.obs, batch.mask)
-        if not batch.mask.all():
-            raise ValueError("the Pyro model of an LGDS takes unpadded sequences")
+        if not batch.mask.all() or not variance.isfinite().all():
+            raise ValueError(
+                "the Pyro model of an LGDS takes unpadded sequences without silent frames: "
+                "filter(obs, mask) takes both"
+            )
         # GaussianHMM starts one transition early: that transition adds the second half of P.
         steps, half = value.shape[1], self.initial_covariance / 2
         dynamics, process = (part.repeat(steps, 1, 1) for part in (self.dynamics, self.process))

@@ -21,7 +21,7 @@ from ..inference.paths import LinearChain, Path
 from ..inference.streams import RandomStream
 from .generation import Generates
 from .memory import check_ends
-from .swapped import check_law, check_path, size_of
+from .swapped import check_dtype, check_law, check_path, size_of
 
 SEES = ("innovations", "path")
 
@@ -92,8 +92,9 @@ class PathModel(Generates, PyroModule):
     # The Pyro pair, over whole sequences -------------------------------------------------------
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` is outside the support of the likelihood."""
+        """Raises a ValueError where ``obs`` does not fit the likelihood, or the dtype."""
         self.likelihood.check(obs)
+        check_dtype(self, obs)
 
     def read(self, batch: Batch) -> Reading:
         """Checks a batch and reads it once, for guide and model alike.

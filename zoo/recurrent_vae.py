@@ -24,7 +24,7 @@ from .generation import Generates
 from .guides import GaussianGuide
 from .likelihoods import ExponentialFamily
 from .nets import MLP
-from .swapped import ask, check_law, check_shape, check_units, size_of
+from .swapped import ask, check_dtype, check_law, check_shape, check_units, size_of
 
 
 class RecurrentVAE(Generates, PyroModule):
@@ -80,8 +80,9 @@ class RecurrentVAE(Generates, PyroModule):
     # The recursion, delegated to the recognition model ---------------------------------------
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` is outside the support of the likelihood."""
+        """Raises a ValueError where ``obs`` does not fit the likelihood, or the dtype."""
         self.likelihood.check(obs)
+        check_dtype(self, obs)
 
     def initial(self, rows: int) -> Tensor:
         """u before the first frame, ``[B, U]``."""

@@ -21,7 +21,7 @@ from ..inference.evaluate import elbo
 from .generation import Generates
 from .memory import Memory, Remembers, check_ends, check_fits
 from .nets import MLP, start_at
-from .swapped import ask, check_shape, check_units
+from .swapped import ask, check_dtype, check_shape, check_units
 
 
 class RNN(Remembers, Generates, PyroModule):
@@ -76,8 +76,9 @@ class RNN(Remembers, Generates, PyroModule):
     # The Pyro pair, over whole sequences -------------------------------------------------------
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` is outside the support of the likelihood."""
+        """Raises a ValueError where ``obs`` does not fit the likelihood, or the dtype."""
         self.likelihood.check(obs)
+        check_dtype(self, obs)
 
     def read(self, batch: Batch) -> Batch:
         """Checks a batch.

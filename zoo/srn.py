@@ -28,6 +28,7 @@ from .bit_path import BitPath
 from .memory import check_ends
 from .nets import activation, start_at
 from .starts import Orthogonal
+from .swapped import check_dtype
 from .units import HybridUnits
 
 
@@ -122,10 +123,11 @@ class SRN(PyroModule):
         return batch.target.dim() == 2 + self.output.event_dim
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` is not ``[B, T, I]`` or not finite."""
+        """Raises a ValueError where ``obs`` is not ``[B, T, I]``, finite and of the right dtype."""
         check_sequences(obs)
         if obs.dim() != 3 or obs.shape[-1] != self.inputs:
             raise ValueError(f"obs must be [B, T, {self.inputs}], got {tuple(obs.shape)}")
+        check_dtype(self, obs)
 
     def rest(self) -> Tensor:
         """h_0, the units' means without any drive, ``[H]``."""

@@ -94,6 +94,8 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> torch.nn.Modul
     folder = Path(name)
     if (folder / CARD).is_file():
         content, weights = load_card(folder / CARD), folder / WEIGHTS
+    elif folder.is_dir() and str(name) not in carded():
+        raise ModelError(f"the folder {name} has no {CARD}: a run of `seqzoo train` ends with one")
     else:
         content, weights = card(str(name)), SHIPPED / f"{name}.safetensors"
         if not weights.is_file():

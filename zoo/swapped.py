@@ -6,12 +6,26 @@ import re
 from collections.abc import Callable, Sequence
 
 import pyro.distributions as dist
+import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from ..inference.paths import Path
 
 SHAPES = re.compile(r"(shape|size)s?\b")  # what torch's complaints of widths have in common
+CASTS = {torch.float64: "double", torch.float32: "float", torch.float16: "half"}
+
+
+def check_dtype(net: nn.Module, obs: Tensor) -> None:
+    """Raises a ValueError where floating-point ``obs`` are of a dtype that no parameter has."""
+    kinds = (parameter.dtype for parameter in net.parameters())
+    first = next(kinds, obs.dtype)
+    if first == obs.dtype or not obs.is_floating_point() or obs.dtype in kinds:
+        return
+    given, wanted = (str(dtype).removeprefix("torch.") for dtype in (obs.dtype, first))
+    use = f"obs.{CASTS[first]}()" if first in CASTS else f"obs.to({first})"
+    use += ", or net.double()" if obs.dtype == torch.float64 else ""
+    raise ValueError(f"obs are {given}, the network's weights are {wanted}: use {use}")
 
 
 def check_units(hidden: int) -> None:

@@ -12,16 +12,29 @@ from ..outputs import unroll
 from ..target import TargetPropagation
 from ..through_time import StraightThrough
 from .checks import same_average, shaped
-from .models import ModelConformance
+from .models import PAIR_NEEDS, ModelConformance
 
 
 class AnsweringConformance(ModelConformance):
     """A network of units that answers a sequence: ``log_prob``, ``predict`` and ``answer``.
 
-    See ``outputs.Answers`` for what rules ask of it. ``batch()`` needs a target.
+    It needs a Pyro pair, too, over batches with a target, and what ``outputs.Answers`` lists; of
+    its ``rules`` ``TargetPropagation`` also asks for ``invert``. ``batch()`` needs a target.
     """
 
     rules = (TargetPropagation, StraightThrough)
+    needs = (
+        ("log_prob", "obs, target, mask, samples -> log p(y | x) of every sequence"),
+        ("predict", "obs, mask, samples, seed -> mean answers"),
+        ("answer", "obs, mask, draws, seed -> answers that it draws"),
+        *PAIR_NEEDS,
+        ("at_every_step", "batch -> whether it answers at every step"),
+        ("bits", "how many units are stochastic"),
+        ("rest", "-> h_0"),
+        ("drive", "obs -> what frames say to the units"),
+        ("mean", "drive, past -> means of h_t"),
+        ("draw", "mean -> h_t"),
+    )
     inverse = ("back.",)  #: how the names of the inverse's parameters begin
 
     def spared(self, rule):
@@ -60,7 +73,7 @@ class AnsweringConformance(ModelConformance):
         return obs, mask, target
 
     def test_verbs_have_the_shapes_promised(self):
-        net, batch = self.build(), self._data()
+        net, batch = self._built(), self._data()
         score = net.log_prob(batch.obs, batch.target, samples=3)
         shaped(score, (len(batch),), "log_prob")
         mean = net.predict(batch.obs, samples=3)
@@ -75,29 +88,29 @@ class AnsweringConformance(ModelConformance):
         shaped(importance_bound(net, batch, 2), (len(batch),), "importance_bound")
 
     def test_what_it_answers_it_can_score(self):
-        net, batch = self.build(), self._data()
+        net, batch = self._built(), self._data()
         for target in net.answer(batch.obs, draws=2):
             assert net.log_prob(batch.obs, target).isfinite().all(), "an answer is impossible"
 
     def test_an_answer_looks_at_past_and_present_alone(self):
-        net, (obs, changed, cut) = self.build(), self._other_ends()
+        net, (obs, changed, cut) = self._built(), self._other_ends()
         before, after = (self.findings(net, each)["states"] for each in (obs, changed))
         self.close(before[:, :cut], after[:, :cut], "states before a change of frames")
         assert not torch.allclose(before[:, cut:], after[:, cut:]), "states do not see the frames"
 
     def test_the_mean_depends_on_the_seed_where_units_are_stochastic(self):
-        net = self.build()
+        net = self._built()
         first, other = (self.draws(net, seed)["predict"] for seed in (4, 5))
         same = torch.equal(first, other)
         assert same == (net.bits == 0), f"of {net.bits} stochastic units, two seeds: same = {same}"
 
     def test_padding_changes_no_bound(self):
-        net, batch = self.build(), self._data()
+        net, batch = self._built(), self._data()
         self._same_bounds(net, batch, many=300)
 
     def test_padding_changes_no_distribution(self):
         """Averages of many paths, with and without it."""
-        net, batch, many = self.build(), self._data(), 400
+        net, batch, many = self._built(), self._data(), 400
         if not net.bits:
             raise unittest.SkipTest("nothing is drawn")
         found, steps = [], batch.obs.shape[1]

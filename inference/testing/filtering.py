@@ -8,15 +8,24 @@ from .models import GeneratingConformance
 
 
 class FilteringConformance(GeneratingConformance):
-    """A network that carries u_t along: ``reconstruct``, ``filter`` and ``sample``."""
+    """A network that carries u_t along: ``reconstruct``, ``filter`` and ``sample``.
+
+    Its ``rules`` ask for more: ``LocalELBO`` for a Pyro pair over single frames and for what
+    ``inference.Recurrent`` lists. Where there is nothing to train they are ``()``.
+    """
 
     rules = (LocalELBO,)
+    needs = (
+        ("reconstruct", "obs, mask -> frames at what it believes"),
+        ("filter", "obs, mask -> mean and variance of every state, as inference.Filtered"),
+        *GeneratingConformance.needs,
+    )
 
     def verbs(self, net, target=None):
         return {"reconstruct": net.reconstruct, "filter": net.filter}
 
     def test_reconstruct_and_filter_have_the_shapes_promised(self):
-        net, obs = self.build(), self._data().obs
+        net, obs = self._built(), self._data().obs
         found = net.reconstruct(obs)
         shaped(found, obs.shape, "reconstruct")
         assert found.dtype == obs.dtype, f"reconstruct is {found.dtype}"
@@ -26,6 +35,6 @@ class FilteringConformance(GeneratingConformance):
         assert (belief.variance >= 0).all(), "a variance is negative"
 
     def test_filtering_looks_at_past_and_present_alone(self):
-        net = self.build()
+        net = self._built()
         for verb in self.verbs(net):
             self._looks_back(net, verb)

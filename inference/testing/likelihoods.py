@@ -14,9 +14,19 @@ class LikelihoodConformance(Conformance):
     """The law of a frame or an output: a module that turns natural parameters into it.
 
     It has ``natural_dim``, ``event_dim``, ``distribution``, ``mean``, ``mode``, ``sample`` and
-    ``check``. Build one of few values (1 to 3), so that its normalisation can be tested.
+    ``check``. Build one of few values (1 to 3), so that its normalisation can be tested; of a
+    single value where it counts with heavy tails, as a negative binomial does.
     """
 
+    needs = (
+        ("natural_dim", "how many natural parameters it has"),
+        ("event_dim", "axes of a value, 0 or 1"),
+        ("distribution", "natural parameters -> a distribution of Pyro's"),
+        ("mean", "natural parameters -> the mean"),
+        ("mode", "natural parameters -> the most likely value"),
+        ("sample", "natural parameters -> a draw"),
+        ("check", "values -> a ValueError where they are impossible"),
+    )
     rows, many = 4, 10_000
 
     def natural(self, part: nn.Module) -> Tensor:
@@ -39,7 +49,7 @@ class LikelihoodConformance(Conformance):
         return found
 
     def _parts(self) -> tuple[nn.Module, Tensor]:
-        part = self.build()
+        part = self._built()
         return part, self.natural(part)
 
     def test_the_law_has_the_shapes_promised(self):
@@ -85,7 +95,10 @@ class LikelihoodConformance(Conformance):
             values, counts = drawn.unique(dim=0, return_counts=True)
             if len(values) < self.many / 2:
                 unseen = float((counts == 1).sum()) / self.many  # the mass of those never drawn
-                assert unseen < 0.1, "too many values to enumerate: build one of fewer"
+                assert unseen < 0.1, (
+                    "too many values to enumerate: build one of fewer values a frame, and of a "
+                    "single one where it counts with heavy tails"
+                )
                 off, slack = law.log_prob(values).exp().sum() - 1, 0.005 + 2 * unseen
             else:
                 share = _share_of_a_box(law, drawn)

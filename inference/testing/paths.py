@@ -19,6 +19,7 @@ class PathConformance(Conformance):
     """What a law of paths must do, see ``paths.Path``. Inherit one of the two kinds below."""
 
     rows, steps = 3, 5
+    needs = (("dim", "size K of the latent state"),)
 
     def law(self, part: nn.Module, mask: Tensor) -> Path:
         """The law that a part gives for paths as long as ``mask [B, T]``."""
@@ -30,7 +31,7 @@ class PathConformance(Conformance):
 
     def _laws(self) -> tuple[nn.Module, Path, Tensor]:
         """The part, its law of paths of unequal lengths, and their mask."""
-        part, mask = self.build(), lengths_mask(self.rows, self.steps)
+        part, mask = self._built(), lengths_mask(self.rows, self.steps)
         return part, self.law(part, mask), mask
 
     def test_the_law_has_the_shapes_promised(self):
@@ -56,7 +57,7 @@ class PathConformance(Conformance):
 
     def test_the_density_is_that_of_what_is_drawn(self):
         """By the change of variables, and innovations of draws must be white."""
-        law = self.law(self.build(), torch.ones(1, self.steps, dtype=torch.bool))
+        law = self.law(self._built(), torch.ones(1, self.steps, dtype=torch.bool))
         noise = torch.randn(1, *law.event_shape)
         size = noise.numel()
         slope = torch.autograd.functional.jacobian(law.colour, noise).reshape(size, size)
@@ -126,6 +127,8 @@ class GuideConformance(PathConformance):
 
     It is called as ``guide(features [B, T, F], mask [B, T], prior, decoder)``.
     """
+
+    needs = (*PathConformance.needs, ("features_dim", "size F of the features that it reads"))
 
     def prior(self, mask: Tensor, dim: int) -> Path:
         """The prior that the guide is shown; a Wiener process unless overridden."""

@@ -14,6 +14,12 @@ from .suite import Conformance
 class RuleConformance(Conformance):
     """A learning rule: ``build()`` gives one that holds its network, ``batch()`` its data."""
 
+    needs = (
+        ("net", "the network that it trains"),
+        ("gradients", "batch -> metrics, and .grad of the parameters"),
+        ("updates", "batch -> metrics, once for every update"),
+        ("count", "batch -> how many updates"),
+    )
     unused: tuple[str, ...] = ()  #: how the names of parameters begin that it has no use for
 
     def batch(self) -> Batch:
@@ -27,12 +33,12 @@ class RuleConformance(Conformance):
     def test_it_fills_gradients_and_tells_its_loss(self):
         batch = self.batch()
         for data in (batch, ragged(batch)):
-            rule = self.build()
+            rule = self._built()
             check_gradients(rule, data, self.frames(rule, data), self.unused)
 
     def test_the_same_seed_gives_the_same_gradients(self):
         """And gradients are set, not added to those of the call before."""
-        rule, batch, found = self.build(), self.batch(), []
+        rule, batch, found = self._built(), self.batch(), []
         for _ in range(2):
             torch.manual_seed(3)
             metrics = rule.gradients(batch)
@@ -47,7 +53,7 @@ class RuleConformance(Conformance):
             self.close(found[1][name], value, name)
 
     def test_the_network_and_the_data_are_left_as_they_were(self):
-        rule, batch = self.build(), self.batch()
+        rule, batch = self._built(), self.batch()
         before = {name: value.clone() for name, value in rule.net.state_dict().items()}
         data, modes = copied(batch), [part.training for part in rule.net.modules()]
         rule.gradients(batch)
@@ -58,12 +64,12 @@ class RuleConformance(Conformance):
             assert torch.equal(value, data[name]), f"the rule has changed {name} of the batch"
 
     def test_updates_are_as_many_as_it_counts(self):
-        rule, batch = self.build(), self.batch()
+        rule, batch = self._built(), self.batch()
         made, said = sum(1 for _ in rule.updates(batch)), rule.count(batch)
         assert made == said, f"{made} updates, where count says {said}"
 
     def test_fit_runs_it(self):
-        rule = self.build()
+        rule = self._built()
         before = {name: part.clone() for name, part in rule.net.named_parameters()}
         fitted = fit(rule, self.batch(), epochs=2, lr=1e-2, device="cpu", progress=False)
         assert len(fitted.history) == 2, "an epoch is missing"

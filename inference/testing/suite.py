@@ -31,8 +31,13 @@ def failures(suite: Conformance) -> dict[str, str]:
 
 
 class Conformance:
-    """The root of all suites. Every test starts from the same random state."""
+    """The root of all suites. Every test starts from the same random state.
 
+    The first test looks for what the others ask of what is tested, ``needs``. Where something is
+    missing it says so, and they are skipped.
+    """
+
+    needs: tuple[tuple[str, str], ...] = ()  #: what is asked for by name, and what it is for
     rtol, atol = 1e-5, 1e-5  #: how close numbers are that should be the same
 
     def build(self):
@@ -41,6 +46,27 @@ class Conformance:
 
     def setup_method(self) -> None:
         torch.manual_seed(0)
+
+    def lacking(self, subject) -> list[str]:
+        """What it does not have of what the tests ask for, each with what it is for."""
+        return [f"{name} ({use})" for name, use in self.needs if not hasattr(subject, name)]
+
+    def complaints(self) -> list[str]:
+        """What is said of one that the tests cannot be run on."""
+        subject = self.build()
+        missing = self.lacking(subject)
+        return [f"{type(subject).__name__} lacks {', '.join(missing)}"] if missing else []
+
+    def test_it_has_what_the_tests_ask_for(self):
+        complaints = self.complaints()
+        assert not complaints, "; ".join(complaints)
+
+    def _built(self):
+        """A new one, of which everything can be asked; skips the test where it cannot."""
+        subject = self.build()
+        if self.lacking(subject):
+            raise unittest.SkipTest("it lacks what the tests ask for")
+        return subject
 
     def close(self, found: Tensor, expected: Tensor, what: str = "") -> None:
         """Fails where two tensors differ."""

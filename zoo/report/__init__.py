@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ...data.files import write_whole
 from ...inference.outputs import Answers
 from ...inference.psis import check_draws
 from .. import store
@@ -27,7 +26,7 @@ from .simulation import look_at_simulation
 from .subject import NotHere, Section, Sizes, Subject
 from .targets import look_at_targets
 from .weights import Weights, bounds, log_weights
-from .writing import written
+from .writing import REPORT, check_folder, put_in_place, workshop, written
 
 __all__ = [
     "DRAWS",
@@ -86,9 +85,12 @@ def report(
 ) -> Report:
     """Looks into a trained model on test data, and writes ``report.md`` and figures.
 
+    They are made in a folder of their own and come to ``out`` all together at the end: a report
+    that is interrupted, or fails, leaves what was there before.
+
     Arguments:
         name: a model that ships, or the folder of one.
-        out: folder to write to; made if missing.
+        out: folder to write to; made if missing. An earlier report there goes, with its figures.
         sequences: test sequences; of nets that answer questions 10 times as many.
         draws: draws of the guide, at least 25.
         seed: of data and draws; the caller's random state is left alone.
@@ -98,8 +100,10 @@ def report(
         sizes: how much the single looks take in.
 
     Raises:
-        ValueError: for too few draws, or a model that none of this applies to.
+        ValueError: for too few draws, an ``out`` that is a file, or a model that none of this
+            applies to.
     """
+    out = check_folder(out)
     check_draws(draws)
     if sequences < 1:
         raise ValueError(f"sequences must be at least 1, got {sequences}")
@@ -109,18 +113,24 @@ def report(
     recipe = RECIPES.get(net.card.get("name"))
     limit = -recipe.limit if answers and recipe is not None and recipe.limit is not None else None
     how = sequences, draws, seed, chains or Chains(), sizes, training
-    subject = Subject(net, Path(out), *how, batch, data, answers, limit)
+    with workshop(out) as folder:
+        subject = Subject(net, folder, *how, batch, data, answers, limit)
+        sections, left_out = _looked(subject)
+        if not sections:
+            reasons = "; ".join(dict.fromkeys(why for _, why in left_out))
+            raise ValueError(f"no diagnostic applies to {name}: {reasons}")
+        (folder / REPORT).write_text(written(subject, sections, left_out))
+        put_in_place(folder, out)
+    files = [out / one.figure for one in sections if one.figure is not None]
+    return Report(out / REPORT, sections, left_out, [out / REPORT, *files])
+
+
+def _looked(subject: Subject) -> tuple[list[Section], list[tuple[str, str]]]:
+    """What applies, and why the rest does not."""
     sections, left_out = [], []
     for title, look in LOOKS.items():
         try:
             sections += look(subject)
         except NotHere as why:
             left_out.append((title, str(why)))
-    if not sections:
-        reasons = "; ".join(dict.fromkeys(why for _, why in left_out))
-        raise ValueError(f"no diagnostic applies to {name}: {reasons}")
-    files = [subject.out / one.figure for one in sections if one.figure is not None]
-    path = subject.out / "report.md"
-    text = written(subject, sections, left_out)
-    write_whole(path, lambda part: part.write_text(text))
-    return Report(path, sections, left_out, [path, *files])
+    return sections, left_out

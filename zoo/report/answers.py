@@ -7,13 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ...inference import calibration_error, coverage, pit
-from ...inference.calibration import LEVELS
+from ...inference import pit
 from ..held_out import held_out
 from ..outputs import Categorical
-from .drawing import BLUE, diagonal, figure, ranks, save
+from .drawing import BLUE, covered, diagonal, figure, ranks, save
 from .subject import NotHere, Section, Subject
-from .verdicts import OF_BITS, calibrated
+from .verdicts import OF_BITS, calibrated, in_numbers, in_words, measured
 
 ASKED = 50  # times as many answers as sequences elsewhere, whose calibration is seen
 PATHS = 20  # of stochastic units, whose probabilities are averaged
@@ -29,42 +28,36 @@ def look_at_answers(subject: Subject) -> list[Section]:
         raise NotHere("it answers at every step, and answers of a sequence are not independent")
     drawn = net.answer(batch.obs, batch.mask, subject.sizes.predictions, seed)
     found = pit(batch.target, drawn, seed)
-    error, covered = calibration_error(found), coverage(found, (0.5, 0.9)).tolist()
-    chance = 0.3 / math.sqrt(len(batch))
-    said = [
-        f"Over {len(batch)} held-out answers, coverage of intervals is off by {error:.3f} on "
-        f"average (about {chance:.3f} by chance); the 50 % interval covers {covered[0]:.1%}, that "
-        f"of 90 % {covered[1]:.1%}."
-    ]
+    seen = measured(found, len(batch))
+    excess = seen.excess
+    values = "held-out answers" if seen.values == len(batch) else "values of held-out answers"
+    said = in_numbers(seen, values, "answers")
     classes, bits = isinstance(net.output, Categorical), hasattr(net.output, "natural")
     discrete = classes or bits
     canvas, axes = figure(3 if discrete else 2)
     ranks(axes[0], found.flatten(), 10, len(batch) if classes or not bits else None)
     axes[0].set(xlabel="PIT of the answer", ylabel="share of answers")
-    diagonal(axes[1], LEVELS, coverage(found), "nominal level", "share covered")
+    covered(axes[1], found)
     if discrete:
         chance_of = net.predict(batch.obs, batch.mask, PATHS, seed).cpu()
         hits = batch.target.cpu()
         if classes:
             hits = torch.nn.functional.one_hot(hits, chance_of.shape[-1])
         said_so, came, counts = reliability(chance_of, hits)
-        off = float(((said_so - came).abs() * counts).sum() / counts.sum())
+        off, chance = unreliability(said_so, came, counts)
         said.append(
-            f"What is given a probability comes that often but for {off:.3f} on average, over all "
-            f"{'classes' if classes else 'values'} ({PATHS} paths)."
+            f"What is given a probability comes that often but for {off:.3f} on average (about "
+            f"{chance:.3f} by chance), over all {'classes' if classes else 'values'} ({PATHS} "
+            "paths)."
         )
-        error = max(error, off)
+        excess = max(excess, off - 2 * chance)
         diagonal(axes[2], said_so, came, "predicted probability", "how often it came")
         sure = (came * (1 - came) / counts).sqrt()
         axes[2].errorbar(said_so, came, 2 * sure, fmt="none", ecolor=BLUE, lw=1)
     if bits and ((batch.target == 0) | (batch.target == 1)).all():
         said.append(OF_BITS)
-    verdict = calibrated(error)
-    said.append(
-        "**Good**: answers are as uncertain as they should be."
-        if verdict == "good"
-        else f"**{verdict.capitalize()}**: probabilities of answers are off; look at where."
-    )
+    verdict = calibrated(excess, seen.chance)
+    said.append(in_words(verdict, seen, "answers", "answers"))
     save(canvas, subject, "answers.png")
     return [
         Section(
@@ -78,6 +71,18 @@ def look_at_answers(subject: Subject) -> list[Section]:
             verdict,
         )
     ]
+
+
+def unreliability(said: Tensor, came: Tensor, counts: Tensor) -> tuple[float, float]:
+    """Distance of probability and frequency, over all cases, and what chance makes of it.
+
+    Arguments:
+        said, came, counts: of each bin, as ``reliability`` has them; cases are taken for
+            independent.
+    """
+    off = ((said - came).abs() * counts).sum() / counts.sum()
+    spread = (said * (1 - said) * counts).sqrt().sum() / counts.sum()
+    return float(off), float(math.sqrt(2 / math.pi) * spread)
 
 
 def reliability(chance: Tensor, came: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor]:

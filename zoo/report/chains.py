@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from ..chains import DISAGREE, follow, has_chains
+from ..chains import DISAGREE, PROBES, Agreement, follow, has_chains, null, spreads
+from ..rvae import RVAE
 from .drawing import BLUE, RED, figure, legend_above, save
 from .subject import NotHere, Section, Subject
+from .verdicts import TOO_FEW
+
+OF_A_GUIDE = (
+    "Chains agree with one another; they are draws of the model only where the guide is its "
+    "posterior (see k-hat, and simulation-based calibration where there is one, above)."
+)
 
 
 def look_at_chains(subject: Subject) -> list[Section]:
@@ -15,44 +22,90 @@ def look_at_chains(subject: Subject) -> list[Section]:
         found = follow(subject.net, subject.batch.obs, how, subject.seed)
     except ValueError as why:
         raise NotHere(str(why)) from why
-    rhat, ess, apart, total = found.rhat, found.ess, found.apart, how.chains * how.draws
-    verdict = "good" if apart <= 0.05 else "fair" if apart <= 0.5 else "bad"
+    least, total = null(how, subject.seed), how.chains * how.draws
+    verdict = judged(found, least, subject.paired)
     said = [
         f"{how.chains} chains from random starts, {how.burn} steps, then {how.draws} kept, at "
-        f"{len(rhat)} frames, each judged by the worst of eight random directions.",
-        f"R-hat: median {rhat.median():.2f}, nine in ten below {rhat.quantile(0.9):.2f}; "
-        f"{apart:.0%} of frames above {DISAGREE}.",
-        f"Effective sample size: median {ess.median():.0f} of {total}.",
-        {
-            "good": "**Good**: chains agree; what they draw can be taken for the model's "
-            "prediction.",
-            "fair": "**Fair**: some chains disagree: take several, or let them run longer.",
-            "bad": "**Bad**: most chains disagree: a prediction depends on where its chain began. "
-            "Start chains near the answer, take many, or run them longer.",
-        }[verdict],
+        f"{len(found.rhat)} frames, each judged by the worst of {PROBES} random directions.",
+        f"R-hat: {_in_numbers(found)}.",
+        f"Of as many independent draws: {_in_numbers(least)}. (The worst of {PROBES} is above 1 "
+        f"by chance, hence the limit of {DISAGREE} and not of 1.01.)",
+        f"Effective sample size: median {found.ess.median():.0f} of {total}.",
+        _in_words(verdict, found, subject.paired),
     ]
+    if isinstance(subject.net, RVAE):
+        said.append(_spread(subject))
     if found.still:
         said.insert(1, f"At {found.still} further frames chains did not move at all.")
-    canvas, (left, right) = figure(2)
-    left.hist(rhat.numpy(), bins=20, color=BLUE)
-    left.axvline(
-        DISAGREE, 0, 0.85, color=RED, ls="--", lw=1, label=f"{DISAGREE}: chains disagree above"
-    )
-    left.set(xlabel="R-hat of a frame's worst direction", ylabel="frames")
-    legend_above(left)
-    right.hist(ess.numpy(), bins=20, color=BLUE)
-    right.axvline(total, 0, 0.85, color="black", lw=1, ls=":", label=f"{total} draws")
-    right.set(xlabel="effective sample size", ylabel="frames", xlim=(0, None))
-    legend_above(right)
-    save(canvas, subject, "chains.png")
+    _draw(subject, found, total)
     return [
         Section(
             "Clamped Gibbs chains",
             "Do chains of the next frame, given the same past, forget where they began? R-hat "
             "compares chains from random starts: 1 is agreement. The effective sample size says "
-            "what their draws are worth in independent ones.",
+            "what their draws are worth in independent ones."
+            + " Chains of this model draw x[t] from its guide, so that what they settle on need "
+            "not be the model's prediction." * subject.paired,
             said,
             "chains.png",
             verdict,
         )
     ]
+
+
+def judged(found: Agreement, least: Agreement, guided: bool) -> str:
+    """A verdict on chains, beside independent draws; ``guided`` ones can be fair at best."""
+    if found.apart > 0.5:
+        return "bad"
+    if least.apart > 0.05:
+        return TOO_FEW
+    return "good" if found.apart <= 0.05 and not guided else "fair"
+
+
+def _in_numbers(found: Agreement) -> str:
+    return (
+        f"median {found.rhat.median():.2f}, nine in ten below {found.rhat.quantile(0.9):.2f}; "
+        f"{found.apart:.0%} of frames above {DISAGREE}"
+    )
+
+
+def _in_words(verdict: str, found: Agreement, guided: bool) -> str:
+    said = {
+        "good": "chains agree; what they draw can be taken for the model's prediction.",
+        "fair": "some chains disagree: take several, or let them run longer.",
+        "bad": "most chains disagree: a prediction depends on where its chain began. Start chains "
+        "near the answer, take many, or run them longer.",
+        TOO_FEW: f"independent draws would be above {DISAGREE} as well: keep more steps "
+        "(`--steps`).",
+    }[verdict]
+    if guided and verdict == "fair" and found.apart <= 0.05:
+        said = OF_A_GUIDE[0].lower() + OF_A_GUIDE[1:]
+    return f"**{verdict.capitalize()}**: {said}"
+
+
+def _spread(subject: Subject) -> str:
+    """How wide an rVAE's chains are beside its own posterior."""
+    chains, model = spreads(subject.net, subject.batch.obs, subject.chains, subject.seed)
+    ratio = chains / model
+    low, high = f"{ratio.min():.2f}", f"{ratio.max():.2f}"
+    between = low if low == high else f"{low} to {high}"
+    return (
+        f"By these chains the sd of x[t] given the past is {between} times that of the model's own "
+        "p(x[t] | u[t-1]), the latter exact or by Laplace's approximation: 1 if they were draws of "
+        f"the model. (On average over latents, {chains.mean():.3f} and {model.mean():.3f}.)"
+    )
+
+
+def _draw(subject: Subject, found: Agreement, total: int) -> None:
+    canvas, (left, right) = figure(2)
+    left.hist(found.rhat.numpy(), bins=20, color=BLUE)
+    left.axvline(
+        DISAGREE, 0, 0.85, color=RED, ls="--", lw=1, label=f"{DISAGREE}: chains disagree above"
+    )
+    left.set(xlabel="R-hat of a frame's worst direction", ylabel="frames")
+    legend_above(left)
+    right.hist(found.ess.numpy(), bins=20, color=BLUE)
+    right.axvline(total, 0, 0.85, color="black", lw=1, ls=":", label=f"{total} draws")
+    right.set(xlabel="effective sample size", ylabel="frames", xlim=(0, None))
+    legend_above(right)
+    save(canvas, subject, "chains.png")

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from torch import Tensor
 
+from ...inference import coverage
+from ...inference.calibration import LEVELS
 from ..pictures import save_figure
 from .subject import Subject
 
@@ -54,6 +56,15 @@ def diagonal(axis, across, up, xlabel: str, ylabel: str) -> None:
     axis.plot((0, 1), (0, 1), color="black", lw=0.8)
     axis.plot(across, up, "o-", color=BLUE, ms=4)
     axis.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1), aspect="equal")
+
+
+def covered(axis, pits: Tensor) -> None:
+    """Coverage of central intervals and of one-sided ones, which alone see a bias."""
+    diagonal(axis, LEVELS, coverage(pits), "nominal level", "share covered")
+    axis.lines[-1].set_label("central")
+    sided = coverage(pits, central=False)
+    axis.plot(LEVELS, sided, "s--", color=RED, ms=3, lw=1, label="one-sided")
+    axis.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def sorted_khat(axis, khat: Tensor, limit: float, label: str | None) -> None:

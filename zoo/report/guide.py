@@ -13,7 +13,8 @@ from .drawing import BLUE, GREEN, RED, figure, finite, legend_above, save, sorte
 from .subject import Section, Subject
 from .weights import Weights, bounds, log_weights
 
-HIGH = 0.7  # k-hat that no number of draws makes up for
+HIGH = 0.7  # k-hat above which weighted draws should not be used
+APART = 0.01  # nats between two bounds that are worth a word
 WIDE = 500  # values of a frame, from where on so few are weighed
 
 
@@ -75,7 +76,7 @@ def _khat(subject: Subject, found: Weights) -> Section:
             "good": f"**Good**: importance weights of the {what} can be trusted nearly everywhere.",
             "fair": f"**Fair**: the {what} can be trusted in part; mind where k-hat is high.",
             "bad": f"**Bad**: weights of the {what} are too uneven: estimates from weighted draws "
-            "should not be used, and the bounds below are loose."
+            "should not be used, and the bounds below may be far off."
             + " That is common for paths of many dimensions, each of which may be well described."
             * (shapes is None),
         }[verdict]
@@ -110,8 +111,10 @@ def _khat(subject: Subject, found: Weights) -> Section:
         "k-hat of importance weights",
         f"How far can draws of the {what} stand in for the posterior? k-hat is the tail of their "
         f"importance weights: below {limit:.2f} weighted draws can be trusted if there are "
-        f"{subject.draws} of them; above 0.7 no affordable number will do. It compares the guide "
-        "with the model's posterior, not the model with data, and forgives half the variance.",
+        f"{subject.draws} of them; above {HIGH} they should not be. It is estimated from these "
+        f"{subject.draws} draws, and in many dimensions such estimates are high before they "
+        "settle. It compares the guide with the model's posterior, not the model with data, and "
+        "in one or two dimensions it forgives half the variance.",
         said,
         "khat.png",
         verdict,
@@ -134,7 +137,8 @@ def _bound(subject: Subject, found: Weights) -> Section:
     few = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
     numbers = [number for number in few if 2 * number <= len(weights)] + [len(weights)]
     curve = bounds(weights, numbers) / each
-    smoothed = float(smooth_weights(weights).bound.sum()) / each
+    smooth = smooth_weights(weights)
+    smoothed = float(smooth.bound.sum()) / each
     first, last = float(curve[0]), float(curve[-1])
     rising = last - float(curve[-2])
     name = "ELBO" if not subject.answers else "bound of one path"
@@ -144,6 +148,12 @@ def _bound(subject: Subject, found: Weights) -> Section:
         f"From {numbers[-2]} to {numbers[-1]} draws it changed by {rising:+.4f}. Smoothed "
         f"(PSIS), the {numbers[-1]} draws give {smoothed:.3f}.",
     ]
+    uneven = float((smooth.khat > good_khat(len(weights))).double().mean()) > 0.05
+    if uneven and abs(smoothed - last) >= APART:
+        said.append(
+            "Those two differ, and k-hat is high: read the one that is not smoothed. It is a bound "
+            "on average over draws; the smoothed one is none."
+        )
     if subject.limit is not None:
         said.append(f"No network can exceed {subject.limit:.3f} on average (all data, not these).")
     if found.sequences is None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...data import Batch
-from ...inference import calibration_error, coverage, frame_pit
-from ...inference.calibration import LEVELS
+from ...inference import frame_pit
 from ..lgds import LGDS
-from .drawing import diagonal, figure, ranks, save
+from .drawing import covered, figure, ranks, save
 from .subject import NotHere, Section, Subject
-from .verdicts import OF_BITS, calibrated, in_words
+from .verdicts import OF_BITS, calibrated, in_numbers, in_words, measured
 
 
 def look_at_predictions(subject: Subject) -> list[Section]:
@@ -37,25 +37,14 @@ def look_at_predictions(subject: Subject) -> list[Section]:
         label = "PIT of x[t] given the past"
         how = "The PIT is the place of what came among draws that were predicted"
     found = found.cpu()
-    error = calibration_error(found)
-    covered = coverage(found, (0.5, 0.9)).tolist()
-    verdict = calibrated(error)
+    seen = measured(found, batch.frames)
+    verdict = calibrated(seen.excess, seen.chance)
     said = [
-        f"Over {int((~found.isnan()).sum())} values, coverage is off by {error:.3f} on average "
-        f"(expected calibration error); the 50 % interval covers {covered[0]:.1%}, that of 90 % "
-        f"{covered[1]:.1%}.",
-        in_words(verdict, covered[1], "one-step predictions"),
+        *in_numbers(seen, "values", "frames"),
+        in_words(verdict, seen, "one-step predictions", "frames"),
     ]
     if isinstance(net, LGDS):
-        shared, chance = successive(found)
-        said.append(
-            f"Errors of successive frames correlate by {shared:.2f} (by chance {chance:.2f}): "
-            + (
-                "the system uses all that the past tells."
-                if abs(shared) <= 3 * chance
-                else "the system does not use all that the past tells, however right its intervals."
-            )
-        )
+        said += _errors(found)
     values = batch.obs[batch.mask]
     if ((values == 0) | (values == 1)).all():
         said.append(OF_BITS)
@@ -102,8 +91,22 @@ def linear_pit(net: LGDS, batch: Batch) -> Tensor:
     return torch.special.ndtr(away).masked_fill(~batch.mask[..., None], math.nan)
 
 
-def successive(pits: Tensor) -> tuple[float, float]:
-    """Correlation of one frame's error with the next one's, and what chance makes of it.
+class Errors(NamedTuple):
+    """Errors of predictions, in standard deviations of what was predicted.
+
+    Arguments:
+        mean: of the value whose mean is furthest from 0.
+        shared: correlation of one frame's error with the next one's, each less its mean.
+        chance: standard deviation of either, of right predictions.
+    """
+
+    mean: float
+    shared: float
+    chance: float
+
+
+def successive(pits: Tensor) -> Errors:
+    """Whether errors are off on average, and whether one tells of the next.
 
     Errors are measured by the normal law: those of a right prediction are independent.
 
@@ -111,15 +114,31 @@ def successive(pits: Tensor) -> tuple[float, float]:
         pits: ``[B, T, D]``; NaN in padding.
     """
     errors = torch.special.ndtri(pits.clamp(1e-9, 1 - 1e-9))
+    means = errors.flatten(0, 1).nanmean(0)
+    errors = errors - means
     products = errors[:, :-1] * errors[:, 1:]
     real = ~products.isnan()
     shared = products[real].mean() / errors.square().nanmean()
-    return float(shared), 1 / math.sqrt(max(1, int(real.sum())))
+    furthest = means[means.abs().argmax()]
+    return Errors(float(furthest), float(shared), 1 / math.sqrt(max(1, int(real.sum()))))
+
+
+def _errors(pits: Tensor) -> list[str]:
+    mean, shared, chance = successive(pits)
+    said = [
+        f"Errors have mean {mean:+.2f} in predicted standard deviations, and those of successive "
+        f"frames correlate by {shared:.2f} (by chance either is within {2 * chance:.2f}).",
+    ]
+    if abs(shared) > 3 * chance:
+        said.append("The system does not use all that the past tells, however right its intervals.")
+    elif abs(mean) <= 3 * chance:
+        said.append("As far as that tells, the system uses all that the past tells.")
+    return said
 
 
 def _draw(subject: Subject, pits: Tensor, label: str) -> None:
     canvas, (left, right) = figure(2)
     ranks(left, pits.flatten(), 20, None)
     left.set(xlabel=label, ylabel="share of values")
-    diagonal(right, LEVELS, coverage(pits), "nominal level", "share covered")
+    covered(right, pits)
     save(canvas, subject, "pit.png")

@@ -64,7 +64,8 @@ def look_at_simulation(subject: Subject) -> list[Section]:
             "Is the guide the posterior of the model, data aside? Latents and data are drawn from "
             "the model, and the rank of the true latents among draws of the guide is uniform if "
             "so. A trough is a guide too narrow, a hump one too wide, a slope one that is shifted;"
-            " where `log_likelihood` alone fails, single latents are right, all together are not.",
+            " where `log_likelihood` alone fails, single latents are right on average over data, "
+            "but not for each (the prior as a guide looks so).",
             said,
             "sbc.png",
             "good" if good else "bad",

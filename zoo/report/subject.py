@@ -23,7 +23,8 @@ class Section(NamedTuple):
         question: what it answers.
         found: the numbers and what they say, a sentence each.
         figure: name of the picture, or None.
-        verdict: ``"good"``, ``"fair"``, ``"bad"``, or empty where there is nothing to judge.
+        verdict: ``"good"``, ``"fair"``, ``"bad"``, ``"too few to tell"``, or empty where there is
+            nothing to judge.
     """
 
     title: str
@@ -65,7 +66,7 @@ class Subject(NamedTuple):
 
     Arguments:
         net: the model.
-        out: folder of the figures.
+        out: folder that figures are made in.
         sequences, draws, seed: how much is looked at.
         chains: of Gibbs sampling.
         sizes: of everything else.

@@ -22,18 +22,13 @@ def look_at_targets(subject: Subject) -> list[Section]:
     if not len(real):
         raise NotHere("no gradient arrives at any state, so there is nothing to align with")
     first, last, mean = float(real[0]), float(real[-1]), float(real.mean())
-    verdict = "good" if first > 0.5 else "fair" if first > 0.1 else "bad"
     said = [
         f"Cosine of targets and gradient: {last:.2f} at the answer, {first:.2f} at the first step, "
         f"{mean:.2f} on average. (A gradient arrives at {len(real)} of {len(found)} steps; in an "
         f"untrained network at {int((~before.isnan()).sum())}.)",
-        {
-            "good": "**Good**: targets ask of early states what the gradient would.",
-            "fair": "**Fair**: at the first step targets point the gradient's way, a little.",
-            "bad": "**Bad**: at the first step targets and gradient have little in common. That "
-            "need not be the targets' fault: of saturated units the gradient vanishes, or is one "
-            "of few sequences.",
-        }[verdict],
+        "That is a fact about the two rules, not a mark: a net may learn well from targets that "
+        "are not its gradient. Of saturated units the gradient vanishes, or is one of few "
+        "sequences; a low cosine then says nothing of the targets.",
     ]
     canvas, (axis,) = figure(1)
     steps = range(1, len(found) + 1)
@@ -51,6 +46,5 @@ def look_at_targets(subject: Subject) -> list[Section]:
             "cosine between what targets ask of h[t] and -dE/dh[t] by backpropagation.",
             said,
             "targets.png",
-            verdict,
         )
     ]

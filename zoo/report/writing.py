@@ -1,15 +1,68 @@
-"""The text of a report."""
+"""The text of a report, and how it comes to its folder."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from .subject import Section, Subject
+
+REPORT = "report.md"
+FIGURES = frozenset(  # every name that a report writes, so that an earlier one's can go
+    {
+        *("khat.png", "bound.png", "pit.png", "sbc.png", "answers.png"),
+        *("chains.png", "targets.png", "rules.png", "posterior.nc"),
+    }
+)
+
+
+def check_folder(out: str | Path) -> Path:
+    """The folder to write to.
+
+    Raises:
+        ValueError: when it is a file, or would lie in one.
+    """
+    out = Path(out)
+    there = _nearest(out)
+    if not there.is_dir():
+        raise ValueError(f"{there} is a file: --out names the folder to write a report to")
+    return out
+
+
+@contextmanager
+def workshop(out: Path) -> Iterator[Path]:
+    """A folder to work in, on the same disk as ``out``; nothing is left of it afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=".report-", dir=_nearest(out)))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(folder: Path, out: Path) -> None:
+    """Moves what was written, the report last, after what an earlier one left is gone."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (REPORT, *sorted(FIGURES)):
+        (out / name).unlink(missing_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == REPORT):
+        shutil.move(path, out / path.name)
+
+
+def _nearest(out: Path) -> Path:
+    """The folder itself, or the nearest above it that is there."""
+    out = out.absolute()
+    return next(path for path in (out, *out.parents) if path.exists())
 
 
 def written(subject: Subject, sections: list[Section], left_out: list[tuple[str, str]]) -> str:
     card, batch = subject.net.card, subject.batch
     lines = [f"# Diagnostics of {card['name']}", ""]
     lines += [
-        f"{card.get('title', subject.name)} ({subject.name}), on {len(batch)} held-out sequences of"
+        f"{card.get('title', subject.name)} ({subject.name}), on {len(batch)} held-out"
+        f" sequence{'s' * (len(batch) > 1)} of"
         f" {subject.data.name}, {batch.frames} frames, seed {subject.seed}.",
         "",
     ]
