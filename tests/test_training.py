@@ -916,7 +916,7 @@ def test_arguments_out_of_range(change, message):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("device", ["cuda:0", torch.device("cuda", 0)])
 def test_a_device_that_is_not_here(device):
-    with pytest.raises(ValueError, match="no device 'cuda:0' here: .*(CUDA|NVIDIA)"):
+    with pytest.raises(ValueError, match=r"no device 'cuda:0' here: .*(CUDA|NVIDIA)"):
         train(linear(), Squared, data=uneven(), device=device)
 
 
