@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..data import Batch, generator
 from .draws import blanked, draw, main_site, prepare, spread_out
-from .evaluate import check_samples
+from .evaluate import check_samples, portions
 from .local import Fold
 from .rule import Recurrent
 from .streams import RandomStream
@@ -205,6 +205,5 @@ def frame_pit(net, batch: Batch, draws: int = 99, seed: int = 0, at_once: int = 
             f"what a {type(net).__name__} expects of a frame depends on all it makes of the past: "
             "draw predictions with its own verbs, and compare them with inference.pit"
         )
-    sizes = [min(at_once, draws - start) for start in range(0, draws, at_once)]
     with RandomStream(batch.obs.device, "frame PIT", seed):
-        return _pit(seen, map(predict, sizes), seed)
+        return _pit(seen, map(predict, portions(draws, at_once)), seed)

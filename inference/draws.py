@@ -83,12 +83,12 @@ def prepare(net, batch: Batch):
     Raises:
         ValueError: for a model without a Pyro pair, such as a harmonium, or what is no batch.
     """
+    if not of_frames(net):
+        return read(net, batch)
     check_pair(net)
     check_batch(batch)
-    if of_frames(net):
-        past = run_sweep(net, batch)[:, :-1]
-        return Fold(batch.obs[batch.mask], past[batch.mask])
-    return read(net, batch)
+    past = run_sweep(net, batch)[:, :-1]
+    return Fold(batch.obs[batch.mask], past[batch.mask])
 
 
 def main_site(drawn: Drawn, data) -> str:

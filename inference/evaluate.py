@@ -258,6 +258,11 @@ def check_samples(samples: int, name: str = "samples", at_once: int = 1) -> None
         raise ValueError(f"at_once must be at least 1, got {at_once}: {name} in memory at a time")
 
 
+def portions(draws: int, at_once: int) -> list[int]:
+    """How many of so many draws are made at a time, which need not be a divisor."""
+    return [min(at_once, draws - start) for start in range(0, draws, at_once)]
+
+
 def _stream(batch: Batch, name: str, seed: int | None) -> AbstractContextManager:
     """A random stream of its own; without a seed, the caller's."""
     return contextlib.nullcontext() if seed is None else RandomStream(batch.obs.device, name, seed)
@@ -265,9 +270,7 @@ def _stream(batch: Batch, name: str, seed: int | None) -> AbstractContextManager
 
 def _in_parts(weigh: Callable[[int], Tensor], samples: int, at_once: int) -> Tensor:
     """log of the mean of exp over ``samples`` weights, few of them in memory at a time."""
-    parts = [
-        weigh(min(at_once, samples - start)).logsumexp(0) for start in range(0, samples, at_once)
-    ]
+    parts = [weigh(number).logsumexp(0) for number in portions(samples, at_once)]
     return torch.stack(parts).logsumexp(0) - math.log(samples)
 
 

@@ -26,7 +26,7 @@ from .draws import (
     prepare,
     spread_out,
 )
-from .evaluate import check_samples
+from .evaluate import check_samples, portions
 from .local import Fold
 from .rule import Recurrent
 from .streams import RandomStream
@@ -101,8 +101,8 @@ have no law of their own |
     groups: dict[str, dict[str, Array]] = {}
     for source in ("posterior", "prior"):
         with RandomStream(batch.obs.device, "arviz", source, seed):
-            for start in range(0, draws, at_once):
-                drawn = draw(net, data, min(at_once, draws - start), source == "prior")
+            for number in portions(draws, at_once):
+                drawn = draw(net, data, number, source == "prior")
                 for group, name, array in _drawn(net, drawn, data, batch, source):
                     groups.setdefault(group, {}).setdefault(name, []).append(array)
     groups = {

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..data import Batch
 from .draws import draw, frame_scores, main_site, prepare, spread_out
-from .evaluate import check_pair, check_samples, of_frames
+from .evaluate import check_pair, of_frames
 from .local import Fold
 from .psis import check_draws, in_parts, smooth_weights, weigh
 from .rule import Recurrent
@@ -78,8 +78,7 @@ def loo(
             raise ValueError(f"{name} is a model of single frames: leave them out by unit='frame'")
         found = weigh(net, batch, draws, "sequence", seed, at_once)
         return Loo(found.bound, found.khat)
-    check_draws(draws)
-    check_samples(draws, "draws", at_once)
+    check_draws(draws, at_once)
     data = prepare(net, batch)
     if isinstance(net, Recurrent) and not isinstance(data, Fold):
         raise ValueError(

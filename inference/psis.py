@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..data import Batch
 from .draws import draw, prepare, spread_out
-from .evaluate import check_samples, frame_weights
+from .evaluate import check_samples, frame_weights, portions
 from .local import Fold
 from .streams import RandomStream
 
@@ -114,10 +114,11 @@ def good_khat(draws: int) -> float:
     return min(1 - 1 / math.log10(draws), 0.7)
 
 
-def check_draws(draws: int) -> None:
-    """Raises a ValueError for too few draws to fit a tail to."""
+def check_draws(draws: int, at_once: int = 1) -> None:
+    """Raises a ValueError for too few draws to fit a tail to, or none in memory at a time."""
     if draws < FEWEST:
         raise ValueError(f"Pareto smoothing takes at least {FEWEST} draws, got {draws}")
+    check_samples(draws, "draws", at_once)
 
 
 # A guide's weights --------------------------------------------------------------------------------
@@ -156,8 +157,7 @@ def weigh(
     Raises:
         ValueError: for too few draws, or a model that cannot be weighed so.
     """
-    check_draws(draws)
-    check_samples(draws, "draws", at_once)
+    check_draws(draws, at_once)
     data = prepare(net, batch)
     fold = isinstance(data, Fold)
     by = by or ("frame" if fold else "sequence")
@@ -166,14 +166,42 @@ def weigh(
     if fold and by == "sequence":
         raise ValueError(f"{type(net).__name__} is a model of single frames: weigh by='frame'")
 
-    def weights(number: int) -> Tensor:
-        if by == "frame" and not fold:
-            return frame_weights(net, data, number)[:, batch.mask]
+    framewise = by == "frame" and not fold
+    weights = raw_weights(net, data, batch, draws, framewise, seed, at_once)
+    found = smooth_weights(weights[:, batch.mask] if framewise else weights)
+    return _placed(found, batch.mask.cpu()) if by == "frame" else found
+
+
+def raw_weights(
+    net,
+    data,
+    batch: Batch,
+    draws: int,
+    framewise: bool,
+    seed: int,
+    at_once: int,
+    stream: str = "psis",
+) -> Tensor:
+    """log p - log q of a guide's draws, as they are.
+
+    Arguments:
+        net, draws, seed, at_once: see ``weigh``.
+        data: what ``prepare`` makes of the batch.
+        batch: the sequences.
+        framewise: of each frame of a model whose frames share no latent noise.
+        stream: name of the random stream that draws.
+
+    Returns:
+        ``[S, B]``; of a fold ``[S, N]``; with ``framewise`` ``[S, B, T]``, zero in padding.
+    """
+
+    def make(number: int) -> Tensor:
+        if framewise:
+            return frame_weights(net, data, number)
         drawn = draw(net, data, number)
         return drawn.log_p - drawn.log_q
 
-    found = smooth_weights(torch.cat(in_parts(weights, batch, draws, at_once, seed)))
-    return _placed(found, batch.mask.cpu()) if by == "frame" else found
+    return torch.cat(in_parts(make, batch, draws, at_once, seed, stream))
 
 
 def khat(
@@ -214,11 +242,16 @@ def smoothed_bound(
 
 
 def in_parts(
-    make: Callable[[int], Tensor], batch: Batch, draws: int, at_once: int, seed: int
+    make: Callable[[int], Tensor],
+    batch: Batch,
+    draws: int,
+    at_once: int,
+    seed: int,
+    stream: str = "psis",
 ) -> list[Tensor]:
     """``make(k)`` of few draws at a time, from a random stream of its own."""
-    with RandomStream(batch.obs.device, "psis", seed):
-        return [make(min(at_once, draws - start)) for start in range(0, draws, at_once)]
+    with RandomStream(batch.obs.device, stream, seed):
+        return [make(number) for number in portions(draws, at_once)]
 
 
 def _placed(found: Smoothed, mask: Tensor) -> Smoothed:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from seqzoo.zoo import cli
@@ -42,6 +43,29 @@ def published():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQZOO_DATA", str(folder))
         yield folder
+
+
+class OneVector:
+    """z ~ N(0, I), x_t ~ N(z, I): one latent vector a sequence, guided by its posterior."""
+
+    def model(self, batch):
+        size = batch.obs.shape[2]
+        with pyro.plate("sequences", len(batch)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(batch), size), 1.0).to_event(1))
+            frames = dist.Normal(z[..., None, :], 1.0).expand((*z.shape[:-1], *batch.obs.shape[1:]))
+            pyro.sample("x", frames.to_event(1).mask(batch.mask).to_event(1), obs=batch.obs)
+
+    def guide(self, batch):
+        number = batch.mask.sum(1, keepdim=True)
+        mean = (batch.obs * batch.mask[..., None]).sum(1) / (number + 1)
+        with pyro.plate("sequences", len(batch)):
+            pyro.sample("z", dist.Normal(mean, (number + 1.0) ** -0.5).to_event(1))
+
+
+@pytest.fixture
+def one_vector():
+    """A model whose latents are no path, however many values they have."""
+    return OneVector()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import math
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 from scipy import stats
@@ -203,24 +201,8 @@ def test_columns_of_too_few_values_have_no_p_value():
         found.p_value("few")
 
 
-class OneVector:
-    """A model of one latent vector a sequence, of as many values as there are frames."""
-
-    def model(self, batch):
-        with pyro.plate("sequences", len(batch)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(len(batch), T), 1.0).to_event(1))
-            frames = dist.Normal(z[..., None, :], 1.0).expand((*z.shape[:-1], T, T))
-            pyro.sample("x", frames.to_event(1).mask(batch.mask).to_event(1), obs=batch.obs)
-
-    def guide(self, batch):
-        number = batch.mask.sum(1, keepdim=True)
-        mean = (batch.obs * batch.mask[..., None]).sum(1) / (number + 1)
-        with pyro.plate("sequences", len(batch)):
-            pyro.sample("z", dist.Normal(mean, (number + 1.0) ** -0.5).to_event(1))
-
-
-def test_a_latent_vector_as_long_as_a_sequence_is_all_real():
-    found = sbc(simulator(OneVector(), Batch(torch.zeros(200, T, T), blank().mask)))
+def test_a_latent_vector_as_long_as_a_sequence_is_all_real(one_vector):
+    found = sbc(simulator(one_vector, Batch(torch.zeros(200, T, T), blank().mask)))
     assert found.pits["z"].shape == (200, T)
     assert not found.pits["z"].isnan().any()
     assert found.p_value() > 0.01

@@ -2,8 +2,6 @@
 
 import arviz as az
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 from seqzoo import zoo
@@ -142,22 +140,8 @@ def test_a_linear_system_has_an_exact_likelihood():
     assert found["prior_predictive"]["y"].shape == (1, DRAWS, B, T, 1)
 
 
-class OneVector:
-    """A model of one latent vector a sequence, of as many values as there are frames."""
-
-    def model(self, batch):
-        with pyro.plate("sequences", len(batch)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(len(batch), T), 1.0).to_event(1))
-            frames = dist.Normal(z[..., None, :], 1.0).expand((*z.shape[:-1], T, T))
-            pyro.sample("x", frames.to_event(1).mask(batch.mask).to_event(1), obs=batch.obs)
-
-    def guide(self, batch):
-        with pyro.plate("sequences", len(batch)):
-            pyro.sample("z", dist.Normal(torch.zeros(len(batch), T), 1.0).to_event(1))
-
-
-def test_a_latent_vector_as_long_as_a_sequence_is_no_path():
-    found = export(OneVector(), Batch(torch.randn(B, T, T), MASK))
+def test_a_latent_vector_as_long_as_a_sequence_is_no_path(one_vector):
+    found = export(one_vector, Batch(torch.randn(B, T, T), MASK))
     for group in ("posterior", "prior"):
         assert found[group]["z"].dims == ("chain", "draw", "sequence", "latent")
         assert np.isfinite(found[group]["z"].values).all()

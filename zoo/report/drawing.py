@@ -78,6 +78,14 @@ def sorted_khat(axis, khat: Tensor, limit: float, label: str | None) -> None:
     legend_above(axis)
 
 
+def khat_band(axis, across, khat: Tensor, limit: float, style: str) -> None:
+    """Median of k-hat ``[N, L]`` at each of ``L`` places, and its 10 % to 90 %."""
+    low, middle, high = np.nanquantile(finite(khat), (0.1, 0.5, 0.9), axis=0)
+    axis.fill_between(across, low, high, color=BLUE, alpha=0.2, lw=0)
+    axis.plot(across, middle, style, color=BLUE, label="median, 10 % to 90 %", ms=4)
+    axis.axhline(limit, color=RED, ls="--", lw=1)
+
+
 def finite(values: Tensor) -> Tensor:
     """The values, NaN in place of infinite ones."""
     return values.masked_fill(values.isinf(), math.nan)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...inference import good_khat
 from ...inference.draws import spread_out
 from ...inference.psis import smooth_weights
-from .drawing import BLUE, GREEN, RED, figure, finite, legend_above, save, sorted_khat
+from .drawing import BLUE, GREEN, RED, figure, khat_band, legend_above, save, sorted_khat
 from .subject import Section, Subject
 from .weights import Weights, bounds, log_weights
 
@@ -31,7 +31,7 @@ def _khat(subject: Subject, found: Weights) -> Section:
     limit = good_khat(subject.draws)
     mask = subject.batch.mask.cpu()
     what = "prior, which is the guide here," if subject.answers else "guide"
-    said, shapes, panels = [], None, []
+    said, shapes = [], None
     if found.frames is not None:
         smoothed = smooth_weights(found.frames[:, mask])
         shapes = spread_out(smoothed.khat, mask)
@@ -40,7 +40,6 @@ def _khat(subject: Subject, found: Weights) -> Section:
             f"Of {subject.draws} draws, a frame has the use of {smoothed.effective.median():.0f} "
             "(median effective number)."
         )
-        panels = ["frames", "time"]
         judged = smoothed.khat
     if found.sequences is not None:
         smoothed = smooth_weights(found.sequences)
@@ -63,7 +62,6 @@ def _khat(subject: Subject, found: Weights) -> Section:
             cut = log_weights(subject.net, batch, subject.draws, subject.seed).sequences
             cuts[steps] = smooth_weights(cut).khat
         cuts[mask.shape[1]] = whole
-        panels = ["length"]
         middle = ", ".join(f"{float(k.median()):.2f} at {t}" for t, k in cuts.items())
         said.append(
             f"Frames share a latent path, so that none has weights of its own; cut after so many "
@@ -82,31 +80,8 @@ def _khat(subject: Subject, found: Weights) -> Section:
         }[verdict]
     )
 
-    canvas, axes = figure(1 + len(panels))
-    sorted_khat(axes[0], whole, limit, "median of a sequence" if found.sequences is None else None)
-    for axis, panel in zip(axes[1:], panels):
-        if panel == "frames":
-            shown = shapes[mask].numpy()
-            shown = shown[np.isfinite(shown)]
-            axis.hist(shown, bins=30, color=BLUE)
-            axis.axvline(limit, color=RED, ls="--", lw=1)
-            axis.set(xlabel="k-hat of a frame", ylabel="frames")
-        elif panel == "time":
-            low, middle, high = np.nanquantile(finite(shapes), (0.1, 0.5, 0.9), axis=0)
-            axis.fill_between(range(len(middle)), low, high, color=BLUE, alpha=0.2, lw=0)
-            axis.plot(middle, color=BLUE, label="median, 10 % to 90 %")
-            axis.axhline(limit, color=RED, ls="--", lw=1)
-            axis.set(xlabel="frame t", ylabel="k-hat")
-            legend_above(axis)
-        else:
-            spread = torch.stack([finite(k) for k in cuts.values()])
-            low, middle, high = np.nanquantile(spread, (0.1, 0.5, 0.9), axis=1)
-            axis.fill_between(list(cuts), low, high, color=BLUE, alpha=0.2, lw=0)
-            axis.plot(list(cuts), middle, "o-", color=BLUE, label="median, 10 % to 90 %", ms=4)
-            axis.axhline(limit, color=RED, ls="--", lw=1)
-            axis.set(xlabel="frames of a sequence, from its start", ylabel="k-hat")
-            legend_above(axis)
-    save(canvas, subject, "khat.png")
+    label = "median of a sequence" if found.sequences is None else None
+    _draw_khat(subject, whole, limit, label, None if shapes is None else (shapes, mask), cuts)
     return Section(
         "k-hat of importance weights",
         f"How far can draws of the {what} stand in for the posterior? k-hat is the tail of their "
@@ -119,6 +94,33 @@ def _khat(subject: Subject, found: Weights) -> Section:
         "khat.png",
         verdict,
     )
+
+
+def _draw_khat(
+    subject: Subject,
+    whole: Tensor,
+    limit: float,
+    label: str | None,
+    frames: tuple[Tensor, Tensor] | None,
+    cuts: dict[int, Tensor],
+) -> None:
+    """k-hat of sequences; of frames, given with their mask; and of sequences cut short."""
+    canvas, axes = figure(1 + 2 * (frames is not None) + bool(cuts))
+    sorted_khat(axes[0], whole, limit, label)
+    if frames is not None:
+        shapes, mask = frames
+        shown = shapes[mask].numpy()
+        axes[1].hist(shown[np.isfinite(shown)], bins=30, color=BLUE)
+        axes[1].axvline(limit, color=RED, ls="--", lw=1)
+        axes[1].set(xlabel="k-hat of a frame", ylabel="frames")
+        khat_band(axes[2], range(shapes.shape[1]), shapes, limit, "-")
+        axes[2].set(xlabel="frame t", ylabel="k-hat")
+        legend_above(axes[2])
+    if cuts:
+        khat_band(axes[-1], list(cuts), torch.stack(list(cuts.values()), 1), limit, "o-")
+        axes[-1].set(xlabel="frames of a sequence, from its start", ylabel="k-hat")
+        legend_above(axes[-1])
+    save(canvas, subject, "khat.png")
 
 
 def _shares(what: str, khat: Tensor, limit: float) -> str:

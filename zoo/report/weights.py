@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
-from ...inference import Fold, RandomStream
-from ...inference.draws import draw, prepare, spread_out
-from ...inference.evaluate import frame_weights
+from ...inference import Fold
+from ...inference.draws import prepare, spread_out
 from ...inference.particles import log_mean_exp
+from ...inference.psis import raw_weights
 
 AT_ONCE = 50  # draws
 
@@ -35,16 +35,8 @@ def log_weights(net, batch: Batch, draws: int, seed: int) -> Weights:
     data = prepare(net, batch)
     fold = isinstance(data, Fold)
     framewise = getattr(net, "framewise", False) and not fold
-    parts = []
-    with RandomStream(batch.obs.device, "report weights", seed):
-        for start in range(0, draws, AT_ONCE):
-            number = min(AT_ONCE, draws - start)
-            if framewise:
-                parts.append(frame_weights(net, data, number))
-            else:
-                drawn = draw(net, data, number)
-                parts.append(drawn.log_p - drawn.log_q)
-    found = torch.cat(parts).double().cpu()
+    found = raw_weights(net, data, batch, draws, framewise, seed, AT_ONCE, "report weights")
+    found = found.double().cpu()
     mask = batch.mask.cpu()
     if fold:
         return Weights(None, spread_out(found, mask))
