@@ -1,35 +1,40 @@
 """Learning rules, the training loop, filters, bounds and diagnostics. Names no model class."""
 
-from .calibration import calibration_error, coverage, frame_pit, histogram, pit, uniformity
-from .checkpoint import CheckpointError
-from .closed_form import Average, ClosedForm
-from .contrastive import ContrastiveDivergence
-from .diagnostics import (
-    AlignmentCurve,
-    Convergence,
-    alignment,
-    clamped_gibbs,
-    convergence,
-    target_alignment,
+from .contracts import Recurrent
+from .diagnostics.alignment import AlignmentCurve, alignment, target_alignment
+from .diagnostics.calibration import (
+    calibration_error,
+    coverage,
+    frame_pit,
+    histogram,
+    pit,
+    uniformity,
 )
+from .diagnostics.chains import Convergence, clamped_gibbs, convergence
+from .diagnostics.export import save_arviz, to_arviz
+from .diagnostics.loo import Loo, loo
+from .diagnostics.psis import good_khat, khat, smoothed_bound
+from .diagnostics.sbc import SBC, Simulator, linear_gaussian_simulator, sbc, simulator
 from .evaluate import elbo, frame_bound, importance_bound, log_weights, particle_bound
-from .export import save_arviz, to_arviz
-from .kalman import EM, Beliefs, LinearGaussian, kalman_filter, kalman_smoother
-from .leave_one_out import Loo, loo
-from .local import Fold, FoldedRule, LocalELBO, sweep
+from .kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from .paths import GaussianPath, LinearChain, Path
 from .predict import Filtered, Prediction, predict_next, rollout, run_filter
-from .psis import good_khat, khat, smoothed_bound
 from .restore import Imputation, denoise, impute
-from .rmsprop import RMSpropNesterov
-from .rule import LearningRule, Recurrent
-from .sequence import BPTT, SequenceELBO
-from .simulation import SBC, Simulator, linear_gaussian_simulator, sbc, simulator
-from .state import Fit
-from .streams import RandomStream
-from .target import TargetPropagation
-from .through_time import OutputBPTT, StraightThrough
-from .training import fit
+from .rng import RandomStream
+from .rules.closed_form import Average, ClosedForm
+from .rules.contrastive import ContrastiveDivergence
+from .rules.em import EM
+from .rules.folded import FoldedRule
+from .rules.local import BPTT, LocalELBO
+from .rules.rule import LearningRule
+from .rules.sequence import SequenceELBO
+from .rules.target import TargetPropagation
+from .rules.through_time import OutputBPTT, StraightThrough
+from .sweep import Fold, sweep
+from .training.checkpoint import CheckpointError
+from .training.loop import fit
+from .training.rmsprop import RMSpropNesterov
+from .training.state import Fit
 
 __all__ = [
     "BPTT",

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from ..data import Batch
+from .contracts import Answers
 from .evaluate import check_batch, check_pair, of_frames, read, traces
-from .local import Fold
-from .outputs import Answers
 from .predict import run_sweep
+from .sweep import Fold
 
 
 class Drawn(NamedTuple):

@@ -19,14 +19,15 @@ from typing import NamedTuple
 
 import torch
 from pyro import plate, poutine
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..data import Batch
+from .contracts import Recurrent
 from .particles import run_particles
 from .paths import Path, kl_steps
-from .rule import Recurrent
-from .streams import RandomStream
+from .rng import RandomStream
 
 
 class Terms(NamedTuple):
@@ -64,7 +65,7 @@ def elbo_terms(net, data, particles: int = 1, divergence: Callable = kl_steps) -
     """
     drawn, joint = traces(net.model, net.guide, data, particles)
     steps = []
-    for name in drawn.stochastic_nodes:
+    for name in latent_sites(drawn):
         q, p, value = drawn.nodes[name]["fn"], joint.nodes[name]["fn"], drawn.nodes[name]["value"]
         path = isinstance(q, Path)
         steps.append(divergence(q, p, value) if path else _divergence(q, p, value)[..., None])
@@ -272,6 +273,16 @@ def _in_parts(weigh: Callable[[int], Tensor], samples: int, at_once: int) -> Ten
     """log of the mean of exp over ``samples`` weights, few of them in memory at a time."""
     parts = [weigh(number).logsumexp(0) for number in portions(samples, at_once)]
     return torch.stack(parts).logsumexp(0) - math.log(samples)
+
+
+def latent_sites(trace) -> list[str]:
+    """Names of the latent sites of a trace.
+
+    Pyro counts a plate among ``trace.stochastic_nodes``. The log-probability of its indices is a
+    number on the CPU, which does not mix with a latent's on another device.
+    """
+    names = trace.stochastic_nodes
+    return [name for name in names if not site_is_subsample(trace.nodes[name])]
 
 
 def traces(model, guide, data, particles: int):

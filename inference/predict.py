@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..data import Batch
-from .local import sweep
-from .rule import Recurrent
-from .streams import RandomStream
+from .contracts import Recurrent
+from .rng import RandomStream
+from .sweep import sweep
 
 FRAMES = 2000  # frames predicted at once: chains times frames times pixels must fit in memory
 

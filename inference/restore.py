@@ -18,9 +18,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..data import Batch, check_sequences
-from .evaluate import check_samples
-from .streams import RandomStream
-from .swarm import (
+from .conditional_smc import (
     Draw,
     Evidence,
     FrameSteps,
@@ -31,6 +29,8 @@ from .swarm import (
     smooth,
     swarm,
 )
+from .evaluate import check_samples
+from .rng import RandomStream
 
 STEPS = {"mode": 20, "gibbs": 100, "resample": 10}
 FED = ("draws", "restored", "noisy")

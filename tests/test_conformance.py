@@ -5,13 +5,15 @@ A model that is listed here goes through all tests of its kind.
 
 import pytest
 import torch
-from seqzoo import inference, zoo
 from seqzoo.data import Batch, ppc
 from seqzoo.inference import testing
-from seqzoo.zoo import baselines, decoders, likelihoods, memory, outputs, path_guides, priors, store
-from seqzoo.zoo.mdrnn import MDRNN
-from seqzoo.zoo.nade import NADE
-from seqzoo.zoo.srn import SRN
+from seqzoo.zoo import decoders, likelihoods, memory, path_guides, priors, store
+from seqzoo.zoo.models import baselines
+from seqzoo.zoo.models.mdrnn import MDRNN
+from seqzoo.zoo.models.srn import SRN
+from seqzoo.zoo.parts.likelihoods.nade import NADE
+
+from seqzoo import inference, zoo
 
 B, T, M = 3, 8, 15
 
@@ -257,11 +259,11 @@ class TestSequenceModels(Counts, testing.SequenceConformance):
 OUT = 4  # classes, keys or values of an answer
 CUT = torch.arange(T) < torch.tensor([[5], [8], [1]])  # lengths of sequences, where they differ
 ANSWERING_MODELS = {
-    "SRN": lambda: SRN(M, outputs.Categorical(OUT), hidden=6),
+    "SRN": lambda: SRN(M, likelihoods.Categorical(OUT), hidden=6),
     "SRN, hybrid": lambda: SRN(
-        M, outputs.Categorical(OUT), hidden=6, stochastic=0.5, nonlinearity="tanh"
+        M, likelihoods.Categorical(OUT), hidden=6, stochastic=0.5, nonlinearity="tanh"
     ),
-    "SRN, stochastic": lambda: SRN(M, outputs.Categorical(OUT), hidden=6, stochastic=1.0),
+    "SRN, stochastic": lambda: SRN(M, likelihoods.Categorical(OUT), hidden=6, stochastic=1.0),
     "SRN, every step": lambda: SRN(
         *(M, zoo.likelihoods.Bernoulli(OUT)), hidden=6, stochastic=0.5, every_step=True
     ),
@@ -276,7 +278,7 @@ ANSWERING_MODELS = {
 def answers_of(net, obs):
     """A target that depends on the frames: of the last step, or of every one."""
     level = obs[..., :OUT] if net.every_step else obs[:, -1, :OUT]
-    if isinstance(net.output, outputs.Categorical):
+    if isinstance(net.output, likelihoods.Categorical):
         return level.argmax(-1)
     return (level > 1).float() if isinstance(net.output, zoo.likelihoods.Bernoulli) else level / 8
 
@@ -351,8 +353,8 @@ LIKELIHOODS = {
     "Poisson": lambda: likelihoods.Poisson(1),
     "Gaussian": lambda: likelihoods.Gaussian(2, scale=0.3),
     "NADE": lambda: NADE(3, 4),
-    "categorical": lambda: outputs.Categorical(3),
-    "mixture": lambda: outputs.GaussianMixture(2, 3),
+    "categorical": lambda: likelihoods.Categorical(3),
+    "mixture": lambda: likelihoods.GaussianMixture(2, 3),
 }
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from seqzoo import zoo
-from seqzoo.zoo import cli, store, tables
+from seqzoo.zoo import cli, store
 from seqzoo.zoo.recipes import RECIPES, TABLES, find, parse_overrides
 from seqzoo.zoo.recipes.recipe import override_all
+from seqzoo.zoo.runs import tables
+
+from seqzoo import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -1,7 +1,8 @@
 """Figures that need minutes of training: the quick budgets come close to the table."""
 
 import pytest
-from seqzoo.zoo.recipes import find, run
+from seqzoo.zoo.recipes import find
+from seqzoo.zoo.runs.run import run
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +26,9 @@ def test_a_quick_run_comes_close(name, most, tmp_path):
 
 def test_the_order_of_the_table_is_the_papers():
     """One seed, full budgets are `reproduce`'s business: here the shipped models, fresh data."""
-    from seqzoo import zoo
     from seqzoo.zoo.recipes.ppc import score
+
+    from seqzoo import zoo
 
     def figure(name):
         return float(score(zoo.load(f"ppc/{name}"), 11, "test").mean())

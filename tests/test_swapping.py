@@ -6,15 +6,16 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
-from seqzoo import inference, zoo
 from seqzoo.data import Batch, collate
 from seqzoo.inference import LinearChain
 from seqzoo.inference.paths import kl_steps, marginal_increments
 from seqzoo.zoo import decoders, likelihoods, path_guides, priors
-from seqzoo.zoo.memory import Memory, Reader
+from seqzoo.zoo.parts.memory import Memory, Reader
 from torch import nn
 from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
+
+from seqzoo import inference, zoo
 
 B, T, M, K, H = 3, 6, 4, 2, 5
 MASK = torch.arange(T) < torch.tensor([4, 6, 2])[:, None]
@@ -645,7 +646,7 @@ NETWORKS = {
     "VRAE": lambda: zoo.VRAE(M, K, gaussian, H),
     "VOSP": lambda: zoo.VOSP(M, K, gaussian, H, width=5),
     "RNN": lambda: zoo.RNN(M, gaussian, H),
-    "SRN": lambda: zoo.SRN(M, zoo.outputs.Categorical(3), H),
+    "SRN": lambda: zoo.SRN(M, zoo.likelihoods.Categorical(3), H),
     "REFH": lambda: zoo.REFH(M, H, gaussian),
     "LGDS": lambda: zoo.LGDS(2),
     "RVAE": lambda: zoo.RVAE(M, K, gaussian, H),

@@ -10,15 +10,16 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.nn import PyroModule
-from seqzoo import inference, zoo
 from seqzoo.data import Batch
-from seqzoo.inference import rule, testing
+from seqzoo.inference import contracts, testing
 from seqzoo.inference.paths import previous
-from seqzoo.zoo.outputs import Categorical
-from seqzoo.zoo.srn import SRN
+from seqzoo.zoo.models.srn import SRN
+from seqzoo.zoo.parts.likelihoods.categorical import Categorical
 from torch import nn
 from torch.distributions import register_kl
 from torch.nn.functional import softplus
+
+from seqzoo import inference, zoo
 
 B, T, M, K = 3, 8, 4, 2
 
@@ -676,7 +677,7 @@ MISSING = "it_has_what_the_tests_ask_for"
 class Filter(nn.Module):
     """What ``inference.Recurrent`` lists, and nothing else."""
 
-    check, encode, step, initial = (getattr(Tracker, name) for name in rule.RECURRENT)
+    check, encode, step, initial = (getattr(Tracker, name) for name in contracts.RECURRENT)
 
 
 class Unit(nn.Module):

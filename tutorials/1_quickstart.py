@@ -30,6 +30,7 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+
 from seqzoo import data, inference, zoo
 
 SMOKE = bool(os.environ.get("SEQZOO_SMOKE"))  # tiny sizes, to test that the notebook runs

@@ -36,6 +36,7 @@ import time
 
 import matplotlib.pyplot as plt
 import torch
+
 from seqzoo import data, inference, zoo
 
 SMOKE = bool(os.environ.get("SEQZOO_SMOKE"))  # tiny sizes, to test that the notebook runs
@@ -81,7 +82,7 @@ plt.show()
 # %%
 def network(start=None):
     torch.manual_seed(0)
-    ten = zoo.outputs.Categorical(10)
+    ten = zoo.likelihoods.Categorical(10)
     return zoo.SRN(1, ten, hidden=HIDDEN, nonlinearity="tanh", start=start)
 
 
@@ -192,7 +193,7 @@ plt.show()
 # a `Latch`, whose units hold themselves, and whose $G$ begins as the matching inverse.
 
 # %%
-latch = network(zoo.starts.Latch(gain=1.2, input_gain=0.5))
+latch = network(zoo.initialisers.Latch(gain=1.2, input_gain=0.5))
 latched_first = inference.target_alignment(RULES["target propagation"](latch), probe)
 latch_loss, _ = train_by("target propagation", latch)
 print(f"latch, target propagation: {latch_loss[-1]:.3f} nats an answer after {EPOCHS} epochs")

@@ -37,6 +37,7 @@ import time
 
 import matplotlib.pyplot as plt
 import torch
+
 from seqzoo import data, inference, zoo
 
 SMOKE = bool(os.environ.get("SEQZOO_SMOKE"))  # tiny sizes, to test that the notebook runs

@@ -35,8 +35,9 @@ import time
 import arviz as az
 import matplotlib.pyplot as plt
 import torch
-from seqzoo import data, inference, zoo
 from torch import nn
+
+from seqzoo import data, inference, zoo
 
 SMOKE = bool(os.environ.get("SEQZOO_SMOKE"))  # tiny sizes, to test that the notebook runs
 SEQUENCES = 20 if SMOKE else 200

@@ -34,6 +34,7 @@ import wave
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+
 from seqzoo import data, inference, zoo
 
 SMOKE = bool(os.environ.get("SEQZOO_SMOKE"))  # tiny sizes, to test that the notebook runs

@@ -38,9 +38,10 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 from safetensors.torch import load_file, save_file
-from seqzoo import data, inference, zoo
 from torch import nn
 from torch.nn.functional import softplus
+
+from seqzoo import data, inference, zoo
 
 SMOKE = bool(os.environ.get("SEQZOO_SMOKE"))  # tiny sizes, to test that the notebook runs
 SEQUENCES = 12 if SMOKE else 120

@@ -1,27 +1,26 @@
 """Models, the parts they swap, trained weights and recipes."""
 
-from . import (
+from . import recipes
+from .models.harmonium import REFH, RTRBM, TRBM, Harmonium
+from .models.lgds import LGDS
+from .models.mdrnn import MDRNN
+from .models.rnn import RNN
+from .models.rvae import RVAE
+from .models.srn import SRN
+from .models.tvae import TVAE
+from .models.vosp import VOSP
+from .models.vrae import VRAE
+from .parts import (
     decoders,
     guides,
+    initialisers,
     likelihoods,
     memory,
     nets,
-    outputs,
     path_guides,
     priors,
-    recipes,
-    starts,
 )
-from .harmonium import REFH, RTRBM, TRBM, Harmonium
-from .lgds import LGDS
-from .mdrnn import MDRNN
-from .rnn import RNN
-from .rvae import RVAE
-from .srn import SRN
 from .store import ModelError, card, load, shipped
-from .tvae import TVAE
-from .vosp import VOSP
-from .vrae import VRAE
 
 __all__ = [
     "LGDS",
@@ -40,14 +39,13 @@ __all__ = [
     "card",
     "decoders",
     "guides",
+    "initialisers",
     "likelihoods",
     "load",
     "memory",
     "nets",
-    "outputs",
     "path_guides",
     "priors",
     "recipes",
     "shipped",
-    "starts",
 ]

@@ -8,9 +8,9 @@ import torch
 
 from ...data import Batch
 from ..evaluate import importance_bound
-from ..outputs import unroll
-from ..target import TargetPropagation
-from ..through_time import StraightThrough
+from ..rules.target import TargetPropagation
+from ..rules.through_time import StraightThrough
+from ..unrolling import unroll
 from .checks import same_average, shaped
 from .models import PAIR_NEEDS, ModelConformance
 

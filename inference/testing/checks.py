@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ...data import Batch
-from ..rule import LearningRule
+from ..rules.rule import LearningRule
 
 ERRORS = 4.5  # standard errors that an average over draws may be off by
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..local import LocalELBO
+from ..rules.local import LocalELBO
 from .checks import shaped
 from .models import GeneratingConformance
 

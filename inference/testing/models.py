@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ...data import Batch
 from ..evaluate import log_weights, read
-from ..rule import LearningRule
-from ..streams import RandomStream
-from ..training import fit
+from ..rng import RandomStream
+from ..rules.rule import LearningRule
+from ..training.loop import fit
 from .checks import check_gradients, ragged, refuses, same_average, shaped, tensors
 from .suite import Conformance
 

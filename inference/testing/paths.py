@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from ..paths import LinearChain, Path, kl_steps
-from ..streams import RandomStream
+from ..rng import RandomStream
 from .checks import ERRORS, check_reached, lengths_mask, shaped
 from .suite import Conformance
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ...data import Batch
-from ..rule import LearningRule
-from ..training import fit
+from ..rules.rule import LearningRule
+from ..training.loop import fit
 from .checks import check_gradients, copied, ragged
 from .suite import Conformance
 

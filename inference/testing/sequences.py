@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 
 from ..evaluate import elbo, importance_bound
-from ..sequence import SequenceELBO
+from ..rules.sequence import SequenceELBO
 from .checks import shaped
 from .models import PAIR_NEEDS, GeneratingConformance
 

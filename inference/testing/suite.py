@@ -7,7 +7,7 @@ import unittest
 import torch
 from torch import Tensor
 
-from ..streams import RandomStream
+from ..rng import RandomStream
 
 
 def failures(suite: Conformance) -> dict[str, str]:

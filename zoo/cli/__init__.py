@@ -26,7 +26,7 @@ app.add_typer(bench.app, name="bench", no_args_is_help=True)
 
 def main() -> None:
     """Runs the command line; errors that a user can mend are one sentence."""
-    from ..recipes.recipe import Interrupted
+    from ..runs.run import Interrupted
 
     try:
         app()

@@ -22,8 +22,8 @@ def bench_local(
     device: Where = "cpu",
 ) -> None:
     """Time and memory of a training step: the local rule, its online form, and BPTT."""
-    from .. import bench
-    from ..recipes.recipe import hardware
+    from ..runs.run import hardware
+    from ..studies import bench
 
     print(f"rVAE, 15 neurons, 10 latents, 32 hidden units; {hardware(device)}")
     print(f"{'T':>6}{'B':>4}  {'rule':<34}{'ms':>9}{'MB':>8}{'peak':>8}{'time':>9}{'memory':>9}")
@@ -47,8 +47,8 @@ def bench_frames(
     device: Where = "cpu",
 ) -> None:
     """Frames a second of training on bouncing balls: CD-25, and the rVAE's local rule and BPTT."""
-    from .. import bench
-    from ..recipes.recipe import hardware
+    from ..runs.run import hardware
+    from ..studies import bench
 
     check_device(device)
     print(f"30x30 pixels, models of the balls table; {hardware(device)}")
@@ -66,8 +66,8 @@ def bench_music(
     device: Where = "cpu",
 ) -> None:
     """An ELBO step of a VRAE: one Pyro site for the whole path, against one a time step."""
-    from .. import bench
-    from ..recipes.recipe import hardware
+    from ..runs.run import hardware
+    from ..studies import bench
 
     check_device(device)
     print(f"VRAE, B={sequences}, T={steps}, 32 latents; {hardware(device)}")
@@ -87,8 +87,8 @@ def bench_target(
     device: Where = "cpu",
 ) -> None:
     """A training step of target propagation, and of BPTT on the same network."""
-    from .. import bench
-    from ..recipes.recipe import hardware
+    from ..runs.run import hardware
+    from ..studies import bench
 
     check_device(device)
     print(f"SRN, {units} units, ten classes, B={batch}; {hardware(device)}")

@@ -27,8 +27,8 @@ def horizon_nll(
     jobs: Jobs = 2,
 ) -> None:
     """Train both rules at every horizon and draw the held-out NLL; finished runs are kept."""
-    from .. import horizon
     from ..pictures import PICTURES, check_ending
+    from ..studies import horizon
 
     check_ending(out, PICTURES)
     kinds, lengths = kind or list(horizon.one_to_many.STEPS), steps or list(horizon.STEPS)
@@ -55,8 +55,8 @@ def horizon_alignment(
     device: Device = None,
 ) -> None:
     """Does target propagation follow the gradient? Its cosine with BPTT's, over training and T."""
-    from .. import horizon
     from ..pictures import PICTURES, check_ending
+    from ..studies import horizon
 
     check_ending(out, PICTURES)
     check_device(device)

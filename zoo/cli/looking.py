@@ -48,8 +48,8 @@ def diagnose(
     (posterior.nc). Where its rule has a counterpart through time, a network is trained for about
     half a minute to compare the gradients of both.
     """
-    from ..chains import Chains
     from ..report import report
+    from ..studies.chains import Chains
 
     out = out or Path("reports", *Path(name).parts[-2:])
     followed = Chains(frames, chains, burn, steps)
@@ -77,7 +77,7 @@ def chains(
     sizes would give. Chains of an rVAE or TVAE that agree are draws of the model only where its
     guide is the posterior.
     """
-    from ..chains import Chains, compare, null
+    from ..studies.chains import Chains, compare, null
 
     how = Chains(frames, chains, burn, steps)
     agreements = compare(names, how, seed)
@@ -109,7 +109,7 @@ def motion(
     constant velocity over that of predicting no motion (0: constant velocity, 2: a random walk);
     mirrored: share of wall contacts that reflect.
     """
-    from ..generated_motion import motion as moving
+    from ..studies.motion import motion as moving
 
     print(
         f"{'film':<26}{'found':>7}{'apart':>7}{'speed':>7}{'varies':>8}{'turn':>7}{'order 2':>9}"
@@ -135,7 +135,7 @@ def kl(
     ln(2)/2 = 0.347 nats a step and dimension; the published objective leaves out what neighbouring
     increments tell of one another.
     """
-    from ..kl import FLOOR, draw, measure
+    from ..studies.kl import FLOOR, draw, measure
 
     found = measure(name)
     for title, value in (
@@ -167,7 +167,7 @@ def denoise_music(
     Precision, recall and F1 of notes, all keys and frames together.
     """
     from .. import store
-    from ..restoration import denoising
+    from ..studies.restoration import denoising
 
     check_device(device)
     net = store.load(name, device or "cpu")
@@ -196,7 +196,7 @@ def impute_music(
     Precision, recall and F1 of hidden notes, and nats per hidden key and frame.
     """
     from .. import store
-    from ..restoration import WAYS, imputation
+    from ..studies.restoration import WAYS, imputation
 
     check_device(device)
     net = store.load(name, device or "cpu")

@@ -33,6 +33,6 @@ def recipe_of(net):
 
 def check_device(device: str | None) -> None:
     """Raises a ValueError for a device that is not here."""
-    from ...inference.training import check_device as check
+    from ...inference.training.loop import check_device as check
 
     check(device)

@@ -21,8 +21,9 @@ def list_recipes(
     ] = None,
 ) -> None:
     """Show every recipe: whether it ships trained, what it obtained, and what was published."""
-    from .. import store, tables
+    from .. import store
     from ..recipes import RECIPES
+    from ..runs import tables
 
     if markdown:
         print(tables.markdown(markdown))
@@ -55,8 +56,8 @@ def train(
     Writes weights.safetensors and card.json. A run that was stopped goes on from its last whole
     epoch when the same command is given again, and ends with the same weights.
     """
-    from ..recipes import find, parse_overrides, run
-    from ..recipes.recipe import is_main_process
+    from ..recipes import find, parse_overrides
+    from ..runs.run import is_main_process, run
 
     check_device(device)
     recipe = find(name)
@@ -146,11 +147,11 @@ def reproduce(
 
     Finished runs in --out are kept: give the command again to go on where it stopped.
     """
-    from .. import reproduce as running
     from ..recipes import find, members, parse_overrides
     from ..recipes import table as rows
     from ..recipes.recipe import override_all
-    from ..tables import render
+    from ..runs import reproduce as running
+    from ..runs.tables import render
 
     check_device(device)
     tables = members(table)
@@ -181,8 +182,8 @@ def search(
 
     Prints each trial and then the best as --set options. Test data are never looked at.
     """
-    from .. import search as searching
     from ..recipes import find, parse_overrides
+    from ..runs import search as searching
 
     check_device(device)
     recipe = find(name)
@@ -241,7 +242,7 @@ def demo(
 ) -> None:
     """Train an rEFH and an rVAE by the temporally local rule, beside learned Kalman filters."""
     from .. import store
-    from ..demo import SHOWN, draw, run_demo
+    from ..studies.demo import SHOWN, draw, run_demo
 
     if not shipped:
         run_demo(out, jobs, smoke)

@@ -1,8 +1,9 @@
 """Recipes, a module a table. A table's name is the first half of its recipes' names."""
 
+from ..runs.run import run
 from . import balls, mnist, music, one_to_many, ppc, windows
 from .part import Part, part
-from .recipe import Recipe, parse_overrides, run
+from .recipe import Recipe, parse_overrides
 from .task import Scores, Task
 
 RECIPES: dict[str, Recipe] = {

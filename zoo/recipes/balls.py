@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 
-import torch
-
-from ...data import BouncingBalls, Motion, measure_balls, track_balls
+from ...data import BouncingBalls
 from ...inference import Average, ContrastiveDivergence
-from ..baselines import MeanFrame, Order0
-from ..harmonium import REFH, RTRBM, TRBM
-from ..likelihoods import Bernoulli
-from ..rvae import RVAE
-from ..tvae import TVAE
-from .film import FilmTask, film_vae, local, next_frame_task
+from ..models.baselines import MeanFrame, Order0
+from ..models.harmonium import REFH, RTRBM, TRBM
+from ..models.rvae import RVAE
+from ..models.tvae import TVAE
+from ..parts.likelihoods.exponential_family import Bernoulli
+from .film_task import FilmTask, film_vae, local, next_frame_task
 from .part import part
 from .recipe import Recipe
 
@@ -28,15 +26,8 @@ def film(rendering: str, sequences: int, steps: int = FRAMES, **which) -> Bounci
     return BouncingBalls(sequences, steps, rendering=rendering, **which)
 
 
-def motion(rendering: str, film: torch.Tensor) -> Motion:
-    """How the balls of film move."""
-    return measure_balls(track_balls(film, rendering=rendering, resolution=SIZE))
-
-
 def task(rendering: str) -> FilmTask:
-    return next_frame_task(
-        f"{rendering} rendering", partial(film, rendering), partial(motion, rendering)
-    )
+    return next_frame_task(f"{rendering} rendering", partial(film, rendering))
 
 
 SQUARED = task("squared")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
-from ...data import Motion, MovingMNIST, measure_digits, track_digits
-from ..baselines import Order0
-from ..rvae import RVAE
-from .film import film_vae, local, next_frame_task
+from ...data import MovingMNIST
+from ..models.baselines import Order0
+from ..models.rvae import RVAE
+from .film_task import film_vae, local, next_frame_task
 from .part import part
 from .recipe import Recipe
 
@@ -20,12 +18,7 @@ def film(sequences: int, steps: int = FRAMES, **which) -> MovingMNIST:
     return MovingMNIST(sequences, steps, size=SIZE, **which)
 
 
-def motion(film: torch.Tensor) -> Motion:
-    """How the digits of film move."""
-    return measure_digits(track_digits(film, size=SIZE), size=SIZE)
-
-
-TASK = next_frame_task("MovingMNIST", film, motion)
+TASK = next_frame_task("MovingMNIST", film)
 TRAINING = part(MovingMNIST, sequences=1000, steps=FRAMES)
 NETS = {"size": SIZE, "seen": 40, "latent_dim": 64, "channels": [8, 16, 32, 64]}
 PAST_SCALE = [0.05] * 40 + [0.4] * 24 + [1.0] * 64

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from ...data import Polyphonic
 from ...inference import SequenceELBO
-from ..decoders import CausalDecoder
-from ..fast_memory import (
+from ..models.rnn import RNN
+from ..models.vosp import VOSP
+from ..models.vrae import VRAE
+from ..parts.decoders import CausalDecoder
+from ..parts.fast_memory import (
     FastDropoutDecoder,
     FastDropoutMemory,
     FastDropoutReader,
     FastDropoutReadout,
 )
-from ..likelihoods import Bernoulli
-from ..memory import DeepTransition, Memory, Reader
-from ..nade import NADE
-from ..nets import MLP
-from ..path_guides import Autoregressive, Diagonal
-from ..rnn import RNN
-from ..vosp import VOSP
-from ..vrae import VRAE
+from ..parts.likelihoods.exponential_family import Bernoulli
+from ..parts.likelihoods.nade import NADE
+from ..parts.memory import DeepTransition, Memory, Reader
+from ..parts.nets import MLP
+from ..parts.path_guides import Autoregressive, Diagonal
+from .music_task import music_task
 from .part import Part, part
-from .piano import music_task
 from .recipe import Recipe
 
 SOURCE = "Bayer & Osendorfer (2014), Table 1"

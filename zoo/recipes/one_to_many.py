@@ -9,11 +9,11 @@ import torch
 
 from ...data import OneToMany
 from ...inference import OutputBPTT, StraightThrough, TargetPropagation
-from ...inference.streams import RandomStream
-from ..mdrnn import MDRNN
-from ..outputs import Categorical
-from ..srn import SRN
-from ..starts import Latch
+from ...inference.rng import RandomStream
+from ..models.mdrnn import MDRNN
+from ..models.srn import SRN
+from ..parts.initialisers import Latch
+from ..parts.likelihoods.categorical import Categorical
 from .part import Part, part
 from .recipe import Recipe
 from .task import Scores, Task, device_of

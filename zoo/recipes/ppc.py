@@ -8,12 +8,12 @@ import torch
 
 from ...data import PPC, ppc
 from ...inference import BPTT, EM, ContrastiveDivergence, LocalELBO
-from ..baselines import Order0, SpringFilter
-from ..harmonium import REFH, RTRBM, TRBM
-from ..lgds import LGDS
-from ..likelihoods import Poisson
-from ..rvae import RVAE
-from ..tvae import TVAE
+from ..models.baselines import Order0, SpringFilter
+from ..models.harmonium import REFH, RTRBM, TRBM
+from ..models.lgds import LGDS
+from ..models.rvae import RVAE
+from ..models.tvae import TVAE
+from ..parts.likelihoods.exponential_family import Poisson
 from .part import part
 from .recipe import Recipe
 from .task import Task, device_of

@@ -9,12 +9,12 @@ import torch
 
 from ...data import Polyphonic, write_midi
 from ...inference import StraightThrough, TargetPropagation
-from ...inference.streams import RandomStream
-from ..likelihoods import Bernoulli
-from ..srn import SRN
-from ..starts import Orthogonal
+from ...inference.rng import RandomStream
+from ..models.srn import SRN
+from ..parts.initialisers import Orthogonal
+from ..parts.likelihoods.exponential_family import Bernoulli
+from .music_task import STEPS as SECONDS
 from .part import part
-from .piano import STEPS as SECONDS
 from .recipe import Recipe
 from .task import Scores, Task, device_of
 

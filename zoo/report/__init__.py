@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ...inference.outputs import Answers
-from ...inference.psis import check_draws
+from ...inference.contracts import Answers
+from ...inference.diagnostics.psis import check_draws
 from .. import store
-from ..chains import Chains
-from ..held_out import data_of, held_out
 from ..recipes import RECIPES
+from ..recipes.held_out import data_of, held_out
+from ..studies.chains import Chains
 from .answers import look_at_answers, reliability
 from .chains import look_at_chains
 from .draws import look_at_draws

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ...inference import pit
-from ..held_out import held_out
-from ..outputs import Categorical
+from ..parts.likelihoods.categorical import Categorical
+from ..recipes.held_out import held_out
 from .drawing import BLUE, covered, diagonal, figure, ranks, save
 from .subject import NotHere, Section, Subject
 from .verdicts import OF_BITS, calibrated, in_numbers, in_words, measured

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..chains import DISAGREE, PROBES, Agreement, follow, has_chains, null, spreads
-from ..rvae import RVAE
+from ..models.rvae import RVAE
+from ..studies.chains import DISAGREE, PROBES, Agreement, follow, has_chains, null, spreads
 from .drawing import BLUE, RED, figure, legend_above, save
 from .subject import NotHere, Section, Subject
 from .verdicts import TOO_FEW

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ...inference import coverage
-from ...inference.calibration import LEVELS
+from ...inference.diagnostics.calibration import LEVELS
 from ..pictures import save_figure
 from .subject import Subject
 

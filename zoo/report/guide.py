@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ...inference import good_khat
+from ...inference.diagnostics.psis import smooth_weights
 from ...inference.draws import spread_out
-from ...inference.psis import smooth_weights
 from .drawing import BLUE, GREEN, RED, figure, khat_band, legend_above, save, sorted_khat
 from .subject import Section, Subject
 from .weights import Weights, bounds, log_weights

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...data import Batch
 from ...inference import frame_pit
-from ..lgds import LGDS
+from ..models.lgds import LGDS
 from .drawing import covered, figure, ranks, save
 from .subject import NotHere, Section, Subject
 from .verdicts import OF_BITS, calibrated, in_numbers, in_words, measured

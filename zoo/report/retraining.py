@@ -10,7 +10,7 @@ import torch
 from ...data import Batch, Dataset, OneToMany, generator
 from ...data.synthetic import Synthetic
 from ...inference import AlignmentCurve, RandomStream, fit
-from ...inference.rule import LearningRule
+from ...inference.rules.rule import LearningRule
 from .. import store
 from ..recipes import RECIPES
 from ..recipes.part import PARTS, Part

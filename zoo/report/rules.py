@@ -16,8 +16,8 @@ from ...inference import (
     StraightThrough,
     TargetPropagation,
 )
-from ...inference.rule import LearningRule
-from ..held_out import held_out
+from ...inference.rules.rule import LearningRule
+from ..recipes.held_out import held_out
 from ..recipes.part import PARTS
 from .drawing import BLUE, figure, save
 from .retraining import train_along

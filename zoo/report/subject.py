@@ -10,9 +10,9 @@ import torch
 from ...data import Batch
 from ...inference import RandomStream
 from ...inference.draws import draw, prepare
-from ..chains import Chains
-from ..held_out import STEPS
+from ..recipes.held_out import STEPS
 from ..recipes.part import Part
+from ..studies.chains import Chains
 
 
 class Section(NamedTuple):

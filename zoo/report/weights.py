@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ...data import Batch
 from ...inference import Fold
+from ...inference.diagnostics.psis import raw_weights
 from ...inference.draws import prepare, spread_out
 from ...inference.particles import log_mean_exp
-from ...inference.psis import raw_weights
 
 AT_ONCE = 50  # draws
 

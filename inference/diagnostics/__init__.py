@@ -1,0 +1,1 @@
+"""Whether a posterior, a prediction or a chain can be trusted, and what a rule teaches."""

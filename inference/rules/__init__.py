@@ -1,0 +1,1 @@
+"""Learning rules: each fills ``.grad`` on a network's parameters, or learns in closed form."""

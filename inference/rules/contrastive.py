@@ -1,0 +1,105 @@
+"""Contrastive divergence for recurrent harmoniums, with or without the gradient through time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..contracts import RECURRENT
+from ..sweep import Fold
+from .folded import FoldedRule
+from .rule import anneal, check_network
+
+
+class ContrastiveDivergence(FoldedRule):
+    """CD-k on a fold: lower the free energy of the data, raise that of k Gibbs steps away.
+
+    The positive and the negative phase of all frames run as one batch. For an rEFH both y_t and
+    u_{t-1} are data, and both are resampled; for a TRBM u_{t-1} is clamped. The gradient is that
+    of F(data) - F(negative), hidden units summed out exactly in both terms.
+
+    The RTRBM is a TRBM whose u_{t-1} keeps its dependence on the parameters: with
+    ``through_time`` the free-energy difference is also differentiated along the recursion, which
+    is the recursive term of Sutskever, Hinton & Taylor (2009).
+
+    Chains that start at the data never visit what lies far from them, and a model so trained may
+    have spurious modes there, which prediction from random visibles then finds. A share of the
+    chains can start where prediction starts instead: from random visibles, u_{t-1} clamped. (They
+    are the short runs of Nijkamp et al., "Learning non-convergent non-persistent short-run MCMC",
+    2019.)
+
+    Arguments:
+        net: a harmonium with ``free_energy`` and ``gibbs``, and ``random_frames`` if ``random``.
+        k: Gibbs steps of the negative phase. ``[first, last, share]`` anneals it over a share of
+            the run; a fraction is the chance of one step more.
+        random: share of the frames whose chain starts from random visibles with u clamped.
+        random_k: Gibbs steps of those; may be annealed likewise.
+        through_time: ``None`` follows ``net.through_time`` (True for the RTRBM alone).
+        sample_past: while training, let u_{t-1} be a sample of the hidden units and not their
+            means. The means are what the model filters with in either case.
+        window, minibatch, compiled: see ``FoldedRule``. ``window=1`` is the online form.
+
+    Raises:
+        ValueError: for fewer than one step, a share outside [0, 1], options that exclude one
+            another, or a network that is no harmonium.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        k: float | Sequence[float] = 1,
+        random: float = 0.0,
+        random_k: float | Sequence[float] = 10,
+        through_time: bool | None = None,
+        sample_past: bool = False,
+        **how,
+    ):
+        names = [*RECURRENT, "free_energy", "gibbs", "clamps_past"]
+        names += ["through_time"] if through_time is None else []
+        names += ["random_frames"] if random else []
+        names += ["draw"] if sample_past else []
+        check_network(self, net, "harmoniums (REFH, TRBM, RTRBM)", names)
+        follow = net.through_time if through_time is None else through_time
+        super().__init__(net, through_time=follow, **how)
+        for name, steps in (("k", k), ("random_k", random_k)):
+            try:
+                fewest = min(anneal(steps, 0.0), anneal(steps, 1.0))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name}: {error}") from error
+            if fewest < 1:
+                raise ValueError(f"{name} must be at least 1, got {steps}")
+        if not 0 <= random <= 1:
+            raise ValueError(f"random is a share in [0, 1], got {random}")
+        if sample_past and (follow or self.compiled):
+            raise ValueError("sample_past goes with neither through_time nor a compiled sweep")
+        self.k, self.random, self.random_k = k, random, random_k
+        self.draw = net.draw if sample_past else None
+
+    def loss(self, fold: Fold) -> Tensor:
+        obs, past = self._negative(fold)
+        if self.net.clamps_past:
+            past = fold.past  # the same tensor, graph and all
+        both = self.net.free_energy(torch.cat((fold.obs, obs)), torch.cat((fold.past, past)))
+        data, negative = both.chunk(2)
+        return (data - negative).sum()
+
+    @torch.no_grad()
+    def _negative(self, fold: Fold) -> tuple[Tensor, Tensor]:
+        """Where the chains end: y ``[N, M]`` and u ``[N, U]``."""
+        if not self.random:
+            return self.net.gibbs(fold.obs, fold.past, self._steps(self.k))
+        obs, past = torch.empty_like(fold.obs), fold.past.clone()
+        order = torch.randperm(fold.rows, device=fold.obs.device)
+        far, near = order.tensor_split([round(self.random * fold.rows)])
+        start = self.net.random_frames(len(far))
+        steps = self._steps(self.random_k)
+        obs[far], _ = self.net.gibbs(start, past[far], steps, clamp_past=True)
+        obs[near], past[near] = self.net.gibbs(fold.obs[near], past[near], self._steps(self.k))
+        return obs, past
+
+    def _steps(self, k: float | Sequence[float]) -> int:
+        now = anneal(k, self.done)
+        return int(now) + int(torch.rand(()) < now % 1) if now % 1 else int(now)

@@ -1,0 +1,102 @@
+"""Expectation-maximisation for linear-Gaussian dynamical systems."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...data import Batch
+from ..contracts import SYSTEM
+from ..kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
+from ..rng import RandomStream
+from .closed_form import ClosedForm
+from .rule import check_network
+
+
+def maximise(beliefs: Beliefs, emission: Tensor, mask: Tensor) -> LinearGaussian:
+    """M step for A, Q, m and P, given smoothed beliefs; C is fixed and R_t known.
+
+    A transition counts when a real frame follows: padding at the end of a sequence adds nothing,
+    and a gap within it is a stretch of the path that was not seen.
+    """
+    second = beliefs.covariance + beliefs.mean[..., None] * beliefs.mean[..., None, :]
+    lagged = beliefs.lagged + beliefs.mean[..., 1:, :, None] * beliefs.mean[..., :-1, None, :]
+    real = mask[:, 1:].flip(1).cummax(1).values.flip(1).to(second.dtype)
+    weight = real[..., None, None]
+    now = (second[..., 1:, :, :] * weight).sum((-4, -3))
+    then = (second[..., :-1, :, :] * weight).sum((-4, -3))
+    cross = (lagged * weight).sum((-4, -3))
+    dynamics = torch.linalg.solve(then, cross.mT).mT
+    process = symmetric(now - dynamics @ cross.mT) / real.sum()
+    mean = beliefs.mean[..., 0, :].mean(-2)
+    initial = second[..., 0, :, :].mean(-3) - mean[..., None] * mean[..., None, :]
+    return LinearGaussian(dynamics, process, emission, mean, symmetric(initial))
+
+
+def symmetric(matrix: Tensor) -> Tensor:
+    """The symmetric part."""
+    return (matrix + matrix.mT) / 2
+
+
+class EM(ClosedForm):
+    """Expectation-maximisation for a linear-Gaussian network: exact, monotone, no gradient.
+
+    The restarts run as one batch; the likeliest wins.
+
+    Arguments:
+        net: a network with ``measure(obs, mask) -> (value, variance)``,
+            ``assign(LinearGaussian)`` and ``guess(value, mask)`` (a random start), such as
+            ``zoo.LGDS``.
+        restarts: number of random starts.
+        iterations: most EM iterations.
+        tolerance: stop when no restart gains more than this, in nats per frame.
+        seed: seed of the starts.
+
+    Raises:
+        ValueError: for fewer than one restart or iteration, or a network of another kind.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        restarts: int = 4,
+        iterations: int = 100,
+        tolerance: float = 1e-7,
+        seed: int = 0,
+    ):
+        check_network(self, net, "linear-Gaussian networks (LGDS)", SYSTEM)
+        if restarts < 1 or iterations < 1:
+            raise ValueError("restarts and iterations must be at least 1")
+        self.net, self.restarts, self.iterations = net, restarts, iterations
+        self.tolerance, self.seed = tolerance, seed
+
+    @torch.no_grad()
+    def fit(self, batch: Batch, progress: bool = False) -> list[float]:
+        """Learns from one batch and leaves the likeliest restart in the network.
+
+        Returns:
+            The log-likelihood of that restart (nats per frame) before every M step; it never
+            decreases.
+        """
+        from tqdm import tqdm
+
+        if batch.obs.shape[1] < 2:
+            raise ValueError("EM learns a transition: it needs sequences of at least two frames")
+        value, variance = self.net.measure(batch.obs, batch.mask)
+        with RandomStream(batch.obs.device, "EM", self.seed):
+            guesses = [self.net.guess(value, batch.mask) for _ in range(self.restarts)]
+        model = LinearGaussian(*(torch.stack(parts) for parts in zip(*guesses)))
+        history: list[Tensor] = []
+        bar = tqdm(range(self.iterations), "EM", disable=not progress)
+        for _ in bar:
+            beliefs = kalman_smoother(model, value, variance, batch.mask)
+            history.append(beliefs.log_likelihood.sum(-1) / batch.frames)
+            bar.set_postfix(log_likelihood=f"{history[-1].max():.5f}")
+            if len(history) > 1 and (history[-1] - history[-2]).max() < self.tolerance:
+                break
+            model = maximise(beliefs, model.emission, batch.mask)
+        final = kalman_filter(model, value, variance, batch.mask).log_likelihood.sum(-1)
+        best = int(final.argmax())
+        self.net.assign(LinearGaussian(*(part[best] for part in model)))
+        return [float(step[best]) for step in history]

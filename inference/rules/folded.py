@@ -1,0 +1,161 @@
+"""Rules whose loss is a sum over frames that share nothing but the statistics of the past."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...data import Batch
+from ..contracts import RECURRENT
+from ..sweep import Fold, compiled_sweep, sweep
+from .rule import LearningRule, Metrics, anneal, check_network
+
+CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time, too
+
+
+class FoldedRule(LearningRule):
+    """A rule whose loss is a sum over frames that share nothing but u_{t-1}.
+
+    Subclasses write ``loss(fold)``. With ``through_time`` the statistics keep their dependence on
+    the parameters, and the same loss is trained by backpropagation through time.
+
+    Arguments:
+        net: a ``Recurrent`` network.
+        window: frames an update; ``None`` takes the whole sequence, 1 is the online form, whose
+            memory does not grow with T. The state is carried, without its graph, from one window
+            to the next.
+        minibatch: folded frames an update, drawn in random order from the whole window; ``None``
+            takes them all at once.
+        forget: share of the frames that are shown without their past, so that a network learns
+            how to start: of a thousand frames only one is a first one. ``[first, last, share]``
+            anneals it over a share of the run.
+        through_time: let the gradient flow into u_{t-1}.
+        chunk: folded frames whose graph is held at a time. Memory is bounded, which no gradient
+            through time can have. The gradient is the same in expectation: chunks draw their noise
+            one after the other, so that another size draws other numbers. ``None`` takes a third
+            of a fold, within ``CHUNKS``.
+        compiled: run the sweep as one compiled scan (worth it for long training; needs a C++
+            compiler and spends some seconds on the first call).
+
+    Raises:
+        ValueError: for numbers out of range, options that exclude one another, or a network
+            that is not ``Recurrent``.
+    """
+
+    #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
+    draw: Callable[[Tensor], Tensor] | None = None
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        window: int | None = None,
+        minibatch: int | None = None,
+        forget: float | Sequence[float] = 0.0,
+        through_time: bool = False,
+        chunk: int | None = None,
+        compiled: bool = False,
+    ):
+        check_network(self, net, "recurrent networks", RECURRENT)
+        super().__init__(net)
+        for name, value in (("window", window), ("minibatch", minibatch), ("chunk", chunk)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if through_time and minibatch is not None:
+            raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
+        if through_time and compiled:
+            raise ValueError("the compiled sweep keeps no graph: it cannot go with through_time")
+        if not 0 <= anneal(forget, 0.0) <= 1 or not 0 <= anneal(forget, 1.0) <= 1:
+            raise ValueError(f"forget is a share in [0, 1], got {forget}")
+        self.window, self.minibatch, self.forget, self.chunk = window, minibatch, forget, chunk
+        self.through_time, self.compiled = through_time, compiled
+
+    def loss(self, fold: Fold) -> Tensor:
+        """The loss summed over the frames of a fold (nats)."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss(fold)")
+
+    def gradients(self, batch: Batch) -> Metrics:
+        """One gradient from the whole batch as a single window and a single fold."""
+        self._check(batch)
+        fold, _ = self._fold(batch, self.net.initial(len(batch)))
+        return self._backward(fold)
+
+    def count(self, batch: Batch) -> int:
+        """Windows, times the minibatches that each has room for, padding included."""
+        return sum(self._minibatches(part) for part in self._windows(batch))
+
+    def updates(self, batch: Batch) -> Iterator[Metrics]:
+        """One update a window, or one a minibatch of each window's frames."""
+        self._check(batch)
+        past = self.net.initial(len(batch))
+        for part in self._windows(batch):
+            fold, past = self._fold(part, past)
+            if self.minibatch is None:
+                yield self._backward(fold)
+                continue
+            order = torch.randperm(fold.rows, device=part.obs.device)
+            for index in order.tensor_split(self._minibatches(part)):
+                yield self._backward(fold.select(index))
+
+    def _windows(self, batch: Batch) -> Iterator[Batch]:
+        steps = batch.obs.shape[1]
+        for start in range(0, steps, self.window or steps):
+            yield batch.window(start, start + (self.window or steps))
+
+    def _minibatches(self, part: Batch) -> int:
+        return 1 if self.minibatch is None else math.ceil(part.mask.numel() / self.minibatch)
+
+    def _check(self, batch: Batch, frames: int = 1000) -> None:
+        """Checks the data before the first update, some frames at a time: no copy of them all."""
+        for start in range(0, batch.obs.shape[1], frames):
+            part = batch.window(start, start + frames)
+            if part.mask.any():
+                self.net.check(part.obs if part.mask.all() else part.obs[part.mask])
+
+    def _fold(self, part: Batch, past: Tensor) -> tuple[Fold, Tensor]:
+        """The real frames of one window, and the state that the next window starts from."""
+        if self.through_time:
+            features = self.net.encode(part.obs)
+            statistics = sweep(self.net, features, past, part.mask)
+            parts = [part.obs, statistics[:, :-1], features, statistics[:, 1:]]
+        else:
+            statistics = self._sweep(part, past)
+            parts = [part.obs, statistics[:, :-1]]
+        if part.mask.all():
+            fold = Fold(*(sequences.flatten(0, 1) for sequences in parts))
+        else:
+            fold = Fold(*(sequences[part.mask] for sequences in parts))
+        return fold, statistics[:, -1].detach()
+
+    @torch.no_grad()
+    def _sweep(self, part: Batch, past: Tensor) -> Tensor:
+        features = self.reference.encode(part.obs)
+        if self.compiled:
+            return compiled_sweep(self.reference, features, past, part.mask)
+        return sweep(self.reference, features, past, part.mask, self.draw)
+
+    def _chunk(self, rows: int) -> int:
+        """Frames whose graph is held at a time: all of them, where the graph runs through time."""
+        if self.through_time:
+            return max(rows, 1)
+        low, high = CHUNKS
+        return self.chunk or min(high, max(low, math.ceil(rows / 3)))
+
+    def _backward(self, fold: Fold) -> Metrics:
+        """Sets ``.grad`` to the mean over the frames of a fold."""
+        self.net.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=fold.obs.device)
+        if self.forget and fold.rows:
+            share = anneal(self.forget, self.done)
+            lost = torch.rand(fold.rows, 1, device=fold.past.device) < share
+            past = torch.where(lost, self.net.initial(fold.rows), fold.past)
+            fold = fold._replace(past=past, present=None)
+        size = self._chunk(fold.rows)
+        for start in range(0, fold.rows, size):  # no turn at all once every sequence has ended
+            loss = self.loss(fold.select(slice(start, start + size))) / fold.rows
+            loss.backward()
+            total += loss.detach()
+        return {"loss": total, "frames": total.new_tensor(fold.rows)}

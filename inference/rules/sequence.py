@@ -1,0 +1,132 @@
+"""Learning from whole sequences: bounds over all of a path, and backpropagation through time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from ...data import Batch
+from ..contracts import PAIR
+from ..evaluate import (
+    Terms,
+    elbo_terms,
+    filter_particles,
+    frame_weights,
+    log_weights,
+    of_frames,
+    read,
+)
+from ..particles import log_mean_exp
+from ..paths import kl_steps, marginal_increments
+from .rule import LearningRule, Metrics, anneal, check_network, refuse
+
+KL = ("elbo", "marginal-increments")  # objectives that have a KL term
+OBJECTIVES = ("elbo", "importance", "frames", "particles", "marginal-increments")
+
+
+class SequenceELBO(LearningRule):
+    """A bound on the evidence of whole sequences, by one gradient over all their frames.
+
+    Arguments:
+        net: holds ``model`` and ``guide`` over a batch, with one plate of sequences.
+        objective: what is maximised, or several with their weights, such as
+            ``{"particles": 0.7, "elbo": 0.3}``: a mean of bounds is a bound.
+
+            * ``"elbo"``: the evidence lower bound; the exact log-likelihood of a model without
+              latent state.
+            * ``"importance"``: the importance-weighted bound of each sequence.
+            * ``"frames"``: the importance-weighted bound of each frame (see ``frame_bound``).
+            * ``"particles"``: a particle filter's estimate (see ``run_particles``).
+            * ``"marginal-increments"``: the published surrogate. **Not a bound**: what it reports
+              as ``loss`` cannot be compared with a negative log-likelihood (see
+              ``paths.marginal_increments``).
+        particles: draws from the guide, of each sequence; in a mixture the ELBO takes one.
+        kl_weight: factor on the KL term, a number or ``[first, last, share]`` (see
+            ``local.anneal``); of ``"elbo"`` and ``"marginal-increments"`` alone. Below 1 the loss
+            is no bound.
+        free_bits: nats a frame that the KL term may cost for nothing: below them it has no
+            gradient. Of the same two objectives.
+
+    Raises:
+        ValueError: for an unknown objective, options that it does not have, or a network without a
+            Pyro pair over whole sequences.
+
+    Sources: Kingma & Welling (2014); Burda et al. (2016); Maddison et al. (2017); Bowman et al.
+    (2016), annealing; Kingma et al. (2016), free bits; Bayer & Osendorfer (2014), the surrogate.
+    """
+
+    trains = "networks with a Pyro pair over whole sequences (VRAE, VOSP, RNN)"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        objective: str | Mapping[str, float] = "elbo",
+        particles: int = 1,
+        kl_weight: float | Sequence[float] = 1.0,
+        free_bits: float = 0.0,
+    ):
+        check_network(self, net, self.trains, PAIR)
+        if of_frames(net):
+            refuse(self, net, self.trains, "is a model of single frames")
+        super().__init__(net)
+        weights = {objective: 1.0} if isinstance(objective, str) else dict(objective)
+        if not weights or set(weights) - set(OBJECTIVES) or min(weights.values()) <= 0:
+            known = ", ".join(OBJECTIVES)
+            raise ValueError(f"objective must be one of {known}, or weights: got {objective!r}")
+        if particles < 1 or free_bits < 0:
+            raise ValueError(f"particles >= 1 and free_bits >= 0: got {particles}, {free_bits}")
+        anneal(kl_weight, 0.0)
+        if not set(weights) & set(KL) and (kl_weight != 1 or free_bits):
+            raise ValueError(f"objective {objective!r} has no KL term to weigh or to give free")
+        self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+        self.particles = particles
+        self.kl_weight, self.free_bits = kl_weight, free_bits
+
+    def gradients(self, batch: Batch) -> Metrics:
+        """Sets ``.grad`` to that of the objective, in nats per frame.
+
+        Returns:
+            ``loss``, the objective with the KL term's full weight, and ``frames``; ``kl``, nats per
+            frame, where there is such a term.
+        """
+        frames = batch.mask.sum()
+        self.net.zero_grad(set_to_none=True)
+        metrics = {"frames": frames.to(batch.obs.dtype), "loss": torch.zeros_like(frames).float()}
+        for name, weight in self.weights.items():
+            if name in KL:
+                terms = self._terms(name, batch)
+                kl = terms.divergence.sum((1, 2)).mean() / frames
+                nll = -terms.likelihood.sum(1).mean() / frames
+                costly = kl.clamp_min(self.free_bits) if self.free_bits else kl
+                (weight * (nll + anneal(self.kl_weight, self.done) * costly)).backward()
+                loss, metrics["kl"] = nll + kl, kl.detach()
+            else:
+                loss = -self._bound(name, batch).sum() / frames
+                (weight * loss).backward()
+            metrics["loss"] += weight * loss.detach()
+        return metrics
+
+    def _terms(self, objective: str, batch: Batch) -> Terms:
+        divergence = _marginal if objective == "marginal-increments" else kl_steps
+        draws = self.particles if len(self.weights) == 1 else 1
+        return elbo_terms(self.net, read(self.net, batch), draws, divergence)
+
+    def _bound(self, objective: str, batch: Batch) -> torch.Tensor:
+        """The objective of each sequence, ``[B]``."""
+        net, k = self.net, self.particles
+        if objective == "particles":
+            return filter_particles(net, batch, k)
+        data = read(net, batch)
+        if objective == "importance":
+            return log_mean_exp(log_weights(net.model, net.guide, data, k))
+        return log_mean_exp(frame_weights(net, data, k)).sum(-1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.net).__name__}, {' + '.join(self.weights)})"
+
+
+def _marginal(q, p, path):
+    return marginal_increments(q, p)

@@ -1,0 +1,77 @@
+"""Backpropagation through time of the loss at a network's answers, and through sampled units."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ...data import Batch
+from ..contracts import ANSWERS
+from ..evaluate import check_samples
+from ..unrolling import answering, in_paths, loss_of, unroll
+from .rule import LearningRule, Metrics, check_network
+
+
+class OutputBPTT(LearningRule):
+    """Plain backpropagation through time; of deterministic units, for sampling has no derivative.
+
+    Arguments:
+        net: a network of units, see ``outputs.Answers``.
+
+    Raises:
+        ValueError: for a network with stochastic units, or of another kind.
+    """
+
+    needs = ANSWERS
+
+    def __init__(self, net: nn.Module):
+        check_network(self, net, "networks of units that answer (SRN, MDRNN)", self.needs)
+        super().__init__(net)
+        if net.bits and type(self) is OutputBPTT:
+            raise ValueError("sampled units have no derivative: use StraightThrough")
+
+    samples = 1
+
+    def _choose(self, mean: Tensor) -> Tensor:
+        return mean
+
+    def gradients(self, batch: Batch) -> Metrics:
+        """Sets ``.grad`` to that of the loss; what it does not depend on has none.
+
+        Returns:
+            ``loss``, nats per answer, and ``frames``, the answers.
+        """
+        net = self.net
+        batch = net.read(batch)
+        net.zero_grad(set_to_none=True)
+        drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), self.samples)
+        states = unroll(net, drive, self._choose)
+        error, answers = loss_of(net, answering(net, states[1:], batch), batch)
+        (error / answers).backward()
+        return {"loss": error.detach() / answers, "frames": answers.to(batch.obs.dtype)}
+
+
+class StraightThrough(OutputBPTT):
+    """BPTT that takes the derivative of sampling for 1 (paper 003, appendix A).
+
+    Without stochastic units it is ``OutputBPTT``, the paper's "STE(D)".
+
+    Arguments:
+        net: a network of units, see ``outputs.Answers``.
+        samples: paths ``M`` of the stochastic units, whose probabilities are averaged.
+
+    Raises:
+        ValueError: for less than one sample, or a network of another kind.
+
+    Source: Hinton (2012); Bengio et al., "Estimating or propagating gradients through stochastic
+    neurons for conditional computation" (2013).
+    """
+
+    needs = (*ANSWERS, "straight")
+
+    def __init__(self, net: nn.Module, *, samples: int = 20):
+        super().__init__(net)
+        check_samples(samples)
+        self.samples = samples
+
+    def _choose(self, mean: Tensor) -> Tensor:
+        return self.net.straight(mean)

@@ -1,0 +1,100 @@
+"""The two moves of a temporally local rule: sweep forwards without a graph, then fold time away.
+
+*Sweep*: run the recognition network forwards and collect the statistics u_0 .. u_{T-1}.
+*Fold*: treat the pairs (u_{t-1}, y_t) as independent data and take one gradient over all of them.
+The backward pass is then as parallel as a feed-forward network's.
+
+Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Fold(NamedTuple):
+    """Real frames taken out of time: ``N`` independent members of a plate.
+
+    Arguments:
+        obs: y_t, ``[N, M]``.
+        past: u_{t-1}, the statistics of the state before, ``[N, U]``.
+        features: what ``net.encode`` makes of ``obs``, ``[N, F]``, and
+        present: u_t, ``[N, U]``: both where the sweep kept its graph, so that a guide need not
+            compute them again (``BPTT``); otherwise None.
+    """
+
+    obs: Tensor
+    past: Tensor
+    features: Tensor | None = None
+    present: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """``N`` (``len`` of a named tuple counts its fields)."""
+        return len(self.obs)
+
+    def select(self, index) -> Fold:
+        """Some of the frames."""
+        return Fold(*(None if part is None else part[index] for part in self))
+
+
+def sweep(
+    net: nn.Module,
+    features: Tensor,
+    past: Tensor,
+    mask: Tensor | None = None,
+    draw: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Runs ``net.step`` through time. The only serial computation in a local rule.
+
+    Arguments:
+        net: a ``Recurrent`` network.
+        features: encoded observations, ``[B, T, F]``.
+        past: statistics before the first frame, ``[B, U]``.
+        mask: True where a frame is real, ``[B, T]``; a padded frame leaves the state as it was.
+        draw: what is done to u_t before the next frame finds it, such as ``torch.bernoulli``.
+
+    Returns:
+        Statistics ``[B, T + 1, U]``: entry ``t`` is u_{t-1}, what frame ``t`` finds.
+    """
+    statistics = [past]
+    real = None if mask is None or bool(mask.all()) else mask[..., None].unbind(1)
+    # Without padding, no past is blank after the first frame: a network may have a quicker way.
+    later = getattr(net, "advance", net.step) if real is None else net.step
+    for t, frame in enumerate(features.unbind(1)):
+        new = (later if t else net.step)(frame, statistics[-1])
+        new = new if draw is None else draw(new)
+        statistics.append(new if real is None else torch.where(real[t], new, statistics[-1]))
+    return torch.stack(statistics, 1)
+
+
+def compiled_sweep(
+    net: nn.Module, features: Tensor, past: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """``sweep`` as one compiled scan: the same numbers, without Python between the steps."""
+    if features.shape[1] < 2 or (mask is not None and not bool(mask.all())):
+        return sweep(net, features, past, mask)
+    validate = torch.distributions.Distribution._validate_args
+    first = net.step(features[:, 0], past)
+    rest = _scan(net)(features[:, 1:].transpose(0, 1).contiguous(), first)
+    # The compiler switches validation off for the whole process: put it back.
+    torch.distributions.Distribution.set_default_validate_args(validate)
+    return torch.cat((past[:, None], first[:, None], rest.transpose(0, 1)), 1)
+
+
+@functools.lru_cache(maxsize=8)
+def _scan(net: nn.Module):
+    from torch._higher_order_ops import scan
+
+    advance = getattr(net, "advance", net.step)
+
+    def step(past: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        new = advance(frame, past)
+        return new, new.clone()
+
+    return torch.compile(lambda frames, past: scan(step, past, frames, dim=0)[1], fullgraph=True)

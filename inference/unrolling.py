@@ -1,0 +1,98 @@
+"""Networks of units that answer an input sequence: the sweep over it, and the loss at the answer.
+
+Their recursion is h_t ~ units with means f(x_t, h_{t-1}); the rules in ``target`` and
+``through_time`` train them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..data import Batch
+from .contracts import Answers
+from .evaluate import check_samples
+
+
+def in_paths(net: Answers, drive: Tensor, samples: int) -> Tensor:
+    """The drive of ``samples`` paths of each sequence, ``[T, B, H] -> [T, M, B, H]``.
+
+    A network without stochastic units has one path.
+
+    Raises:
+        ValueError: for less than one sample.
+    """
+    check_samples(samples)
+    return drive[:, None].expand(-1, samples if net.bits else 1, -1, -1)
+
+
+def unroll(net: Answers, drive: Tensor, choose: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Runs the recursion over whole sequences, from units at rest.
+
+    Time comes first in here, so that a step is one block of memory.
+
+    Arguments:
+        net: the network.
+        drive: what the frames say, ``[T, ..., H]``.
+        choose: h_t from its means, ``net.draw`` when left out.
+
+    Returns:
+        h_0 .. h_T, ``[T + 1, ..., H]``.
+    """
+    choose = choose or net.draw
+    first = net.rest().expand_as(drive[0])
+    if torch.is_grad_enabled():
+        states = [first]
+        for frame in drive:
+            states.append(choose(net.mean(frame, states[-1])))
+        return torch.stack(states)
+    whole = first.new_empty((len(drive) + 1, *first.shape))
+    whole[0] = first
+    for t, frame in enumerate(drive):
+        whole[t + 1] = choose(net.mean(frame, whole[t]))
+    return whole
+
+
+def answering(net: Answers, states: Tensor, batch: Batch) -> Tensor:
+    """The states that answers are read from.
+
+    Arguments:
+        net: the network.
+        states: h_1 .. h_T, ``[T, M, B, H]``.
+        batch: the batch they were unrolled on.
+
+    Returns:
+        ``[T, M, B, H]`` with an answer at every step, else those of each sequence's last real
+        step, ``[M, B, H]``.
+    """
+    return states if net.at_every_step(batch) else last_real(states.movedim(0, -2), batch.mask)
+
+
+def last_real(states: Tensor, mask: Tensor) -> Tensor:
+    """Each sequence's state at its last real step, ``[..., B, T, H] -> [..., B, H]``."""
+    if mask.all():
+        return states[..., -1, :]
+    last = (mask.sum(1) - 1)[:, None, None].expand(*states.shape[:-2], 1, states.shape[-1])
+    return states.gather(-2, last).squeeze(-2)
+
+
+def score_of(net: Answers, states: Tensor, batch: Batch) -> Tensor:
+    """The log-probability of each sequence's answers, summed over its real steps; ``[B]``, nats.
+
+    Arguments:
+        net: the network.
+        states: what ``answering`` gives.
+        batch: the batch.
+    """
+    if not net.at_every_step(batch):
+        return net.log_score(states, batch.target)
+    scores = net.log_score(states, batch.target.transpose(0, 1))
+    return scores.masked_fill(~batch.mask.T, 0.0).sum(0)
+
+
+def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The negative log-probability of all answers, in nats, and how many there are."""
+    asked = batch.mask if net.at_every_step(batch) else batch.mask.any(1)
+    return -score_of(net, states, batch).sum(), asked.sum()

@@ -1,0 +1,1016 @@
+"""The training loop: its arithmetic, its checkpoints, and its shards."""
+
+import copy
+import math
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from seqzoo.data import PPC, Batch, Loader, collate
+from seqzoo.data.files import write_whole
+from seqzoo.inference.training import checkpoint as checkpoints
+from seqzoo.inference.training import loop as training
+from torch import nn
+
+from seqzoo import inference, zoo
+
+QUIET = {"progress": False, "device": "cpu"}
+
+
+class Squared(inference.LearningRule):
+    """Squared error of a net that predicts each frame's values in reverse order: no randomness."""
+
+    def error(self, batch):
+        return (self.net(batch.obs) - batch.obs.flip(-1)).square().sum(-1)[batch.mask]
+
+    def gradients(self, batch):
+        self.net.zero_grad(set_to_none=True)
+        error = self.error(batch)
+        error.mean().backward()
+        return {"loss": error.mean().detach(), "frames": error.new_tensor(len(error))}
+
+
+class Energy(inference.FoldedRule):
+    """The free energy of a harmonium's data alone: a folded rule without randomness."""
+
+    def loss(self, fold):
+        return self.net.free_energy(fold.obs, fold.past).sum()
+
+
+class Recording(torch.optim.SGD):
+    """Keeps the gradients' norm before, and the weights after, every step."""
+
+    def __init__(self, groups):
+        super().__init__(groups)
+        self.norms, self.weights = [], []
+
+    def step(self, closure=None):
+        members = [p for group in self.param_groups for p in group["params"]]
+        self.norms.append(float(torch.cat([p.grad.flatten() for p in members]).norm()))
+        super().step(closure)
+        self.weights.append([p.detach().clone() for p in members])
+
+
+class Failing(Loader):
+    """Raises ``error`` after the first batch of epoch ``at``."""
+
+    def __init__(self, *args, at, error, **how):
+        super().__init__(*args, **how)
+        self.at, self.error = at, error
+
+    def epoch(self, number):
+        batches = super().epoch(number)
+        yield next(batches)
+        if number == self.at:
+            raise self.error
+        yield from batches
+
+
+def uneven(seed=0):
+    random = torch.Generator().manual_seed(seed)
+    return collate([torch.randn(length, 3, generator=random) for length in (12, 3, 7, 1)])
+
+
+def linear(seed=0):
+    torch.manual_seed(seed)
+    return nn.Linear(3, 3)
+
+
+def two_layers(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+
+
+def rvae(seed=0, hidden=8):
+    torch.manual_seed(seed)
+    return zoo.RVAE(15, 2, zoo.likelihoods.Poisson(15), hidden=hidden)
+
+
+def refh(seed=0):
+    torch.manual_seed(seed)
+    return zoo.REFH(15, 8, zoo.likelihoods.Poisson(15), scale=0.1)
+
+
+def weights(net):
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def assert_close(one, other, tolerance=1e-6):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=tolerance, atol=tolerance, msg=name)
+
+
+def train(net, make=inference.LocalELBO, seed=0, **how):
+    rule = make(net)
+    return inference.fit(
+        rule, how.pop("data", None) or PPC(4, 12), **{**QUIET, "seed": seed, "epochs": 2, **how}
+    )
+
+
+# Arithmetic -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("net", "make"),
+    [
+        (linear, Squared),
+        (rvae, inference.LocalELBO),
+        (rvae, inference.BPTT),
+    ],
+)
+def test_fit_lowers_the_loss(net, make):
+    data = uneven() if net is linear else PPC(4, 12).batch()
+    fit = train(net(), make, data=data, epochs=60, lr=1e-2)
+    losses = [record["loss"] for record in fit.history]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_history_has_one_record_an_epoch():
+    fit = train(linear(), Squared, data=uneven(), epochs=3, validate=lambda net: 1.0)
+    assert [record["epoch"] for record in fit.history] == [0, 1, 2]
+    assert all(record.keys() == {"epoch", "loss", "lr", "validation"} for record in fit.history)
+    assert not fit.interrupted
+
+
+def test_the_loss_in_the_history_is_the_mean_over_real_frames():
+    net, data = linear(), uneven()
+    fit = train(net, Squared, data=data, epochs=1, lr=0.0, batch_size=2)
+    with torch.no_grad():
+        assert fit.history[0]["loss"] == pytest.approx(float(Squared(net).error(data).mean()))
+
+
+@pytest.mark.parametrize(
+    ("name", "half", "late"),
+    [("constant", 1, 1), ("linear", 0.5, 0.2), ("cosine", 0.5, 0.0954915), ("late", 1, 0.5)],
+)
+def test_schedules(name, half, late):
+    factor = training.SCHEDULES[name]
+    assert factor(0.0) == 1
+    assert factor(0.5) == pytest.approx(half)
+    assert factor(0.8) == pytest.approx(late)
+
+
+def test_the_rate_follows_the_share_of_the_run_batch_by_batch():
+    seen = []
+
+    def schedule(done):
+        seen.append(done)
+        return 1 - done
+
+    fit = train(linear(), Squared, data=uneven(), batch_size=2, lr=0.4, schedule=schedule)
+    assert seen == [0, 0.25, 0.5, 0.75]
+    assert [record["lr"] for record in fit.history] == pytest.approx([0.3, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("name", "optimiser"),
+    [
+        ("sgd", torch.optim.SGD),
+        ("momentum", lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)),
+        ("nesterov", lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9, nesterov=True)),
+        ("adam", torch.optim.Adam),
+        ("adagrad", torch.optim.Adagrad),
+        ("rmsprop", torch.optim.RMSprop),
+        ("rmsprop-nesterov", lambda p, lr: inference.RMSpropNesterov(p, lr=lr, start=1.0)),
+    ],
+)
+def test_optimisers_match_torch_driven_by_hand(name, optimiser):
+    fitted, by_hand, data = linear(), linear(), uneven()
+    train(fitted, Squared, data=data, epochs=5, lr=0.02, optimiser=name, schedule="linear")
+    plain = optimiser(by_hand.parameters(), lr=0.02)
+    for epoch in range(5):
+        plain.param_groups[0]["lr"] = 0.02 * (1 - epoch / 5)
+        plain.zero_grad()
+        Squared(by_hand).error(data).mean().backward()
+        plain.step()
+    assert not torch.equal(fitted.weight, linear().weight)
+    (assert_close if name == "adam" else assert_same)(weights(fitted), weights(by_hand))
+
+
+def test_every_optimiser_is_tested_above():
+    names = {"sgd", "momentum", "nesterov", "adam", "adagrad", "rmsprop", "rmsprop-nesterov"}
+    assert set(training.OPTIMISERS) == names
+
+
+def test_the_longest_prefix_sets_the_rate():
+    net, data = two_layers(), uneven()
+    start = weights(net)
+    rates = {"": 0.1, "0.": 0.0, "0.bias": 0.05}
+    train(net, Squared, data=data, epochs=1, lr=rates, optimiser="sgd")
+    by_hand = two_layers()
+    Squared(by_hand).error(data).mean().backward()
+    assert torch.equal(net[0].weight, start["0.weight"])
+    torch.testing.assert_close(net[0].bias, start["0.bias"] - 0.05 * by_hand[0].bias.grad)
+    torch.testing.assert_close(net[1].weight, start["1.weight"] - 0.1 * by_hand[1].weight.grad)
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"": 0.1, "decoder": 0.2}, "no parameter's name starts with 'decoder'"),
+        ({"0.": 0.1}, "no learning rate for 1.weight"),
+        ({"": -0.1}, "cannot be negative"),
+    ],
+)
+def test_rates_that_do_not_fit_the_network(rates, message):
+    with pytest.raises(ValueError, match=message):
+        train(two_layers(), Squared, data=uneven(), lr=rates)
+
+
+def test_clip_bounds_the_norm_of_the_applied_gradient():
+    def norms(clip):
+        made = []
+        train(
+            two_layers(),
+            Squared,
+            data=uneven(),
+            epochs=4,
+            optimiser=lambda groups: made.append(Recording(groups)) or made[0],
+            clip=clip,
+        )
+        return made[0].norms
+
+    assert min(norms(None)) > 0.5
+    assert norms(0.5) == pytest.approx([0.5] * 4, rel=1e-4)
+
+
+def test_the_average_is_the_exponential_one_over_all_updates():
+    net, made = rvae(), []
+    train(
+        net,
+        lambda net: inference.LocalELBO(net, minibatch=16),
+        epochs=3,
+        lr=0.005,
+        average=0.7,
+        optimiser=lambda groups: made.append(Recording(groups)) or made[0],
+    )
+    average = made[0].weights[0]
+    for update in made[0].weights[1:]:
+        average = [0.7 * old + 0.3 * new for old, new in zip(average, update)]
+    assert len(made[0].weights) == 9
+    for parameter, by_hand, last in zip(net.parameters(), average, made[0].weights[-1]):
+        torch.testing.assert_close(parameter.detach(), by_hand)
+        assert not torch.equal(parameter, last)
+
+
+def test_the_sweep_uses_the_average():
+    data, made, seen = PPC(4, 12).batch(), [], []
+
+    class Watching(inference.LocalELBO):
+        def loss(self, fold):
+            assert self.reference is not self.net
+            seen.append(fold.past.clone())
+            return super().loss(fold)
+
+    net = rvae()
+    rule = Watching(net)
+    copied = copy.deepcopy(net)
+    average = [p.detach().clone() for p in net.parameters()]
+    inference.fit(
+        rule,
+        data,
+        epochs=4,
+        lr=0.005,
+        average=0.5,
+        optimiser=lambda groups: made.append(Recording(groups)) or made[0],
+        **QUIET,
+    )
+    assert rule.reference is rule.net
+    for number, past in enumerate(seen):
+        with torch.no_grad():
+            for parameter, value in zip(copied.parameters(), average):
+                parameter.copy_(value)
+            swept = inference.sweep(copied, copied.encode(data.obs), copied.initial(4))[:, :-1]
+        torch.testing.assert_close(past, swept.flatten(0, 1), rtol=1e-5, atol=1e-6)
+        update = made[0].weights[number]
+        average = [(a + b) / 2 for a, b in zip(average, update)] if number else update
+
+
+def test_the_reference_is_reset_after_an_error():
+    rule = inference.LocalELBO(rvae())
+    data = Failing(PPC(4, 12), batch_size=2, at=0, error=RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        inference.fit(rule, data, average=0.9, **QUIET)
+    assert rule.reference is rule.net
+
+
+# Validation -----------------------------------------------------------------------------------
+
+
+def test_the_best_validated_weights_are_returned():
+    scores, snapshots = iter([3.0, 1.0, 2.0, 1.5]), []
+
+    def validate(net):
+        assert not net.training
+        snapshots.append(weights(net))
+        return next(scores)
+
+    net = linear()
+    fit = train(net, Squared, data=uneven(), epochs=4, lr=0.1, validate=validate)
+    assert fit.best["epoch"] == 1
+    assert fit.best["validation"] == 1.0
+    assert_same(weights(net), snapshots[1])
+    assert not torch.equal(snapshots[1]["weight"], snapshots[3]["weight"])
+
+
+def test_the_average_is_what_is_validated():
+    snapshots = []
+    net = linear()
+    made = []
+    train(
+        net,
+        Squared,
+        data=uneven(),
+        epochs=2,
+        average=0.5,
+        optimiser=lambda groups: made.append(Recording(groups)) or made[0],
+        validate=lambda net: snapshots.append(weights(net)) or 1.0,
+    )
+    first, second = (update[0] for update in made[0].weights)
+    torch.testing.assert_close(snapshots[1]["weight"], (first + second) / 2)
+
+
+def test_patience_stops_after_so_many_epochs_without_a_better_score():
+    scores = iter([3.0, 2.0, 4.0, 2.0, 1.0, 0.0])
+    fit = train(
+        linear(), Squared, data=uneven(), epochs=6, patience=2, validate=lambda _: next(scores)
+    )
+    assert [record["validation"] for record in fit.history] == [3, 2, 4, 2]
+    assert fit.best["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("every", "scored"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3, 4]), (3, [2, 4]), (9, [4])]
+)
+def test_validation_after_every_so_many_epochs_and_after_the_last(every, scored):
+    scores = iter([3.0, 1.0, 2.0, 4.0, 5.0])
+    fit = train(
+        linear(),
+        Squared,
+        data=uneven(),
+        epochs=5,
+        validate=lambda _: next(scores),
+        validate_every=every,
+    )
+    assert [record["epoch"] for record in fit.history if "validation" in record] == scored
+    assert len(fit.history) == 5
+    assert fit.best["epoch"] == scored[min(1, len(scored) - 1)]
+    assert fit.best["validation"] == (1.0 if len(scored) > 1 else 3.0)
+
+
+def test_a_resumed_run_validates_at_the_same_epochs(tmp_path):
+    def run(at, **how):
+        net, seen = linear(), []
+        fit = train(
+            net,
+            Squared,
+            data=Failing(uneven(), 2, at=at, error=KeyboardInterrupt()),
+            epochs=5,
+            validate=lambda net: seen.append(1) or net.weight.detach().norm(),
+            validate_every=2,
+            checkpoint=tmp_path / "run.pt",
+            **how,
+        )
+        return fit, weights(net), len(seen)
+
+    whole, expected, scored = run(None)
+    assert scored == 3
+    stopped, _, before = run(at=3)
+    assert stopped.interrupted
+    resumed, found, after = run(None, resume=True)
+    assert before + after == scored
+    assert resumed.history == whole.history
+    assert resumed.best == whole.best
+    assert_same(found, expected)
+
+
+def test_a_score_that_is_not_a_number_is_no_better():
+    scores = iter([float("nan"), 2.0, 1.0, float("nan")])
+    how = {"data": uneven(), "epochs": 4, "validate": lambda _: next(scores)}
+    fit = train(linear(), Squared, **how)
+    assert (fit.best["epoch"], fit.best["validation"]) == (2, 1.0)
+
+
+# Kill and resume ------------------------------------------------------------------------------
+
+RULES = {
+    "minibatch": (rvae, lambda net: inference.LocalELBO(net, minibatch=16), {}),
+    "online": (rvae, lambda net: inference.LocalELBO(net, window=1), {}),
+    "contrastive": (refh, inference.ContrastiveDivergence, {"optimiser": "momentum"}),
+    "averaged": (rvae, inference.LocalELBO, {"average": 0.9, "optimiser": "rmsprop"}),
+    "validated": (rvae, inference.LocalELBO, {"average": 0.9, "validate": True, "clip": 1.0}),
+    "fixed data, shards": (rvae, inference.LocalELBO, {"shards": 2, "data": "batch"}),
+}
+
+
+def distance_from_start(net):
+    start = rvae()
+    pairs = zip(net.parameters(), start.parameters())
+    noise = torch.rand(())
+    return float(sum((a - b).square().sum() for a, b in pairs).detach() + noise)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("killed")], ids=["c", "kill"])
+@pytest.mark.parametrize("case", RULES)
+def test_a_killed_and_resumed_run_ends_with_the_same_bits(case, error, tmp_path):
+    build, make, how = RULES[case]
+    how = dict(how)
+    if how.pop("validate", False):
+        how["validate"] = distance_from_start
+    data = PPC(4, 12).batch() if how.pop("data", None) else PPC(4, 12)
+    how |= {"epochs": 6, "lr": 0.01, "checkpoint": tmp_path / "run.pt", **QUIET}
+
+    whole = build(seed=1)
+    expected = inference.fit(make(whole), Loader(data, 2), **{**how, "checkpoint": None})
+
+    killed = make(build(seed=1))
+    failing = Failing(data, 2, at=3, error=error)
+    if isinstance(error, KeyboardInterrupt):
+        stopped = inference.fit(killed, failing, **how)
+        assert stopped.interrupted
+        assert len(stopped.history) == 3
+    else:
+        with pytest.raises(RuntimeError, match="killed"):
+            inference.fit(killed, failing, **how)
+    assert checkpoints.load_checkpoint(tmp_path / "run.pt")["epoch"] == 3
+
+    resumed = build(seed=2)
+    assert not torch.equal(next(whole.parameters()), next(resumed.parameters()))
+    obtained = inference.fit(make(resumed), Loader(data, 2), resume=True, **how)
+    assert_same(weights(resumed), weights(whole))
+    assert obtained.history == expected.history
+    assert obtained.best == expected.best
+    assert not obtained.interrupted
+    assert os.listdir(tmp_path) == ["run.pt"]
+
+
+def test_data_drawn_from_the_global_generator_go_on_too(tmp_path):
+    class Noisy(Failing):
+        def epoch(self, number):
+            for batch in super().epoch(number):
+                yield Batch(batch.obs + torch.randn_like(batch.obs), batch.mask)
+
+    def run(seed, at, **how):
+        net = linear()
+        torch.manual_seed(seed)
+        data = Noisy(uneven(), 2, at=at, error=KeyboardInterrupt())
+        train(net, Squared, data=data, epochs=6, checkpoint=tmp_path / "run.pt", **how)
+        return weights(net)
+
+    whole = run(1, at=None)
+    run(1, at=3)
+    assert_same(run(2, at=None, resume=True), whole)
+    assert not torch.equal(run(2, at=None)["weight"], whole["weight"])
+
+
+def test_patience_survives_a_kill(tmp_path):
+    def run(scores, data, **how):
+        scores = iter(scores)
+        return train(
+            linear(),
+            Squared,
+            data=data,
+            epochs=8,
+            patience=3,
+            validate=lambda _: next(scores),
+            checkpoint=tmp_path / "run.pt",
+            **how,
+        )
+
+    stopped = run([1.0, 2.0, 3.0], Failing(uneven(), 2, at=3, error=KeyboardInterrupt()))
+    assert stopped.interrupted
+    fit = run([4.0, 5.0, 6.0], Loader(uneven(), 2), resume=True)
+    assert [record["validation"] for record in fit.history] == [1, 2, 3, 4]
+    assert fit.best["epoch"] == 0
+
+
+def test_a_process_killed_by_the_system_is_resumed_to_the_same_bits(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, signal, torch
+            from seqzoo import inference, zoo
+            from seqzoo.data import PPC
+
+            torch.set_num_threads(1)
+
+            updates, count = inference.LocalELBO.updates, 0
+
+            def deadly(self, batch):
+                global count
+                for metrics in updates(self, batch):
+                    count += 1
+                    if count == 11:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    yield metrics
+
+            inference.LocalELBO.updates = deadly
+            torch.manual_seed(0)
+            net = zoo.RVAE(15, 2, zoo.likelihoods.Poisson(15), hidden=8)
+            inference.fit(
+                inference.LocalELBO(net, minibatch=16), PPC(4, 12), epochs=6, lr=0.01, average=0.9,
+                checkpoint={str(tmp_path / "run.pt")!r}, progress=False, device="cpu",
+            )
+            """
+        )
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([sys.executable, script], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    how = {"epochs": 6, "lr": 0.01, "average": 0.9}
+
+    def make(net):
+        return inference.LocalELBO(net, minibatch=16)
+
+    assert checkpoints.load_checkpoint(tmp_path / "run.pt")["epoch"] == 3
+    whole, resumed = rvae(), rvae(seed=1)
+    expected = train(whole, make, **how)
+    obtained = train(resumed, make, checkpoint=tmp_path / "run.pt", resume=True, **how)
+    assert_same(weights(resumed), weights(whole))
+    assert obtained.history == expected.history
+
+
+def test_a_finished_run_is_returned_as_it_was(tmp_path):
+    first, again = linear(), linear(seed=5)
+    how = {"data": uneven(), "checkpoint": tmp_path / "run.pt"}
+    expected = train(first, Squared, **how)
+    obtained = train(again, Squared, resume=True, **how)
+    assert_same(weights(first), weights(again))
+    assert obtained.history == expected.history
+
+
+def test_without_resume_a_checkpoint_is_ignored(tmp_path):
+    path = tmp_path / "new" / "run.pt"
+    first, again = linear(), linear()
+    train(first, Squared, data=uneven(), checkpoint=path)
+    train(again, Squared, data=uneven(), checkpoint=path)
+    assert_same(weights(first), weights(again))
+    assert not torch.equal(first.weight, linear().weight)
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+    first, again = linear(), linear()
+    train(first, Squared, data=uneven())
+    train(again, Squared, data=uneven(), checkpoint=tmp_path / "run.pt", resume=True)
+    assert_same(weights(first), weights(again))
+
+
+# Checkpoints that do not fit ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 3},
+        {"seed": 1},
+        {"lr": 0.5},
+        {"average": 0.5},
+        {"shards": 2},
+        {"optimiser": "sgd"},
+        {"schedule": "cosine"},
+        {"batch_size": 2},
+        {"clip": 0.1},
+        {"validate_every": 2},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_checkpoint_of_other_settings_is_refused(change, tmp_path):
+    how = {"data": uneven(), "epochs": 2, "lr": 0.1, "checkpoint": tmp_path / "run.pt"}
+    train(linear(), Squared, **how)
+    with pytest.raises(inference.CheckpointError, match=r"run\.pt"):
+        train(linear(), Squared, resume=True, **{**how, **change})
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    train(rvae(), checkpoint=path)
+    with pytest.raises(inference.CheckpointError, match="another architecture"):
+        train(rvae(hidden=9), checkpoint=path, resume=True)
+
+
+def truncated(content):
+    return content[: len(content) // 2]
+
+
+def torch_file(content):
+    torch.save(content, "other.pt")
+    with open("other.pt", "rb") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncated,
+        lambda content: b"",
+        lambda content: b"not a checkpoint" * 50,
+        lambda content: torch_file({"weight": torch.zeros(3)}),
+        lambda content: torch_file([1, 2, 3]),
+    ],
+    ids=["truncated", "empty", "garbage", "foreign dict", "foreign list"],
+)
+def test_a_damaged_checkpoint_is_refused_with_a_sentence(damage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run.pt"
+    how = {"data": uneven(), "checkpoint": path}
+    train(linear(), Squared, **how)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(inference.CheckpointError, match=r"run\.pt"):
+        train(linear(), Squared, resume=True, **how)
+
+
+class Dangerous:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    path, trace = tmp_path / "run.pt", tmp_path / "trace"
+    path.write_bytes(pickle.dumps(Dangerous(str(trace))))
+    with pytest.raises(inference.CheckpointError):
+        checkpoints.load_checkpoint(path)
+    torch.save(Dangerous(str(trace)), path)
+    with pytest.raises(inference.CheckpointError):
+        checkpoints.load_checkpoint(path)
+    assert not trace.exists()
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(inference.CheckpointError, match=r"no checkpoint at .*run\.pt"):
+        checkpoints.load_checkpoint(tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(error, tmp_path):
+    def write(part):
+        part.write_text("half")
+        raise error
+
+    path = tmp_path / "deep" / "file"
+    write_whole(path, lambda part: part.write_text("old"))
+    with pytest.raises(type(error)):
+        write_whole(path, write)
+    assert path.read_text() == "old"
+    assert os.listdir(path.parent) == ["file"]
+
+
+# Shards and processes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+def test_shards_of_unequal_lengths_equal_the_joined_batch(shards):
+    joined, split, unweighted = linear(), linear(), linear()
+    how = {"data": uneven(), "epochs": 5, "lr": 0.05, "optimiser": "sgd"}
+    one = train(joined, Squared, **how)
+    many = train(split, Squared, shards=shards, **how)
+    assert_close(weights(joined), weights(split))
+    assert [r["loss"] for r in many.history] == pytest.approx([r["loss"] for r in one.history])
+
+    class Unweighted(Squared):
+        def gradients(self, batch):
+            return {**super().gradients(batch), "frames": torch.tensor(1.0)}
+
+    train(unweighted, Unweighted, shards=shards, **how)
+    assert not torch.allclose(joined.weight, unweighted.weight, atol=1e-3)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_rule_may_count_in_plain_numbers(shards):
+    class Plain(Squared):
+        def gradients(self, batch):
+            metrics = super().gradients(batch)
+            return {**metrics, "frames": int(metrics["frames"])}
+
+    plain, tensors = linear(), linear()
+    how = {"data": uneven(), "shards": shards, "optimiser": "sgd"}
+    assert train(plain, Plain, **how).history == train(tensors, Squared, **how).history
+    assert_same(weights(plain), weights(tensors))
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda metrics: metrics.pop("frames"), r"'loss' and 'frames'.* got \['loss'\]"),
+        (lambda metrics: metrics.pop("loss"), r"'loss' and 'frames'.* got \['frames'\]"),
+        (lambda metrics: metrics.update(loss=1.0), "its loss is a float"),
+    ],
+)
+def test_a_rule_must_tell_its_loss_and_frames(change, complaint, shards):
+    class Silent(Squared):
+        def gradients(self, batch):
+            metrics = super().gradients(batch)
+            change(metrics)
+            return metrics
+
+    net = linear()
+    with pytest.raises(ValueError, match=f"Silent must return .*{complaint}"):
+        train(net, Silent, data=uneven(), shards=shards)
+    assert_same(weights(net), weights(linear()))
+
+
+@pytest.mark.parametrize("window", [None, 4, 1])
+def test_shards_whose_sequences_have_ended_wait_for_the_others(window):
+    counts = PPC(4, 12).obs
+    data = collate([counts[0], counts[1, :2], counts[2, :9], counts[3, :5]])
+    joined, split = refh(), refh()
+
+    def make(net):
+        return Energy(net, window=window)
+
+    train(joined, make, data=data, lr=1e-3, optimiser="sgd")
+    train(split, make, data=data, lr=1e-3, optimiser="sgd", shards=2)
+    assert not torch.equal(joined.obs_weight, refh().obs_weight)
+    assert_close(weights(joined), weights(split))
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def test_two_processes_equal_one(tmp_path):
+    script = tmp_path / "both.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, torch
+            from seqzoo import inference, zoo
+            from seqzoo.data import PPC
+
+            torch.set_num_threads(1)
+            torch.manual_seed(0)
+            net = zoo.RVAE(15, 2, zoo.likelihoods.Poisson(15), hidden=8)
+            rule = inference.LocalELBO(net, minibatch=16)
+            how = dict(epochs=3, lr=0.01, batch_size=2, average=0.9, progress=False, device="cpu")
+            try:
+                inference.fit(rule, PPC(4, 12), shards=3, **how)
+            except ValueError as error:
+                refused = str(error)
+            path = {str(tmp_path)!r} + "/rank" + os.environ["RANK"]
+            fit = inference.fit(
+                rule, PPC(4, 12), checkpoint=path + ".checkpoint", **how
+            )
+            torch.save([net.state_dict(), fit.history, refused], path)
+            torch.distributed.destroy_process_group()
+            """
+        )
+    )
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, *launch, script],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    one = rvae()
+    fit = train(
+        one,
+        lambda net: inference.LocalELBO(net, minibatch=16),
+        epochs=3,
+        lr=0.01,
+        batch_size=2,
+        average=0.9,
+        shards=2,
+    )
+    for rank in (0, 1):
+        obtained, history, refused = torch.load(tmp_path / f"rank{rank}", weights_only=True)
+        assert_close(weights(one), obtained)
+        losses = [record["loss"] for record in fit.history]
+        assert [record["loss"] for record in history] == pytest.approx(losses, rel=1e-5)
+        assert "shards (3) must be a multiple of the 2 processes" in refused
+    assert (tmp_path / "rank0.checkpoint").exists()
+    assert not (tmp_path / "rank1.checkpoint").exists()
+
+
+# Randomness -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["minibatch", "online", "contrastive"])
+def test_the_seed_decides_the_weights(case):
+    build, make, _ = RULES[case]
+    nets = [build() for _ in range(3)]
+    batch = PPC(4, 12).batch()
+    for state, (net, seed) in enumerate(zip(nets, (3, 3, 4))):
+        torch.manual_seed(state)
+        train(net, make, seed=seed, data=batch, lr=0.01)
+    assert_same(weights(nets[0]), weights(nets[1]))
+    assert any(not torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[2].parameters()))
+
+
+def test_every_shard_batch_and_epoch_has_its_own_noise():
+    def draws(seed):
+        drawn = []
+
+        class Drawing(Squared):
+            def gradients(self, batch):
+                drawn.append(float(torch.randn((), dtype=torch.float64)))
+                return super().gradients(batch)
+
+        train(linear(), Drawing, data=uneven(), batch_size=2, shards=2, seed=seed)
+        return drawn
+
+    assert len(set(draws(0))) == len(draws(0)) == 8
+    assert draws(0) == draws(0)
+    assert not set(draws(0)) & set(draws(1))
+
+
+def test_unequal_keys_have_unrelated_streams():
+    keys = [(0,), (0, 3), (0, 3, 0), (0, 3, 0, 0), (3, 0), (0, "3"), (2**32, 3), (0, 1, 3)]
+    draws = set()
+    for key in keys:
+        with inference.RandomStream("cpu", *key):
+            draws.add(float(torch.randn((), dtype=torch.float64)))
+    assert len(draws) == len(keys)
+
+
+def test_the_callers_random_state_is_left_alone():
+    net = rvae()
+    before = torch.get_rng_state()
+    train(
+        net,
+        lambda net: inference.LocalELBO(net, minibatch=16),
+        batch_size=2,
+        average=0.9,
+        validate=lambda net: float(torch.rand(())),
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_error_in_a_rule_leaves_the_callers_random_state_alone():
+    class Broken(Squared):
+        def gradients(self, batch):
+            raise RuntimeError(f"drew {torch.rand(())}")
+
+    net = linear()
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="drew"):
+        train(net, Broken, data=uneven())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Bad input ------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        train(linear(), Squared, data=uneven(), epochs=9, lr=1e30, optimiser="sgd")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": "abc"}, "epochs must be a whole number, got 'abc'"),
+        ({"epochs": None}, "epochs must be a whole number"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"shards": 1.0}, "shards must be a whole number"),
+        ({"validate_every": "2"}, "validate_every must be a whole number"),
+        ({"patience": "2"}, "patience must be a whole number"),
+        ({"clip": "tight"}, "clip must be a number"),
+        ({"average": "long"}, "average must be a number"),
+        ({"device": "warp"}, "no device 'warp' here"),
+        ({"average": 1.5}, "average is a decay"),
+        ({"average": 1.0}, "average is a decay"),
+        ({"shards": 3}, "a batch of 4 sequences cannot be split evenly into 3 shards"),
+        ({"shards": -1}, "shards"),
+        ({"optimiser": "adamw"}, "optimiser must be one of adam, sgd"),
+        ({"schedule": "step"}, "schedule must be one of constant"),
+        ({"patience": 2}, "patience needs validate"),
+        ({"patience": 0, "validate": lambda net: 0.0}, "patience"),
+        ({"validate_every": 0, "validate": lambda net: 0.0}, "validate_every must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"clip": -1.0}, "clip"),
+        ({"lr": -1.0}, "cannot be negative"),
+    ],
+)
+def test_arguments_out_of_range(change, message):
+    net = linear()
+    with pytest.raises(ValueError, match=message):
+        train(net, Squared, data=uneven(), **change)
+    assert torch.equal(net.weight, linear().weight)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda:0", torch.device("cuda", 0)])
+def test_a_device_that_is_not_here(device):
+    with pytest.raises(ValueError, match=r"no device 'cuda:0' here: .*(CUDA|NVIDIA)"):
+        train(linear(), Squared, data=uneven(), device=device)
+
+
+def test_whole_numbers_of_numpy_are_taken():
+    one, other = linear(), linear()
+    train(one, Squared, data=uneven(), epochs=2, clip=1.0)
+    train(other, Squared, data=uneven(), epochs=np.int64(2), clip=np.float32(1.0))
+    assert_same(weights(one), weights(other))
+
+
+@pytest.mark.parametrize("make", [inference.LocalELBO, inference.ContrastiveDivergence])
+@pytest.mark.parametrize(
+    ("bad", "message"), [(-1.0, "negative"), (float("nan"), "NaN"), (0.5, "whole numbers")]
+)
+def test_data_that_are_no_counts(make, bad, message):
+    net = rvae() if make is inference.LocalELBO else refh()
+    obs = PPC(4, 12).obs.clone()
+    obs[2, 3, 4] = bad
+    start = weights(net)
+    with pytest.raises(ValueError, match=message):
+        train(net, make, data=Batch(obs))
+    assert_same(weights(net), start)
+
+
+def test_bad_values_in_padding_are_no_matter():
+    obs = PPC(4, 12).obs.clone()
+    mask = torch.ones(4, 12, dtype=torch.bool)
+    mask[:, 8:] = False
+    clean, dirty = rvae(), rvae()
+    train(clean, data=Batch(obs, mask))
+    obs[:, 8:] = float("nan")
+    train(dirty, data=Batch(obs, mask))
+    assert_same(weights(clean), weights(dirty))
+
+
+# Alignment ------------------------------------------------------------------------------------
+
+
+def test_a_rule_is_aligned_with_itself():
+    net = rvae()
+    cosines = inference.alignment(
+        inference.LocalELBO(net), inference.LocalELBO(net), PPC(4, 12).batch()
+    )
+    assert cosines.keys() == {*dict(net.named_parameters()), "all"}
+    assert list(cosines.values()) == pytest.approx([1.0] * len(cosines), abs=1e-6)
+
+
+def test_the_local_rule_leaves_out_a_part_of_the_recognition_gradient_alone():
+    net = rvae()
+    local, full = inference.LocalELBO(net), inference.BPTT(net)
+    before = torch.get_rng_state()
+    cosines = inference.alignment(local, full, PPC(4, 12).batch())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.grad is None for parameter in net.parameters())
+    for name, cosine in cosines.items():
+        if "decoder" in name:
+            assert cosine == pytest.approx(1.0, abs=1e-6), name
+        else:
+            assert -1 <= cosine < 0.9999, name
+    assert 0 < cosines["all"] < 0.9999
+
+
+def test_alignment_is_the_cosine_of_the_gradients():
+    net, batch = two_layers(), uneven()
+
+    class Linear(Squared):
+        def error(self, batch):
+            return self.net(batch.obs).sum(-1)[batch.mask]
+
+    gradients = []
+    for rule in (Squared(net), Linear(net)):
+        rule.gradients(batch)
+        gradients.append(net[0].weight.grad.flatten().clone())
+    a, b = gradients
+    expected = float(a @ b / (a.norm() * b.norm()))
+    cosines = inference.alignment(Squared(net), Linear(net), batch)
+    assert cosines["0.weight"] == pytest.approx(expected, abs=1e-6)
+    assert abs(expected) < 0.99
+
+
+def test_a_gradient_of_zero_has_no_direction():
+    net, batch = two_layers(), uneven()
+
+    class First(Squared):
+        def error(self, batch):
+            return self.net[0](batch.obs).sum(-1)[batch.mask]
+
+    cosines = inference.alignment(Squared(net), First(net), batch)
+    assert math.isnan(cosines["1.weight"])
+    assert -1 <= cosines["0.weight"] <= 1
+    assert -1 <= cosines["all"] <= 1
+
+
+def test_alignment_needs_one_network():
+    with pytest.raises(ValueError, match="two networks"):
+        inference.alignment(Squared(linear()), Squared(linear()), uneven())

@@ -1,0 +1,502 @@
+"""The command line: every verb on a tiny recipe, and what it says when something is wrong."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import typer
+from seqzoo.data import PPC, PianoRolls
+from seqzoo.zoo import cli, store
+from seqzoo.zoo.recipes import RECIPES, find
+from seqzoo.zoo.recipes.ppc import score
+from seqzoo.zoo.runs import reproduce
+from seqzoo.zoo.studies import bench, restoration
+from seqzoo.zoo.studies.demo import run_demo
+from typer.testing import CliRunner
+
+from seqzoo import zoo
+
+DATA = ["data.sequences=2", "data.steps=20"]
+TINY = {
+    "ppc/refh": [*DATA, "fit.epochs=1", "model.hidden_dim=4"],
+    "ppc/rvae": [*DATA, "fit.epochs=1", "model.hidden=8"],
+    "ppc/kf1": [*DATA, "rule.iterations=3"],
+    "ppc/order0": [],
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def changes(name):
+    return [word for pair in TINY[name] for word in ("--set", pair)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folders of tiny trained models, not to be changed, and what ``train`` said."""
+    folders = {}
+    for name in TINY:
+        folder = tmp_path_factory.mktemp("runs") / "model"
+        words = ["train", name, "--seed", "3", "--out", str(folder), *changes(name)]
+        result = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+        assert result.exit_code == 0
+        folders[name] = (folder, result.stdout)
+    return folders
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Pools of processes become a thread of this one."""
+    for module in (reproduce, bench):
+        monkeypatch.setattr(
+            module, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1)
+        )
+
+
+# Help -----------------------------------------------------------------------------------------
+
+
+def verbs():
+    command = typer.main.get_command(cli.app)
+    found = dict(command.commands)
+    groups = {name: found.pop(name).commands for name in ("bench", "horizon")}
+    within = {f"{group} {name}": v for group, verbs in groups.items() for name, v in verbs.items()}
+    return {**found, **within}
+
+
+def test_the_verbs_are_all_there():
+    expected = {"list", "train", "evaluate", "reproduce", "sample", "motion", "demo"}
+    expected |= {"diagnose", "chains"}
+    expected |= {"denoise", "impute", "kl", "search", "horizon nll", "horizon alignment"}
+    expected |= {f"bench {what}" for what in ("local", "frames", "music", "target")}
+    assert verbs().keys() == expected
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_and_every_option_is_explained(verb):
+    command = verbs()[verb]
+    assert len(command.help) > 20
+    assert all(parameter.help for parameter in command.params if parameter.name != "help")
+    result = CliRunner().invoke(cli.app, [*verb.split(), "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert command.help.splitlines()[0][:60] in result.output
+
+
+def test_help_alone_shows_where_to_start():
+    result = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for words in ("seqzoo demo", "seqzoo train ppc/refh", "seqzoo reproduce ppc"):
+        assert words in result.output
+
+
+# Verbs ----------------------------------------------------------------------------------------
+
+
+def test_list_shows_every_recipe_with_status_and_published_figure(seqzoo):
+    code, out, _ = seqzoo("list")
+    assert code == 0
+    heading, *lines = out.splitlines()
+    assert heading.split() == ["recipe", "status", "obtained", "published", "unit"]
+    rows = {line.split()[0]: line for line in lines}
+    assert rows.keys() == RECIPES.keys()
+    for name, recipe in RECIPES.items():
+        published = "-" if recipe.published is None else f"{recipe.published:.3g}"
+        assert rows[name].endswith(f"{published:>12}  {recipe.task.unit}")
+        assert ("shipped" in rows[name]) == (name in zoo.shipped())
+
+
+def test_list_shows_what_a_shipped_model_obtained(seqzoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    store.save_card(tmp_path / "ppc" / "refh.json", {"value": 2.5e-4, "sd": 1.2e-5, "n": 3})
+    store.save_card(tmp_path / "ppc" / "kf1.json", {"value": 5.6e-4, "sd": None, "n": 1})
+    (tmp_path / "ppc" / "refh.safetensors").touch()  # of kf1 the card alone comes along
+    _, out, _ = seqzoo("list")
+    rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}
+    assert rows["ppc/refh"][1:6] == ["shipped", "0.00025", "±", "1e-05", "(n=3)"]
+    assert rows["ppc/kf1"][1:4] == ["recipe", "0.00056", "(n=1)"]
+    assert rows["ppc/rvae"][1:3] == ["recipe", "-"]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_train_leaves_a_model_and_says_its_score(name, trained):
+    folder, said = trained[name]
+    net = zoo.load(folder)
+    assert sorted(os.listdir(folder)) == [store.CARD, store.WEIGHTS]
+    assert net.card["seed"] == 3
+    changed = {path: int(value) for path, value in (pair.split("=") for pair in TINY[name])}
+    assert net.card["configuration"] == find(name).override(changed).configuration()
+    assert net.card["value"] == pytest.approx(float(score(net, 3, "test").mean()), rel=1e-6)
+    assert f"{name}: position MSE {net.card['value']:.4g} rad² on test data (seed 3)" in said
+    assert f"zoo.load({str(folder)!r})" in said
+
+
+def test_train_chooses_a_folder_by_name_and_seed(seqzoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = seqzoo("train", "ppc/order0", "--seed", 7)
+    assert code == 0
+    assert store.load_card(tmp_path / "runs/ppc/order0/seed7/card.json")["seed"] == 7
+
+
+def test_train_goes_on_from_a_checkpoint_unless_told_not_to(seqzoo, tmp_path, monkeypatch):
+    fresh, seen = PPC.fresh, []
+
+    def stopped(self, epoch):
+        seen.append(epoch)
+        if seen == [0, 1]:
+            raise KeyboardInterrupt
+        return fresh(self, epoch)
+
+    monkeypatch.setattr(PPC, "fresh", stopped)
+    words = ["train", "ppc/tvae", *changes("ppc/rvae"), "--set", "fit.epochs=2", "--out"]
+    assert seqzoo(*words, tmp_path / "a")[0] == 130
+    assert os.listdir(tmp_path / "a") == ["checkpoint.pt"]
+    assert seqzoo(*words, tmp_path / "a")[0] == 0
+    assert seen == [0, 1, 1]
+    seen[:] = [0]
+    seqzoo(*words, tmp_path / "b")
+    assert seqzoo(*words, tmp_path / "b", "--fresh")[0] == 0
+    assert seen == [0, 0, 1, 0, 1]
+    a, b = ((tmp_path / x / store.WEIGHTS).read_bytes() for x in "ab")
+    assert a == b
+
+
+def test_a_run_stopped_by_hand_says_how_to_go_on(seqzoo, tmp_path, monkeypatch):
+    def stopped(self, epoch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PPC, "fresh", stopped)
+    code, _, error = seqzoo("train", "ppc/rvae", "--out", tmp_path, *changes("ppc/rvae"))
+    assert code == 130
+    assert "seqzoo: stopped; give the same command again to go on" in error
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_evaluate_prints_one_json_object(name, trained, seqzoo):
+    folder, _ = trained[name]
+    code, out, error = seqzoo("evaluate", folder, "--seed", 5, "--json")
+    assert (code, error) == (0, "")
+    result = json.loads(out)
+    assert {"name", "metric", "unit", "value", "sd", "n_sequences", "seed"} <= result.keys()
+    scores = score(zoo.load(folder), 5, "test")
+    assert result["value"] == pytest.approx(float(scores.mean()), rel=1e-6)
+    assert result["sd"] == pytest.approx(float(scores.std()), rel=1e-6)
+    assert math.isfinite(result["value"])
+    told = [result[key] for key in ("name", "metric", "unit", "n_sequences", "seed")]
+    assert told == [name, "position MSE", "rad²", 40, 5]
+
+
+def test_evaluate_scores_a_row_that_needs_no_training(seqzoo):
+    code, out, _ = seqzoo("evaluate", "ppc/kf-true", "--json")
+    assert code == 0
+    assert json.loads(out)["value"] == pytest.approx(1.41e-4, rel=0.1)
+
+
+def test_evaluate_speaks_in_a_sentence(trained, seqzoo):
+    folder, _ = trained["ppc/kf1"]
+    card = zoo.load(folder).card
+    _, out, _ = seqzoo("evaluate", folder, "--seed", 3)
+    assert out.startswith(f"ppc/kf1: position MSE {card['value']:.4g} rad² (sd ")
+    assert out.endswith("over 40 test sequences, seed 3)\n")
+
+
+def test_reproduce_keeps_finished_runs(seqzoo, in_process, tmp_path):
+    words = ["reproduce", "ppc", "--only", "ppc/kf1", "--jobs", 1, "--out", tmp_path]
+    words += changes("ppc/kf1")
+    code, out, _ = seqzoo(*words, "--seeds", 1)
+    assert code == 0
+    weights = tmp_path / "ppc/kf1/seed0" / store.WEIGHTS
+    before = weights.stat().st_mtime_ns
+    assert "kept" not in out
+
+    code, out, _ = seqzoo(*words, "--seeds", 2)
+    assert code == 0
+    assert out.count("kept from") == 1
+    assert weights.stat().st_mtime_ns == before
+    values = [store.load_card(tmp_path / f"ppc/kf1/seed{s}/card.json")["value"] for s in (0, 1)]
+    row = next(line for line in out.splitlines() if line.startswith("KF-1")).split()
+    mean, spread = np.mean(values), np.std(values, ddof=1)
+    assert row[1:6] == [f"{mean:.3g}", "±", f"{spread:.2g}", "2", "0.00058"]
+
+    code, out, _ = seqzoo(*words, "--seeds", 1, "--set", "rule.restarts=2")
+    assert "kept" not in out
+    assert weights.stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [(store.CARD, b"{"), (store.CARD, b"[]"), (store.WEIGHTS, None)],
+    ids=["cut card", "foreign card", "no weights"],
+)
+def test_reproduce_runs_damaged_rows_again(file, content, seqzoo, in_process, tmp_path):
+    words = ["reproduce", "ppc", "--only", "ppc/kf1", "--seeds", 1, "--out", tmp_path]
+    words += changes("ppc/kf1")
+    seqzoo(*words)
+    path = tmp_path / "ppc/kf1/seed0" / file
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    code, out, _ = seqzoo(*words)
+    assert code == 0
+    assert "kept" not in out
+    assert zoo.load(path.parent).card["seed"] == 0
+
+
+def test_reproduce_prints_rows_side_by_side(seqzoo, in_process, tmp_path):
+    only = ["--only", "ppc/order0", "--only", "ppc/kf1"]
+    words = ["reproduce", "ppc", *only, "--seeds", 1, "--jobs", 1, "--out", tmp_path]
+    code, out, _ = seqzoo(*words, *changes("ppc/kf1"))
+    assert code == 0
+    rows = {line.split("  ")[0]: line.split() for line in out.splitlines()}
+    assert rows["order 0"][-4] == "1"
+    assert float(rows["order 0"][2]) == pytest.approx(11.8e-4, rel=0.05)
+    assert math.isfinite(float(rows["KF-1"][1]))
+    assert "Abdulsalam & Makin (2023), Table 1" in out
+    code, out, _ = seqzoo(*words, *changes("ppc/kf1"))
+    assert out.count("kept from") == 2
+
+
+@pytest.mark.parametrize("name", ["ppc/refh", "ppc/rvae", "ppc/kf1"])
+def test_sample_writes_arrays(name, trained, seqzoo, tmp_path):
+    arrays = []
+    for number, seed in enumerate((1, 1, 2)):
+        path = tmp_path / f"{number}.npz"
+        code, out, _ = seqzoo("sample", trained[name][0], "--out", path, "--seed", seed)
+        assert (code, out) == (0, f"wrote {path}\n")
+        with np.load(path) as file:
+            arrays.append(file["obs"])
+            assert file["position"].shape == (4, 400)
+    first, again, other = arrays
+    assert first.shape == (4, 400, 15)
+    assert np.array_equal(first, np.abs(first.round()))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_sample_draws_a_picture(trained, seqzoo, tmp_path):
+    path = tmp_path / "new" / "counts.png"
+    code, _, _ = seqzoo("sample", trained["ppc/rvae"][0], "--out", path)
+    assert code == 0
+    assert path.read_bytes().startswith(PNG)
+    assert path.stat().st_size > 10_000
+
+
+@pytest.fixture
+def chorales(monkeypatch, tmp_path):
+    """Folders of untrained models of music, by row, and short rolls in place of the data."""
+    rolls = [torch.zeros(12, 88) for _ in range(2)]
+    for number, roll in enumerate(rolls):
+        roll[:, 40 + number :: 12] = 1
+    data = lambda name, split, chunk=None: PianoRolls(rolls, chunk)  # noqa: E731
+    monkeypatch.setattr(restoration, "Polyphonic", data)
+    folders = {}
+    for row in ("vrae", "vosp", "rnn"):
+        recipe = find(f"jsb/{row}")
+        folders[row] = tmp_path / row
+        card = {"name": recipe.name, "configuration": recipe.configuration()}
+        store.save_model(folders[row], recipe.model.build(), card)
+    return folders
+
+
+@pytest.mark.parametrize("row", ["vrae", "vosp"])
+def test_denoise_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_path):
+    path = tmp_path / "notes.png"
+    code, out, error = seqzoo("denoise", chorales[row], "--sequences", 2, "--out", path)
+    assert (code, error) == (0, "")
+    heading, *lines, last = out.splitlines()
+    assert heading.split() == ["way", "precision", "recall", "F1", "nats"]
+    assert [line.split()[0] for line in lines] == ["left", "kept", "kept", "by", "by"]
+    assert lines[0].split()[-3] == "1.000"  # no note was taken away
+    assert last == f"wrote {path}"
+    assert path.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("row", ["vrae", "vosp"])
+def test_impute_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_path):
+    path = tmp_path / "notes.png"
+    words = ["--length", 3, "--sequences", 1, "--by", "mode", "--by", "gibbs", "--out", path]
+    code, out, error = seqzoo("impute", chorales[row], *words)
+    assert (code, error) == (0, "")
+    _, rates, last, mode, gibbs, wrote = out.splitlines()
+    assert rates.startswith("training rate of each key")
+    assert last.split()[-4:] == ["1.000", "1.000", "1.000", "-"]  # these rolls never change
+    assert mode.startswith("by modes, as published")
+    assert float(gibbs.split()[-1]) > 0
+    assert wrote == f"wrote {path}"
+
+
+def test_restoring_names_the_mistake(chorales, refused, trained):
+    assert "jsb/rnn has no latent path" in refused("denoise", chorales["rnn"])
+    assert "ppc/rvae is not about music" in refused("impute", trained["ppc/rvae"][0])
+    assert "between 0 and 1, got 1.5" in refused("denoise", chorales["vosp"], "--rate", 1.5)
+    assert "by must be one of mode, gibbs, resample" in refused(
+        "impute", chorales["vosp"], "--by", "magic"
+    )
+    assert "has 21 frames: hide fewer" in refused("impute", chorales["vosp"], "--length", 20)
+    words = ["denoise", chorales["vosp"], "--out", "notes.gif"]
+    assert "cannot write 'notes.gif'" in refused(*words)
+
+
+def test_demo_leaves_a_picture_and_prints_the_table(tmp_path, capsys):
+    picture = run_demo(tmp_path, jobs=2, smoke=True)
+    assert picture.parent == tmp_path
+    assert picture.read_bytes().startswith(PNG)
+    assert picture.stat().st_size > 50_000
+    out = capsys.readouterr().out
+    for title in ("order 0", "KF-1", "rVAE", "rEFH", "KF-2", "KF, true parameters"):
+        assert f"\n{title} " in out
+    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("checkpoint.pt"))
+
+
+# Benchmarks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [rule for rule in bench.RULES if "compiled" not in rule])
+def test_a_case_of_the_benchmark_costs_time(rule):
+    cost = bench._measure(bench.Case(rule, 2, 20), 1, "cpu")
+    assert 0 < cost.seconds < 10
+    assert 0 <= cost.megabytes < 1000
+
+
+def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypatch):
+    rules = {name: rule for name, rule in bench.RULES.items() if "compiled" not in name}
+    monkeypatch.setattr(bench, "RULES", rules)
+    options = ["--steps", 20, "--steps", 25, "--batches", 2, "--repeats", 1]
+    code, out, _ = seqzoo("bench", "local", *options)
+    assert code == 0
+    lines = [line for line in out.splitlines()[2:] if line.endswith("x")]
+    assert len(lines) == 2 * len(rules)
+    seconds = {}
+    for line in lines:
+        steps, batch, *label, milliseconds, _, _, time, _ = line.split()
+        assert batch == "2"
+        seconds[int(steps), " ".join(label)] = float(milliseconds)
+        if label == ["BPTT"]:
+            assert time == "1.00x"
+    assert seconds.keys() == {(steps, rule) for steps in (20, 25) for rule in rules}
+    assert all(value > 0 for value in seconds.values())
+
+
+# What it says when something is wrong ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("train ppc/nope", "no recipe called 'ppc/nope': there are ppc/order0, "),
+        ("train ppc/refh --set rule.kk=5", "ContrastiveDivergence has no argument 'kk'"),
+        ("train ppc/refh --set fit.rate=5", "fit has no argument 'rate': it has "),
+        ("train ppc/refh --set title=5", "cannot set 'title': start with model, rule"),
+        ("train ppc/refh --set rule.k", "--set takes FIELD=VALUE, such as rule.k=5: got 'rule.k'"),
+        ("train ppc/order0 --set rule.k=5", "cannot set 'rule.k' of ppc/order0"),
+        ("train ppc/refh --set data.steps=0", "at least 1"),
+        ("train ppc/refh --set data.steps=many", "steps"),
+        ("train ppc/refh --set fit.epochs=0", "epochs must be at least 1"),
+        ("train ppc/refh --set fit.epochs=many", "epochs must be a whole number, got 'many'"),
+        ("train ppc/refh --set fit.batch_size=2.5", "batch_size must be a whole number, got 2.5"),
+        ("train ppc/refh --set fit.clip=tight", "clip must be a number, got 'tight'"),
+        ("train ppc/refh --set fit.lr=fast", "lr"),
+        ("train ppc/refh --set fit.seed=1", "seed"),
+        ("train ppc/refh --set rule.k=0", "k must be at least 1"),
+        ("train ppc/refh --set rule.k=many", "k"),
+        ("train ppc/refh --set model.hidden_dim=many", "hidden_dim"),
+        ("train ppc/refh --set model.likelihood.dim=3", "3 units, obs_dim is 15"),
+        ("train ppc/refh --device warp", "no device 'warp' here"),
+        ("evaluate ppc/nope", "no model called 'ppc/nope' comes with seqzoo"),
+        ("sample ppc/nope --out x.png", "no model called 'ppc/nope' comes with seqzoo"),
+        ("evaluate .", "the folder . has no card.json"),
+        ("reproduce nope", "no table called 'nope': there are ppc"),
+        ("reproduce ppc --only ppc/nope", "no recipe called 'ppc/nope'"),
+        ("reproduce balls --only ppc/refh", "--only takes rows of the table balls"),
+        ("reproduce music --only ppc/refh", "--only takes rows of the table music"),
+        ("reproduce video", "no table called 'video': there are ppc"),
+        ("kl ppc/refh", "ppc/refh has no latent path"),
+        ("reproduce ppc --only ppc/kf1 --set rule.k=5", "EM has no argument 'k'"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(words, sentence, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(
+        RECIPES, "ppc/refh", find("ppc/refh").override({"data.sequences": 2, "data.steps": 20})
+    )
+    assert sentence in refused(*words.split())
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_machine_without_the_device_says_so(refused, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    words = ["train", "ppc/rvae", "--device", "cuda", "--out", tmp_path, *changes("ppc/rvae")]
+    assert "cuda" in refused(*words).lower()
+
+
+@pytest.mark.parametrize("verb", [["evaluate"], ["sample", "--out", "x.png"]])
+def test_damaged_models_are_named(verb, trained, refused, tmp_path):
+    folder = trained["ppc/rvae"][0]
+    (tmp_path / store.CARD).write_bytes((folder / store.CARD).read_bytes())
+    assert f"{store.WEIGHTS} are missing" in refused(verb[0], tmp_path, *verb[1:])
+    content = (folder / store.WEIGHTS).read_bytes()
+    (tmp_path / store.WEIGHTS).write_bytes(content[:-20])
+    assert f"{store.WEIGHTS} are damaged" in refused(verb[0], tmp_path, *verb[1:])
+
+
+def test_a_card_without_a_name_is_damaged(trained, refused, tmp_path):
+    folder = trained["ppc/rvae"][0]
+    content = json.loads((folder / store.CARD).read_text())
+    del content["name"]
+    (tmp_path / store.CARD).write_text(json.dumps(content))
+    (tmp_path / store.WEIGHTS).write_bytes((folder / store.WEIGHTS).read_bytes())
+    assert "card" in refused("evaluate", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["counts.gif", "counts"])
+def test_sample_refuses_a_format_it_cannot_write(name, trained, refused, tmp_path):
+    error = refused("sample", trained["ppc/rvae"][0], "--out", tmp_path / name)
+    assert f"cannot write '{name}': end it with one of .png" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_sample_refuses_a_row_that_generates_nothing(trained, refused, tmp_path):
+    error = refused("sample", trained["ppc/order0"][0], "--out", tmp_path / "x.npz")
+    assert "Order0 generates nothing" in error
+
+
+def test_a_checkpoint_of_other_settings_says_what_to_do(refused, tmp_path):
+    words = ["train", "ppc/rvae", *changes("ppc/rvae"), "--out", tmp_path]
+    (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    assert "checkpoint.pt is damaged or cut short" in refused(*words)
+
+
+@pytest.mark.parametrize(
+    "words", ["train", "evaluate", "polish ppc/refh", "reproduce ppc --seeds 0", "list --all"]
+)
+def test_usage_errors_exit_with_2(words, seqzoo):
+    code, _, error = seqzoo(*words.split())
+    assert code == 2
+    assert "Usage" in error
+    assert "Traceback" not in error
+
+
+def test_the_shell_gets_one_line_and_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "seqzoo.zoo.cli", "evaluate", "nope"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("seqzoo: no model called 'nope'")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_demo_can_draw_with_the_models_that_ship(seqzoo, tmp_path):
+    code, out, _ = seqzoo("demo", "--shipped", "--out", tmp_path)
+    assert (code, out) == (0, f"wrote {tmp_path / 'trajectory.png'}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["trajectory.png"]

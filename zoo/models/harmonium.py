@@ -1,0 +1,184 @@
+"""Recurrent harmoniums: restricted Boltzmann machines that remember.
+
+A frame's energy joins hidden units x_t with what is seen, y_t, and with the hidden means of the
+frame before, u_{t-1}:
+
+    E(x, y, u) = -x'(W_y T(y) + W_u u + b) - a_y'T(y) - B(y)  [- a_u'u for the rEFH]
+
+so that every conditional factorises. The three models differ in what they make of u_{t-1}:
+
+| model | u_{t-1} | gradient through time |
+|---|---|---|
+| ``REFH`` | a random variable: p(x_t, y_t, u_{t-1}) | no |
+| ``TRBM`` | a given: p(x_t, y_t | u_{t-1}), a dynamic hidden bias | no |
+| ``RTRBM`` | a given | yes |
+
+Sources: Makin, Dichter & Sabes (2015, 2016); Sutskever & Hinton (2007); Sutskever, Hinton &
+Taylor (2009); Abdulsalam & Makin (2023).
+"""
+
+from __future__ import annotations
+
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...inference.predict import Filtered, run_filter
+from ..parts.checks import check_dtype
+from ..parts.likelihoods.exponential_family import ExponentialFamily
+from .gibbs import GibbsSampler
+
+
+class Harmonium(GibbsSampler, PyroModule):
+    """The core that the three models share.
+
+    Arguments:
+        obs_dim: values a frame, ``M``.
+        hidden_dim: binary hidden units, ``H``; also the size of u.
+        likelihood: the family of the visible units, of dimension ``obs_dim``.
+        scale: standard deviation of the initial weights.
+        obs_mean: mean of a visible unit that the visible biases begin with; 0 biases if left out.
+
+    Raises:
+        ValueError: when the likelihood's dimension is not ``obs_dim``.
+    """
+
+    clamps_past = True
+    through_time = False
+    factorisation = "p(x[t], y[t] | u[t-1])"
+
+    def __init__(
+        self,
+        obs_dim: int,
+        hidden_dim: int,
+        likelihood: ExponentialFamily,
+        scale: float = 0.005,
+        obs_mean: float | None = None,
+    ):
+        super().__init__()
+        if likelihood.dim != obs_dim:
+            raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
+        if hidden_dim < 1:
+            raise ValueError(f"hidden_dim must be at least 1, got {hidden_dim}")
+        self.obs_dim, self.hidden_dim, self.likelihood = obs_dim, hidden_dim, likelihood
+        self.obs_weight = nn.Parameter(scale * torch.randn(hidden_dim, obs_dim))
+        self.past_weight = nn.Parameter(scale * torch.randn(hidden_dim, hidden_dim))
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden_dim))
+        bias = torch.zeros(obs_dim)
+        if obs_mean is not None:
+            bias = likelihood.natural(bias + obs_mean)
+        self.obs_bias = nn.Parameter(bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.factorisation}; y: {type(self.likelihood).__name__}({self.obs_dim}), "
+            f"x: Bernoulli({self.hidden_dim})"
+        )
+
+    # The recursion u_t = E[x_t | y_t, u_{t-1}] -----------------------------------------------
+
+    def check(self, obs: Tensor) -> None:
+        """Raises a ValueError where ``obs`` does not fit the visible units, or the dtype."""
+        self.likelihood.check(obs)
+        check_dtype(self, obs)
+
+    def initial(self, rows: int) -> Tensor:
+        """u before the first frame: silence, ``[B, H]``."""
+        return self.hidden_bias.new_zeros(rows, self.hidden_dim)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """W_y T(y) + b, ``[..., M] -> [..., H]``."""
+        return functional.linear(self.likelihood.statistic(obs), self.obs_weight, self.hidden_bias)
+
+    def step(self, features: Tensor, past: Tensor) -> Tensor:
+        """u_t, ``[B, H]``."""
+        return torch.sigmoid(torch.addmm(features, past, self.past_weight.T))
+
+    # Energy and Gibbs sampling ---------------------------------------------------------------
+
+    def free_energy(self, obs: Tensor, past: Tensor) -> Tensor:
+        """-log of the sum over x of exp(-E(x, y, u)): -log p(y, u) up to one constant.
+
+        Arguments:
+            obs: y_t, ``[N, M]``.
+            past: u_{t-1}, ``[N, H]``.
+
+        Returns:
+            ``[N]``.
+        """
+        drive = torch.addmm(self.encode(obs), past, self.past_weight.T)
+        visible = self.likelihood.statistic(obs) @ self.obs_bias
+        base = self.likelihood.log_base(obs).sum(-1)
+        return -functional.softplus(drive).sum(-1) - visible - base - self._past_bias(past)
+
+    def emission(self, hidden: Tensor) -> Tensor:
+        """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
+        return functional.linear(hidden, self.obs_weight.T, self.obs_bias)
+
+    def _past_bias(self, past: Tensor) -> Tensor | float:
+        return 0.0
+
+    # Verbs ------------------------------------------------------------------------------------
+
+    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
+        """Means and variances of x_t given the past and the present, ``[B, T, H]``."""
+        mean = run_filter(self, obs, mask)
+        return Filtered(mean, mean * (1 - mean))
+
+    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean of y given the filtered hidden means, ``[B, T, M]``."""
+        mean = self.filter(obs, mask).mean
+        with torch.no_grad():
+            return self.likelihood.mean(self.emission(mean))
+
+
+class TRBM(Harmonium):
+    """Temporal RBM: u_{t-1} is a dynamic bias of the hidden units, and no gradient crosses time."""
+
+
+class RTRBM(TRBM):
+    """Recurrent temporal RBM: the TRBM with the gradient through time."""
+
+    through_time = True
+
+
+class REFH(Harmonium):
+    """Recurrent exponential-family harmonium: u_{t-1} is explained, as well as explaining.
+
+    Temporally local by construction: p(x_t, y_t, u_{t-1}) is one static harmonium.
+    """
+
+    clamps_past = False
+    directions = ("forwards", "backwards")
+    factorisation = "p(x[t], y[t], u[t-1])"
+
+    def __init__(self, *sizes, **how):
+        super().__init__(*sizes, **how)
+        self.past_bias = nn.Parameter(torch.zeros(self.hidden_dim))
+
+    def past_emission(self, hidden: Tensor) -> Tensor:
+        """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``: the model run in reverse."""
+        return functional.linear(hidden, self.past_weight.T, self.past_bias)
+
+    def _past_bias(self, past: Tensor) -> Tensor:
+        return past @ self.past_bias
+
+    def backwards(
+        self, sequences: int, steps: int, gibbs_steps: int = 25, noise: bool = True
+    ) -> Tensor:
+        """Generates ``[N, T, M]``, earliest frame first; see ``sample``.
+
+        It takes no Gibbs sampling but for the last frame's x_T, whose chain of ``gibbs_steps``
+        moves y and u alike: x_t gives y_t and u_{t-1}, which is what x_{t-1} was expected to be.
+        """
+        start = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
+        past = self.draw(torch.sigmoid(self.past_bias.expand(sequences, -1)))
+        obs, past = self.gibbs(start, past, gibbs_steps)
+        mean, frames = self.step(self.encode(obs), past), []
+        emit = self.likelihood.sample if noise else self.likelihood.mean
+        for _ in range(steps):
+            hidden = self.draw(mean)
+            frames.append(emit(self.emission(hidden)))
+            mean = torch.sigmoid(self.past_emission(hidden))
+        return torch.stack(frames[::-1], 1)

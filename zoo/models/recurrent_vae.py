@@ -1,0 +1,214 @@
+"""What the recurrent and the temporal VAE share: recognition, emission, and the verbs.
+
+Recognition model, paper equation (2), with the statistics of a belief as its memory:
+
+    q(x_t | u_{t-1}, y_t) = N(nu(u_{t-1}, y_t), diag v²(u_{t-1}, y_t)),  u_t = (nu, v)
+
+u_t, the statistics of the belief about x_t, is a summary of y_1 .. y_t.
+
+Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023).
+"""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from ...data import Batch
+from ...inference.predict import Filtered, run_sweep
+from ...inference.sweep import Fold
+from ..parts.checks import ask, check_dtype, check_law, check_shape, check_units, size_of
+from ..parts.guides import GaussianGuide
+from ..parts.likelihoods.exponential_family import ExponentialFamily
+from ..parts.nets import MLP
+from .generation import Generates
+
+
+class RecurrentVAE(Generates, PyroModule):
+    """What the two models share: recognition, emission, and the verbs.
+
+    Arguments:
+        obs_dim: values a frame, ``M``.
+        latent_dim: size of x, ``K``.
+        likelihood: the family of y, of dimension ``obs_dim``.
+        hidden: width of the layers.
+        seen: latents that the frame depends on, the first ones; all when left out. The others
+            are tied to the frames through u alone, as a velocity is when positions are seen.
+        statistics: what the default guide's u_t is made of, ``"mean+spread"`` or ``"mean"``.
+        guide: a recognition model (see ``guides``) in place of the ``GaussianGuide``.
+        decoder: a net from the seen latents to the natural parameters of y, in place of the one
+            with two hidden layers.
+
+    Raises:
+        ValueError: when the parts do not fit one another.
+    """
+
+    factorisation = ""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        likelihood: ExponentialFamily,
+        hidden: int = 64,
+        *,
+        seen: int | None = None,
+        statistics: str = "mean+spread",
+        guide: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ):
+        super().__init__()
+        check_units(hidden)
+        if size_of(likelihood, "likelihood", "dim") != obs_dim:
+            raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
+        if guide is not None and size_of(guide, "guide", "latent_dim") != latent_dim:
+            raise ValueError(f"the guide has {guide.latent_dim} latents, the model {latent_dim}")
+        self.obs_dim, self.latent_dim, self.likelihood = obs_dim, latent_dim, likelihood
+        self.seen = seen or latent_dim
+        default = GaussianGuide(obs_dim, latent_dim, hidden, statistics, seen)
+        self.recognition = default if guide is None else guide
+        size_of(self.recognition, "guide", "statistics_dim")
+        layers = [self.seen, hidden, hidden, size_of(likelihood, "likelihood", "natural_dim")]
+        self.decoder = MLP(layers) if decoder is None else decoder
+
+    def extra_repr(self) -> str:
+        return self.factorisation
+
+    # The recursion, delegated to the recognition model ---------------------------------------
+
+    def check(self, obs: Tensor) -> None:
+        """Raises a ValueError where ``obs`` does not fit the likelihood, or the dtype."""
+        self.likelihood.check(obs)
+        check_dtype(self, obs)
+
+    def initial(self, rows: int) -> Tensor:
+        """u before the first frame, ``[B, U]``."""
+        shape = rows, self.recognition.statistics_dim
+        first = self.recognition.initial(rows)
+        return check_shape(first, "guide's initial", "[rows, statistics_dim]", shape)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """What each frame says alone, ``[..., M] -> [..., F]``."""
+        return ask(self.recognition.encode, "guide's encode", obs)
+
+    def step(self, features: Tensor, past: Tensor) -> Tensor:
+        """u_t, ``[B, U]``."""
+        new = self.recognition.step(features, past)
+        return check_shape(new, "guide's step", "[rows, statistics_dim]", past.shape)
+
+    def advance(self, features: Tensor, past: Tensor) -> Tensor:
+        """``step`` where no past is blank, ``[B, U]``."""
+        return getattr(self.recognition, "advance", self.recognition.step)(features, past)
+
+    # The Pyro pair, over N frames taken out of time ------------------------------------------
+
+    def prior(self, fold: Fold) -> dist.TorchDistribution:
+        """p(x_t), batch shape ``[N]``, event shape ``[K]``."""
+        zeros = fold.past.new_zeros(fold.rows, self.latent_dim)
+        return dist.Normal(zeros, 1.0, validate_args=False).to_event(1)
+
+    def model(self, fold: Fold) -> None:
+        """The generative model, the frames and their past observed."""
+        with pyro.plate("frames", fold.rows):
+            x = pyro.sample("x", self.prior(fold))
+            self.explain_past(x, fold)
+            pyro.sample("y", self.emit(x), obs=fold.obs)
+
+    def guide(self, fold: Fold) -> None:
+        """The recognition model."""
+        with pyro.plate("frames", fold.rows):
+            pyro.sample("x", self.belief(fold))
+
+    def belief(self, fold: Fold) -> dist.TorchDistribution:
+        """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""
+        if fold.present is not None and getattr(self.recognition, "complete", False):
+            return self.recognition.posterior(fold.present)
+        features = self.encode(fold.obs) if fold.features is None else fold.features
+        return check_law(self.recognition(features, fold.past), "guide's law", (self.latent_dim,))
+
+    def natural(self, x: Tensor) -> Tensor:
+        """Natural parameters of y given x, ``[..., K] -> [..., M]``."""
+        shape = *x.shape[:-1], self.likelihood.natural_dim
+        natural = ask(self.decoder, "decoder", x[..., : self.seen])
+        return check_shape(natural, "decoder", "[..., natural_dim]", shape)
+
+    def emit(self, x: Tensor) -> dist.TorchDistribution:
+        """p(y_t | x_t), batch shape ``[...]``, event shape ``[M]``."""
+        law = self.likelihood.distribution(self.natural(x))
+        return check_law(law, "likelihood's distribution", (self.obs_dim,))
+
+    def explain_past(self, x: Tensor, fold: Fold) -> None:
+        """The part of the generative model that is about u_{t-1}: none."""
+
+    # Verbs ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def random_frames(self, frames: int) -> Tensor:
+        """Frames of states drawn from N(0, I), where chains start, ``[N, M]``."""
+        x = torch.randn(frames, self.latent_dim, device=self.device)
+        return self.likelihood.sample(self.natural(x))
+
+    def foresee(self, past: Tensor, draws: int) -> Tensor:
+        """States drawn from p(x_t | u_{t-1}), ``[N, U] -> [D, N, K]``."""
+        raise NotImplementedError(f"{type(self).__name__} must define foresee(past, draws)")
+
+    @torch.no_grad()
+    def predict(self, past: Tensor, previous: Tensor, chains: int = 8, **how) -> Tensor:
+        """The next frame, E[y_t | x_t] for states drawn from p(x_t | u_{t-1}), ``[C, N, M]``.
+
+        Arguments:
+            past: u_{t-1}, ``[N, U]``.
+            previous: y_{t-1}, ``[N, M]``; of no use.
+            chains: independent draws ``C``.
+            how: further arguments of ``foresee``.
+        """
+        return self.likelihood.mean(self.natural(self.foresee(past, chains, **how)))
+
+    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """Draws a state from p(x_t | u_{t-1}), then its frame, then u_t; see ``sample``."""
+        emit = self.likelihood.sample if noise else self.likelihood.mean
+        past, frames = self.initial(sequences), []
+        for _ in range(steps):
+            obs = emit(self.natural(self.foresee(past, 1)[0]))
+            past = self.step(self.encode(obs), past)
+            frames.append(obs)
+        return torch.stack(frames, 1)
+
+    @torch.no_grad()
+    def gibbs(
+        self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """The paper's clamped Gibbs sampling: x from q(x | u, y), then y from p(y | x), in turns.
+
+        Arguments:
+            obs: start of y, ``[N, M]``.
+            past: u, ``[N, U]``, which stays where it is.
+            steps: rounds.
+            clamp_past: True; the model knows no other way.
+
+        Returns:
+            y ``[N, M]`` and u ``[N, U]``.
+        """
+        if not clamp_past:
+            raise ValueError(f"{type(self).__name__} samples with u clamped alone")
+        for _ in range(steps):
+            x = self.recognition(self.encode(obs), past).sample()
+            obs = self.likelihood.sample(self.natural(x))
+        return obs, past
+
+    @torch.no_grad()
+    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
+        """Mean and variance of x_t given the past and the present, ``[B, T, K]``."""
+        batch = Batch(obs, mask)
+        past = run_sweep(self, batch)[:, :-1]
+        belief = self.recognition(self.encode(batch.obs).flatten(0, 1), past.flatten(0, 1))
+        moments = belief.mean, belief.variance
+        return Filtered(*(part.unflatten(0, obs.shape[:2]) for part in moments))
+
+    @torch.no_grad()
+    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean of y_t at the posterior mean of x_t, ``[B, T, M]``: the paper's 'updated' data."""
+        return self.likelihood.mean(self.natural(self.filter(obs, mask).mean))

@@ -1,0 +1,138 @@
+"""Recurrent nets that predict one step ahead, with an exact likelihood.
+
+    h_t = f(x_t, h_{t-1})      p(x_{1:T}) = prod_t p(x_t | h_{t-1})
+
+With independent keys a frame it is the RNN (or the deep, or the fast-dropout RNN) of the papers;
+with a ``NADE`` likelihood it is the RNN-NADE.
+
+Sources: Bengio et al., "Advances in optimizing recurrent networks" (2013); Boulanger-Lewandowski et
+al., "Modeling temporal dependencies in high-dimensional sequences" (2012).
+"""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from ...data import Batch
+from ...inference.evaluate import elbo
+from ..parts.checks import ask, check_dtype, check_shape, check_units
+from ..parts.memory import Memory, Remembers, check_ends, check_fits
+from ..parts.nets import MLP, start_at
+from .generation import Generates
+
+
+class RNN(Remembers, Generates, PyroModule):
+    """prod_t p(x_t | x_<t); trained by ``SequenceELBO``, which for it is maximum likelihood.
+
+    Arguments:
+        obs_dim: values a frame, ``M``.
+        likelihood: the family of a frame, of dimension ``obs_dim``.
+        hidden: units of the default memory.
+        memory: the recurrent net f over frames, such as ``Memory(88, 200, "tanh")``,
+            ``DeepTransition`` or ``FastDropoutMemory``; a GRU when left out.
+        readout: a net from its output to natural parameters; one linear layer when left out.
+        input_dropout: share of the past's observations hidden from f in training.
+        dropout: of h.
+        obs_mean: mean of a value, the same for all of them, to begin with.
+
+    Raises:
+        ValueError: when the parts do not fit one another.
+
+    Example:
+        >>> RNN(88, likelihoods.Bernoulli(88), memory=Memory(88, 200, "tanh"))
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        likelihood: nn.Module,
+        hidden: int = 200,
+        *,
+        memory: nn.Module | None = None,
+        readout: nn.Module | None = None,
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+        obs_mean: float | None = None,
+    ):
+        super().__init__()
+        check_units(hidden)
+        if likelihood.dim != obs_dim:
+            raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
+        self.obs_dim, self.likelihood = obs_dim, likelihood
+        self.memory = Memory(obs_dim, hidden) if memory is None else memory
+        check_fits(self.memory, obs_dim)
+        linear = MLP([self.memory.outputs, likelihood.natural_dim])
+        self.readout = linear if readout is None else readout
+        if obs_mean is not None:
+            start_at(self.readout, likelihood, obs_mean)
+        self.hide, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
+
+    def extra_repr(self) -> str:
+        return "p(x[t] | x[1:t-1])"
+
+    # The Pyro pair, over whole sequences -------------------------------------------------------
+
+    def check(self, obs: Tensor) -> None:
+        """Raises a ValueError where ``obs`` does not fit the likelihood, or the dtype."""
+        self.likelihood.check(obs)
+        check_dtype(self, obs)
+
+    def read(self, batch: Batch) -> Batch:
+        """Checks a batch.
+
+        Raises:
+            ValueError: when a real frame is outside the support of the likelihood, or padding
+                comes before a real frame.
+        """
+        self.check(batch.obs[batch.mask])
+        check_ends(batch.mask)
+        return batch
+
+    def model(self, batch: Batch) -> None:
+        """The generative model, the frames observed."""
+        with pyro.plate("sequences", len(batch)):
+            frames = self.likelihood.distribution(self.natural(batch.obs))
+            pyro.sample("x", frames.mask(batch.mask).to_event(1), obs=batch.obs)
+
+    def guide(self, batch: Batch) -> None:
+        """There is no latent state to guess."""
+
+    def natural(self, obs: Tensor) -> Tensor:
+        """Natural parameters of every frame given those before it, ``[B, T, N]``."""
+        shape = *obs.shape[:-1], self.memory.outputs
+        past = ask(self.remembered, "memory", self.hide(obs))
+        return self._frame(
+            self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
+        )
+
+    def _frame(self, remembered: Tensor) -> Tensor:
+        """Natural parameters of frames from what is remembered, ``[..., H] -> [..., N]``."""
+        shape = *remembered.shape[:-1], self.likelihood.natural_dim
+        natural = ask(self.readout, "readout", remembered)
+        return check_shape(natural, "readout", "[..., natural_dim]", shape)
+
+    # Verbs --------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def log_prob(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """log p(x_{1:T}) of each sequence, exact, ``[B]``."""
+        return elbo(self, Batch(obs, mask))
+
+    @torch.no_grad()
+    def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:
+        """E[x_t | x_<t], the same for every chain, ``[C, N, M]``."""
+        mean = self.likelihood.mean(self._frame(self.memory.output(past)))
+        return mean.expand(chains, -1, -1)
+
+    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """Draws frame after frame; see ``sample``. Without noise each is shown as its mean."""
+        past, frames = self.initial(sequences), []
+        for _ in range(steps):
+            natural = self._frame(self.memory.output(past))
+            drawn = self.likelihood.sample(natural)
+            frames.append(drawn if noise else self.likelihood.mean(natural))
+            past = self.step(drawn, past)
+        return torch.stack(frames, 1)

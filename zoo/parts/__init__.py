@@ -1,0 +1,1 @@
+"""Exchangeable parts of models: likelihoods, priors, guides, decoders, memories and nets."""

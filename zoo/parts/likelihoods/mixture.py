@@ -1,0 +1,101 @@
+"""Laws of an output that is no frame of units: one class of many, and a mixture of Gaussians.
+
+They have the members of a likelihood that an output needs: ``natural_dim``, ``event_dim`` (the axes
+of a value), ``distribution``, ``mean``, ``mode``, ``sample`` and ``check``; a net puts out their
+natural parameters.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+LOG_SCALES = (-7.0, 7.0)  # of a mixture's components: a guard, far from any data
+
+
+class GaussianMixture(nn.Module):
+    """A mixture of k Gaussians (paper 003, equations 8 to 12).
+
+        p(y) = sum_i pi_i N(y; mu_i, sigma_i^2),  pi = softmax(.), mu = (.), sigma = exp(.)
+
+    Natural parameters are, in this order, the logits of pi ``[k]``, mu ``[k, D]`` and log sigma
+    ``[k, D]``; log sigma is held within ``LOG_SCALES``.
+
+    Arguments:
+        dim: values of an output, ``D``; a component's are independent of one another.
+        components: ``k``.
+
+    Source: Bishop, "Mixture density networks" (1994).
+    """
+
+    event_dim = 1
+
+    def __init__(self, dim: int = 1, components: int = 3):
+        super().__init__()
+        if dim < 1 or components < 1:
+            raise ValueError(f"dim and components must be at least 1, got {dim}, {components}")
+        self.dim, self.components = dim, components
+        self.natural_dim = components * (1 + 2 * dim)
+
+    @torch.no_grad()
+    def start(self, readout: nn.Linear, low: float, high: float) -> None:
+        """Lets a readout begin with components side by side from ``low`` to ``high``.
+
+        Raises:
+            ValueError: when ``low`` is not below ``high``.
+        """
+        if not low < high:
+            raise ValueError(f"components are spread from low to high, got {low} and {high}")
+        k, width = self.components, (high - low) / self.components
+        means = low + width * (torch.arange(k) + 0.5)
+        readout.weight.mul_(0.1)
+        logits, places, log_scales = readout.bias.split((k, k * self.dim, k * self.dim))
+        logits.zero_()
+        places.copy_(means.repeat_interleave(self.dim))
+        log_scales.fill_(math.log(width / 2))
+
+    def parameters_of(self, natural: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log pi ``[..., k]``, mu and sigma ``[..., k, D]``."""
+        k, inner = self.components, self.components * self.dim
+        logits, means, log_scales = natural.split((k, inner, inner), -1)
+        shape = (k, self.dim)
+        scales = log_scales.clamp(*LOG_SCALES).exp()
+        return logits.log_softmax(-1), means.unflatten(-1, shape), scales.unflatten(-1, shape)
+
+    def distribution(self, natural: Tensor) -> dist.TorchDistribution:
+        """p(y | eta), ``[..., N]`` to values ``[..., D]``; its log-density is a log-sum-exp."""
+        logits, means, scales = self.parameters_of(natural)
+        parts = dist.Normal(means, scales, validate_args=False).to_event(1)
+        weights = dist.Categorical(logits=logits, validate_args=False)
+        return dist.MixtureSameFamily(weights, parts, validate_args=False)
+
+    def mean(self, natural: Tensor) -> Tensor:
+        """E[y], ``[..., N] -> [..., D]``."""
+        logits, means, _ = self.parameters_of(natural)
+        return (logits.exp()[..., None] * means).sum(-2)
+
+    def mode(self, natural: Tensor) -> Tensor:
+        """The mean of the component with the highest peak, ``[..., N] -> [..., D]``."""
+        logits, means, scales = self.parameters_of(natural)
+        highest = (logits - scales.log().sum(-1)).argmax(-1)[..., None, None]
+        return means.take_along_dim(highest, -2).squeeze(-2)
+
+    def sample(self, natural: Tensor) -> Tensor:
+        """A draw, ``[..., N] -> [..., D]``."""
+        return self.distribution(natural).sample()
+
+    def check(self, value: Tensor) -> None:
+        """Raises a ValueError for anything but finite numbers ``[..., D]``."""
+        if not value.is_floating_point() or value.shape[-1:] != (self.dim,):
+            raise ValueError(
+                f"a mixture over {self.dim} value(s) needs floating-point targets "
+                f"[..., {self.dim}], got {value.dtype} {tuple(value.shape)}"
+            )
+        if not torch.isfinite(value).all():
+            raise ValueError("target has NaN or Inf: clean the data")
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, components={self.components}"

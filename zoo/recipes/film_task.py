@@ -1,0 +1,126 @@
+"""What the tables of film share: the task, and the convolutional VAEs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...data.synthetic import Synthetic
+from ...inference import LocalELBO, predict_next
+from ..parts.guides import FilmGuide
+from ..parts.likelihoods.exponential_family import Bernoulli
+from ..parts.nets import ConvDecoder, ConvEncoder
+from .part import Part, part
+from .task import Task, device_of
+
+CHAINS = 8
+GENERATED = 100  # frames of a drawn film
+SEQUENCES = 10  # predicted at a time: a prediction is CHAINS times as large as its film
+
+
+@dataclass(frozen=True)
+class FilmTask(Task):
+    """A task on film.
+
+    Attributes:
+        film: ``film(sequences=, steps=, seed=, split=, device=)`` draws some.
+    """
+
+    film: Callable[..., Synthetic] | None = None
+
+
+def next_frame_task(name: str, film: Callable[..., Synthetic]) -> FilmTask:
+    """Next-frame error: squared, per pixel, over all frames after the first.
+
+    Arguments:
+        name: what the film is, in a few words.
+        film: see ``FilmTask``. A recipe travels between processes, so it is a function of a
+            module, not of another function.
+    """
+    return FilmTask(
+        metric=f"next-frame MSE ({name}), single chain",
+        unit="per pixel",
+        score=functools.partial(score, film),
+        draw=draw,
+        also=(f"mean of {CHAINS} chains",),
+        film=film,
+    )
+
+
+def score(
+    film: Callable[..., Synthetic],
+    model: torch.nn.Module,
+    seed: int,
+    split: str,
+    sequences: int = 200,
+    **how,
+) -> torch.Tensor:
+    """Of a single chain (the mean over chains of its error), and of the chains' mean, ``[N, 2]``.
+
+    Arguments:
+        film: ``film(seed=, split=, device=)`` draws the film to predict.
+        model, seed, split, sequences: the network, which film, and how much.
+        how: further arguments of its ``predict``.
+    """
+    device = device_of(model)
+    data = film(sequences=sequences, seed=seed, split=split, device=device)
+    errors = []
+    for start in range(0, len(data), SEQUENCES):
+        obs = data.rows(slice(start, start + SEQUENCES)).obs
+        predicted = predict_next(model, obs, chains=CHAINS, seed=seed, **how)
+        single = (predicted.chains - obs)[:, :, 1:].square().mean((0, 2, 3))
+        together = (predicted.mean - obs)[:, 1:].square().mean((1, 2))
+        errors.append(torch.stack((single, together), 1))
+    return torch.cat(errors)
+
+
+def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
+    """Writes generated film: moving (.gif), as strips (.png), or as numbers (.npz)."""
+    from ..pictures import draw_film
+
+    draw_film(model.sample(4, GENERATED, seed=seed, noise=False, **how), path)
+
+
+def film_vae(cls, size: int, seen: int, latent_dim: int, channels: list[int], **arguments) -> Part:
+    """A convolutional rVAE or TVAE of grey film.
+
+    Arguments:
+        cls: the class.
+        size: pixels along one side.
+        seen: latents that frames show; the others are for what a frame alone does not tell.
+        latent_dim: all latents.
+        channels: of the encoder's convolutions; the decoder has them backwards.
+        arguments: further arguments of the class.
+    """
+    shape = {"obs_dim": size**2, "latent_dim": latent_dim, "seen": seen, "hidden": 256}
+    encoder = part(ConvEncoder, size=size, width=256, channels=channels)
+    guide = part(FilmGuide, **shape, rate=None, encoder=encoder)  # no velocity is built in
+    return part(
+        cls,
+        **shape,
+        likelihood=part(Bernoulli, dim=size**2, grey=True),
+        guide=guide,
+        decoder=part(ConvDecoder, latent_dim=seen, size=size, width=256, channels=channels[::-1]),
+        **arguments,
+    )
+
+
+def local(warmup: int, epochs: int, weights: dict[str, float], batch_size: int) -> dict[str, Any]:
+    """How those learn: epochs that teach what a frame alone says, then epochs of the local rule."""
+    first = {"epochs": warmup, "lr": 2e-3, "schedule": "late", "average": 0.98}
+    then = {"epochs": epochs, "lr": 1e-3, "schedule": "late-exponential", "average": 0.99}
+    return {
+        "rule": part(LocalELBO, minibatch=125, forget=0.1, weights=weights),
+        "fit": {**then, "batch_size": batch_size},
+        "warmup": {
+            "restarts": 1,
+            "rule": {"forget": 1.0, "weights": {"x": weights["x"]}, "minibatch": 250},
+            "fit": {**first, "batch_size": batch_size},
+        },
+        "quick": {"fit.epochs": epochs // 4, "warmup.fit.epochs": warmup // 4},
+    }

@@ -1,0 +1,113 @@
+"""What the tables of music share: the task, its figures, and how a roll is drawn."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...data import Batch, MidiFolder, Polyphonic, write_midi
+from ...inference import elbo, frame_bound, importance_bound, particle_bound
+from ...inference.evaluate import elbo_terms, read
+from ...inference.paths import marginal_increments
+from ...inference.rng import RandomStream
+from .task import Scores, Task, device_of
+
+FRAMES = 8000  # padded frames scored at a time
+GENERATED = 128  # frames of a drawn roll
+# Seconds a frame when a roll is written as MIDI; the published files do not say.
+STEPS = {"jsb": 0.5, "nottingham": 0.25, "piano-midi": 0.2, "musedata": 0.2}
+
+
+@torch.no_grad()
+def surrogate(model: torch.nn.Module, batch: Batch) -> Tensor:
+    """The published objective, of which nothing is known but that it is no bound; ``[B]``."""
+    divergence = lambda q, p, path: marginal_increments(q, p)  # noqa: E731
+    return elbo_terms(model, read(model, batch), 5, divergence).bound
+
+
+# Exact, upper bounds on the negative log-likelihood (the number of samples follows), or neither.
+FIGURES: dict[str, Callable[..., Tensor]] = {
+    "exact NLL": elbo,
+    "ELBO": functools.partial(elbo, samples=5),
+    "IW": importance_bound,
+    "IW a frame": frame_bound,
+    "SMC": particle_bound,
+    "published objective (no bound)": surrogate,
+}
+
+
+SAMPLED = ("IW", "IW a frame", "SMC")
+
+
+def figure(name: str) -> Callable[[torch.nn.Module, Batch], Tensor]:
+    """A figure by its name in a table, such as ``"SMC-500"`` or ``"IW-200 a frame"``; ``[B]``.
+
+    Raises:
+        ValueError: for a name that is none.
+    """
+    sampled = re.fullmatch(r"(IW|SMC)-(\d+)( a frame)?", name)
+    kind = "".join(part or "" for part in sampled.group(1, 3)) if sampled else name
+    if kind not in FIGURES or (kind in SAMPLED) != bool(sampled):
+        raise ValueError(f"no figure called {name!r}: such as ELBO, IW-50 or SMC-500")
+    bound = FIGURES[kind]
+    return (lambda model, batch: bound(model, batch, int(sampled[2]))) if sampled else bound
+
+
+def music_task(data: str, *figures: str) -> Task:
+    """Nats per frame on the unsplit sequences of a data set.
+
+    Arguments:
+        data: the data set.
+        figures: their names, see ``figure``; the first is what validation looks at.
+    """
+    return Task(
+        metric=figures[0],
+        unit="nats per frame",
+        score=functools.partial(score, data, figures),
+        draw=functools.partial(draw, data),
+        also=figures[1:],
+    )
+
+
+def score(
+    data: str,
+    figures: tuple[str, ...],
+    model: torch.nn.Module,
+    seed: int,
+    split: str,
+    midi: str | None = None,
+) -> Scores:
+    """Figures of every sequence, in nats per frame, weighted by its frames.
+
+    Arguments:
+        data, figures: see ``music_task``; on validation data the first figure alone.
+        model, seed, split: the network, the seed of its draws, and which data.
+        midi: a folder of MIDI files, or one, to score in place of the test data.
+    """
+    own = midi is not None
+    rolls = MidiFolder(str(midi), step=STEPS[data]) if own else Polyphonic(data, split)
+    chosen = figures[:1] if split == "validation" else figures
+    device, values, frames = device_of(model), [], []
+    with RandomStream(device, "score", seed):
+        for _, rows in rolls.batches(FRAMES):
+            batch = rows.to(device)
+            bounds = torch.stack([figure(name)(model, batch) for name in chosen], 1)
+            frames.append(batch.mask.sum(1))
+            values.append(-bounds / frames[-1][:, None])
+    return Scores(torch.cat(values).cpu(), torch.cat(frames).cpu())
+
+
+def draw(data: str, model: torch.nn.Module, path: Path, seed: int, **how) -> None:
+    """Writes generated music: as a MIDI file (.mid), a picture (.png), or numbers (.npz)."""
+    from ..pictures import draw_rolls
+
+    if path.suffix in (".mid", ".midi"):
+        write_midi(path, model.sample(1, GENERATED, seed=seed, **how)[0], step=STEPS[data])
+        return
+    rolls = model.sample(3, GENERATED, seed=seed, **how)
+    draw_rolls({f"sample {i + 1}": roll for i, roll in enumerate(rolls)}, path)

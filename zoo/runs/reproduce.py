@@ -1,0 +1,108 @@
+"""Running a table: every row, several seeds, and what ships of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from .. import store
+from ..recipes import Recipe, find
+from .run import run
+from .tables import Card
+
+
+def reproduce(
+    recipes: list[Recipe],
+    seeds: list[int],
+    out: Path,
+    jobs: int = 1,
+    device: str | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, list[Card]]:
+    """Trains and scores every recipe with every seed; what ``out`` holds already is kept.
+
+    Arguments:
+        recipes: the rows.
+        seeds: the seeds.
+        out: folder of the runs, ``out/TABLE/ROW/seedN``.
+        jobs: runs at a time, each a process with one thread.
+        device: where to train.
+        say: where to report progress.
+
+    Returns:
+        The cards of every row, by its name, in the order of the seeds.
+    """
+    cards: dict[tuple[str, int], Card] = {}
+    waiting = []
+    for recipe in recipes:
+        for seed in seeds:
+            folder = out / recipe.name / f"seed{seed}"
+            done = _finished(folder, recipe)
+            if done is not None:
+                cards[recipe.name, seed] = done
+                say(f"{recipe.name} seed {seed}: {_figure(done)} (kept from {done['date']})")
+            else:
+                waiting.append((recipe, seed, folder))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, min(jobs, len(waiting))), mp_context=context) as pool:
+        running = {pool.submit(_run, *work, device): work for work in waiting}
+        for future in as_completed(running):
+            recipe, seed, _ = running[future]
+            cards[recipe.name, seed] = card = future.result()
+            say(f"{recipe.name} seed {seed}: {_figure(card)} in {card['wall_time_s']:.0f} s")
+    return {r.name: [cards[r.name, seed] for seed in seeds] for r in recipes}
+
+
+def _run(recipe: Recipe, seed: int, folder: Path, device: str | None) -> Card:
+    import torch
+
+    torch.set_num_threads(1)
+    return run(recipe, seed, folder, device=device, progress=False)
+
+
+def _finished(folder: Path, recipe: Recipe) -> Card | None:
+    """The card of a finished run of the very same recipe."""
+    try:
+        card = store.load_card(folder / store.CARD)
+    except store.ModelError:
+        return None
+    whole = (folder / store.WEIGHTS).is_file()
+    return card if whole and card.get("configuration") == recipe.configuration() else None
+
+
+def _figure(card: Card) -> str:
+    also = "".join(f", {name} {value:.3g}" for name, value in card.get("also", {}).items())
+    return f"{card['metric']} {card['value']:.3g} {card['unit']}{also}"
+
+
+def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) -> list[str]:
+    """Copies the summary card of every row into the zoo, and the first seed's weights.
+
+    Weights of a recipe that does not ship stay where they are.
+
+    Returns:
+        The names shipped.
+    """
+    names = []
+    for name, seeds in cards.items():
+        recipe = find(name)
+        card = {
+            **store.summarise(seeds),
+            "weights_seed": seeds[0]["seed"],
+            "published": recipe.published,
+            "source": recipe.source,
+            "limit": recipe.limit,
+            "note": recipe.note,
+            "command": f"seqzoo reproduce {recipe.table} --seeds {len(seeds)}",
+        }
+        weights = out / name / f"seed{seeds[0]['seed']}" / store.WEIGHTS
+        if recipe.ships:
+            content = weights.read_bytes()
+            store.write_whole(
+                target / f"{name}.safetensors", lambda part, data=content: part.write_bytes(data)
+            )
+        store.save_card(target / f"{name}.json", card)
+        names.append(name)
+    return names

@@ -1,0 +1,173 @@
+"""Tables of what was obtained beside what was published, as text and as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...data.files import write_whole
+from .. import store
+from ..recipes import RECIPES, Recipe, find
+from ..recipes import table as rows
+
+Card = dict[str, Any]
+
+# Where a page shows a table: what stands between the two comments is made by ``refresh``.
+PLACE = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
+
+# One row or two of every table, for who sees the zoo for the first time.
+SUMMARY = (
+    *("ppc/kf-true", "ppc/rvae", "ppc/refh", "ppc/rtrbm"),
+    *("balls/rvae", "balls/rtrbm", "mnist/rvae"),
+    *("jsb/vrae", "jsb/vosp", "jsb/vosp-nade", "nottingham/vosp", "piano-midi/vosp"),
+    *(
+        "onetomany-class-t20/stptt",
+        "onetomany-regression-t30/tptt",
+        "onetomany-regression-t30/bptt",
+    ),
+    *("pianomidi-t50/stptt", "pianomidi-t50/ste"),
+)
+
+
+def render(cards: dict[str, list[Card]]) -> str:
+    """One table as text: obtained (mean ± sd, n), published, limit, and a line on differences."""
+    recipes = [find(name) for name in cards]
+    columns = _columns(recipes)
+    widths = [max(len(column), 14) + 2 for column in columns]
+    heads = "".join(f"{column:>{width}}" for column, width in zip(columns, widths))
+    head = f"{'row':<30}{heads}{'n':>3}{'published':>11}{'limit':>10}{'wall s':>8}"
+    lines, notes = [head, "-" * len(head)], []
+    for recipe in recipes:
+        total = store.summarise(cards[recipe.name])
+        figures = _figures(recipe, total)
+        lines.append(
+            f"{recipe.title:<30}"
+            + "".join(f"{_spread(figures.get(c)):>{width}}" for c, width in zip(columns, widths))
+            + f"{total['n']:>3}{_or_dash(recipe.published, '.3g'):>11}"
+            f"{_or_dash(recipe.limit, '.3g'):>10}{total['wall_time_s']:>8.0f}"
+        )
+        if recipe.note:
+            notes.append(f"* {recipe.title}: {recipe.note}")
+    first = recipes[0]
+    lines.append(f"{first.table}: {first.task.unit}, mean ± sd; published: {first.source}.")
+    return "\n".join(lines + notes)
+
+
+def markdown(name: str) -> str:
+    """What ships of a table, of a model, or of the whole zoo, as Markdown, from the cards.
+
+    Arguments:
+        name: a table such as ``"ppc"``, a model such as ``"RVAE"``, or ``"summary"``.
+
+    Raises:
+        ValueError: for a name of which no card ships.
+    """
+    if name == "summary":
+        return _across([find(row) for row in SUMMARY])
+    of_model = [recipe for recipe in RECIPES.values() if recipe.model.name == name]
+    return _across(_carded(of_model, name)) if of_model else _rows(name)
+
+
+def refreshed(page: str) -> str:
+    """A page whose tables, each between ``<!-- table: NAME -->`` and its end, are made anew."""
+    return PLACE.sub(lambda place: f"{place[1]}{markdown(place[2])}\n{place[4]}", page)
+
+
+def refresh(folder: Path) -> list[Path]:
+    """Makes the tables of all Markdown pages anew, in ``folder`` and its ``docs``.
+
+    Returns:
+        The pages that changed.
+    """
+    changed = []
+    for page in [*folder.glob("*.md"), *folder.glob("docs/**/*.md")]:
+        text = page.read_text()
+        new = refreshed(text)
+        if new != text:
+            write_whole(page, lambda part, new=new: part.write_text(new))
+            changed.append(page)
+    return changed
+
+
+def _carded(recipes: list[Recipe], name: str) -> list[Recipe]:
+    found = [recipe for recipe in recipes if recipe.name in store.carded()]
+    if not found:
+        raise ValueError(f"no card of {name} ships: seqzoo reproduce makes some")
+    return found
+
+
+def _across(recipes: list[Recipe]) -> str:
+    """Rows of several tables, with all their figures in one cell."""
+    head = "row", "model", "trained by", "obtained", "unit", "n", "published", "limit"
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for recipe in recipes:
+        card = store.card(recipe.name)
+        figures = _figures(recipe, card).items()
+        cells = [
+            f"`{recipe.name}`",
+            f"`{recipe.model.name}`",
+            f"`{recipe.rule.name}`" if recipe.rule else "-",
+            "; ".join(f"{name} **{_spread(figure, scientific)}**" for name, figure in figures),
+            recipe.task.unit,
+            str(card["n"]),
+            scientific(recipe.published, 1),
+            scientific(recipe.limit, 1),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _rows(table: str) -> str:
+    """The rows of one table, all their figures."""
+    recipes = _carded(rows(table), f"the table {table}")
+    columns = _columns(recipes)
+    head = [
+        "row",
+        *(f"{c}, {recipes[0].task.unit}" for c in columns),
+        "n",
+        "published",
+        "training, s",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for recipe in recipes:
+        card = store.card(recipe.name)
+        figures = _figures(recipe, card)
+        cells = [recipe.title, *(_spread(figures.get(column), scientific) for column in columns)]
+        cells += [str(card["n"]), scientific(recipe.published, 1), f"{card['wall_time_s']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _columns(recipes: list[Recipe]) -> list[str]:
+    """The columns of all rows, in the order in which rows bring them."""
+    return list(dict.fromkeys(column for recipe in recipes for column in recipe.task.columns))
+
+
+def _figures(recipe: Recipe, card: Card) -> dict[str, Card]:
+    """Value and sd of every figure of a row, by its column."""
+    return dict(zip(recipe.task.columns, [card, *card.get("also", {}).values()]))
+
+
+def _spread(figure: Card | None, form: Callable[[float, int], str] | None = None) -> str:
+    """``2.27e-4 ± 1.8e-5``; a dash where a row has no such figure."""
+    form = form or (lambda value, digits: f"{value:.{digits + 1}g}")
+    if figure is None:
+        return "-"
+    sd = figure["sd"]
+    spread = "" if sd is None else f" ± {form(sd, 1) if sd < 0.01 else f'{sd:.2g}'}"
+    return form(figure["value"], 2) + spread
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def scientific(value: float | None, digits: int) -> str:
+    """2.25e-4 for 0.000225; numbers of ordinary size stay as they are."""
+    if value is None:
+        return "-"
+    if abs(value) >= 0.01:
+        return f"{value:#.3g}"
+    return f"{value:.{digits}e}".replace("e-0", "e-")

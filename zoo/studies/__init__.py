@@ -1,0 +1,1 @@
+"""Questions asked of trained models and of rules, each with a command."""

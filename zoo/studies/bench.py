@@ -1,0 +1,216 @@
+"""Benchmarks: ratios measured in one run, never a lone time."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ...data import PPC, Batch, BouncingBalls
+from ...inference import (
+    BPTT,
+    ContrastiveDivergence,
+    LocalELBO,
+    SequenceELBO,
+    StraightThrough,
+    TargetPropagation,
+)
+from ..models.rvae import RVAE
+from ..models.srn import SRN
+from ..models.vrae import VRAE
+from ..parts.decoders import CausalDecoder
+from ..parts.likelihoods.categorical import Categorical
+from ..parts.likelihoods.exponential_family import Bernoulli, Poisson
+from ..parts.path_guides import Increments
+from .stepwise import StepwiseELBO, StepwiseVRAE
+
+MEGABYTE = 2**20
+
+
+class Case(NamedTuple):
+    """One line of ``seqzoo bench local``: a rule on a batch."""
+
+    rule: str
+    batch: int
+    steps: int
+
+
+class Cost(NamedTuple):
+    """Median seconds of a training step, the memory it adds and the peak of the process (MB)."""
+
+    seconds: float
+    megabytes: float
+    peak: float
+
+
+COMPILED = "LocalELBO, compiled sweep"
+ONLINE = "LocalELBO online (a step a frame)"
+RULES = {  # the one that the others are compared with comes first
+    "BPTT": BPTT,
+    "LocalELBO": LocalELBO,
+    COMPILED: lambda net: LocalELBO(net, compiled=True),
+    ONLINE: lambda net: LocalELBO(net, window=1),
+}
+
+
+def local(
+    steps: list[int], batches: list[int], repeats: int, device: str
+) -> Iterator[tuple[Case, Cost]]:
+    """Times the rules on one rVAE; each case in a fresh process, so that peaks do not mix."""
+    context = multiprocessing.get_context("spawn")
+    for length in steps:
+        for batch in batches:
+            for rule in RULES:
+                case = Case(rule, batch, length)
+                with ProcessPoolExecutor(1, mp_context=context) as pool:
+                    yield case, pool.submit(_measure, case, repeats, device).result()
+
+
+class Speed(NamedTuple):
+    """Frames a second, of a step that trains on some film."""
+
+    rule: str
+    batch: int
+    frames: float
+
+
+def frames(batches: list[int], repeats: int, device: str) -> Iterator[Speed]:
+    """Times training on bouncing balls, 100 frames a film, by the models of that table.
+
+    CD-25 of the rEFH with 400 hidden units, and of the TRBM, which holds u still; the convolutional
+    rVAE by its local rule, and by BPTT.
+    """
+    from ..recipes import find
+
+    refh, trbm, rvae = (find(f"balls/{name}").model for name in ("refh", "trbm", "rvae"))
+    rules = {
+        "CD-25, rEFH": (refh, lambda net: ContrastiveDivergence(net, k=25)),
+        "CD-25, TRBM": (trbm, lambda net: ContrastiveDivergence(net, k=25)),
+        "LocalELBO, rVAE": (rvae, LocalELBO),
+        "BPTT, rVAE": (rvae, BPTT),
+    }
+    for batch in batches:
+        data = BouncingBalls(batch, 100, rendering="squared").batch().to(device)
+        for name, (model, make) in rules.items():
+            torch.manual_seed(0)
+            rule = make(model.build().to(device))
+            _step(rule, data)  # warm-up
+            yield Speed(name, batch, batch * 100 / _time(rule, data, repeats, device))
+
+
+class Step(NamedTuple):
+    """Median milliseconds of a training step, written in two ways."""
+
+    hidden: int
+    stepwise: float
+    whole: float
+
+
+def music(
+    sequences: int, steps: int, sizes: list[int], repeats: int, device: str
+) -> Iterator[Step]:
+    """Times an ELBO step of VRAEs: with a Pyro site a time step, and with one for the whole path.
+
+    88 keys, 32 latents, an ``Increments`` guide, GRUs of each of the ``sizes``.
+    """
+    obs = (torch.rand(sequences, steps, 88, device=device) < 0.05).float()
+    for size in sizes:
+        torch.manual_seed(0)
+        guide = Increments(features_dim=size, dim=32)
+        decoder = CausalDecoder(32, 88, hidden=size, width=size, drift=False)
+        parts = {"hidden": size, "guide": guide, "decoder": decoder}
+        net = VRAE(88, 32, Bernoulli(88), **parts).to(device)
+        times = []
+        for rule in (StepwiseELBO(StepwiseVRAE(net)), SequenceELBO(net)):
+            _step(rule, Batch(obs))  # warm-up
+            times.append(1e3 * _time(rule, Batch(obs), repeats, device))
+        yield Step(size, *times)
+
+
+class Taught(NamedTuple):
+    """Median milliseconds of a training step of one network, by each of two rules."""
+
+    units: str
+    steps: int
+    targets: float
+    through_time: float
+
+
+def target(
+    batch: int, steps: list[int], hidden: int, samples: int, repeats: int, device: str
+) -> Iterator[Taught]:
+    """Times target propagation beside backpropagation through time, on the same networks.
+
+    One number a step, ten classes; half of the units stochastic with ``samples`` paths, or none.
+    """
+    for length in steps:
+        asked = torch.randint(10, (batch,), device=device)
+        data = Batch(torch.rand(batch, length, 1, device=device), target=asked)
+        for share, units in ((0.5, f"half stochastic, M={samples}"), (0.0, "deterministic")):
+            times = []
+            for rule in (TargetPropagation, StraightThrough):
+                torch.manual_seed(0)
+                net = SRN(1, Categorical(10), hidden, stochastic=share).to(device)
+                taught = rule(net, samples=samples)
+                for _ in range(3):
+                    _step(taught, data)  # warm-up
+                times.append(1e3 * _time(taught, data, repeats, device))
+            yield Taught(units, length, *times)
+
+
+def _measure(case: Case, repeats: int, device: str) -> Cost:
+    torch.manual_seed(0)
+    net = RVAE(15, 10, Poisson(15), hidden=32).to(device)
+    rule = RULES[case.rule](net)
+    data = PPC(case.batch, case.steps, seed=0).batch().to(device)
+    # Warm-up: imports and allocator on a short piece; the compiler needs the real shapes.
+    _step(rule, data if case.rule == COMPILED else data.window(0, 20))
+    gc.collect()
+    before = _start_peak(device)
+    seconds = _time(rule, data, 1 if case.rule == ONLINE else repeats, device)
+    peak = _peak(device)
+    return Cost(seconds, peak - before, peak)
+
+
+def _time(rule, data, repeats: int, device: str) -> float:
+    """Median seconds of all updates of a batch."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        _step(rule, data)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _step(rule, data) -> None:
+    """All gradients of a batch; the online form makes one a frame."""
+    for _ in rule.updates(data):
+        pass
+
+
+def _start_peak(device: str) -> float:
+    """Begins a new peak; returns the memory in use (MB)."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / MEGABYTE
+    with contextlib.suppress(OSError):  # Linux alone can forget an old peak
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak(device)
+
+
+def _peak(device: str) -> float:
+    """The largest memory in use since the peak began (MB)."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / MEGABYTE
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

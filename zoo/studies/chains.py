@@ -1,0 +1,134 @@
+"""Do the Gibbs chains that predict a next frame agree, and what do they draw from?
+
+R-hat of a frame is that of the worst of eight directions. Such a maximum lies above 1 even where
+draws are independent, and the more so the fewer there are, so that the usual limit of 1.01 is of no
+use to it: the limit here is 1.1, and ``null`` says what independent draws would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...data import generator
+from ...inference import RandomStream, clamped_gibbs, convergence, run_filter
+from ...inference.contracts import Recurrent
+from .. import store
+from ..models.rvae import RVAE
+from ..recipes.held_out import data_of, held_out
+
+DISAGREE = 1.1  # R-hat of the worst of PROBES directions, above which chains disagree
+PROBES = 8
+INDEPENDENT = 40  # frames of independent draws
+DRAWN = 25  # states of each frame, whose spread is seen
+SEQUENCES, STEPS = 10, 100  # whose frames are predicted
+
+
+class Chains(NamedTuple):
+    """How clamped Gibbs chains are followed: frames, chains a frame, steps before and kept."""
+
+    frames: int = 50
+    chains: int = 8
+    burn: int = 25
+    draws: int = 100
+
+
+class Agreement(NamedTuple):
+    """How well the chains of single frames agree, each judged by its worst direction.
+
+    Arguments:
+        rhat: R-hat, ``[N]``: of frames whose chains moved.
+        ess: effective sample size, ``[N]``, of ``chains * draws``.
+        still: frames whose chains did not move at all.
+    """
+
+    rhat: Tensor
+    ess: Tensor
+    still: int
+
+    @property
+    def apart(self) -> float:
+        """Share of frames whose chains disagree."""
+        return float((self.rhat > DISAGREE).double().mean())
+
+
+def has_chains(net: nn.Module) -> bool:
+    """Whether a model samples frames by Gibbs chains."""
+    return hasattr(net, "gibbs") and isinstance(net, Recurrent)
+
+
+@torch.no_grad()
+def follow(net: nn.Module, obs: Tensor, how: Chains, seed: int = 0) -> Agreement:
+    """Follows chains of some frames of ``obs [B, T, M]``, from after the first quarter of it.
+
+    Raises:
+        ValueError: when no chain moves.
+    """
+    past = _some(net, obs, how, seed)
+    return _agreement(clamped_gibbs(net, past, how.chains, how.draws, how.burn, PROBES, seed))
+
+
+def null(how: Chains, seed: int = 0) -> Agreement:
+    """What independent draws of these sizes give: chains can do no better."""
+    size = how.chains, how.draws, INDEPENDENT, PROBES
+    return _agreement(torch.randn(size, generator=generator(seed, "independent draws")))
+
+
+@torch.no_grad()
+def spreads(net: nn.Module, obs: Tensor, how: Chains, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Spread (sd) of each latent x_t given u_{t-1}: of Gibbs chains, and of the model's posterior.
+
+    Chains draw x_t from the guide, so that the two are equal only where that is the posterior. Both
+    are averaged, as variances, over the frames that ``follow`` takes.
+
+    Returns:
+        Both ``[K]``.
+
+    Raises:
+        ValueError: for a model that foresees x_t in one way alone: any but an rVAE.
+    """
+    if not isinstance(net, RVAE):
+        raise ValueError(f"{type(net).__name__} does not foresee its state in both ways")
+    past, found = _some(net, obs, how, seed), []
+    for way in ({"by": "gibbs", "steps": how.burn + how.draws}, {"by": "posterior"}):
+        with RandomStream(past.device, "spreads", seed):
+            drawn = net.foresee(past, DRAWN, **way)
+        found.append(drawn.var(0).mean(0).sqrt())
+    return found[0], found[1]
+
+
+def _some(net: nn.Module, obs: Tensor, how: Chains, seed: int) -> Tensor:
+    """u_{t-1} of some frames from after the first quarter, ``[N, U]``."""
+    past = run_filter(net, obs)[:, obs.shape[1] // 4 :].flatten(0, 1)
+    return past[torch.randperm(len(past), generator=generator(seed, "frames"))[: how.frames]]
+
+
+def _agreement(draws: Tensor) -> Agreement:
+    """Of draws ``[C, D, N, P]``."""
+    found = convergence(draws)
+    rhat, ess = found.rhat.amax(-1), found.ess.amin(-1)
+    moved = ~rhat.isnan()
+    if not moved.any():
+        raise ValueError("its chains did not move, so that R-hat is undefined")
+    return Agreement(rhat[moved], ess[moved], int((~moved).sum()))
+
+
+def compare(names: list[str], how: Chains, seed: int = 0) -> Iterator[tuple[str, Agreement]]:
+    """Follows the chains of trained models on test data, one model after the other.
+
+    Raises:
+        ValueError: at once, for a model that has no chain.
+    """
+    nets = {name: store.load(name) for name in names}
+    for name, net in nets.items():
+        if not has_chains(net):
+            raise ValueError(f"{name} samples no frames by Gibbs chains: name a harmonium or rVAE")
+
+    def found(net: nn.Module) -> Agreement:
+        test = held_out(data_of(net.card), SEQUENCES, seed, steps=STEPS)
+        return follow(net, test.obs, how, seed)
+
+    return ((name, found(net)) for name, net in nets.items())

@@ -1,0 +1,192 @@
+"""How target propagation and backpropagation through time fare as the horizon grows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...data import OneToMany
+from ...inference import AlignmentCurve, StraightThrough, fit, target_alignment
+from .. import store
+from ..pictures import save_figure
+from ..recipes import Recipe, one_to_many
+from ..runs import reproduce
+
+STEPS = (2, 5, 10, 20, 30, 50, 100)
+CHANCE = {"class": 2.274, "regression": 0.0}  # nats of an answer that has forgotten the question
+COLOURS = {
+    **{"stptt": "#d1495b", "tptt": "#d1495b", "ste": "#00798c", "bptt": "#00798c"},
+    "readout": "#8d99ae",
+}
+BATCH = 500  # sequences that gradients are compared on
+
+
+class Point(NamedTuple):
+    """What a rule obtained at one horizon, in nats: mean and sd over ``n`` seeds."""
+
+    kind: str
+    row: str
+    title: str
+    steps: int
+    value: float
+    sd: float | None
+    n: int
+
+
+def curves(
+    kinds: list[str], steps: list[int], seeds: int, out: Path, jobs: int, quick: bool = False
+) -> list[Point]:
+    """Trains both rules of the one-to-many tasks at every horizon; finished runs are kept.
+
+    The networks, rules and budgets are those of the recipes; the horizon alone differs.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    _check_kinds(kinds)
+    made = {
+        (kind, length, make): make(kind, length)
+        for kind in kinds
+        for length in steps
+        for make in one_to_many.MAKERS
+    }
+    recipes = [recipe.quickened() if quick else recipe for recipe in made.values()]
+    cards = reproduce.reproduce(recipes, list(range(seeds)), out, jobs)
+    return [_point(kind, length, cards[recipe.name]) for (kind, length, _), recipe in made.items()]
+
+
+def _check_kinds(kinds: list[str]) -> None:
+    unknown = set(kinds) - set(one_to_many.STEPS)
+    if unknown:
+        raise ValueError(f"kind must be class or regression, got {', '.join(unknown)}")
+
+
+def _point(kind: str, steps: int, cards: list[dict[str, Any]]) -> Point:
+    total = store.summarise(cards)
+    row = total["name"].split("/")[1]
+    return Point(kind, row, total["title"], steps, total["value"], total["sd"], total["n"])
+
+
+def draw_curves(points: list[Point], path: Path) -> None:
+    """NLL against the horizon, a panel for each task; limit, chance and published figures too.
+
+    Raises:
+        ValueError: for a file ending that is not a picture's.
+    """
+    from matplotlib.figure import Figure
+
+    kinds = list(dict.fromkeys(point.kind for point in points))
+    figure = Figure(figsize=(5.4 * len(kinds), 4.4), layout="constrained")
+    for axis, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds):
+        rows = dict.fromkeys((p.row, p.title) for p in points if p.kind == kind)
+        for row, title in rows:
+            line = [p for p in points if (p.kind, p.row) == (kind, row)]
+            across, values = [p.steps for p in line], [p.value for p in line]
+            spread = [p.sd or 0.0 for p in line]
+            axis.errorbar(across, values, spread, fmt="o-", color=COLOURS[row], label=title, ms=4)
+            published = [
+                (length, figures[row])
+                for (of, length), figures in one_to_many.PUBLISHED.items()
+                if of == kind and row in figures
+            ]
+            if published:
+                name = f"{title}, published"
+                axis.plot(*zip(*published), "x", ms=8, color=COLOURS[row], label=name)
+        limit = one_to_many.LIMITS[kind]
+        axis.axhline(limit, color="black", lw=1, label=f"limit {limit}")
+        axis.axhline(CHANCE[kind], color="grey", lw=1, ls=":", label="nothing remembered")
+        axis.set(xscale="log", xlabel="steps T", ylabel="held-out NLL (nats)", title=kind)
+        axis.set_xticks(STEPS, [str(length) for length in STEPS])
+        axis.minorticks_off()
+        axis.legend(fontsize=7)
+    save_figure(figure, path)
+
+
+class Followed(NamedTuple):
+    """How well target propagation followed the gradient at one horizon.
+
+    Arguments:
+        recipe: what was trained, by target propagation.
+        steps: T.
+        epochs: when gradients were compared.
+        gradients: cosine between both rules' gradients of W_hh, at those times.
+        states: cosine between what targets ask of h_t and -dE/dh_t, ``[2, T]``: before training
+            and after it.
+    """
+
+    recipe: Recipe
+    steps: int
+    epochs: list[int]
+    gradients: list[float]
+    states: Tensor
+
+
+def follow(
+    kind: str, steps: list[int], seed: int, quick: bool, device: str, say: Callable[[str], None]
+) -> Iterator[Followed]:
+    """Trains by target propagation, and compares its gradient with BPTT's as it goes.
+
+    Once as published, and once as our rows are set.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    _check_kinds([kind])
+    makers = one_to_many.AS_PUBLISHED[0], one_to_many.targets
+    for make, length in itertools.product(makers, steps):
+        recipe = make(kind, length)
+        found = _follow(recipe.quickened() if quick else recipe, kind, length, seed, device)
+        first, last = found.gradients[0], found.gradients[-1]
+        say(f"{recipe.name}: cosine of the gradients of W_hh {first:.2f} at first, {last:.2f} last")
+        yield found
+
+
+def _follow(recipe: Recipe, kind: str, steps: int, seed: int, device: str) -> Followed:
+    torch.manual_seed(seed)
+    net = recipe.model.build().to(device)
+    batch = OneToMany(kind, BATCH, steps, seed, "validation", device).batch()
+    curve = AlignmentCurve(recipe.rule.build, StraightThrough, batch)
+
+    def states() -> Tensor:
+        return target_alignment(recipe.rule.build(net), batch)
+
+    first = states()
+    curve(net)
+    every = max(1, recipe.fit["epochs"] // 20)
+    how = {**recipe.fit, "validate_every": every, "validate": curve, "device": device}
+    data = recipe.data.build(seed=seed)
+    trained = fit(recipe.rule.build(net), data, seed=seed, progress=False, **how)
+    epochs = [0] + [r["epoch"] + 1 for r in trained.history if "validation" in r]
+    gradients = curve.cosines["from_state.weight"]
+    return Followed(recipe, steps, epochs, gradients, torch.stack((first, states())))
+
+
+def draw_followed(found: list[Followed], path: Path) -> None:
+    """Gradient alignment over training; and step by step, back from the answer.
+
+    Raises:
+        ValueError: for a file ending that is not a picture's.
+    """
+    from matplotlib.figure import Figure
+
+    titles = list(dict.fromkeys(one.recipe.title for one in found))
+    figure = Figure(figsize=(9.5, 3.4 * len(titles)), layout="constrained")
+    for (training, back), title in zip(figure.subplots(len(titles), 2, squeeze=False), titles):
+        for number, one in enumerate(one for one in found if one.recipe.title == title):
+            colour, name = f"C{number}", f"T={one.steps}"
+            training.plot(one.epochs, one.gradients, color=colour, label=name)
+            for cosines, style, when in zip(one.states, ("--", "-"), ("at first", "trained")):
+                back.plot(cosines.flip(0), style, color=colour, label=f"{name}, {when}")
+        training.set(xlabel="epoch", ylabel="cosine of the gradients of W_hh", ylim=(-0.3, 1.05))
+        training.set_title(title, fontsize=10)
+        back.set(xlabel="steps before the answer", ylabel="cosine of target step and -dE/dh")
+        back.set(ylim=(-0.3, 1.05))
+        for axis in (training, back):
+            axis.axhline(0, color="grey", lw=0.7)
+            axis.legend(fontsize=7)
+    save_figure(figure, path)

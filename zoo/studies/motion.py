@@ -1,0 +1,71 @@
+"""How things move in the film that trained models generate."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from .. import store
+from ..pictures import draw_film
+from ..recipes import Recipe, balls, mnist, table
+from ..recipes.film_task import FilmTask
+from .tracking import Motion, measure_balls, measure_digits, track_balls, track_digits
+
+STRIP = 20  # frames of a drawn film
+
+
+def ball_motion(film: torch.Tensor) -> Motion:
+    """How the balls of film ``[N, T, 900]`` move."""
+    return measure_balls(track_balls(film, rendering="squared", resolution=balls.SIZE))
+
+
+def digit_motion(film: torch.Tensor) -> Motion:
+    """How the digits of film ``[N, T, 4096]`` move."""
+    return measure_digits(track_digits(film, size=mnist.SIZE), size=mnist.SIZE)
+
+
+MEASURES = {"balls": ball_motion, "mnist": digit_motion}
+
+
+def motion(
+    name: str, films: int, frames: int, seed: int, picture: Path | None = None
+) -> Iterator[tuple[str, Motion]]:
+    """How things move in real film and in that of every trained model of a table.
+
+    Arguments:
+        name: the table.
+        films: films of each kind.
+        frames: their length.
+        seed: seed of all of them.
+        picture: where to draw the first film of each kind, under one another, or None.
+
+    Raises:
+        ValueError: for a table that is not about film.
+    """
+    rows = table(name)
+    task, first = rows[0].task, []
+    if not isinstance(task, FilmTask):
+        raise ValueError(f"the table {name} is not about film: name balls or mnist")
+    real = task.film(sequences=films, steps=frames, seed=seed, split="test").obs
+    for title, film in itertools.chain(
+        [("real film", real)], _generated(rows, films, frames, seed)
+    ):
+        yield title, MEASURES[name](film)
+        first.append(film[:1])
+    if picture is not None:
+        draw_film(torch.cat(first), picture, STRIP, every=min(3, max(1, frames // STRIP)))
+
+
+def _generated(
+    rows: list[Recipe], films: int, frames: int, seed: int
+) -> Iterator[tuple[str, torch.Tensor]]:
+    for recipe in rows:
+        if recipe.name not in store.shipped():
+            continue
+        net = store.load(recipe.name)
+        for direction in getattr(net, "directions", ()):
+            how = {"seed": seed, "noise": False, "direction": direction}
+            yield f"{recipe.title}, {direction}", net.sample(films, frames, **how)

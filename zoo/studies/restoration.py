@@ -1,0 +1,214 @@
+"""How well models restore music: notes found, against filters that know nothing of music."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...data import Batch, Polyphonic, add_notes, hide_steps
+from ...data.polyphonic import NAMES
+from ...inference import denoise, impute
+from ..pictures import check_ending, draw_rolls
+
+LEAST = 1e-4  # probabilities are taken to be this far from 0 and 1 when they are scored in nats
+FRAMES = 200  # of a test sequence: longer ones are cut
+DRAWN = 64  # frames of a picture
+WAYS = ("mode", "gibbs", "resample")
+
+
+class Row(NamedTuple):
+    """One way to restore data, and how well it did.
+
+    Arguments:
+        name: of the way.
+        precision: share of the notes it gives that are right.
+        recall: share of the right notes that it gives.
+        f1: their harmonic mean.
+        nats: of a missing key in a frame, under the predicted probabilities; None for bits.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    nats: float | None = None
+
+
+def score(name: str, found: Tensor, clean: Tensor, where: Tensor, graded: bool = False) -> Row:
+    """Counts notes over all entries together; a key sounds where its value is above a half.
+
+    Arguments:
+        name: of the way.
+        found: bits or probabilities, ``[B, T, M]``.
+        clean: the truth, ``[B, T, M]``.
+        where: which entries count, bool, ``[B, T, M]`` or ``[B, T, 1]``.
+        graded: score probabilities in nats as well.
+    """
+    where = where.expand(clean.shape)
+    given, right = (found > 0.5)[where], (clean > 0.5)[where]
+    hits = int((given & right).sum())
+    precision, recall = (hits / max(int(part.sum()), 1) for part in (given, right))
+    f1 = 2 * hits / max(int(given.sum() + right.sum()), 1)
+    nats = None
+    if graded:
+        chance = found[where].double().clamp(LEAST, 1 - LEAST)
+        nats = -float(torch.where(right, chance, 1 - chance).log().mean())
+    return Row(name, precision, recall, f1, nats)
+
+
+# Filters -----------------------------------------------------------------------------------------
+
+
+def supported(obs: Tensor, mask: Tensor) -> Tensor:
+    """Keeps a key only where it sounds in the frame before or after as well, ``[B, T, M]``."""
+    real = obs.masked_fill(~mask[..., None], 0.0)
+    edge = torch.zeros_like(real[:, :1])
+    before, after = torch.cat((edge, real[:, :-1]), 1), torch.cat((real[:, 1:], edge), 1)
+    return real * torch.maximum(before, after)
+
+
+def likelier(obs: Tensor, rates: Tensor, rate: float) -> Tensor:
+    """Keeps a key where it sounds more often than noise does, ``[B, T, M]``.
+
+    Arguments:
+        obs: noisy data, ``[B, T, M]``.
+        rates: how often each key sounds in clean music, ``[M]``.
+        rate: probability that noise turned a silent key on.
+    """
+    return obs * (rates > (1 - rates) * rate)
+
+
+def carried(obs: Tensor, observed: Tensor) -> Tensor:
+    """The last value that was seen of each key, forward in time; 0 before there is one."""
+    frames, last = [], torch.zeros_like(obs[:, 0])
+    for value, seen in zip(obs.unbind(1), observed.unbind(1)):
+        last = torch.where(seen, value, last)
+        frames.append(last)
+    return torch.stack(frames, 1)
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+
+def music(net) -> str:
+    """The data set of a model of latent paths that was trained on music.
+
+    Raises:
+        ValueError: for any other model.
+    """
+    name = getattr(net, "card", {}).get("name", "")
+    table = name.partition("/")[0]
+    if table not in NAMES:
+        tables = ", ".join(NAMES)
+        raise ValueError(f"{name or 'this model'} is not about music: its table must be {tables}")
+    if not hasattr(net, "prior") or not hasattr(net, "natural"):
+        raise ValueError(f"{name} has no latent path to restore music with: name a VRAE or a VOSP")
+    return table
+
+
+def denoising(
+    net, sequences: int = 10, rate: float = 0.05, seed: int = 0, picture: Path | None = None
+) -> Iterator[Row]:
+    """Adds wrong notes to test data and takes them away again; all entries are scored.
+
+    Arguments:
+        net: a loaded model of music.
+        sequences: test sequences, the first ones, of at most ``FRAMES`` frames.
+        rate: probability that a silent key is turned on.
+        seed: seed of the notes and of the model's draws.
+        picture: where to draw the first two sequences: clean, noisy, denoised; or None.
+
+    Raises:
+        ValueError: for a model that is not of music, or has no latent path.
+    """
+    table = music(net)
+    if picture is not None:  # before anything is computed
+        check_ending(picture)
+    clean = _pieces(table, sequences, least=1).to(net.device)
+    rates = Polyphonic(table, "train").rates().to(clean.obs)
+    mask, where = clean.mask, clean.mask[..., None]
+    wrong = add_notes(clean.obs, mask, rate, seed)
+    found = denoise(net, wrong, mask, rate, seed=seed)
+    for name, values in (
+        ("left as it is", wrong),
+        ("kept if a neighbour frame has it", supported(wrong, mask)),
+        ("kept by how often a key sounds", likelier(wrong, rates, rate)),
+        ("by modes, as published", denoise(net, wrong, mask)),
+        (f"by weights, noise rate {rate:g}", found),
+    ):
+        yield score(name, values, clean.obs, where)
+    if picture is not None:
+        rolls = {}
+        for title, frames in (("clean", clean.obs), ("noisy", wrong), ("denoised", found)):
+            for i, (roll, real) in enumerate(zip(frames[:2], mask)):
+                rolls[f"{title}, sequence {i + 1}"] = roll[real][:DRAWN]
+        draw_rolls(rolls, picture, columns=min(2, len(mask)))
+
+
+def imputation(
+    net,
+    sequences: int = 10,
+    length: int = 8,
+    ways: Sequence[str] = WAYS,
+    seed: int = 0,
+    picture: Path | None = None,
+) -> Iterator[Row]:
+    """Hides consecutive steps of test data and fills them in; the hidden entries are scored.
+
+    Arguments:
+        net: a loaded model of music.
+        sequences: test sequences, the first ones that are longer than ``length``.
+        length: steps to hide, complete frames.
+        ways: of ``inference.impute``.
+        seed: seed of the places and of the model's draws.
+        picture: where to draw the first sequence, as its first chain of the first way leaves it.
+
+    Raises:
+        ValueError: for a model that is not of music or has no latent path, or where no test
+            sequence is long enough.
+    """
+    table = music(net)
+    if picture is not None:  # before anything is computed
+        check_ending(picture)
+    unknown = [by for by in ways if by not in WAYS]
+    if unknown:  # before anything is computed
+        raise ValueError(f"by must be one of {', '.join(WAYS)}, got {unknown[0]!r}")
+    batch = hide_steps(_pieces(table, sequences, length + 1).to(net.device), length, seed)
+    obs, mask, observed = batch.obs, batch.mask, batch.observed
+    where = ~observed & mask[..., None]
+    rates = Polyphonic(table, "train").rates().to(obs).expand(obs.shape)
+    yield score("training rate of each key", rates, obs, where, graded=True)
+    yield score("last observed frame", carried(obs, observed), obs, where)
+    drawn = None
+    for by in ways:
+        chains = 1 if by == "mode" else 8
+        found = impute(net, obs, mask, observed, by, chains=chains, seed=seed)
+        drawn = found.draws[0, 0] if drawn is None else drawn
+        name = "by modes, as published" if by == "mode" else f"by {by}"
+        yield score(name, found.mean, obs, where, graded=True)
+    if picture is not None and drawn is not None:
+        lost = where[0].any(1)
+        middle = int(lost.nonzero().float().mean()) if lost.any() else 0
+        part = slice(max(0, middle - DRAWN // 2), middle + DRAWN // 2)
+        original, real = obs[0], mask[0][part]
+        rolls = {
+            "original": original,
+            "corrupted": original.masked_fill(where[0], 0.0),
+            "recovered": drawn,
+            "errors": (drawn - original).abs(),
+        }
+        rolls = {title: roll[part][real] for title, roll in rolls.items()}
+        draw_rolls(rolls, picture, columns=2, hidden=lost[part][real])
+
+
+def _pieces(table: str, sequences: int, least: int) -> Batch:
+    """The first test sequences of a length, padded."""
+    rolls = Polyphonic(table, "test", chunk=FRAMES)
+    long = (rolls.lengths >= least).nonzero()[:, 0]
+    if len(long) == 0:
+        raise ValueError(f"no test sequence of {table} has {least} frames: hide fewer")
+    return rolls.rows(long[:sequences])

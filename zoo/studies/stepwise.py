@@ -1,0 +1,85 @@
+"""A VRAE written with one Pyro site a time step, as example scripts have it: what benchmarks beat.
+
+The same networks and the same law as a ``VRAE`` with a Gaussian guide, in another notation: sites
+z_0 .. z_{T-1} and x_0 .. x_{T-1}, drawn in turns, in place of one path and all of its frames.
+"""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import TraceMeanField_ELBO
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from ...data import Batch
+from ...inference import LearningRule
+from ...inference.rules.rule import Metrics
+from ..models.path_model import Reading
+from ..models.vrae import VRAE
+from ..parts.path_guides import Autoregressive
+
+
+class StepwiseVRAE(PyroModule):
+    """The Pyro pair of a VRAE, site by site.
+
+    Arguments:
+        net: a VRAE with a ``CausalDecoder`` of innovations, whose prior and guide are
+            ``LinearChain`` laws.
+
+    Raises:
+        ValueError: for any other.
+    """
+
+    def __init__(self, net: VRAE):
+        super().__init__()
+        if not net.stepped or isinstance(net.recognition, Autoregressive):
+            raise ValueError("a VRAE of single steps needs a CausalDecoder and a Gaussian guide")
+        self.net = net
+
+    def model(self, reading: Reading) -> None:
+        """The generative model."""
+        net, mask, decoder = self.net, reading.mask, self.net.decoder
+        prior, memory = net.prior(mask), decoder.memory.initial(reading.rows)
+        before = self._start(mask)
+        with pyro.plate("sequences", reading.rows):
+            for t in range(mask.shape[1]):
+                mean, scale = prior.propose(t, before)
+                now = self._step(t, mean, scale, mask)
+                taken = decoder.take((now - mean) / scale, decoder.memory.output(memory))
+                memory = decoder.memory.step(taken, memory)
+                natural = decoder.emit(decoder.memory.output(memory), taken)
+                frame = net.likelihood.distribution(natural).mask(mask[:, t])
+                pyro.sample(f"x_{t}", frame, obs=reading.obs[:, t])
+                before = now
+
+    def guide(self, reading: Reading) -> None:
+        """The recognition model."""
+        with pyro.plate("sequences", reading.rows):
+            before = self._start(reading.mask)
+            for t in range(reading.mask.shape[1]):
+                before = self._step(t, *reading.belief.propose(t, before), reading.mask)
+
+    def _start(self, mask: Tensor) -> Tensor:
+        return mask.new_zeros(len(mask), self.net.latent_dim, dtype=torch.float32)
+
+    def _step(self, t: int, mean: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+        law = dist.Normal(mean, scale, validate_args=False).to_event(1)
+        return pyro.sample(f"z_{t}", law.mask(mask[:, t]))
+
+
+class StepwiseELBO(LearningRule):
+    """Pyro's own mean-field ELBO of a ``StepwiseVRAE``."""
+
+    def __init__(self, net: StepwiseVRAE):
+        super().__init__(net)
+        self.elbo = TraceMeanField_ELBO()
+
+    def gradients(self, batch: Batch) -> Metrics:
+        self.net.zero_grad(set_to_none=True)
+        reading = self.net.net.read(batch)
+        loss = self.elbo.differentiable_loss(self.net.model, self.net.guide, reading)
+        loss = loss / batch.frames
+        loss.backward()
+        return {"loss": loss.detach(), "frames": batch.mask.sum().to(loss.dtype)}
