@@ -37,7 +37,7 @@ class SRN(PyroModule):
 
     Arguments:
         inputs: values of an input frame, ``I``.
-        output: the law of an output: ``likelihoods.Categorical``, ``likelihoods.GaussianMixture`` or a
+        output: the law of an output: ``likelihoods.Categorical``, ``GaussianMixture`` or a
             likelihood, such as ``likelihoods.Bernoulli(88)``.
         hidden: units, ``H``.
         stochastic: share of the units that are binary and stochastic.
