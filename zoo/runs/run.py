@@ -1,0 +1,176 @@
+"""One run of a recipe: training, checkpoints, the score on test data, weights and card."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...inference import ClosedForm, fit
+from ..recipes.recipe import Recipe
+from ..store import save_model
+
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Interrupted(Exception):
+    """A run that was stopped by hand and has left its checkpoint."""
+
+
+def run(
+    recipe: Recipe,
+    seed: int,
+    out: Path,
+    device: str | None = None,
+    resume: bool = True,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Trains one recipe with one seed, scores it on test data, and writes weights and card.
+
+    Arguments:
+        recipe: the recipe.
+        seed: seed of the weights, the training data, all noise, and the test data.
+        out: folder for ``weights.safetensors``, ``card.json`` and, while training,
+            ``checkpoint.pt``.
+        device: where to train.
+        resume: go on from the checkpoint in ``out``.
+        progress: show a progress bar.
+
+    Returns:
+        The card.
+    """
+    start = time.perf_counter()
+    net, epochs, best = train(recipe, seed, out, device, resume, progress)
+    seconds = time.perf_counter() - start
+    net.eval()
+    value, *also = recipe.task.measure(net, seed, "test").figures.tolist()
+    card = {
+        "name": recipe.name,
+        "title": recipe.title,
+        "metric": recipe.task.metric,
+        "unit": recipe.task.unit,
+        "value": value,
+        "also": dict(zip(recipe.task.also, also)),
+        "validation": None if best is None else best["validation"],
+        "seed": seed,
+        "configuration": recipe.configuration(),
+        "epochs_run": epochs,
+        "wall_time_s": round(seconds, 1),
+        **provenance(device),
+    }
+    if is_main_process():
+        save_model(out, net, card)
+        for done in (out / CHECKPOINT, *out.glob("warmup*.pt")):
+            done.unlink(missing_ok=True)
+    return card
+
+
+def train(
+    recipe: Recipe, seed: int, out: Path, device: str | None, resume: bool, progress: bool
+) -> tuple[torch.nn.Module, int, dict[str, Any] | None]:
+    """The training of ``run``, whose arguments these are; test data are not looked at.
+
+    Returns:
+        The network, the epochs it took, and the record of the best one, where there is one.
+    """
+    checkpoint = out / CHECKPOINT
+    warm = recipe.warmup and not (resume and checkpoint.is_file())
+    torch.manual_seed(seed)
+    net = _warmed_up(recipe, seed, out, device, resume, progress) if warm else recipe.model.build()
+    epochs, best = 0, None
+    if recipe.rule is not None:
+        data = recipe.data.build(seed=seed)
+        rule = recipe.rule.build(net)
+        if isinstance(rule, ClosedForm):
+            net.to(device or "cpu")
+            batch = data.batch().to(device or "cpu")
+            epochs = len(rule.fit(batch, progress=progress))
+        else:
+            validate = None
+            if recipe.validate:
+
+                def validate(subject):
+                    return recipe.task.measure(subject, seed, "validation").figures[0]
+
+            trained = fit(
+                rule,
+                data,
+                seed=seed,
+                device=device,
+                validate=validate,
+                checkpoint=checkpoint,
+                resume=resume,
+                identity=json.dumps(recipe.configuration()),
+                progress=progress,
+                **recipe.fit,
+            )
+            epochs, best = len(trained.history), trained.best
+            if trained.interrupted:
+                raise Interrupted("stopped; give the same command again to go on")
+    return net, epochs, best
+
+
+def _warmed_up(
+    recipe: Recipe, seed: int, out: Path, device: str | None, resume: bool, progress: bool
+) -> torch.nn.Module:
+    """The best, by its training loss, of several networks that were fitted briefly.
+
+    Each leaves a checkpoint in ``out``, so that a run killed in its warm-up goes on there.
+    """
+    data, tried = recipe.data.build(seed=seed), []
+    for restart in range(recipe.warmup["restarts"]):
+        torch.manual_seed(1000 * (seed + 1) + restart)
+        rule = recipe.rule.build(recipe.model.build(), **recipe.warmup["rule"])
+        trained = fit(
+            rule,
+            data,
+            seed=restart,
+            device=device,
+            checkpoint=out / f"warmup{restart}.pt",
+            resume=resume,
+            identity=json.dumps([recipe.configuration(), seed]),
+            progress=progress,
+            **recipe.warmup["fit"],
+        )
+        if trained.interrupted:
+            raise Interrupted("stopped; give the same command again to go on")
+        tried.append((trained.history[-1]["loss"], trained.net))
+    return min(tried, key=lambda pair: pair[0])[1]
+
+
+def is_main_process() -> bool:
+    """True but in the other processes of ``torchrun``, which neither write nor speak."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def provenance(device: str | None = None) -> dict[str, str]:
+    """When, on what, and with which versions."""
+    from importlib.metadata import version
+
+    return {
+        "date": datetime.date.today().isoformat(),
+        "hardware": hardware(device),
+        "versions": f"torch {torch.__version__}, pyro {version('pyro-ppl')}, "
+        f"python {platform.python_version()}",
+    }
+
+
+def hardware(device: str | None = None) -> str:
+    """The processor or the GPU that training ran on, in words."""
+    if device and torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    except OSError:
+        pass
+    return f"{processor}, {torch.get_num_threads()} CPU thread(s)"
