@@ -2,7 +2,16 @@
 
 from . import balls, fetch, midi, moving_mnist, one_to_many, polyphonic, ppc
 from .balls import BouncingBalls
-from .batch import Batch, Dataset, Loader, check_sequences, collate, generator
+from .batch import (
+    Batch,
+    BatchLike,
+    Dataset,
+    Loader,
+    as_batch,
+    check_sequences,
+    collate,
+    generator,
+)
 from .fetch import DataError
 from .midi import MidiFolder, read_midi, write_midi
 from .moving_mnist import MovingMNIST
@@ -13,6 +22,7 @@ from .ppc import PPC
 __all__ = [
     "PPC",
     "Batch",
+    "BatchLike",
     "BouncingBalls",
     "DataError",
     "Dataset",
@@ -23,6 +33,7 @@ __all__ = [
     "PianoRolls",
     "Polyphonic",
     "add_notes",
+    "as_batch",
     "balls",
     "check_sequences",
     "collate",

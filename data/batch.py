@@ -13,22 +13,23 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 POOL = 8  # batches whose rows are sorted by length together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Batch:
     """Sequences of one batch: batch first, time second, always.
 
     Arguments:
         obs: observations, ``[B, T, M]`` (or ``[B, T, ...]`` for frames), floating point.
-        mask: True where a frame is real, ``[B, T]``; all True when left out. Padded frames of
-            ``obs`` are set to zero, whatever they held.
+        mask: True where a frame is real, ``[B, T]``; all True when left out, so that a batch
+            always has one. Padded frames of ``obs`` are set to zero, whatever they held.
         target: what a supervised task asks for, any shape that starts with ``B``.
         observed: True where a single value was seen, ``[B, T, M]`` (imputation).
         state: the generator's own hidden state, ``[B, T, ...]``, for evaluation only.
@@ -39,19 +40,28 @@ class Batch:
     """
 
     obs: Tensor
-    mask: Tensor | None = None
-    target: Tensor | None = None
-    observed: Tensor | None = None
-    state: Tensor | None = None
+    mask: Tensor
+    target: Tensor | None
+    observed: Tensor | None
+    state: Tensor | None
 
-    def __post_init__(self) -> None:
-        check_sequences(self.obs, self.mask)
-        if self.mask is None:
-            full = torch.ones(self.obs.shape[:2], dtype=torch.bool, device=self.obs.device)
-            object.__setattr__(self, "mask", full)
-        elif not self.mask.all():  # padding may hold anything, NaN included: it becomes zero
-            padding = ~self.mask.reshape(self.mask.shape + (1,) * (self.obs.dim() - 2))
-            object.__setattr__(self, "obs", self.obs.masked_fill(padding, 0.0))
+    def __init__(
+        self,
+        obs: Tensor,
+        mask: Tensor | None = None,
+        target: Tensor | None = None,
+        observed: Tensor | None = None,
+        state: Tensor | None = None,
+    ) -> None:
+        check_sequences(obs, mask)
+        if mask is None:
+            mask = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
+        elif not mask.all():  # padding may hold anything, NaN included: it becomes zero
+            padding = ~mask.reshape(mask.shape + (1,) * (obs.dim() - 2))
+            obs = obs.masked_fill(padding, 0.0)
+        values = {"obs": obs, "mask": mask, "target": target, "observed": observed, "state": state}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the batch is frozen
         if self.observed is not None and (
             self.observed.dtype != torch.bool or self.observed.shape != self.obs.shape
         ):
@@ -130,6 +140,70 @@ def check_sequences(obs: Tensor, mask: Tensor | None = None) -> None:
         obs = obs[mask]
     if not torch.isfinite(obs).all():
         raise ValueError("obs has NaN or Inf in a real frame: mask the frame or clean the data")
+
+
+#: What ``as_batch`` takes.
+BatchLike = Batch | Tensor | np.ndarray | Sequence[Any]
+
+
+def as_batch(value: BatchLike) -> Batch:
+    """A batch of sequences, from whatever form they come in.
+
+    Tensors keep their floating dtype. Whole numbers, arrays and lists become the default dtype.
+
+    Arguments:
+        value: a ``Batch``, which is returned as it is; a tensor or an array ``[B, T, M]``; or a
+            list or tuple of sequences ``[T_i, M]``, tensors, arrays or lists of numbers, which
+            are padded into one masked batch.
+
+    Raises:
+        ValueError: when ``value`` is none of these, does not hold real numbers, or its sequences
+            differ in shape.
+
+    Example:
+        >>> as_batch([torch.zeros(5, 2), torch.zeros(3, 2)]).mask.sum(1)
+        tensor([5, 3])
+    """
+    if isinstance(value, Batch):
+        return value
+    if isinstance(value, Tensor | np.ndarray):
+        return Batch(obs=_real(value, "the data"))
+    if isinstance(value, list | tuple):
+        sequences = [_real(part, f"sequence {i}") for i, part in enumerate(value)]
+        for i, sequence in enumerate(sequences):
+            if sequence.dim() < 2:
+                raise ValueError(
+                    f"sequence {i} must be [time, features], got shape {tuple(sequence.shape)}: "
+                    "give a list of sequences, and each frame its own axis"
+                )
+        return collate(sequences)
+    kind = type(value).__name__
+    if hasattr(value, "rows") and hasattr(value, "__len__"):
+        raise ValueError(f"expected a batch, got the data set {kind}: use its .batch()")
+    raise ValueError(
+        f"expected a Batch, a tensor or array [B, T, M], or a list of sequences [T, M], got {kind}"
+    )
+
+
+def _real(value: Any, name: str) -> Tensor:
+    """A tensor, an array or nested lists as a floating-point tensor."""
+    dtype = torch.get_default_dtype()
+    if isinstance(value, Tensor):
+        if value.is_complex():
+            raise ValueError(f"{name} must hold real numbers, got {value.dtype}")
+        return value if value.is_floating_point() else value.to(dtype)
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array: give its .data and a mask to Batch")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # nested lists of unequal lengths
+        raise ValueError(f"{name} is not an array of numbers [time, features]") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} must hold real numbers, got {type(value).__name__} of {array.dtype}"
+        )
+    wide = np.float64 if dtype == torch.float64 else np.float32
+    return torch.from_numpy(array.astype(wide)).to(dtype)
 
 
 def collate(sequences: Sequence[Tensor], targets: Sequence[Tensor] | None = None) -> Batch:

@@ -1,12 +1,13 @@
 """Data sets, batches, masks and the loader."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from seqzoo.data import PPC, Batch, Dataset, Loader, collate, generator, ppc
+from seqzoo.data import PPC, Batch, Dataset, Loader, as_batch, collate, generator, ppc
 
 
 @pytest.fixture(scope="module")
@@ -424,6 +425,74 @@ def numbered(rows=7):
 
 def order(loader, epoch):
     return [int(row) for batch in loader.epoch(epoch) for row in batch.obs[:, 0, 0]]
+
+
+# as_batch -------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_returned_as_it_is():
+    batch = Batch(torch.zeros(2, 3, 4))
+    assert as_batch(batch) is batch
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tensors_keep_their_floating_dtype(dtype):
+    obs = torch.rand(2, 3, 4, dtype=dtype)
+    assert torch.equal(as_batch(obs).obs, obs)
+    assert as_batch(obs).obs.dtype == dtype
+    assert as_batch([obs[0], obs[1, :2]]).obs.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64", ">f4", "float16", "float64"])
+def test_arrays_get_the_default_dtype(dtype):
+    values = np.arange(24).reshape(2, 3, 4) % 2
+    array = values.astype(dtype)
+    array.setflags(write=False)
+    for batch in (as_batch(array), as_batch(list(array)), as_batch(torch.tensor(values))):
+        assert torch.equal(batch.obs, torch.tensor(values, dtype=torch.float32))
+    assert batch.mask.all()
+
+
+def test_sequences_of_unequal_length_are_padded():
+    short, long = np.ones((2, 3), dtype=int), torch.full((4, 3), 2.0)
+    for given in ([short, long], (short.tolist(), long.tolist())):
+        batch = as_batch(given)
+        assert batch.obs.sum((1, 2)).tolist() == [6.0, 24.0]
+        assert batch.mask.sum(1).tolist() == [2, 4]
+
+
+UNFIT = {
+    "data set": (PPC(2, 3), r"data set PPC: use its .batch\(\)"),
+    "text": ("abc", "expected a Batch, .* got str"),
+    "nothing": (None, "got NoneType"),
+    "empty list": ([], "empty list"),
+    "complex tensor": (torch.zeros(2, 3, 4, dtype=torch.complex64), "must hold real numbers"),
+    "complex array": (
+        np.zeros((2, 3, 4), dtype=complex),
+        "real numbers, got ndarray of complex128",
+    ),
+    "strings": ([[["a"]]], "sequence 0 must hold real numbers"),
+    "objects": (np.array([None, 1], dtype=object), "must hold real numbers, got ndarray of object"),
+    "masked array": (np.ma.zeros((2, 3, 4)), "give its .data and a mask to Batch"),
+    "ragged sequence": ([[[1.0, 2.0], [3.0]]], "sequence 0 is not an array"),
+    "one sequence": (torch.zeros(3, 4), r"obs\[None\] for one sequence"),
+    "frames without an axis": ([np.zeros(3)], r"sequence 0 must be \[time, features\]"),
+    "unequal features": ([np.zeros((3, 2)), np.zeros((3, 4))], "sequence 1 has shape"),
+    "infinite": (np.full((2, 3, 4), np.inf), "NaN or Inf"),
+}
+
+
+@pytest.mark.parametrize(("value", "message"), UNFIT.values(), ids=UNFIT.keys())
+def test_as_batch_rejects(value, message):
+    with pytest.raises(ValueError, match=message):
+        as_batch(value)
+
+
+def test_a_copy_with_another_field_is_checked():
+    batch = dataclasses.replace(Batch(torch.ones(2, 3, 1)), target=torch.zeros(2))
+    assert batch.target is not None
+    with pytest.raises(ValueError, match="target has 3 rows"):
+        dataclasses.replace(batch, target=torch.zeros(3))
 
 
 def test_shuffle_covers_every_row_once_in_an_order_of_the_epoch():
