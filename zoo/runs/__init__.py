@@ -1,1 +1,1 @@
-"""Running recipes: one run, a table over several seeds, a search, and tables of what was obtained."""
+"""Running recipes: one run, a table over several seeds, a search, and tables of results."""

@@ -16,7 +16,6 @@ from ...inference import ClosedForm, fit
 from ..recipes.recipe import Recipe
 from ..store import save_model
 
-
 CHECKPOINT = "checkpoint.pt"
 
 
