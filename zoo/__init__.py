@@ -19,6 +19,7 @@ from .parts import (
     nets,
     path_guides,
     priors,
+    spatial,
 )
 from .store import ModelError, card, load, shipped
 
@@ -48,4 +49,5 @@ __all__ = [
     "priors",
     "recipes",
     "shipped",
+    "spatial",
 ]

@@ -27,7 +27,7 @@ from ..parts.likelihoods.exponential_family import ExponentialFamily
 from ..parts.nets import MLP
 from .recurrent_vae import RecurrentVAE
 
-WAYS = ("best", "posterior", "predictor", "gibbs")  # to foresee x_t
+WAYS = ("best", "posterior", "predictor", "mean", "gibbs")  # to foresee x_t
 
 
 class RVAE(RecurrentVAE):
@@ -42,6 +42,9 @@ class RVAE(RecurrentVAE):
         predictor_hidden: width of the two hidden layers of an amortised predictor r(x_t | u_{t-1});
             0 has none. It learns by the same local rule, from beliefs that the rest of the network
             holds in any case, and nothing else learns from it.
+        predictor: a net from u to the mean and the raw spread of x, in place of the one above.
+        predict_frame: the frame that is decoded at the predictor's mean is compared with y_t, as a
+            site ``foreseen_frame`` of its own: predictor and decoder learn from it.
         others: see ``RecurrentVAE``.
 
     Example:
@@ -62,6 +65,8 @@ class RVAE(RecurrentVAE):
         past_hidden: int = 64,
         past_decoder: nn.Module | None = None,
         predictor_hidden: int = 0,
+        predictor: nn.Module | None = None,
+        predict_frame: bool = False,
         **parts,
     ):
         super().__init__(obs_dim, latent_dim, likelihood, hidden, **parts)
@@ -74,7 +79,12 @@ class RVAE(RecurrentVAE):
         self.past_decoder = _near_identity(layers) if past_decoder is None else past_decoder
         width = predictor_hidden
         layers = [size, width, width, 2 * latent_dim]
-        self.predictor = _near_identity(layers) if width else None
+        self.predictor = predictor
+        if predictor is None and width:
+            self.predictor = _near_identity(layers)
+        if predict_frame and self.predictor is None:
+            raise ValueError("predict_frame needs a predictor: give predictor or predictor_hidden")
+        self.predict_frame = predict_frame
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
         """p(u_{t-1} | x_t), and what r(x_t | u_{t-1}) makes of x_t, taken as given.
@@ -85,8 +95,11 @@ class RVAE(RecurrentVAE):
         known = self._known(fold.past)
         pyro.sample("u", past.to_event(1).mask(known), obs=fold.past)
         if self.predictor is not None:
-            foreseen = self.amortised(fold.past.detach()).mask(known)
-            pyro.sample("foreseen", foreseen, obs=x.detach())
+            foreseen = self.amortised(fold.past.detach())
+            pyro.sample("foreseen", foreseen.mask(known), obs=x.detach())
+            if self.predict_frame:
+                frame = self.emit(foreseen.mean).mask(known)
+                pyro.sample("foreseen_frame", frame, obs=fold.obs)
 
     def _recalled(self, x: Tensor) -> Tensor:
         """The mean of u_{t-1} given x_t, ``[..., K] -> [..., U]``."""
@@ -123,8 +136,9 @@ class RVAE(RecurrentVAE):
         Arguments:
             past: u_{t-1}, ``[N, U]``.
             draws: draws ``D``.
-            by: ``"posterior"`` of the generative model; ``"predictor"`` r; ``"best"``, r where
-                there is one; or ``"gibbs"``, the paper's clamped chains, which do not converge.
+            by: ``"posterior"`` of the generative model; ``"predictor"`` r; ``"mean"`` that of r,
+                without a draw; ``"best"``, r where there is one; or ``"gibbs"``, the paper's
+                clamped chains, which do not converge.
             particles: of the posterior: draws from the Laplace approximation for each ``N``, among
                 which importance weights choose; 0 takes the approximation itself, which is exact
                 for a linear mu_u.
@@ -135,12 +149,14 @@ class RVAE(RecurrentVAE):
         """
         if by not in WAYS:
             raise ValueError(f"by must be one of {', '.join(WAYS)}, got {by!r}")
-        if by == "predictor" and self.predictor is None:
+        if by in ("predictor", "mean") and self.predictor is None:
             raise ValueError("this rVAE has no predictor: build it with predictor_hidden=256, say")
         if by == "gibbs":
             many = past.repeat(draws, 1)
             obs, _ = self.gibbs(self.random_frames(len(many)), many, steps)
             drawn = self.recognition(self.encode(obs), many).sample().unflatten(0, (draws, -1))
+        elif by == "mean":
+            drawn = self.amortised(past).mean.expand(draws, -1, -1)
         elif by != "posterior" and self.predictor is not None:
             drawn = self.amortised(past).sample((draws,))
         elif particles:

@@ -12,7 +12,7 @@ from ..models.harmonium import REFH, RTRBM, TRBM
 from ..models.rvae import RVAE
 from ..models.tvae import TVAE
 from ..parts.likelihoods.exponential_family import Bernoulli
-from .film_task import FilmTask, film_vae, local, next_frame_task
+from .film_task import FilmTask, film_vae, local, local_spatial, next_frame_task, spatial_vae
 from .part import part
 from .recipe import Recipe
 
@@ -122,6 +122,15 @@ RECIPES = [
         "balls/rvae --how by=gibbs`). This row draws from the amortised predictor "
         "r(x[t] | u[t-1]), which learns by the same local rule; `--how by=posterior` draws from "
         "p(x[t] | u[t-1]).",
+    ),
+    row(
+        "rvae-map",
+        "rVAE, a map of latents",
+        spatial_vae(grid=10, channels=8, width=32, strides=[3]),
+        data=part(BouncingBalls, sequences=1000, steps=FRAMES, rendering="squared"),
+        **local_spatial(warmup=10, epochs=160, batch_size=100),
+        ships=False,
+        note="for a GPU. A map treats all places alike: a collision is learned for all of them.",
     ),
     row(
         "tvae",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 
 from ...data.synthetic import Synthetic
 from ...inference import LocalELBO, predict_next
+from ..models.rvae import RVAE
 from ..parts.guides import FilmGuide
 from ..parts.likelihoods.exponential_family import Bernoulli
 from ..parts.nets import ConvDecoder, ConvEncoder
+from ..parts.spatial import SpatialDecoder, SpatialGuide, SpatialNet
 from .part import Part, part
 from .task import Task, device_of
 
@@ -108,6 +111,57 @@ def film_vae(cls, size: int, seen: int, latent_dim: int, channels: list[int], **
         decoder=part(ConvDecoder, latent_dim=seen, size=size, width=256, channels=channels[::-1]),
         **arguments,
     )
+
+
+def spatial_vae(grid: int, channels: int, width: int, strides: list[int]) -> Part:
+    """An rVAE of grey film whose latent state is a map (see ``parts.spatial``).
+
+    Nothing of motion is built into its start: u_{t-1} and x_t are tied by what the rule learns.
+
+    Arguments:
+        grid: places along one side of the map.
+        channels: channels of the map.
+        width: channels of the layers.
+        strides: factors from the map to the pixels.
+    """
+    pixels, latents = (grid * prod(strides)) ** 2, channels * grid**2
+    maps = {"grid": grid, "channels": channels, "width": width, "strides": strides}
+    net = {"grid": grid, "width": 2 * width}
+    return part(
+        RVAE,
+        obs_dim=pixels,
+        latent_dim=latents,
+        likelihood=part(Bernoulli, dim=pixels, grey=True),
+        guide=part(SpatialGuide, **maps),
+        decoder=part(SpatialDecoder, **maps),
+        past_decoder=part(SpatialNet, inputs=channels, outputs=2 * channels, **net),
+        past_scale=0.2,
+        predictor=part(
+            SpatialNet,
+            inputs=2 * channels,
+            outputs=2 * channels,
+            layers=4,
+            spreads=True,
+            **net,
+        ),
+        predict_frame=True,
+    )
+
+
+def local_spatial(warmup: int, epochs: int, batch_size: int, u: float = 0.02) -> dict[str, Any]:
+    """How that learns: epochs on single frames, then epochs of the local rule."""
+    weights = {"x": 0.05, "u": u, "foreseen": 0.01, "foreseen_frame": 0.3}
+    common = {"batch_size": batch_size, "clip": 50.0}
+    return {
+        "rule": part(LocalELBO, minibatch=1000, forget=0.05, weights=weights),
+        "fit": {"epochs": epochs, "lr": 2e-3, "schedule": "late", "average": 0.99, **common},
+        "warmup": {
+            "restarts": 1,
+            "rule": {"forget": 1.0, "weights": {"x": weights["x"]}},
+            "fit": {"epochs": warmup, "lr": 2e-3, "schedule": "constant", **common},
+        },
+        "quick": {"fit.epochs": max(1, epochs // 10), "warmup.fit.epochs": max(1, warmup // 10)},
+    }
 
 
 def local(warmup: int, epochs: int, weights: dict[str, float], batch_size: int) -> dict[str, Any]:

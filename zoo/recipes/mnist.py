@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...data import MovingMNIST
 from ..models.baselines import Order0
 from ..models.rvae import RVAE
-from .film_task import film_vae, local, next_frame_task
+from .film_task import film_vae, local, local_spatial, next_frame_task, spatial_vae
 from .part import part
 from .recipe import Recipe
 
@@ -35,5 +35,16 @@ RECIPES = [
         **local(40, 30, {"x": 0.3, "u": 0.2}, batch_size=100),
         note="on the budget of a CPU (twenty minutes of one core): 40 latents keep where digits "
         "are and how they move, and blur which digits they are.",
+    ),
+    Recipe(
+        "mnist/rvae-map",
+        "rVAE, a map of latents",
+        task=TASK,
+        model=spatial_vae(grid=16, channels=24, width=64, strides=[2, 2]),
+        data=TRAINING,
+        source=SOURCE,
+        **local_spatial(warmup=5, epochs=60, batch_size=100),
+        ships=False,
+        note="for a GPU.",
     ),
 ]
