@@ -1,8 +1,8 @@
 """The predictive posterior of a model that explains its past: p(x_t | u_{t-1}).
 
-Such a model has no transition. What it says of x_t before the frame is seen follows from Bayes'
-rule, p(x_t | u_{t-1}) ∝ p(x_t) p(u_{t-1} | x_t), with a standard normal prior and a Gaussian
-likelihood whose mean is a net's.
+Such a model has no transition. Its prediction of x_t, before frame t is seen, follows from Bayes'
+rule: p(x_t | u_{t-1}) ∝ p(x_t) p(u_{t-1} | x_t). The prior is standard normal, and the likelihood
+is Gaussian with a mean computed by a network.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def explaining_posterior(
 ) -> MultivariateNormal:
     """p(x | u) ∝ N(x; 0, I) N(u; mean(x), scale²) as a Gaussian, by Gauss-Newton steps.
 
-    Exact after one step where ``mean`` is linear; otherwise the Laplace approximation at the mode,
-    from which ``resample`` can go on.
+    The result is exact after one step where ``mean`` is linear. Otherwise it is the Laplace
+    approximation at the mode, which can serve ``resample`` as its proposal.
 
     Arguments:
         mean: maps x ``[..., K]`` to the mean of u, ``[..., U]``.
@@ -52,21 +52,24 @@ def explaining_posterior(
 
 
 def resample(
-    log_target: Callable[[Tensor], Tensor], proposal: Distribution, draws: int, particles: int
+    log_target: Callable[[Tensor], Tensor],
+    proposal: Distribution,
+    num_samples: int,
+    num_particles: int,
 ) -> tuple[Tensor, Tensor]:
-    """Draws from a density known up to a constant, by importance resampling.
+    """Samples from a density known up to a constant, by importance resampling.
 
     Arguments:
         log_target: log-density up to a constant, ``[S, N, K] -> [S, N]``.
         proposal: batch shape ``[N]``, event shape ``[K]``; its tails must cover the target's.
-        draws: draws ``D`` from the target, for each of the ``N``.
-        particles: draws ``S`` from the proposal.
+        num_samples: samples ``D`` from the target, for each of the ``N``.
+        num_particles: samples ``S`` from the proposal.
 
     Returns:
-        Draws ``[D, N, K]``, and the effective sample size of the particles, ``[N]``, 1 to ``S``.
+        Samples ``[D, N, K]``, and the effective sample size of the particles, ``[N]``, 1 to ``S``.
     """
-    x = proposal.sample((particles,))
+    x = proposal.sample((num_particles,))
     weights = (log_target(x) - proposal.log_prob(x)).softmax(0)
-    chosen = torch.multinomial(weights.T, draws, replacement=True).T  # [D, N]
-    drawn = x.gather(0, chosen[..., None].expand(-1, -1, x.shape[-1]))
-    return drawn, 1 / weights.square().sum(0)
+    chosen = torch.multinomial(weights.T, num_samples, replacement=True).T  # [D, N]
+    samples = x.gather(0, chosen[..., None].expand(-1, -1, x.shape[-1]))
+    return samples, 1 / weights.square().sum(0)

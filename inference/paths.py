@@ -1,13 +1,13 @@
-"""Gaussian laws of whole latent paths z_1 .. z_T, as Pyro distributions of event shape ``[T, K]``.
+"""Distributions of latent paths z_1 .. z_T, as Pyro distributions of event shape ``[T, K]``.
 
-Priors and guides both return one of these, so any prior goes with any guide. Two paths have an
-exact Kullback-Leibler divergence where the first is a ``LinearChain`` and the second that or a
-``GaussianPath`` (not a subclass, which may be another law); it is registered with torch, so
-``kl_divergence`` and Pyro's mean-field ELBO find it.
+Priors and guides both return one of these, so any prior works with any guide. The divergence
+KL(q || p) is exact where q is a ``LinearChain`` and p is a ``LinearChain`` or a ``GaussianPath``.
+Subclasses may define another distribution and are excluded. The exact divergence is registered
+with torch, so ``kl_divergence`` and Pyro's mean-field ELBO find it.
 
-A path may be shorter than ``T``: the steps that ``mask`` leaves out count for nothing. That is
-exact, not an approximation: all laws here are built forwards in time, so the law of a path's
-beginning does not depend on its end.
+A path may be shorter than ``T``: steps where ``mask`` is False contribute nothing. This is exact.
+Every distribution here runs forwards in time, so the beginning of a path does not depend on its
+end.
 
 Source of the divergences: Bayer & Osendorfer, "Variational inference of latent state sequences
 using recurrent networks" (2014), section 3.3.
@@ -33,14 +33,14 @@ def previous(path: Tensor) -> Tensor:
 
 
 class Path(TorchDistribution):
-    """A law of paths. A subclass writes ``colour`` and ``standardise``.
+    """A distribution of paths. Subclasses define ``from_innovations`` and ``to_innovations``.
 
-    It also writes ``expand`` where it holds more than the mask and tensors that broadcast.
+    A subclass that holds more than the mask and tensors that broadcast also defines ``expand``.
 
     Arguments:
         mask: True where a step is real, ``batch_shape + [T]``.
         dim: size ``K`` of the state.
-        like: any tensor of the law; draws have its precision and live where it does.
+        like: any tensor of the distribution; samples have its dtype and device.
     """
 
     has_rsample = True
@@ -57,11 +57,11 @@ class Path(TorchDistribution):
         wider._batch_shape = torch.Size(batch_shape)
         return wider
 
-    def colour(self, noise: Tensor) -> Tensor:
-        """The path that these innovations make, ``[..., T, K] -> [..., T, K]``."""
+    def from_innovations(self, noise: Tensor) -> Tensor:
+        """The path with the given innovations, ``[..., T, K] -> [..., T, K]``."""
         raise NotImplementedError
 
-    def standardise(self, path: Tensor) -> tuple[Tensor, Tensor]:
+    def to_innovations(self, path: Tensor) -> tuple[Tensor, Tensor]:
         """Innovations and their scales: (z_t - E[z_t | z_<t]) / sd[z_t | z_<t], and that sd.
 
         Each broadcasts to ``[..., T, K]``. A path's innovations are white noise.
@@ -70,12 +70,12 @@ class Path(TorchDistribution):
 
     @property
     def mode(self) -> Tensor:
-        """The path without noise: the most likely one where the path is Gaussian, ``[..., T, K]``.
+        """The path without noise, ``[..., T, K]``; the most likely path of a Gaussian.
 
-        Of a path with nonlinear transitions it is the greedy one, each step the most likely given
-        the steps before.
+        With nonlinear transitions it is the greedy path: each step is the most likely one given
+        the steps before it.
         """
-        return self.colour(torch.zeros(self._extended_shape(), **self.like))
+        return self.from_innovations(torch.zeros(self._extended_shape(), **self.like))
 
     def propose(self, step: int, before: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and sd of z_t given the path before it, for a particle filter; each ``[..., B, K]``.
@@ -83,10 +83,10 @@ class Path(TorchDistribution):
         Arguments:
             step: t.
             before: z_{t-1}, ``[..., B, K]`` (the first ``B`` rows of the batch).
-            memory: what a decoder remembers of z_1 .. z_{t-1}, ``[..., B, U]``.
+            memory: the decoder's memory of z_1 .. z_{t-1}, ``[..., B, U]``.
 
         Raises:
-            ValueError: where a path has no such step.
+            ValueError: for a distribution that has no such step.
         """
         raise ValueError(
             f"{type(self).__name__} is no Markov chain: a particle filter needs one, such as "
@@ -95,11 +95,11 @@ class Path(TorchDistribution):
 
     def rsample(self, sample_shape=()):
         shape = self._extended_shape(torch.Size(sample_shape))
-        return self.colour(torch.randn(shape, **self.like))
+        return self.from_innovations(torch.randn(shape, **self.like))
 
     def step_log_probs(self, path: Tensor) -> Tensor:
         """log p(z_t | z_<t), zero where the mask is False; ``[..., T]``."""
-        noise, scale = self.standardise(path)
+        noise, scale = self.to_innovations(path)
         terms = -noise.square() / 2 - scale.log() - HALF_LOG_2PI
         return torch.where(self.real, terms.sum(-1), 0.0)
 
@@ -109,11 +109,12 @@ class Path(TorchDistribution):
 
 
 class LinearChain(Path):
-    """z_t = a_t z_{t-1} + b_t + s_t e_t, with z_0 = 0 and e_t white; every dimension on its own.
+    """z_t = a_t z_{t-1} + b_t + s_t e_t, with z_0 = 0 and white e_t, independently per dimension.
 
-    It holds the Wiener process (a = 1), white noise and the diagonal guide (a = 0), autoregressive
-    processes, independent increments, and any Gaussian Markov chain that does not mix dimensions.
-    For another law subclass ``Path``: ``moments``, ``response`` and ``propose`` are this one's.
+    Special cases are the Wiener process (a = 1), white noise and the diagonal guide (a = 0),
+    autoregressive processes, independent increments, and any Gaussian Markov chain that does not
+    mix dimensions. For another distribution, subclass ``Path`` instead: ``moments``, ``response``
+    and ``propose`` hold for this chain only.
 
     Arguments:
         mask: True where a step is real, ``batch_shape + [T]``.
@@ -121,8 +122,8 @@ class LinearChain(Path):
         offset, scale: b and s > 0, tensors that broadcast to ``batch_shape + [T, K]``.
 
     Raises:
-        ValueError: when a part does not broadcast to that, or ``scale`` is no tensor. The values
-            are not looked at: a scale that is not positive makes the loss NaN or infinite.
+        ValueError: when an argument does not broadcast to that shape, or ``scale`` is not a tensor.
+            Values are not checked: a scale that is not positive makes the loss NaN or infinite.
     """
 
     def __init__(self, mask: Tensor, coefficient: float | Tensor, offset: Tensor, scale: Tensor):
@@ -142,10 +143,10 @@ class LinearChain(Path):
                 )
         super().__init__(mask, dim, scale)
 
-    def colour(self, noise):
+    def from_innovations(self, noise):
         return self._accumulate(self.coefficient, self.offset + self.scale * noise)
 
-    def standardise(self, path):
+    def to_innovations(self, path):
         return (path - self.coefficient * previous(path) - self.offset) / self.scale, self.scale
 
     def propose(self, step, before, memory=None):
@@ -204,7 +205,7 @@ class LinearChain(Path):
 
 
 class GaussianPath(Path):
-    """Zero-mean Gaussian paths of any covariance over time, the same for every dimension.
+    """Zero-mean Gaussian paths with any covariance over time, the same for every dimension.
 
     Arguments:
         mask: True where a step is real, ``batch_shape + [T]``.
@@ -216,10 +217,10 @@ class GaussianPath(Path):
         self.factor = factor
         super().__init__(mask, dim, factor)
 
-    def colour(self, noise):
+    def from_innovations(self, noise):
         return self.factor @ noise
 
-    def standardise(self, path):
+    def to_innovations(self, path):
         return self.whiten(path), self.factor.diagonal()[:, None]
 
     def whiten(self, columns: Tensor) -> Tensor:
@@ -230,14 +231,14 @@ class GaussianPath(Path):
 def kl_steps(q: Path, p: Path, path: Tensor | None = None) -> Tensor:
     """KL(q || p) as a sum over steps, ``[..., T]``.
 
-    Exact where q is a ``LinearChain`` and p that or a ``GaussianPath``, but no subclass, which may
-    be another law. Otherwise, for a path drawn from q, the divergence of every step given the path
-    before it, whose expectation over paths is exact, and whose variance is usually less than that
-    of a difference of log-densities.
+    It is exact where q is a ``LinearChain`` and p is a ``LinearChain`` or a ``GaussianPath``;
+    subclasses are excluded, because they may be another distribution. Otherwise it is the
+    divergence of each step given the earlier steps of a sampled path. Its expectation over paths
+    is exact, and its variance is usually less than that of a difference of log-densities.
 
     Arguments:
-        q, p: the two laws.
-        path: a draw from q, ``[..., T, K]``; of no use where the divergence is exact.
+        q, p: the two distributions.
+        path: a sample from q, ``[..., T, K]``; unused where the divergence is exact.
 
     Raises:
         NotImplementedError: when there is neither an exact divergence nor a path.
@@ -246,13 +247,13 @@ def kl_steps(q: Path, p: Path, path: Tensor | None = None) -> Tensor:
     if type(q) is LinearChain and exact is not None:
         terms = exact(q, p)
     elif path is not None:
-        (q_noise, q_scale), (p_noise, p_scale) = q.standardise(path), p.standardise(path)
+        (q_noise, q_scale), (p_noise, p_scale) = q.to_innovations(path), p.to_innovations(path)
         shift = q_noise * q_scale - p_noise * p_scale  # of the means given the path so far
         spread = (q_scale.square() + shift.square()) / p_scale.square()
         terms = (p_scale / q_scale).log() + (spread - 1) / 2
     else:
         names = f"{type(q).__name__} and {type(p).__name__}"
-        raise NotImplementedError(f"there is no exact divergence between {names}: give a path")
+        raise NotImplementedError(f"no exact divergence between {names} is known: pass a path")
     return torch.where(q.real, terms.sum(-1), 0.0)
 
 
@@ -278,13 +279,13 @@ def _exact(q, p):
 
 
 def marginal_increments(q: LinearChain, p: LinearChain) -> Tensor:
-    """What the paper's text describes in place of the KL term; **not a divergence of the paths**.
+    """The term that the paper describes in place of the KL; **not a divergence of the paths**.
 
-    The divergence of every increment's *marginal* under q from its prior N(0, s²), summed over
-    dimensions; ``[..., T]``. For the published guide, a diagonal Gaussian over the z_t,
-    neighbouring increments share z_{t-1}, so the sum of their marginal divergences leaves out what
-    they tell of one another: it is below KL(q || p) by ln((s_t² + s_{t-1}²) / s_t²) / 2 a step and
-    dimension. A loss built with it is **no upper bound** on the negative log-likelihood.
+    This is the divergence of each increment's *marginal* under q from its prior N(0, s²), summed
+    over dimensions; ``[..., T]``. The published guide is a diagonal Gaussian over the z_t, so
+    neighbouring increments share z_{t-1} and depend on each other. The sum of marginal divergences
+    ignores this: it is below KL(q || p) by ln((s_t² + s_{t-1}²) / s_t²) / 2 per step and dimension.
+    A loss built with it is **no upper bound** on the negative log-likelihood.
 
     Source: Bayer & Osendorfer (2014), section 3.3, last paragraph, read literally.
 
@@ -294,8 +295,8 @@ def marginal_increments(q: LinearChain, p: LinearChain) -> Tensor:
     wiener = type(p) is LinearChain and not isinstance(p.coefficient, Tensor)
     if not (type(q) is LinearChain and wiener and p.coefficient == 1):
         raise ValueError(
-            "the marginal-increments objective is about a Gaussian chain and a Wiener prior: "
-            f"got {type(q).__name__} and {type(p).__name__}; use objective='elbo'"
+            "the marginal-increments objective needs a Gaussian chain and a Wiener prior, got "
+            f"{type(q).__name__} and {type(p).__name__}: use objective='elbo'"
         )
     mean, variance = q.moments()
     before = previous(variance)

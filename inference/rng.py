@@ -1,4 +1,4 @@
-"""Private random streams: code inside draws from its own, the caller's is left where it was."""
+"""Private random streams, which leave the caller's random state as it was."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from ..data import generator
 
 
 class RandomStream:
-    """A context that runs torch's global random generators on a stream of its own.
+    """A context in which torch's global random generators run on a private stream.
 
-    Entered again, it goes on where it left off, so several streams can take turns.
+    On exit the caller's random state is restored. A stream that is entered again continues where it
+    stopped, so several streams can take turns.
 
     Arguments:
-        device: the device whose generator is switched, besides the CPU's.
-        key: what the stream is a hash of; unequal keys give unrelated streams.
+        device: the device whose generator is switched, in addition to the CPU's.
+        key: the stream is a hash of these values; different keys give unrelated streams.
 
     Example:
         >>> with RandomStream("cpu", "noise", 3):
@@ -35,7 +36,7 @@ class RandomStream:
         return self
 
     def _start(self) -> None:
-        torch.default_generator.manual_seed(self._seed)  # torch.manual_seed: that of every device
+        torch.default_generator.manual_seed(self._seed)  # torch.manual_seed would seed every device
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(self._seed)

@@ -47,11 +47,11 @@ def refused(build, batch, complaint, by=loss):
 class Shifted(LinearChain):
     """A chain that is moved by three, the rest of it as it was."""
 
-    def colour(self, noise):
-        return super().colour(noise) + 3
+    def from_innovations(self, noise):
+        return super().from_innovations(noise) + 3
 
-    def standardise(self, path):
-        return super().standardise(path - 3)
+    def to_innovations(self, path):
+        return super().to_innovations(path - 3)
 
 
 class Named(LinearChain):

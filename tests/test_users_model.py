@@ -152,10 +152,10 @@ class SmoothPath(inference.Path):
         self.scale = scale
         super().__init__(mask, scale.shape[-1], scale)
 
-    def colour(self, noise):
+    def from_innovations(self, noise):
         return (self.scale * noise).cumsum(-2).cumsum(-2)
 
-    def standardise(self, path):
+    def to_innovations(self, path):
         step = path - previous(path)
         return (step - previous(step)) / self.scale, self.scale
 
@@ -430,18 +430,18 @@ class Careless(zoo.VRAE):
 class Unscaled(SmoothPath):
     """Forgets in its density by how much it stretches noise."""
 
-    def standardise(self, path):
-        return super().standardise(path)[0], torch.ones_like(self.scale)
+    def to_innovations(self, path):
+        return super().to_innovations(path)[0], torch.ones_like(self.scale)
 
 
 class Foresighted(SmoothPath):
     """Builds paths from their end, so that shorter ones have another law."""
 
-    def colour(self, noise):
-        return super().colour(noise).flip(-2)
+    def from_innovations(self, noise):
+        return super().from_innovations(noise).flip(-2)
 
-    def standardise(self, path):
-        return super().standardise(path.flip(-2))
+    def to_innovations(self, path):
+        return super().to_innovations(path.flip(-2))
 
 
 class Stuck(SmoothPath):

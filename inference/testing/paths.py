@@ -60,12 +60,12 @@ class PathConformance(Conformance):
         law = self.law(self._built(), torch.ones(1, self.steps, dtype=torch.bool))
         noise = torch.randn(1, *law.event_shape)
         size = noise.numel()
-        slope = torch.autograd.functional.jacobian(law.colour, noise).reshape(size, size)
+        slope = torch.autograd.functional.jacobian(law.from_innovations, noise).reshape(size, size)
         expected = Normal(0.0, 1.0).log_prob(noise).sum() - torch.linalg.slogdet(slope).logabsdet
         with torch.no_grad():
-            path = law.colour(noise)
-            found, (again, _) = law.log_prob(path)[0], law.standardise(path)
-            white, _ = law.standardise(law.rsample((4000,)))
+            path = law.from_innovations(noise)
+            found, (again, _) = law.log_prob(path)[0], law.to_innovations(path)
+            white, _ = law.to_innovations(law.rsample((4000,)))
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(again, noise, rtol=1e-3, atol=1e-3)
         assert (white.mean(0).abs() < ERRORS * 4000**-0.5).all(), "draws are off centre"

@@ -583,7 +583,7 @@ def integrated(net, batch):
     """log p(x) of each sequence: the noise of every frame summed over a grid; K = 1."""
     grid = torch.linspace(-8, 8, 801)
     reading, prior = net.read(batch), net.prior(batch.mask)
-    path = prior.colour(grid[:, None, None, None].expand(-1, *batch.mask.shape, 1))
+    path = prior.from_innovations(grid[:, None, None, None].expand(-1, *batch.mask.shape, 1))
     weight = stats.norm.logpdf(grid.numpy()) + math.log(16 / 800)
     terms = net.frames(path, reading).log_prob(batch.obs) + torch.tensor(weight)[:, None, None]
     return torch.where(batch.mask, terms.logsumexp(0), 0.0).sum(-1)

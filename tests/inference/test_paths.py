@@ -173,7 +173,7 @@ def test_learned_scales_belong_to_their_dimension():
     for prior in (priors.WienerProcess(K, 0.8, True), priors.AR1(K, 0.7, 1.5, True)):
         law = prior.double()(MASK)
         (found,) = torch.autograd.grad(law.log_prob(path).sum(), prior.log_scale)
-        noise = law.standardise(path)[0]
+        noise = law.to_innovations(path)[0]
         expected = torch.where(MASK[..., None], noise.square() - 1, 0.0).sum((0, 1))
         torch.testing.assert_close(found, expected)
 
@@ -183,10 +183,12 @@ def test_a_brownian_gaussian_process_is_the_wiener_process():
     wiener = priors.WienerProcess(K, 0.7).double()(MASK)
     process = priors.GaussianProcess(K, "brownian", variance=0.49).double()(MASK)
     torch.testing.assert_close(process.log_prob(path), wiener.log_prob(path), rtol=1e-4, atol=0)
-    (noise, scale), (expected, spread) = process.standardise(path), wiener.standardise(path)
+    (noise, scale), (expected, spread) = process.to_innovations(path), wiener.to_innovations(path)
     torch.testing.assert_close(noise, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(scale.expand(T, K), spread.expand(T, K), atol=1e-4, rtol=0)
-    torch.testing.assert_close(process.colour(path), wiener.colour(path), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        process.from_innovations(path), wiener.from_innovations(path), atol=1e-4, rtol=0
+    )
     for q in (chain("tensor"), chain(1.0), chain(0.0)):
         torch.testing.assert_close(
             kl_divergence(q, process), kl_divergence(q, wiener), atol=1e-3, rtol=1e-5
@@ -281,10 +283,10 @@ def test_step_densities_are_conditionals(coefficient):
 def test_colour_and_standardise_are_inverses(coefficient):
     noise = numbers(4, B, T, K, low=-2, high=2)
     for law in (chain(coefficient), priors.GaussianProcess(K, "matern52").double()(MASK)):
-        path = law.colour(noise)
+        path = law.from_innovations(noise)
         assert path.shape == noise.shape
-        torch.testing.assert_close(law.standardise(path)[0].expand_as(noise), noise)
-        torch.testing.assert_close(law.colour(law.standardise(noise)[0]), noise)
+        torch.testing.assert_close(law.to_innovations(path)[0].expand_as(noise), noise)
+        torch.testing.assert_close(law.from_innovations(law.to_innovations(noise)[0]), noise)
 
 
 @every_coefficient
@@ -302,7 +304,7 @@ def test_chain_draws(coefficient):
 @every_coefficient
 def test_propose_is_the_conditional_of_a_step_and_takes_the_first_rows(coefficient):
     law, path = chain(coefficient), numbers(4, B, T, K, seed=9)
-    noise, scale = law.standardise(path)
+    noise, scale = law.to_innovations(path)
     before = previous(path)
     for step, rows in itertools.product(range(T), (B, 2)):
         mean, spread = law.propose(step, before[:, :rows, step], None)
@@ -315,7 +317,7 @@ def test_propose_is_the_conditional_of_a_step_and_takes_the_first_rows(coefficie
 @pytest.mark.parametrize("name", ["Wiener", "AR1", "WhiteNoise"])
 def test_propose_of_priors_whose_numbers_are_shared(name):
     law, path = PRIORS[name][0]().double()(FULL), numbers(4, B, T, K, seed=9)
-    noise = law.standardise(path)[0]
+    noise = law.to_innovations(path)[0]
     for step in range(T):
         mean, spread = law.propose(step, previous(path)[:, :2, step], None)
         torch.testing.assert_close(mean + spread * noise[:, :2, step], path[:, :2, step])
@@ -335,7 +337,7 @@ def test_expanding_changes_no_number(coefficient):
         assert wide.event_shape == (T, K)
         torch.testing.assert_close(wide.log_prob(path), law.log_prob(path))
         noise = torch.randn(4, B, T, K, dtype=torch.float64)
-        torch.testing.assert_close(wide.colour(noise), law.colour(noise))
+        torch.testing.assert_close(wide.from_innovations(noise), law.from_innovations(noise))
         if isinstance(law, LinearChain):
             assert wide.rsample((2,)).shape == (2, 4, B, T, K)
             torch.testing.assert_close(wide.mean, law.mean.expand(4, B, T, K))
@@ -433,7 +435,7 @@ def test_the_stepwise_estimate_of_a_divergence_that_is_known(name):
     """A Gaussian process as q, a chain as p, and the other way round: the mean is the KL."""
     process, number = PRIORS["matern52"][0]().double()(MASK), 4000
     p = chain("tensor")
-    draws = process.colour(torch.randn(number, B, T, K, dtype=torch.float64))
+    draws = process.from_innovations(torch.randn(number, B, T, K, dtype=torch.float64))
     found = kl_steps(process, p, draws)
     assert found.shape == (number, B, T)
     assert not found[:, ~MASK].any()
@@ -488,13 +490,15 @@ def test_density_by_the_change_of_variables(name, drift):
     steps = 3
     law, _, _ = autoregressive(name, rows=1, mask=torch.ones(1, steps).bool(), drift=drift)
     noise = torch.randn(1, steps, K, dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(law.colour, noise).reshape(steps * K, steps * K)
+    jacobian = torch.autograd.functional.jacobian(law.from_innovations, noise).reshape(
+        steps * K, steps * K
+    )
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(noise).sum()
     expected = normal - torch.linalg.slogdet(jacobian)[1]
-    path = law.colour(noise)
+    path = law.from_innovations(noise)
     for value in (path, path.clone()):
         torch.testing.assert_close(law.log_prob(value)[0], expected)
-        torch.testing.assert_close(law.standardise(value)[0], noise)
+        torch.testing.assert_close(law.to_innovations(value)[0], noise)
 
 
 @some_priors
@@ -519,8 +523,8 @@ def test_the_step_by_step_divergence_has_the_right_mean(name):
 def test_propose_agrees_with_standardise(name):
     law, prior, decoder = autoregressive(name)
     path = numbers(4, B, T, K, low=-2, high=2)
-    noise, scale = law.standardise(path)
-    innovations = prior.standardise(path)[0]
+    noise, scale = law.to_innovations(path)
+    innovations = prior.to_innovations(path)[0]
     state = decoder.memory.initial(4, B)
     for step in range(T):
         rows = 2 if step > 2 else B

@@ -107,12 +107,12 @@ def log_joint(net):
     reading = net.read(Batch(ALL))
     prior = net.prior(reading.mask)
     if isinstance(net, VOSP):  # frames share no noise: each has an integral of its own
-        path = prior.colour(points[:, None, None, None].expand(-1, len(ALL), T, K))
+        path = prior.from_innovations(points[:, None, None, None].expand(-1, len(ALL), T, K))
         terms = net.frames(path, reading).log_prob(ALL).double() + logs[:, None, None]
         return terms.logsumexp(0).sum(-1)
     one = net.read(Batch(ALL[:1]))
     grid = torch.cartesian_prod(*[points] * T)[:, None, :, None]
-    natural = net.natural(net.prior(one.mask).colour(grid), one)
+    natural = net.natural(net.prior(one.mask).from_innovations(grid), one)
     terms = net.likelihood.distribution(natural).log_prob(ALL).double().sum(-1)
     return (terms + torch.cartesian_prod(*[logs] * T).sum(-1)[:, None]).logsumexp(0)
 

@@ -137,7 +137,7 @@ class PathModel(Generates, PyroModule):
 
     def inputs(self, path: Tensor, prior: Path) -> Tensor:
         """What the decoder sees of a path, ``[..., T, K]``."""
-        return path if self.sees == "path" else prior.standardise(path)[0]
+        return path if self.sees == "path" else prior.to_innovations(path)[0]
 
     # Weights of single frames -------------------------------------------------------------------
 

@@ -140,7 +140,7 @@ class AutoregressivePath(Path):
         mask = self.real.expand(*batch_shape, -1)
         return AutoregressivePath(self.prior, self.decoder, self.guide, drive, mask, self.drawn)
 
-    def colour(self, noise):
+    def from_innovations(self, noise):
         memory = self.decoder.memory
         state, steps = memory.initial(*noise.shape[:-2]), []
         for drive, eps in zip(self.drive.unbind(-2), noise.unbind(-2)):
@@ -151,12 +151,12 @@ class AutoregressivePath(Path):
             steps.append((remembered, mean, spread, taken, memory.output(state)))
         before, mean, spread, taken, after = (torch.stack(parts, -2) for parts in zip(*steps))
         moments = self._innovations(mean, spread, before)
-        path = self.prior.colour(moments[0] + moments[1] * noise)
+        path = self.prior.from_innovations(moments[0] + moments[1] * noise)
         self.drawn.update(path=path, moments=moments, trail=(after, taken))
         return path
 
-    def standardise(self, path):
-        innovations, scale = self.prior.standardise(path)
+    def to_innovations(self, path):
+        innovations, scale = self.prior.to_innovations(path)
         if path is self.drawn.get("path"):
             mean, spread = self.drawn["moments"]
         else:

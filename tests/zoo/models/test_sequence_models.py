@@ -575,7 +575,7 @@ def test_predictions_of_a_vosp_average_over_its_noise():
     grid = torch.linspace(-6, 6, 241)
     weight = torch.softmax(-grid.square() / 2, 0)
     with torch.no_grad():
-        path = prior.colour(grid[:, None, None, None].expand(-1, B, T, 1))
+        path = prior.from_innovations(grid[:, None, None, None].expand(-1, B, T, 1))
         means = torch.sigmoid(net.natural(path, reading))
         expected = (weight[:, None, None, None] * means).sum(0)
     found = inference.predict_next(net, obs, chains=4000, seed=2)
