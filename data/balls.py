@@ -31,7 +31,7 @@ class BouncingBalls(Synthetic):
         sequences: number of films ``N``.
         steps: frames ``T`` of each.
         seed: seed; the same arguments give the same motion on every device.
-        resolution: pixels along one side of a frame.
+        size: pixels along one side of a frame.
         balls: number of balls, 1 to 6.
         rendering: ``"sutskever"`` or ``"squared"``, see ``render``.
         split: ``"train"``, ``"validation"`` or ``"test"``: unrelated streams for one seed.
@@ -56,7 +56,7 @@ class BouncingBalls(Synthetic):
         sequences: int,
         steps: int,
         seed: int = 0,
-        resolution: int = 30,
+        size: int = 30,
         balls: int = 3,
         rendering: str = "sutskever",
         split: str = "train",
@@ -65,8 +65,8 @@ class BouncingBalls(Synthetic):
     ):
         if not 1 <= balls <= MOST_BALLS:
             raise ValueError(f"balls must be 1 to {MOST_BALLS}, got {balls}")
-        check_rendering(resolution, rendering)
-        self.resolution, self.balls, self.rendering = resolution, balls, rendering
+        check_rendering(size, rendering)
+        self.size, self.balls, self.rendering = size, balls, rendering
         super().__init__(sequences, steps, seed, split, device, epoch)
 
     def _draw(self, random: torch.Generator) -> None:
@@ -75,30 +75,30 @@ class BouncingBalls(Synthetic):
         self.state = state.float().to(self.device)
 
     def _observe(self, index) -> Tensor:
-        return render(self.state[index][..., :2], self.resolution, self.rendering)
+        return render(self.state[index][..., :2], self.size, self.rendering)
 
 
-def render(position: Tensor, resolution: int = 30, rendering: str = "sutskever") -> Tensor:
+def render(position: Tensor, size: int = 30, rendering: str = "sutskever") -> Tensor:
     """Frames that show balls at given positions.
 
     With ``d`` the distance from a ball's centre to the centre of a pixel and ``r`` the radius 1.2,
     a pixel is ``min(1, sum over balls exp(-(d²/r²)^4))`` when the rendering is ``"sutskever"``, and
     ``min(1, sum over balls exp(-(d²·r²)^4))`` when it is ``"squared"``: balls of radius about 1.2
-    and 0.83. The centre of pixel i is at ``(i + 0.5) / resolution * 10``.
+    and 0.83. The centre of pixel i is at ``(i + 0.5) / size * 10``.
 
     Arguments:
         position: x and y of each ball, ``[..., balls, 2]``.
-        resolution: pixels along one side of a frame.
+        size: pixels along one side of a frame.
         rendering: ``"sutskever"`` or ``"squared"``.
 
     Returns:
         Pixels, rows (y) of a frame one after the other, ``[..., resolution²]``.
 
     Raises:
-        ValueError: when the resolution is below 1, the rendering is unknown, or ``position`` is
+        ValueError: when the size is below 1, the rendering is unknown, or ``position`` is
             not floating point or does not end with x and y.
     """
-    check_rendering(resolution, rendering)
+    check_rendering(size, rendering)
     if position.shape[-1:] != (2,) or position.dim() < 2 or not position.is_floating_point():
         raise ValueError(
             "position must be floating point and [..., balls, 2], "
@@ -106,16 +106,16 @@ def render(position: Tensor, resolution: int = 30, rendering: str = "sutskever")
         )
     scale = RENDERINGS[rendering]
     like = {"dtype": position.dtype, "device": position.device}
-    centres = (torch.arange(resolution, **like) + 0.5) / resolution * BOX
+    centres = (torch.arange(size, **like) + 0.5) / size * BOX
     flat = position.reshape(-1, *position.shape[-2:])
-    frames = torch.zeros(len(flat), resolution, resolution, **like)
-    size = max(1, CHUNK // resolution**2)
-    for part, shown in zip(flat.split(size), frames.split(size)):
-        square = ((part[..., None] - centres) * scale).square()  # [frames, balls, 2, resolution]
+    frames = torch.zeros(len(flat), size, size, **like)
+    chunk = max(1, CHUNK // size**2)
+    for part, shown in zip(flat.split(chunk), frames.split(chunk)):
+        square = ((part[..., None] - centres) * scale).square()  # [frames, balls, 2, size]
         for ball in square.unbind(1):
             x, y = ball.unbind(1)
             shown.add_((y[:, :, None] + x[:, None, :]).square_().square_().neg_().exp_())
-    return frames.clamp_(max=1).reshape(*position.shape[:-2], resolution**2)
+    return frames.clamp_(max=1).reshape(*position.shape[:-2], size**2)
 
 
 def _trajectories(sequences: int, steps: int, balls: int, random: torch.Generator) -> Tensor:
@@ -178,8 +178,8 @@ def _collide(position: Tensor, velocity: Tensor) -> Tensor:
     return velocity
 
 
-def check_rendering(resolution: int, rendering: str) -> None:
-    if resolution < 1:
-        raise ValueError(f"resolution must be at least 1, got {resolution}")
+def check_rendering(size: int, rendering: str) -> None:
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
     if rendering not in RENDERINGS:
         raise ValueError(f"rendering must be one of {', '.join(RENDERINGS)}, got {rendering!r}")

@@ -37,7 +37,7 @@ class OneToMany:
     Arguments:
         kind: ``"class"``, the target is ``round(9 a)``, one of ten; or ``"regression"``, it is
             ``a`` itself.
-        samples: number of sequences ``N``.
+        sequences: number of sequences ``N``.
         steps: frames ``T``: the number and ``T - 1`` distractors.
         seed: seed; the same arguments give the same data on every device.
         split: ``"train"``, ``"validation"`` or ``"test"``: unrelated streams for one seed.
@@ -48,44 +48,44 @@ class OneToMany:
         target: classes ``[N]``, int64; or ``a``, ``[N, 1]``, float32.
 
     Raises:
-        ValueError: when the kind or the split is unknown, or ``samples`` or ``steps`` is below 1.
+        ValueError: when the kind or the split is unknown, or ``sequences`` or ``steps`` is below 1.
 
     Example:
-        >>> OneToMany(samples=5, steps=3).obs.shape
+        >>> OneToMany(sequences=5, steps=3).obs.shape
         torch.Size([5, 3, 1])
     """
 
     def __init__(
         self,
         kind: str = "class",
-        samples: int = 3000,
+        sequences: int = 3000,
         steps: int = 2,
         seed: int = 0,
         split: str = "train",
         device: torch.device | str = "cpu",
     ):
         _check_kind(kind)
-        if samples < 1 or steps < 1:
-            raise ValueError(f"samples and steps must be at least 1, got {samples}, {steps}")
+        if sequences < 1 or steps < 1:
+            raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        self.kind, self.samples, self.steps = kind, samples, steps
+        self.kind, self.sequences, self.steps = kind, sequences, steps
         self.seed, self.split, self.device = seed, split, torch.device(device)
         random = generator(seed, f"OneToMany {split}")
-        a, noise = torch.rand(2, samples, generator=random)
+        a, noise = torch.rand(2, sequences, generator=random)
         x = curve(a.double()) + NOISE * (2 * noise.double() - 1)
         # a stream of their own and one draw a step: more steps leave all else as it was
         random = generator(seed, f"OneToMany {split} distractors")
-        distractors = [torch.rand(samples, generator=random) for _ in range(steps - 1)]
+        distractors = [torch.rand(sequences, generator=random) for _ in range(steps - 1)]
         self.obs = torch.stack([x.float(), *distractors], 1)[..., None].to(self.device)
         target = _class(a.double()) if kind == "class" else a[:, None].clone()
         self.target = target.to(self.device)
 
     def __len__(self) -> int:
-        return self.samples
+        return self.sequences
 
     def __repr__(self) -> str:
-        size = f"{self.samples} x {self.steps}"
+        size = f"{self.sequences} x {self.steps}"
         return f"OneToMany({self.kind!r}, {size}, seed={self.seed}, split={self.split!r})"
 
     def rows(self, index) -> Batch:

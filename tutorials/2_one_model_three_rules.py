@@ -55,11 +55,11 @@ started = time.perf_counter()
 # forgotten $x$ can know nothing but how often each class comes.
 
 # %%
-train = data.OneToMany("class", samples=SAMPLES, steps=STEPS, seed=0)
-test = data.OneToMany("class", samples=200 if SMOKE else 2000, steps=STEPS, split="test").batch()
-probe = data.OneToMany("class", samples=300, steps=STEPS, split="validation").batch()
+train = data.OneToMany("class", sequences=SAMPLES, steps=STEPS, seed=0)
+test = data.OneToMany("class", sequences=200 if SMOKE else 2000, steps=STEPS, split="test").batch()
+probe = data.OneToMany("class", sequences=300, steps=STEPS, split="validation").batch()
 limit = data.one_to_many.conditional_entropy("class")
-share = torch.bincount(data.OneToMany("class", samples=20_000).target) / 20_000
+share = torch.bincount(data.OneToMany("class", sequences=20_000).target) / 20_000
 forgotten = float(torch.special.entr(share).sum())
 print(f"perfect: {limit:.3f} nats an answer; nothing remembered: {forgotten:.3f}")
 

@@ -44,14 +44,14 @@ def reference_frame(state):
     return np.concatenate((x, v), 1), met
 
 
-def reference_pixels(centres, resolution, rendering):
-    """A frame ``[resolution, resolution]``, pixel by pixel, rows first."""
-    frame = np.zeros((resolution, resolution))
-    for row in range(resolution):
-        for column in range(resolution):
+def reference_pixels(centres, size, rendering):
+    """A frame ``[size, size]``, pixel by pixel, rows first."""
+    frame = np.zeros((size, size))
+    for row in range(size):
+        for column in range(size):
             for x, y in centres:
-                square = ((column + 0.5) / resolution * 10 - x) ** 2
-                square += ((row + 0.5) / resolution * 10 - y) ** 2
+                square = ((column + 0.5) / size * 10 - x) ** 2
+                square += ((row + 0.5) / size * 10 - y) ** 2
                 ratio = square / RADIUS**2 if rendering == "sutskever" else square * RADIUS**2
                 frame[row, column] += math.exp(-(ratio**4))
     return np.minimum(frame, 1)
@@ -143,12 +143,12 @@ def test_balls_hardly_overlap(film):
 
 
 @pytest.mark.parametrize("rendering", ["sutskever", "squared"])
-@pytest.mark.parametrize("resolution", [7, 30])
-def test_rendering_against_a_literal_reference(rendering, resolution):
-    data = BouncingBalls(2, 3, seed=6, resolution=resolution, rendering=rendering)
-    frames = data.obs.reshape(6, resolution, resolution).numpy()
+@pytest.mark.parametrize("size", [7, 30])
+def test_rendering_against_a_literal_reference(rendering, size):
+    data = BouncingBalls(2, 3, seed=6, size=size, rendering=rendering)
+    frames = data.obs.reshape(6, size, size).numpy()
     for frame, state in zip(frames, data.state.flatten(0, 1).double().numpy()):
-        expected = reference_pixels(state[:, :2], resolution, rendering)
+        expected = reference_pixels(state[:, :2], size, rendering)
         np.testing.assert_allclose(frame, expected, atol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_pixels_of_overlapping_balls_do_not_exceed_one():
 
 
 def test_rows_of_a_frame_are_y():
-    frame = balls.render(torch.tensor([[2.0, 8.0]]), resolution=10).reshape(10, 10)
+    frame = balls.render(torch.tensor([[2.0, 8.0]]), size=10).reshape(10, 10)
     row, column = divmod(int(frame.argmax()), 10)
     assert row in (7, 8)
     assert column in (1, 2)
@@ -194,7 +194,7 @@ def test_render_rejects(position):
 
 
 def test_shapes_and_types():
-    data = BouncingBalls(2, 7, seed=1, resolution=15, balls=4)
+    data = BouncingBalls(2, 7, seed=1, size=15, balls=4)
     assert data.obs.shape == (2, 7, 225)
     assert data.state.shape == (2, 7, 4, 4)
     assert data.obs.dtype == data.state.dtype == torch.float32
@@ -218,7 +218,7 @@ def test_seed_split_and_epoch_each_change_the_data(other):
 
 def test_rendering_and_resolution_leave_the_motion_alone():
     first = BouncingBalls(3, 9, seed=4)
-    second = BouncingBalls(3, 9, seed=4, resolution=8, rendering="squared")
+    second = BouncingBalls(3, 9, seed=4, size=8, rendering="squared")
     assert torch.equal(first.state, second.state)
 
 
@@ -232,7 +232,7 @@ def test_data_are_untouched_by_the_global_seed_and_leave_it_alone():
 
 
 def test_fresh_is_reproducible_and_fresh_zero_is_itself():
-    settings = {"seed": 4, "split": "test", "balls": 2, "resolution": 8, "rendering": "squared"}
+    settings = {"seed": 4, "split": "test", "balls": 2, "size": 8, "rendering": "squared"}
     data = BouncingBalls(3, 9, **settings)
     assert data.fresh(0) is data
     again = data.fresh(7)
@@ -254,7 +254,7 @@ def test_rows_are_the_same_before_and_after_the_film_is_rendered(index):
 
 
 def test_the_loader_draws_every_epoch_anew():
-    data = BouncingBalls(5, 4, seed=2, resolution=8)
+    data = BouncingBalls(5, 4, seed=2, size=8)
     for epoch in (0, 3):
         seen = torch.cat([batch.state for batch in Loader(data, batch_size=2).epoch(epoch)])
         expected = BouncingBalls(5, 4, seed=2, epoch=epoch).state
@@ -266,7 +266,7 @@ def test_the_loader_draws_every_epoch_anew():
     [
         {"sequences": 0},
         {"steps": 0},
-        {"resolution": 0},
+        {"size": 0},
         {"balls": 0},
         {"balls": 7},
         {"rendering": "squares"},

@@ -12,8 +12,8 @@ from seqzoo.data.one_to_many import class_probabilities, conditional_entropy, lo
 @pytest.fixture(scope="module")
 def large():
     """Many samples for both kinds, ``x`` and ``a`` in float64: ``(x, a, classes)``."""
-    regression = OneToMany("regression", samples=400_000, steps=1, seed=3)
-    classes = OneToMany("class", samples=400_000, steps=1, seed=3)
+    regression = OneToMany("regression", sequences=400_000, steps=1, seed=3)
+    classes = OneToMany("class", sequences=400_000, steps=1, seed=3)
     assert torch.equal(regression.obs, classes.obs)
     x, a = regression.obs[:, 0, 0].double(), regression.target[:, 0].double()
     return x, a, classes.target
@@ -30,7 +30,7 @@ def entropy_of_bins(values, bins, low=-0.1, high=1.1):
 
 
 def test_shapes_and_types():
-    data = OneToMany(samples=6, steps=4, seed=1)
+    data = OneToMany(sequences=6, steps=4, seed=1)
     assert data.obs.shape == (6, 4, 1)
     assert data.obs.dtype == torch.float32
     assert data.target.shape == (6,)
@@ -38,7 +38,7 @@ def test_shapes_and_types():
     assert isinstance(data, Dataset)
     assert len(data) == len(data.batch()) == 6
     assert data.batch().mask.all()
-    origin = OneToMany("regression", samples=6, steps=4, seed=1)
+    origin = OneToMany("regression", sequences=6, steps=4, seed=1)
     assert origin.target.shape == (6, 1)
     assert origin.target.dtype == torch.float32
     assert len(OneToMany()) == 3000
@@ -59,7 +59,7 @@ def test_numbers_are_those_of_the_equation(large):
 
 
 def test_distractors_are_uniform_and_say_nothing():
-    data = OneToMany("regression", samples=100_000, steps=3)
+    data = OneToMany("regression", sequences=100_000, steps=3)
     distractors = data.obs[:, 1:, 0]
     assert (distractors >= 0).all()
     assert (distractors < 1).all()
@@ -85,29 +85,29 @@ def test_both_kinds_ask_about_the_same_numbers():
 
 
 def test_same_arguments_same_data():
-    first, second = (OneToMany(samples=9, seed=4, split="test") for _ in range(2))
+    first, second = (OneToMany(sequences=9, seed=4, split="test") for _ in range(2))
     assert torch.equal(first.obs, second.obs)
     assert torch.equal(first.target, second.target)
 
 
 @pytest.mark.parametrize("other", [{"seed": 5}, {"split": "validation"}, {"split": "test"}])
 def test_seed_and_split_each_change_the_data(other):
-    first, second = OneToMany(samples=9, seed=4), OneToMany(samples=9, **{"seed": 4, **other})
+    first, second = OneToMany(sequences=9, seed=4), OneToMany(sequences=9, **{"seed": 4, **other})
     assert (first.obs != second.obs).all()
 
 
 def test_data_are_untouched_by_the_global_seed_and_leave_it_alone():
     torch.manual_seed(1)
-    first = OneToMany(samples=4).obs
+    first = OneToMany(sequences=4).obs
     drawn = torch.rand(3)
     torch.manual_seed(1)
     assert torch.equal(drawn, torch.rand(3))
-    assert torch.equal(first, OneToMany(samples=4).obs)
+    assert torch.equal(first, OneToMany(sequences=4).obs)
 
 
 @pytest.mark.parametrize("index", [slice(1, 4), [3, 0, 2], torch.tensor([3, 0, 2])])
 def test_rows_are_rows(index):
-    data = OneToMany(samples=5, steps=3)
+    data = OneToMany(sequences=5, steps=3)
     batch = data.rows(index)
     assert torch.equal(batch.obs, data.obs[index])
     assert torch.equal(batch.target, data.target[index])
@@ -115,7 +115,7 @@ def test_rows_are_rows(index):
 
 
 def test_a_loader_serves_the_same_rows_every_epoch_in_another_order():
-    data = OneToMany("regression", samples=25)
+    data = OneToMany("regression", sequences=25)
     epochs = []
     for number in (0, 1, 7):
         batches = list(Loader(data, 10, seed=1).epoch(number))
@@ -133,8 +133,8 @@ def test_a_loader_serves_the_same_rows_every_epoch_in_another_order():
     [
         ({"kind": "classes"}, "kind must be one of class, regression, got 'classes'"),
         ({"split": "valid"}, "split must be one of train, validation, test, got 'valid'"),
-        ({"samples": 0}, "samples and steps must be at least 1, got 0, 2"),
-        ({"steps": 0}, "samples and steps must be at least 1, got 3000, 0"),
+        ({"sequences": 0}, "sequences and steps must be at least 1, got 0, 2"),
+        ({"steps": 0}, "sequences and steps must be at least 1, got 3000, 0"),
     ],
 )
 def test_rejects_bad_arguments(arguments, message):

@@ -401,7 +401,7 @@ def test_a_weak_harmonium_converges_and_a_strong_one_sticks():
 @pytest.mark.parametrize("pixels", [Bernoulli(144, grey=True), Gaussian(144, scale=0.2)])
 def test_balls_are_predicted_with_the_nets_of_film(pixels):
     """Convolutional nets in both VAEs, on real film."""
-    film = BouncingBalls(2, 5, resolution=12).obs
+    film = BouncingBalls(2, 5, size=12).obs
     for kind in (zoo.RVAE, zoo.TVAE):
         encoder = zoo.nets.ConvEncoder(12, 8, (2, 3))
         guide = zoo.guides.GaussianGuide(144, 3, hidden=8, encoder=encoder)

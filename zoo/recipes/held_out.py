@@ -53,7 +53,7 @@ def held_out(
     """
     maker, given = PARTS[data.name], dict(data.arguments)
     if maker is OneToMany:
-        given |= {"samples": sequences, "seed": seed, "split": split}
+        given |= {"sequences": sequences, "seed": seed, "split": split}
         return OneToMany(**given).batch()
     if maker is Polyphonic and answers:
         window = given.get("window", steps)

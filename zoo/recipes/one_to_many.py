@@ -18,7 +18,7 @@ from .part import Part, part
 from .recipe import Recipe
 from .task import Scores, Task, device_of
 
-TESTED = 10_000  # held-out samples: so many that their own noise is 0.01 nats
+TESTED = 10_000  # held-out sequences: so many that their own noise is 0.01 nats
 ROWS = 200  # of them at a time
 PATHS = 20  # of stochastic units, as in the paper
 SOURCES = {
@@ -42,7 +42,7 @@ def score(
     model: torch.nn.Module,
     seed: int,
     split: str,
-    samples: int = TESTED,
+    sequences: int = TESTED,
     paths: int = PATHS,
 ) -> Scores:
     """Negative log-probability of each held-out answer, ``[N, 1]``, in nats.
@@ -50,17 +50,17 @@ def score(
     Arguments:
         kind, steps: the task.
         model, seed, split: the network, which data, and the seed of its draws.
-        samples: how many.
+        sequences: how many.
         paths: of the stochastic units, whose probabilities are averaged.
     """
     device = device_of(model)
-    data = OneToMany(kind, samples, steps, seed, split, device)
+    data = OneToMany(kind, sequences, steps, seed, split, device)
     found = []
     with RandomStream(device, "score", seed):
-        for rows in torch.arange(samples).split(ROWS):
+        for rows in torch.arange(sequences).split(ROWS):
             batch = data.rows(rows)
             found.append(-model.log_prob(batch.obs, batch.target, samples=paths))
-    return Scores(torch.cat(found).cpu()[:, None], torch.ones(samples))
+    return Scores(torch.cat(found).cpu()[:, None], torch.ones(sequences))
 
 
 def draw(

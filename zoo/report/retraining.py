@@ -94,8 +94,7 @@ def _fewer(part: Part, data: Dataset, rows: int, seed: int) -> Dataset | Batch:
     if rows == len(data):
         return data
     if maker is OneToMany or (isinstance(maker, type) and issubclass(maker, Synthetic)):
-        number = "samples" if maker is OneToMany else "sequences"
-        return part.set([number], rows).build(seed=seed)
+        return part.set(["sequences"], rows).build(seed=seed)
     return data.rows(torch.randperm(len(data), generator=generator(seed, "fewer"))[:rows].tolist())
 
 

@@ -19,7 +19,7 @@ STRIP = 20  # frames of a drawn film
 
 def ball_motion(film: torch.Tensor) -> Motion:
     """How the balls of film ``[N, T, 900]`` move."""
-    return measure_balls(track_balls(film, rendering="squared", resolution=balls.SIZE))
+    return measure_balls(track_balls(film, rendering="squared", size=balls.SIZE))
 
 
 def digit_motion(film: torch.Tensor) -> Motion:

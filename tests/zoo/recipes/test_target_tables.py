@@ -76,10 +76,10 @@ WORST = "onetomany-class-t2/stptt"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def tiny(recipe, samples=20):
+def tiny(recipe, sequences=20):
     """A recipe of the one-to-many tasks that trains and scores in no time."""
-    recipe = recipe.override({**SMALL, "data.samples": 20})
-    few = functools.partial(recipe.task.score, samples=samples)
+    recipe = recipe.override({**SMALL, "data.sequences": 20})
+    few = functools.partial(recipe.task.score, sequences=sequences)
     task = dataclasses.replace(recipe.task, score=few)
     return dataclasses.replace(recipe, task=task, quick={"fit.epochs": 1})
 
@@ -238,7 +238,7 @@ def test_every_row_of_one_to_many_trains_scores_and_comes_back(name, tmp_path):
     card, net = trained(tiny(find(name)), tmp_path, everything[:1] if alone else everything)
     assert card["unit"] == "nats"
     assert -2 < card["value"] < 6
-    obs = OneToMany(samples=3, steps=4, split="validation").obs
+    obs = OneToMany(sequences=3, steps=4, split="validation").obs
     assert torch.isfinite(net.answer(obs).float()).all()
 
 
@@ -263,7 +263,7 @@ def still(net, bias):
 @pytest.mark.parametrize("stochastic", [0.0, 0.5, 1.0])
 def test_a_uniform_answer_scores_the_log_of_ten(stochastic):
     net = still(SRN(1, Categorical(10), 4, stochastic), torch.zeros(10))
-    scores = one_to_many.score("class", 3, net, 0, "test", samples=301, paths=5)
+    scores = one_to_many.score("class", 3, net, 0, "test", sequences=301, paths=5)
     assert scores.values.shape == (301, 1)
     torch.testing.assert_close(scores.values, torch.full((301, 1), math.log(10)))
     assert torch.equal(scores.weights, torch.ones(301))
@@ -272,13 +272,13 @@ def test_a_uniform_answer_scores_the_log_of_ten(stochastic):
 def test_an_answer_that_never_changes_scores_by_hand():
     rates = torch.arange(1.0, 11) / 55
     net = still(SRN(1, Categorical(10), 4, 0.5), rates.log() + 3)
-    values = one_to_many.score("class", 2, net, 4, "test", samples=250, paths=3).values
+    values = one_to_many.score("class", 2, net, 4, "test", sequences=250, paths=3).values
     truth = OneToMany("class", 250, 2, 4, "test").target
     expected = [-math.log(float(rates[label])) for label in truth]
     torch.testing.assert_close(values, torch.tensor(expected)[:, None])
 
     net = still(MDRNN(1, components=1), [7.0, 0.5, math.log(0.25)])
-    values = one_to_many.score("regression", 2, net, 4, "test", samples=250).values
+    values = one_to_many.score("regression", 2, net, 4, "test", sequences=250).values
     error = OneToMany("regression", 250, 2, 4, "test").target - 0.5
     expected = math.log(0.25 * math.sqrt(2 * math.pi)) + (error / 0.25).square() / 2
     torch.testing.assert_close(values, expected)
@@ -291,7 +291,7 @@ def test_paths_average_probabilities():
         nn.init.zeros_(part)
     net.readout.weight.data[4, 0] = 3.0  # class 4 becomes likelier with the bit
     few, many = (
-        one_to_many.score("class", 2, net, 1, "test", samples=400, paths=paths).values[:, 0]
+        one_to_many.score("class", 2, net, 1, "test", sequences=400, paths=paths).values[:, 0]
         for paths in (5, 200)
     )
     four = OneToMany("class", 400, 2, 1, "test").target == 4
@@ -359,7 +359,7 @@ def test_validation_looks_at_other_data_than_training_and_test(kind):
     read, task = [data.obs[:, 0, 0]], one_to_many.answer_task(kind, 3)
     for split in ("validation", "test"):
         recorder = Recorder()
-        scores = task.measure(recorder, 0, split, samples=500)
+        scores = task.measure(recorder, 0, split, sequences=500)
         assert scores.figures.tolist() == [20.0]  # as many paths as in the paper
         assert tuple(recorder.asked) == (20,)
         obs, target = recorder.everything(20)
@@ -368,7 +368,7 @@ def test_validation_looks_at_other_data_than_training_and_test(kind):
         assert torch.equal(target, held.target)
         read.append(obs[:, 0, 0])
     other = Recorder()
-    assert task.measure(other, 0, "test", samples=5, paths=3).figures.tolist() == [3.0]
+    assert task.measure(other, 0, "test", sequences=5, paths=3).figures.tolist() == [3.0]
     assert task.columns == ("NLL, 20 paths" if kind == "class" else "NLL",)
     together = torch.cat(read)
     assert len(together.unique()) > 0.999 * len(together)  # but for chance, no number comes twice
@@ -379,7 +379,7 @@ def test_scores_of_one_seed_are_figures_on_the_same_draws():
     net = SRN(1, Categorical(10), 6, 0.5)
     before = torch.get_rng_state()
     first, again, other = (
-        one_to_many.score("class", 2, net, seed, "test", samples=50, paths=2).values
+        one_to_many.score("class", 2, net, seed, "test", sequences=50, paths=2).values
         for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), before)
@@ -1216,12 +1216,12 @@ def test_sample_refuses_another_ending_for_answers(answering, refused, tmp_path)
 
 def test_evaluate_scores_as_many_as_it_is_told(answering, seqzoo):
     folder = answering[WORST]
-    how = ["--how", "samples=60", "--how", "paths=7"]
+    how = ["--how", "sequences=60", "--how", "paths=7"]
     code, out, _ = seqzoo("evaluate", folder, "--json", "--seed", 2, *how)
     assert code == 0
     result = json.loads(out)
     net = zoo.load(folder)
-    expected = one_to_many.score("class", 2, net, 2, "test", samples=60, paths=7).figures
+    expected = one_to_many.score("class", 2, net, 2, "test", sequences=60, paths=7).figures
     assert [result["value"]] == expected.tolist()
     assert (result["n_sequences"], result["limit"]) == (60, 1.322)
 

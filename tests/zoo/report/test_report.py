@@ -37,7 +37,7 @@ def spiking(cls, **how):
 
 
 def question(kind):
-    return part(data.OneToMany, kind=kind, samples=20, steps=4)
+    return part(data.OneToMany, kind=kind, sequences=20, steps=4)
 
 
 ELBO = part(inference.SequenceELBO)
@@ -433,7 +433,7 @@ def test_the_budget_of_a_recipe_is_cut(rules_alone, tmp_path):
     """It has the quick epochs, and no more updates than there shall be."""
     net, rule, source, _ = KINDS["stptt"]
     recipe = find("onetomany-class-t20/stptt")
-    parts = {"model": net, "rule": rule, "data": source.set(["samples"], 100)}
+    parts = {"model": net, "rule": rule, "data": source.set(["sequences"], 100)}
     configuration = {key: value.to_json() for key, value in parts.items()}
     configuration["fit"] = {**recipe.fit, "batch_size": 7, "epochs": 900}
     card = {"name": recipe.name, "title": "toy", "configuration": configuration}

@@ -64,8 +64,8 @@ def test_all_balls_of_real_film_are_found_in_their_places_and_followed(film):
 
 @pytest.mark.parametrize("rendering", ["squared", "sutskever"])
 def test_other_numbers_of_balls_and_pixels(rendering):
-    data = BouncingBalls(3, 40, seed=1, resolution=15, balls=5, rendering=rendering)
-    paths = track_balls(data.obs, 5, rendering, resolution=15)
+    data = BouncingBalls(3, 40, seed=1, size=15, balls=5, rendering=rendering)
+    paths = track_balls(data.obs, 5, rendering, size=15)
     found, error, swaps = compare(paths, data.state[..., :2], 0.5)
     assert found > 0.99
     assert error < 0.05

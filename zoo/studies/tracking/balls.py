@@ -21,7 +21,7 @@ MARGIN = 0.4  # a real ball, seen at no frame nearer to a wall or a ball than th
 
 
 def track_balls(
-    film: Tensor, balls: int = 3, rendering: str = "sutskever", resolution: int = 30
+    film: Tensor, balls: int = 3, rendering: str = "sutskever", size: int = 30
 ) -> Tensor:
     """Paths of the balls in film of bouncing balls.
 
@@ -38,7 +38,7 @@ def track_balls(
         film: grey values, nominally in ``[0, 1]``, ``[N, T, resolution²]``.
         balls: the most balls to look for in a frame, 1 to 6.
         rendering: which balls, see ``balls.render``.
-        resolution: pixels along one side of a frame.
+        size: pixels along one side of a frame.
 
     Returns:
         x and y of each ball, NaN where it is not found, ``[N, T, balls, 2]``, float32.
@@ -51,14 +51,14 @@ def track_balls(
         >>> track_balls(BouncingBalls(2, 100, seed=0).obs).shape
         torch.Size([2, 100, 3, 2])
     """
-    check_rendering(resolution, rendering)
+    check_rendering(size, rendering)
     if not 1 <= balls <= MOST_BALLS:
         raise ValueError(f"balls must be 1 to {MOST_BALLS}, got {balls}")
-    film = check_film(film, resolution)
+    film = check_film(film, size)
     scale = RENDERINGS[rendering]
-    frames = film.reshape(-1, resolution, resolution)
-    size = max(1, CHUNK // (16 * balls * resolution**2))
-    places = torch.cat([_find_balls(part, balls, scale) for part in frames.split(size)])
+    frames = film.reshape(-1, size, size)
+    chunk = max(1, CHUNK // (16 * balls * size**2))
+    places = torch.cat([_find_balls(part, balls, scale) for part in frames.split(chunk)])
     places = places.reshape(*film.shape[:2], balls, 2)
     return link(places, ~places.isnan().any(-1), RADIUS, BOX - RADIUS)
 
