@@ -12,6 +12,7 @@ from seqzoo.zoo.models import baselines
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
 from seqzoo.zoo.parts.likelihoods.nade import NADE
+from seqzoo.zoo.recipes.population import PopulationReadout, SpringFilter
 
 from seqzoo import inference, zoo
 
@@ -75,9 +76,9 @@ MODELS = {
     "REFH": lambda: zoo.REFH(M, 7, poisson, scale=0.1),
     "TRBM": lambda: zoo.TRBM(M, 7, poisson, scale=0.1),
     "RTRBM": lambda: zoo.RTRBM(M, 7, poisson, scale=0.1),
-    "LGDS-1": lambda: zoo.LGDS(1, readout="population"),
-    "LGDS-2": lambda: zoo.LGDS(2, readout="population"),
-    "SpringFilter": baselines.SpringFilter,
+    "LGDS-1": lambda: zoo.LGDS(1, readout=PopulationReadout()),
+    "LGDS-2": lambda: zoo.LGDS(2, readout=PopulationReadout()),
+    "SpringFilter": SpringFilter,
 }
 TRAINED = {
     "RVAE": inference.LocalELBO,

@@ -1,15 +1,21 @@
 """Models, the parts they swap, trained weights and recipes."""
 
 from . import recipes
-from .models.harmonium import REFH, RTRBM, TRBM, Harmonium
-from .models.lgds import LGDS
-from .models.mdrnn import MDRNN
-from .models.rnn import RNN
-from .models.rvae import RVAE
-from .models.srn import SRN
-from .models.tvae import TVAE
-from .models.vosp import VOSP
-from .models.vrae import VRAE
+from .models import (
+    LGDS,
+    MDRNN,
+    REFH,
+    RNN,
+    RTRBM,
+    RVAE,
+    SRN,
+    TRBM,
+    TVAE,
+    VOSP,
+    VRAE,
+    Harmonium,
+)
+from .part import Described
 from .parts import (
     decoders,
     guides,
@@ -19,9 +25,10 @@ from .parts import (
     nets,
     path_guides,
     priors,
+    readouts,
     spatial,
 )
-from .store import ModelError, card, load, shipped
+from .store import ModelError, card, load, save, shipped
 
 __all__ = [
     "LGDS",
@@ -35,6 +42,7 @@ __all__ = [
     "TVAE",
     "VOSP",
     "VRAE",
+    "Described",
     "Harmonium",
     "ModelError",
     "card",
@@ -47,7 +55,9 @@ __all__ = [
     "nets",
     "path_guides",
     "priors",
+    "readouts",
     "recipes",
+    "save",
     "shipped",
     "spatial",
 ]

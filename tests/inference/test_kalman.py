@@ -11,8 +11,8 @@ from seqzoo.data import PPC, Batch, ppc
 from seqzoo.inference import EM, LinearGaussian, kalman_filter, kalman_smoother
 from seqzoo.inference.rules.em import maximise
 from seqzoo.zoo import LGDS
-from seqzoo.zoo.models.baselines import SpringFilter
-from seqzoo.zoo.models.lgds import Readout
+from seqzoo.zoo.parts.readouts import Readout
+from seqzoo.zoo.recipes.population import PopulationReadout, SpringFilter
 
 K, D, T, B = 3, 2, 5, 4
 
@@ -233,7 +233,7 @@ def test_samples_have_the_law_of_the_model():
     ("arguments", "message"),
     [
         ({"state_dim": 1, "obs_dim": 2}, "smaller than obs_dim"),
-        ({"state_dim": 2, "readout": "spikes"}, "readout must be"),
+        ({"state_dim": 2, "readout": Readout(2)}, "the readout gives 2 values"),
     ],
 )
 def test_lgds_rejects(arguments, message):
@@ -245,7 +245,7 @@ def test_lgds_refuses_observations_of_another_size():
     with pytest.raises(ValueError, match="expected 2 values"):
         LGDS(3, 2).filter(torch.zeros(2, 4, 3))
     with pytest.raises(ValueError, match="15 neurons"):
-        LGDS(2, readout="population").filter(torch.zeros(2, 4, 3))
+        LGDS(2, readout=PopulationReadout()).filter(torch.zeros(2, 4, 3))
 
 
 # EM -------------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ def crossing(steps=40, start=0.6, speed=0.03):
 def test_population_is_unwrapped_across_the_seam(start, speed):
     position = (start + speed * torch.arange(40))[None].double()
     assert position.abs().max() > ppc.PERIOD / 2
-    value, variance = LGDS(2, readout="population").measure(8 * ppc.tuning(position))
+    value, variance = LGDS(2, readout=PopulationReadout()).measure(8 * ppc.tuning(position))
     torch.testing.assert_close(value[..., 0], position, atol=1e-3, rtol=0)
     assert (variance > 0).all()
 
@@ -401,7 +401,7 @@ def test_a_path_across_the_seam_is_filtered_without_a_jump():
 
 def test_unwrapping_uses_the_past_alone():
     rates, _ = crossing()
-    net = LGDS(2, readout="population")
+    net = LGDS(2, readout=PopulationReadout())
     torch.testing.assert_close(net.measure(rates[:, :12])[0], net.measure(rates)[0][:, :12])
 
 
@@ -413,7 +413,7 @@ def test_a_gap_does_not_add_a_turn(hidden, silent):
     rates, seen = 8 * ppc.tuning(position), torch.ones(1, 21, dtype=torch.bool)
     seen[:, hidden] = False
     rates[:, hidden] = 0.0
-    value, _ = LGDS(2, readout="population").measure(rates, None if silent else seen)
+    value, _ = LGDS(2, readout=PopulationReadout()).measure(rates, None if silent else seen)
     torch.testing.assert_close(value[seen][:, 0], position[seen], atol=1e-3, rtol=0)
 
 

@@ -9,6 +9,7 @@ from seqzoo.data import BouncingBalls
 from seqzoo.inference.laplace import explaining_posterior, resample
 from seqzoo.zoo.models import baselines
 from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli, Gaussian
+from seqzoo.zoo.recipes.population import PopulationReadout
 
 from seqzoo import inference, zoo
 
@@ -122,7 +123,7 @@ def test_what_cannot_be_predicted_is_refused(net, obs):
     with pytest.raises(ValueError, match="NaN"):
         inference.predict_next(net, obs * float("nan"))
     with pytest.raises(ValueError, match="LGDS predicts no next frame"):
-        inference.predict_next(zoo.LGDS(1, readout="population"), obs)
+        inference.predict_next(zoo.LGDS(1, readout=PopulationReadout()), obs)
 
 
 # Baselines -------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from seqzoo.data import PPC
 from seqzoo.zoo import store
+from seqzoo.zoo.part import accepted
 from seqzoo.zoo.recipes import RECIPES, find, parse_overrides, part, table
-from seqzoo.zoo.recipes.part import PARTS, Part, accepted, literal
+from seqzoo.zoo.registry import parse, read
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.runs.run import Interrupted, run
 
@@ -30,7 +31,7 @@ CARD = [
 def tiny(name):
     """A recipe that trains in no time, with a task that keeps the models it scored."""
     recipe = find(name)
-    for size in {"hidden", "hidden_dim"} & set(accepted(PARTS[recipe.model.name])):
+    for size in {"hidden", "hidden_dim"} & set(accepted(recipe.model.cls)):
         recipe = recipe.override({f"model.{size}": 8})
     if recipe.rule is not None:
         budget = {"rule.iterations": 2} if recipe.rule.name == "EM" else {"fit.epochs": 3}
@@ -437,9 +438,9 @@ def test_set_refuses_what_is_not_there(path, message):
         poisson_refh(hidden_dim=4).set(path, 3)
 
 
-def test_an_unknown_part_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown part 'Transformer': known are .*REFH"):
-        Part("Transformer")
+def test_an_unknown_part_says_how_it_becomes_known():
+    with pytest.raises(ValueError, match=r"unknown part 'Transformer': .*classes=\[Transformer\]"):
+        read({"part": "Transformer"})
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -450,7 +451,7 @@ def test_configurations_survive_json(name):
     for field in ("model", "rule", "data"):
         original = getattr(recipe, field)
         assert (content[field] is None) == (original is None)
-        assert original is None or Part.from_json(content[field]) == original
+        assert original is None or read(content[field]) == original
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -478,7 +479,7 @@ def test_overrides_are_read_as_python_literals():
         "model.x": "a=b",
         "rule.window": None,
     }
-    assert literal("[1, 2]") == [1, 2]
+    assert parse("[1, 2]") == [1, 2]
 
 
 def test_an_override_without_a_value_is_refused():

@@ -6,11 +6,11 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from ...data import Batch, ppc
-from .lgds import LGDS
+from ...data import Batch
+from ..part import Described
 
 
-class Memoryless(PyroModule):
+class Memoryless(Described, PyroModule):
     """A network whose u is empty: the least that prediction asks of one."""
 
     def check(self, obs: Tensor) -> None:
@@ -59,14 +59,3 @@ class MeanFrame(Memoryless):
     def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:
         """The average frame, ``[C, N, M]``."""
         return self.mean.expand(chains, *previous.shape)
-
-
-class SpringFilter(LGDS):
-    """The Kalman filter with the true parameters of ``data.PPC``: the limit of the task."""
-
-    def __init__(self):
-        super().__init__(state_dim=2, readout="population")
-        self.dynamics.copy_(ppc.DYNAMICS)
-        self.process.copy_(ppc.PROCESS_COVARIANCE)
-        start = torch.tensor([ppc.START_LIMIT**2 / 3, ppc.START_VELOCITY_VARIANCE])
-        self.initial_covariance.copy_(torch.diag(start))

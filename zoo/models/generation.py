@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ...inference.predict import check_direction
 from ...inference.rng import RandomStream
+from ..part import Described
 
 
-class Generates:
+class Generates(Described):
     """Offers ``sample``; a model writes ``forwards``, ``backwards`` or both.
 
     Those take ``(sequences, steps, **how)`` and return ``[N, T, M]``, earliest frame first.

@@ -2,82 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from ...data import Batch, ppc
+from ...data import Batch
 from ...inference.kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
+from ..parts.readouts import Readout
 from .generation import Generates
-
-
-class Readout:
-    """Reads real values with known variances out of observations: here, the values themselves.
-
-    Arguments:
-        dim: values a frame.
-        variance: their variance.
-    """
-
-    def __init__(self, dim: int = 1, variance: float = 1.0):
-        self.dim, self.variance = dim, variance
-
-    def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and variances, each ``[B, T, D]``."""
-        return obs, torch.full_like(obs, self.variance)
-
-    def expect(self, value: Tensor) -> Tensor:
-        """Mean observation given the values, ``[B, T, D] -> [B, T, M]``."""
-        return value
-
-    def draw(self, value: Tensor) -> Tensor:
-        """A random observation given the values, ``[B, T, D] -> [B, T, M]``."""
-        return value + self.variance**0.5 * torch.randn_like(value)
-
-    def check(self, obs: Tensor) -> None:
-        """Raises a ValueError for observations that cannot be read."""
-        if obs.shape[-1] != self.dim:
-            raise ValueError(f"expected {self.dim} values a frame, got {obs.shape[-1]}")
-
-
-class PopulationReadout(Readout):
-    """Position from spike counts, with variance = tuning variance / total spikes, step by step.
-
-    The decoded position is unwrapped along time from the past alone, so that the filter sees a
-    straight line and not a torus. Padded and silent frames, which decode to nothing, are passed
-    over.
-    """
-
-    def __init__(self):
-        super().__init__(dim=1)
-
-    def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        decoded = ppc.decode(obs).double()
-        seen = mask & (obs.sum(-1) > 0)
-        index = torch.arange(obs.shape[1], device=obs.device).expand_as(seen)
-        last = torch.where(seen, index, -1).cummax(1).values
-        first = seen.int().argmax(1, keepdim=True)
-        decoded = decoded.gather(1, torch.where(last < 0, first, last))
-        turns = ((decoded[:, 1:] - decoded[:, :-1]) / ppc.PERIOD).round().cumsum(1)
-        decoded[:, 1:] -= ppc.PERIOD * turns
-        variance = ppc.observation_variance(obs).double().masked_fill(~seen, math.inf)
-        return decoded[..., None], variance[..., None]
-
-    def expect(self, value: Tensor) -> Tensor:
-        return sum(ppc.GAIN) / 2 * ppc.tuning(value[..., 0])
-
-    def draw(self, value: Tensor) -> Tensor:
-        return torch.poisson(self.expect(value))
-
-    def check(self, obs: Tensor) -> None:
-        ppc.decode(obs)
-
-
-READOUTS = {"identity": Readout, "population": lambda _: PopulationReadout()}
 
 
 class LGDS(Generates, PyroModule):
@@ -90,22 +24,20 @@ class LGDS(Generates, PyroModule):
     Arguments:
         state_dim: order of the system, ``K``.
         obs_dim: values read from a frame, ``D <= K``.
-        readout: ``"identity"``, ``"population"``, or an object with the methods of ``Readout``.
+        readout: a ``readouts.Readout``, which reads D values from a frame; the values of the frame
+            themselves when left out.
 
     Raises:
-        ValueError: when the state is smaller than the reading, or the readout is unknown.
+        ValueError: when the state is smaller than the reading, or the readout is of another size.
     """
 
-    def __init__(self, state_dim: int, obs_dim: int = 1, readout: str | Readout = "identity"):
+    def __init__(self, state_dim: int, obs_dim: int = 1, readout: Readout | None = None):
         super().__init__()
         if not 1 <= obs_dim <= state_dim:
             raise ValueError(
                 f"state_dim {state_dim} is smaller than obs_dim {obs_dim}, or that < 1"
             )
-        if isinstance(readout, str):
-            if readout not in READOUTS:
-                raise ValueError(f"readout must be one of {', '.join(READOUTS)}, got {readout!r}")
-            readout = READOUTS[readout](obs_dim)
+        readout = Readout(obs_dim) if readout is None else readout
         if readout.dim != obs_dim:
             raise ValueError(
                 f"the readout gives {readout.dim} values a frame, obs_dim is {obs_dim}"
@@ -204,4 +136,4 @@ class LGDS(Generates, PyroModule):
         states = [start.sample((sequences,))]
         for t in range(1, steps):
             states.append(states[-1] @ self.dynamics.mT + noise[t])
-        return self.readout.draw(torch.stack(states, 1) @ self.emission.mT).float()
+        return self.readout.sample(torch.stack(states, 1) @ self.emission.mT).float()

@@ -24,6 +24,7 @@ from ...data import Batch, check_sequences
 from ...inference.particles import log_mean_exp
 from ...inference.rng import RandomStream
 from ...inference.unrolling import answering, in_paths, last_real, score_of, unroll
+from ..part import Described
 from ..parts.checks import check_dtype
 from ..parts.initialisers import Orthogonal
 from ..parts.memory import check_ends
@@ -32,7 +33,7 @@ from ..parts.units import HybridUnits
 from .bit_path import BitPath
 
 
-class SRN(PyroModule):
+class SRN(Described, PyroModule):
     """p(y | x_{1:T}), trained by ``TargetPropagation``, ``StraightThrough`` or ``OutputBPTT``.
 
     Arguments:

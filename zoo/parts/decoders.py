@@ -11,13 +11,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..part import Described
 from .memory import Memory, Reader
 from .nets import MLP
+
+__all__ = ["BidirectionalDecoder", "CausalDecoder"]
 
 MAX_LOG_SCALE = 2.0  # of a step: a half-trained decoder must not run away
 
 
-class CausalDecoder(nn.Module):
+class CausalDecoder(Described, nn.Module):
     """x_t from z_1 .. z_t: a recurrent net, then two layers that see its state and the last step.
 
         u_t = m(g_{t-1}) + s(g_{t-1}) e_t    g_t = f(u_t, g_{t-1})    natural_t = V r(W [g_t, u_t])
@@ -92,7 +95,7 @@ class CausalDecoder(nn.Module):
         return self.emission(torch.cat((remembered, taken), -1))
 
 
-class BidirectionalDecoder(nn.Module):
+class BidirectionalDecoder(Described, nn.Module):
     """x_t from the whole path, as in the paper.
 
     Arguments:

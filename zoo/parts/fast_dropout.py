@@ -22,11 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..part import Described
 from .moments import Moments, transfer
 from .nets import scale_to_radius
 
+__all__ = ["FastDropoutLinear", "FastDropoutMLP", "FastDropoutRNN", "Keep"]
 
-class Keep(nn.Module):
+
+class Keep(Described, nn.Module):
     """The probability that a unit is kept: a number, or a parameter behind a sigmoid.
 
     Arguments:
@@ -54,7 +57,7 @@ class Keep(nn.Module):
         return f"{self.keep}, learn=True" if self.logit is not None else f"{self.keep}"
 
 
-class FastDropoutLinear(nn.Module):
+class FastDropoutLinear(Described, nn.Module):
     """A linear layer whose inputs are dropped: the moments of its sums.
 
     E[a] = d E[x] W + b and V[a] = (d (1 - d) E[x]² + d V[x]) W², for keep probability d.
@@ -87,7 +90,7 @@ def _dropped(value: Moments, keep: float | Tensor, weight: Tensor, bias: Tensor)
     return Moments(mean, functional.linear(spread, keep * weight.square()))
 
 
-class FastDropoutMLP(nn.Module):
+class FastDropoutMLP(Described, nn.Module):
     """Fast dropout layers with a transfer function after each but the last.
 
     Arguments:
@@ -125,7 +128,7 @@ class FastDropoutMLP(nn.Module):
         return self.nonlinearity
 
 
-class FastDropoutRNN(nn.Module):
+class FastDropoutRNN(Described, nn.Module):
     """A recurrent layer with fast dropout of its inputs and of its own last state.
 
     The state starts at 0 with variance 0. Dropping is taken to be independent between units and

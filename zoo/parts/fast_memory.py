@@ -11,11 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..part import Described
 from .fast_dropout import FastDropoutLinear, FastDropoutRNN
 from .moments import Moments, bernoulli_logits
 
+__all__ = ["FastDropoutDecoder", "FastDropoutMemory", "FastDropoutReader", "FastDropoutReadout"]
 
-class FastDropoutMemory(nn.Module):
+
+class FastDropoutMemory(Described, nn.Module):
     """A ``Memory`` whose units are mean and variance: the FD-RNN's recurrence.
 
     Arguments:
@@ -58,7 +61,7 @@ class FastDropoutMemory(nn.Module):
         return state
 
 
-class FastDropoutReader(nn.Module):
+class FastDropoutReader(Described, nn.Module):
     """A bidirectional ``Reader`` with fast dropout: the recognition net of the paper.
 
     Arguments:
@@ -95,7 +98,7 @@ class FastDropoutReader(nn.Module):
         return torch.cat(self.net(inputs, mask), -1)
 
 
-class FastDropoutReadout(nn.Module):
+class FastDropoutReadout(Described, nn.Module):
     """Log-odds of binary units from units that are mean and variance.
 
     Arguments:
@@ -115,7 +118,7 @@ class FastDropoutReadout(nn.Module):
         return bernoulli_logits(self.linear(Moments(*moments.chunk(2, -1))))
 
 
-class FastDropoutDecoder(nn.Module):
+class FastDropoutDecoder(Described, nn.Module):
     """A bidirectional generating net with fast dropout: the one of the paper.
 
     Arguments:

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..part import Described
 from .nets import MLP, activation
+
+__all__ = ["FilmGuide", "GaussianGuide"]
 
 STATISTICS = ("mean+spread", "mean")
 MIN_SPREAD = 1e-4  # a belief is never a point, and generated statistics never nonsense
@@ -23,7 +26,7 @@ UNIT_SPREAD = 0.5413  # softplus(0.5413) = 1, the spread of the prior
 LEAK = 0.8  # a new guide is a leaky integrator: 0.8 of the belief before, 0.2 of the frame's
 
 
-class GaussianGuide(nn.Module):
+class GaussianGuide(Described, nn.Module):
     """q(x_t | u_{t-1}, y_t) = N(mean, spread²), diagonal: paper equation (2).
 
     The frame passes a net of its own and meets u_{t-1} only after encoding. With h(y) the encoded

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..part import Described
+
+__all__ = ["Latch", "Orthogonal"]
+
 SLOPES = {"sigmoid": 0.25, "tanh": 1.0}  # of units in the middle of their range
 # Where G puts out a given value, and its slope there.
 INVERSES = {
@@ -14,7 +18,7 @@ INVERSES = {
 }
 
 
-class Orthogonal:
+class Orthogonal(Described):
     """W_hh is an orthogonal matrix times ``gain``, V_hh another; units start in mid-range.
 
     Of units with slope 1, as tanh has, a gain of 1 neither loses nor amplifies anything; sigmoids

@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..part import Described
 from .nets import activation, scale_to_radius
+
+__all__ = ["DeepTransition", "Memory", "Reader"]
 
 CELLS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
-class Memory(nn.Module):
+class Memory(Described, nn.Module):
     """A causal recurrent net whose state is one flat vector, ``[..., U]``.
 
     A user's own memory has the same four methods and the attributes ``inputs`` and ``outputs``.
@@ -102,7 +105,7 @@ class Memory(nn.Module):
         return torch.cat((last, state[..., self.units :]), -1) if self.skip else last
 
 
-class DeepTransition(nn.Module):
+class DeepTransition(Described, nn.Module):
     """A recurrence with a hidden layer of its own and a shortcut past it: the DT(S)-RNN.
 
         h_t = tanh(V f(W [x_t, h_{t-1}]) + S x_t + R h_{t-1})
@@ -176,7 +179,7 @@ class Remembers:
         return self.memory.step(features, past)
 
 
-class Reader(nn.Module):
+class Reader(Described, nn.Module):
     """What a recurrent net knows of a whole sequence at each of its steps.
 
     Arguments:

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ..part import Described
+
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "activation", "scale_to_radius", "start_at"]
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -29,7 +33,7 @@ def activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-class MLP(nn.Sequential):
+class MLP(Described, nn.Sequential):
     """Fully connected layers with an activation after each but the last.
 
     Arguments:
@@ -111,7 +115,7 @@ def scale_to_radius(
         return weight.mul_(radius / largest)
 
 
-class ConvEncoder(nn.Sequential):
+class ConvEncoder(Described, nn.Sequential):
     """Square grey images to codes: strided convolutions that halve the image, then a full layer.
 
     Source of the design: Radford et al., "Unsupervised representation learning with DCGAN" (2016).
@@ -148,7 +152,7 @@ class ConvEncoder(nn.Sequential):
         return super().forward(image).unflatten(0, obs.shape[:-1])
 
 
-class ConvDecoder(nn.Sequential):
+class ConvDecoder(Described, nn.Sequential):
     """The way back: two full layers, then transposed convolutions that double the image.
 
     Arguments:

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...inference.paths import LinearChain, Path
+from ..part import Described
 from .checks import size_of
 from .decoders import CausalDecoder
+
+__all__ = ["Autoregressive", "Diagonal", "Increments", "MarkovChain"]
 
 MIN_SPREAD = 1e-3  # of a step, in units of the prior's: a belief is never a point
 
 
-class PathGuide(nn.Module):
+class PathGuide(Described, nn.Module):
     """Mean and spread of every step, from the features of the data at that step.
 
     Arguments:
@@ -67,7 +70,7 @@ class MarkovChain(PathGuide):
         return LinearChain(mask, torch.sigmoid(gate + 2), mean, positive(spread))
 
 
-class Autoregressive(nn.Module):
+class Autoregressive(Described, nn.Module):
     """q(z_t | z_{1:t-1}, x), Gaussian: where the decoder stands, and what is still to come.
 
     What the decoder remembers of the path so far, g_{t-1}, is what its next step is judged by, so

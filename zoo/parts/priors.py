@@ -16,6 +16,9 @@ from pyro.contrib.gp import kernels
 from torch import Tensor, nn
 
 from ...inference.paths import GaussianPath, LinearChain
+from ..part import Described
+
+__all__ = ["AR1", "GaussianProcess", "WhiteNoise", "WienerProcess"]
 
 JITTER = 1e-6  # relative to the first step's variance: smooth kernels are singular
 
@@ -28,7 +31,7 @@ KERNELS = {
 }
 
 
-class WhiteNoise(nn.Module):
+class WhiteNoise(Described, nn.Module):
     """z_t = s e_t: nothing is remembered from one step to the next.
 
     Arguments:
@@ -101,7 +104,7 @@ class AR1(WhiteNoise):
         return self.log_scale.exp() * share
 
 
-class GaussianProcess(nn.Module):
+class GaussianProcess(Described, nn.Module):
     """z_{1:T} ~ N(0, k(t, r)) for every dimension, with any kernel of ``pyro.contrib.gp``.
 
     Time costs: T³ for the law, T² a path.

@@ -20,12 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..part import Described
+
+__all__ = ["SpatialDecoder", "SpatialGuide", "SpatialNet"]
+
 MAX_MEAN = 4.0  # standard deviations of the prior: a half-trained recursion must not run away
 MIN_SPREAD, MAX_SPREAD = 1e-3, 1.5
 RAW_SPREAD = (-3.9, 1.9)  # softplus of these is 0.02 and 2
 
 
-class SpatialNet(nn.Module):
+class SpatialNet(Described, nn.Module):
     """3x3 convolutions from maps to maps, with rectified units between them.
 
     Arguments:
@@ -74,7 +78,7 @@ class SpatialNet(nn.Module):
         return torch.cat((mean, raw.clamp(*RAW_SPREAD)), -1)
 
 
-class SpatialDecoder(nn.Module):
+class SpatialDecoder(Described, nn.Module):
     """A map of latents to the natural parameters of a square grey image.
 
     Arguments:
@@ -109,7 +113,7 @@ class SpatialDecoder(nn.Module):
         return self.net(maps).flatten(1).unflatten(0, x.shape[:-1])
 
 
-class SpatialGuide(nn.Module):
+class SpatialGuide(Described, nn.Module):
     """q(x_t | u_{t-1}, y_t), a diagonal Gaussian over a map; u_t is its mean and its spread.
 
     The frame passes strided convolutions of its own and meets the maps of u_{t-1} on the grid. With

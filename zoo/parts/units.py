@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..part import Described
 from .nets import ACTIVATIONS, activation
 
+__all__ = ["HybridUnits"]
 
-class HybridUnits(nn.Module):
+
+class HybridUnits(Described, nn.Module):
     """``dim`` units; the first of them fire with probability sigma(a), the others put out f(a).
 
     Arguments:

@@ -1,8 +1,7 @@
 """Recipes, a module a table. A table's name is the first half of its recipes' names."""
 
-from ..runs.run import run
+from ..part import Part, part
 from . import balls, mnist, music, one_to_many, ppc, windows
-from .part import Part, part
 from .recipe import Recipe, parse_overrides
 from .task import Scores, Task
 
@@ -32,7 +31,6 @@ __all__ = [
     "members",
     "parse_overrides",
     "part",
-    "run",
     "table",
 ]
 

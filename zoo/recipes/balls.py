@@ -11,9 +11,9 @@ from ..models.baselines import MeanFrame, Order0
 from ..models.harmonium import REFH, RTRBM, TRBM
 from ..models.rvae import RVAE
 from ..models.tvae import TVAE
+from ..part import part
 from ..parts.likelihoods.exponential_family import Bernoulli
 from .film_task import FilmTask, film_vae, local, local_spatial, next_frame_task, spatial_vae
-from .part import part
 from .recipe import Recipe
 
 SOURCE = "Abdulsalam & Makin (2023), Table 2, rendering not stated"

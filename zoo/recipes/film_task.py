@@ -14,11 +14,11 @@ import torch
 from ...data.synthetic import Synthetic
 from ...inference import LocalELBO, predict_next
 from ..models.rvae import RVAE
+from ..part import Part, part
 from ..parts.guides import FilmGuide
 from ..parts.likelihoods.exponential_family import Bernoulli
 from ..parts.nets import ConvDecoder, ConvEncoder
 from ..parts.spatial import SpatialDecoder, SpatialGuide, SpatialNet
-from .part import Part, part
 from .task import Task, device_of
 
 CHAINS = 8

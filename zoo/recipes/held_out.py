@@ -8,8 +8,9 @@ import torch
 
 from ...data import Batch, OneToMany, Polyphonic, generator
 from ...data.synthetic import Synthetic
+from ..part import Part
+from ..registry import read
 from . import RECIPES
-from .part import PARTS, Part
 
 STEPS = 60  # frames of a sequence that are looked at
 
@@ -22,7 +23,7 @@ def data_of(card: dict[str, Any]) -> Part:
     """
     content = card["configuration"].get("data")
     if content is not None:
-        return Part.from_json(content)
+        return read(content)
     recipe = RECIPES.get(card["name"])
     for other in RECIPES.values():
         if recipe is not None and other.table == recipe.table and other.data is not None:
@@ -51,7 +52,7 @@ def held_out(
     Raises:
         ValueError: for data without such a split.
     """
-    maker, given = PARTS[data.name], dict(data.arguments)
+    maker, given = data.cls, dict(data.arguments)
     if maker is OneToMany:
         given |= {"sequences": sequences, "seed": seed, "split": split}
         return OneToMany(**given).batch()

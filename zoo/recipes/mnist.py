@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...data import MovingMNIST
 from ..models.baselines import Order0
 from ..models.rvae import RVAE
+from ..part import part
 from .film_task import film_vae, local, local_spatial, next_frame_task, spatial_vae
-from .part import part
 from .recipe import Recipe
 
 SOURCE = "Abdulsalam & Makin (2023), pictures only"

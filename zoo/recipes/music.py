@@ -7,6 +7,7 @@ from ...inference import SequenceELBO
 from ..models.rnn import RNN
 from ..models.vosp import VOSP
 from ..models.vrae import VRAE
+from ..part import Part, part
 from ..parts.decoders import CausalDecoder
 from ..parts.fast_memory import (
     FastDropoutDecoder,
@@ -20,7 +21,6 @@ from ..parts.memory import DeepTransition, Memory, Reader
 from ..parts.nets import MLP
 from ..parts.path_guides import Autoregressive, Diagonal
 from .music_task import music_task
-from .part import Part, part
 from .recipe import Recipe
 
 SOURCE = "Bayer & Osendorfer (2014), Table 1"

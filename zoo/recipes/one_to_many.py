@@ -12,9 +12,9 @@ from ...inference import OutputBPTT, StraightThrough, TargetPropagation
 from ...inference.rng import RandomStream
 from ..models.mdrnn import MDRNN
 from ..models.srn import SRN
+from ..part import Part, part
 from ..parts.initialisers import Latch
 from ..parts.likelihoods.categorical import Categorical
-from .part import Part, part
 from .recipe import Recipe
 from .task import Scores, Task, device_of
 

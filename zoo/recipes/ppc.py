@@ -8,13 +8,14 @@ import torch
 
 from ...data import PPC, ppc
 from ...inference import BPTT, EM, ContrastiveDivergence, LocalELBO
-from ..models.baselines import Order0, SpringFilter
+from ..models.baselines import Order0
 from ..models.harmonium import REFH, RTRBM, TRBM
 from ..models.lgds import LGDS
 from ..models.rvae import RVAE
 from ..models.tvae import TVAE
+from ..part import part
 from ..parts.likelihoods.exponential_family import Poisson
-from .part import part
+from .population import PopulationReadout, SpringFilter
 from .recipe import Recipe
 from .task import Task, device_of
 
@@ -92,7 +93,7 @@ RECIPES = [
     row(
         "kf1",
         "KF-1",
-        part(LGDS, state_dim=1, readout="population"),
+        part(LGDS, state_dim=1, readout=part(PopulationReadout)),
         part(EM, iterations=100, restarts=4),
         quick={"rule.iterations": 30, "data.sequences": 20, "data.steps": 500},
         published=5.8e-4,
@@ -101,7 +102,7 @@ RECIPES = [
     row(
         "kf2",
         "KF-2",
-        part(LGDS, state_dim=2, readout="population"),
+        part(LGDS, state_dim=2, readout=part(PopulationReadout)),
         part(EM, iterations=200, restarts=4),
         quick={"rule.iterations": 60, "data.sequences": 20, "data.steps": 500},
         published=2.2e-4,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...inference import ClosedForm, fit
-from .part import PARTS, Part, accepted, literal
+from ..part import Part, accepted
+from ..registry import parse
 from .task import Task
 
 SETTABLE = ("model", "rule", "data", "fit", "warmup", "validate")
@@ -73,7 +74,7 @@ class Recipe:
     @property
     def by_gradient(self) -> bool:
         """Whether ``inference.fit`` trains this row."""
-        return self.rule is not None and not issubclass(PARTS[self.rule.name], ClosedForm)
+        return self.rule is not None and not issubclass(self.rule.cls, ClosedForm)
 
     def override(self, changes: Mapping[str, Any]) -> Recipe:
         """A copy with fields changed: ``{"rule.k": 5, "fit.lr": 1e-3, "warmup": {}}``.
@@ -159,5 +160,5 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         path, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"--set takes FIELD=VALUE, such as rule.k=5: got {pair!r}")
-        changes[path.strip()] = literal(value.strip())
+        changes[path.strip()] = parse(value.strip())
     return changes

@@ -11,10 +11,10 @@ from ...data import Polyphonic, write_midi
 from ...inference import StraightThrough, TargetPropagation
 from ...inference.rng import RandomStream
 from ..models.srn import SRN
+from ..part import part
 from ..parts.initialisers import Orthogonal
 from ..parts.likelihoods.exponential_family import Bernoulli
 from .music_task import STEPS as SECONDS
-from .part import part
 from .recipe import Recipe
 from .task import Scores, Task, device_of
 

@@ -12,8 +12,8 @@ from ...data.synthetic import Synthetic
 from ...inference import AlignmentCurve, RandomStream, fit
 from ...inference.rules.rule import LearningRule
 from .. import store
+from ..part import Part
 from ..recipes import RECIPES
-from ..recipes.part import PARTS, Part
 from .subject import NotHere, Subject
 
 POINTS = 10  # of a curve, besides the start
@@ -90,7 +90,7 @@ def _quick(subject: Subject, what: str) -> dict[str, Any]:
 
 def _fewer(part: Part, data: Dataset, rows: int, seed: int) -> Dataset | Batch:
     """As much of the training data; what is drawn anew in each epoch stays so."""
-    maker = PARTS[part.name]
+    maker = part.cls
     if rows == len(data):
         return data
     if maker is OneToMany or (isinstance(maker, type) and issubclass(maker, Synthetic)):

@@ -18,7 +18,6 @@ from ...inference import (
 )
 from ...inference.rules.rule import LearningRule
 from ..recipes.held_out import held_out
-from ..recipes.part import PARTS
 from .drawing import BLUE, figure, save
 from .retraining import train_along
 from .subject import NotHere, Section, Subject
@@ -86,7 +85,7 @@ def pair_of(subject: Subject) -> Pair:
         NotHere: for a rule that has none.
     """
     rule = subject.rule
-    maker = PARTS[rule.name]
+    maker = rule.cls
     if maker is LocalELBO:
         shared = {name: value for name, value in rule.arguments.items() if name not in OF_FRAMES}
         return Pair(

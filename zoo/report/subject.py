@@ -10,8 +10,9 @@ import torch
 from ...data import Batch
 from ...inference import RandomStream
 from ...inference.draws import draw, prepare
+from ..part import Part
 from ..recipes.held_out import STEPS
-from ..recipes.part import Part
+from ..registry import read
 from ..studies.chains import Chains
 
 
@@ -105,7 +106,7 @@ class Subject(NamedTuple):
         content = self.net.card["configuration"].get("rule")
         if content is None:
             raise NotHere("it was not trained by any rule")
-        return Part.from_json(content)
+        return read(content)
 
     def need_pair(self) -> None:
         if not self.paired:

@@ -14,7 +14,7 @@ import torch
 
 from ...inference import ClosedForm, fit
 from ..recipes.recipe import Recipe
-from ..store import save_model
+from ..store import save_model, versions
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -151,13 +151,10 @@ def is_main_process() -> bool:
 
 def provenance(device: str | None = None) -> dict[str, str]:
     """When, on what, and with which versions."""
-    from importlib.metadata import version
-
     return {
         "date": datetime.date.today().isoformat(),
         "hardware": hardware(device),
-        "versions": f"torch {torch.__version__}, pyro {version('pyro-ppl')}, "
-        f"python {platform.python_version()}",
+        "versions": versions(),
     }
 
 

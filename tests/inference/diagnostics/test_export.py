@@ -10,6 +10,7 @@ from seqzoo.inference.diagnostics.export import save_arviz, to_arviz
 from seqzoo.zoo import likelihoods
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
+from seqzoo.zoo.recipes.population import PopulationReadout
 
 from seqzoo import zoo
 
@@ -133,7 +134,10 @@ def test_answers_of_several_values_without_latents():
 
 
 def test_a_linear_system_has_an_exact_likelihood():
-    net, frames = zoo.LGDS(2, readout="population"), torch.poisson(torch.full((B, T, 15), 2.0))
+    net, frames = (
+        zoo.LGDS(2, readout=PopulationReadout()),
+        torch.poisson(torch.full((B, T, 15), 2.0)),
+    )
     found = export(net, Batch(frames), unit="neuron")
     exact = net.filter(frames).log_likelihood
     np.testing.assert_allclose(found["log_likelihood"]["y"].values[0, 0], exact, rtol=1e-6)
@@ -227,4 +231,4 @@ def test_models_without_a_pyro_pair_are_told_where_to_go():
     with pytest.raises(ValueError, match=r"a data.Batch, got a Tensor: data.Batch\(obs"):
         export(MODELS["VRAE"](), OBS)
     with pytest.raises(ValueError, match="unpadded"):
-        export(zoo.LGDS(1, readout="population"), Batch(torch.ones(B, T, 15), MASK))
+        export(zoo.LGDS(1, readout=PopulationReadout()), Batch(torch.ones(B, T, 15), MASK))

@@ -21,6 +21,7 @@ from seqzoo.inference.draws import draw, prepare
 from seqzoo.zoo import VRAE, likelihoods, priors
 from seqzoo.zoo.models.baselines import Order0
 from seqzoo.zoo.models.srn import SRN
+from seqzoo.zoo.recipes.population import PopulationReadout
 from torch import nn
 
 from seqzoo import zoo
@@ -214,7 +215,7 @@ def test_models_without_latent_state_have_even_weights(batch):
     assert found.khat.tolist() == [0.0] * B
     np.testing.assert_allclose(found.bound, elbo(net, batch), rtol=1e-5)
     frames = Batch(torch.poisson(torch.full((B, T, 15), 2.0)))
-    system = zoo.LGDS(2, readout="population")
+    system = zoo.LGDS(2, readout=PopulationReadout())
     np.testing.assert_allclose(
         smoothed_bound(system, frames, 30), system.filter(frames.obs).log_likelihood, rtol=1e-6
     )
@@ -291,6 +292,6 @@ def test_bad_requests_get_a_clear_sentence(batch):
     with pytest.raises(ValueError, match="reads the frames before it"):
         loo(zoo.RNN(M, gaussian, hidden=4), batch, unit="frame")
     with pytest.raises(ValueError, match="no law of single frames"):
-        loo(zoo.LGDS(1, readout="population"), Batch(torch.ones(2, 3, 15)), unit="frame")
+        loo(zoo.LGDS(1, readout=PopulationReadout()), Batch(torch.ones(2, 3, 15)), unit="frame")
     with pytest.raises(ValueError, match="NaN, infinite or all zero"):
         smooth_weights(torch.full((30,), torch.nan))

@@ -10,7 +10,8 @@ from seqzoo.zoo.models.srn import SRN
 from seqzoo.zoo.parts.initialisers import Latch, Orthogonal
 from seqzoo.zoo.parts.likelihoods import Categorical, GaussianMixture
 from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli
-from seqzoo.zoo.recipes.part import Part, part
+from seqzoo.zoo.recipes import part
+from seqzoo.zoo.registry import read
 from torch import nn
 
 I, H, C = 3, 40, 5  # noqa: E741
@@ -273,7 +274,7 @@ def test_starts_are_parts_of_a_recipe(start):
     """Built from what a card says, and changed by ``--set model.start.gain=9``."""
     ten = part(Categorical, classes=10)
     recipe = part(SRN, inputs=1, output=ten, hidden=6, start=start)
-    again = Part.from_json(json.loads(json.dumps(recipe.to_json())))
+    again = read(json.loads(json.dumps(recipe.to_json())))
     assert again == recipe
     nets = []
     for each in (recipe, again):
@@ -333,7 +334,7 @@ def test_a_spread_goes_from_low_to_high(spread):
 
 def test_a_spread_is_part_of_a_recipe():
     recipe = part(MDRNN, inputs=1, components=2, hidden=3, spread=(0.0, 4.0))
-    again = Part.from_json(json.loads(json.dumps(recipe.to_json()))).build()  # a list by now
+    again = read(json.loads(json.dumps(recipe.to_json()))).build()  # a list by now
     torch.testing.assert_close(again.readout.bias[2:4], torch.tensor([1.0, 3.0]))
 
 

@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from seqzoo.data import Batch, MidiFolder, PianoRolls, write_midi
+from seqzoo.data import Batch, MidiFolder, PianoRolls, Polyphonic, polyphonic, write_midi
 from seqzoo.data.midi import read_midi
 from seqzoo.zoo import likelihoods, path_guides, store
 from seqzoo.zoo.recipes import COLLECTIONS, RECIPES, Scores, find
 from seqzoo.zoo.recipes import music_task as piano
-from seqzoo.zoo.recipes.part import PARTS, Part
+from seqzoo.zoo.registry import read
 from seqzoo.zoo.runs import reproduce, tables
 from seqzoo.zoo.runs.run import Interrupted, run
-from seqzoo.zoo.studies import bench, kl
+from seqzoo.zoo.studies import bench
 
 from seqzoo import inference, zoo
 
@@ -64,23 +64,12 @@ def rolls(lengths, seed=0):
     return made
 
 
-class Few(PianoRolls):
-    """A few short rolls in place of a published set."""
-
-    def __init__(
-        self, name, split="train", chunk=None, window=None, seed=0, device="cpu", recut=False
-    ):
-        self.name, self.split = name, split
-        super().__init__(rolls(LENGTHS[split], len(split)), chunk, window, device, recut, seed)
-
-
 @pytest.fixture(scope="module")
 def few():
     """Published sets become few and short, and generated music short."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (piano, kl):
-            patch.setattr(module, "Polyphonic", Few)
-        patch.setitem(PARTS, "Polyphonic", Few)
+        patch.setattr(polyphonic, "fetch", lambda file: file)
+        patch.setattr(polyphonic, "read_mat", lambda _, split: rolls(LENGTHS[split], len(split)))
         patch.setattr(piano, "GENERATED", 6)
         yield
 
@@ -128,7 +117,7 @@ def test_a_recipe_learns_with_every_parameter(name):
     torch.manual_seed(0)
     net = recipe.model.build()
     torch.manual_seed(0)
-    again = Part.from_json(json.loads(json.dumps(recipe.model.to_json()))).build()
+    again = read(json.loads(json.dumps(recipe.model.to_json()))).build()
     assert repr(again) == repr(net)
     pairs = zip(net.state_dict().items(), again.state_dict().items(), strict=True)
     assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
@@ -196,7 +185,7 @@ def test_a_figure_is_the_total_over_all_frames(few, rnn, frames, monkeypatch):
     """However sequences are batched: never a mean of means."""
     monkeypatch.setattr(piano, "FRAMES", frames)
     scores = piano.music_task("jsb", "exact NLL").measure(rnn, 0, "test")
-    test = Few("jsb", "test").sequences
+    test = Polyphonic("jsb", "test").sequences
     totals = [-rnn.log_prob(roll[None].float()).item() for roll in test]
     expected = sum(totals) / sum(map(len, test))
     assert scores.figures.item() == pytest.approx(expected, rel=1e-5)
@@ -289,7 +278,7 @@ def test_a_run_leaves_weights_and_a_card(name, trained):
 @pytest.mark.parametrize("name", ["rnn", "vrae"])
 def test_a_run_stopped_by_hand_goes_on_to_the_same_weights(name, trained, tmp_path, monkeypatch):
     """The warm-up is not done again."""
-    fresh, seen = Few.fresh, []
+    fresh, seen = Polyphonic.fresh, []
 
     def stopped(self, epoch):
         seen.append(epoch)
@@ -297,7 +286,7 @@ def test_a_run_stopped_by_hand_goes_on_to_the_same_weights(name, trained, tmp_pa
             raise KeyboardInterrupt
         return fresh(self, epoch)
 
-    monkeypatch.setattr(Few, "fresh", stopped)
+    monkeypatch.setattr(Polyphonic, "fresh", stopped)
     recipe = small(f"jsb/{name}")
     stop = 3 if recipe.warmup else 2  # in the second epoch of two
     with pytest.raises(Interrupted):
@@ -434,7 +423,7 @@ def test_kl_prints_both_divergences(trained, seqzoo, tmp_path):
     assert difference == pytest.approx(shared, abs=0.0011)
     assert floor == pytest.approx(math.log(2), abs=0.0006)
     net, totals, frames = zoo.load(folder), 0.0, 0
-    for roll in Few("jsb", "test").sequences:
+    for roll in Polyphonic("jsb", "test").sequences:
         q = net.posterior(roll[None].float())
         p = net.prior(torch.ones(1, len(roll), dtype=torch.bool))
         totals += torch.distributions.kl_divergence(q, p).item()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from seqzoo.data import Loader, OneToMany, PianoRolls
+from seqzoo.data import Loader, OneToMany, polyphonic
 from seqzoo.data.midi import read_midi
 from seqzoo.data.one_to_many import class_probabilities, conditional_entropy, log_density
 from seqzoo.zoo import MDRNN, SRN, pictures, store
@@ -25,6 +25,7 @@ from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli
 from seqzoo.zoo.recipes import (
     COLLECTIONS,
     RECIPES,
+    Part,
     Scores,
     find,
     members,
@@ -33,7 +34,6 @@ from seqzoo.zoo.recipes import (
     windows,
 )
 from seqzoo.zoo.recipes import music_task as piano
-from seqzoo.zoo.recipes.part import PARTS, Part
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.runs import search as searching
 from seqzoo.zoo.runs.run import run
@@ -98,20 +98,15 @@ def numbers(frames):
     return (frames[..., 30:42].long() * 2 ** torch.arange(12)).sum(-1)
 
 
-class Few(PianoRolls):
-    """A few short rolls in place of Piano-midi."""
-
-    def __init__(self, name, split="train", **how):
-        assert name == "piano-midi"
-        first = {"train": 0, "validation": 1000, "test": 2000}[split]
-        super().__init__(numbered(LENGTHS[split], first), **how)
+FIRST = {"train": 0, "validation": 1000, "test": 2000}
 
 
 @pytest.fixture
 def few(monkeypatch):
     """Published music becomes a few short rolls, and generated music short."""
-    monkeypatch.setattr(windows, "Polyphonic", Few)
-    monkeypatch.setitem(PARTS, "Polyphonic", Few)
+    made = lambda _, split: numbered(LENGTHS[split], FIRST[split])  # noqa: E731
+    monkeypatch.setattr(polyphonic, "fetch", lambda file: file)
+    monkeypatch.setattr(polyphonic, "read_mat", made)
     monkeypatch.setattr(windows, "GENERATED", 6)
 
 
@@ -355,7 +350,7 @@ class Recorder(nn.Module):
 
 @pytest.mark.parametrize("kind", ["class", "regression"])
 def test_validation_looks_at_other_data_than_training_and_test(kind):
-    data = Part("OneToMany", {"kind": kind, "steps": 3}).build(seed=0)
+    data = Part(OneToMany, {"kind": kind, "steps": 3}).build(seed=0)
     read, task = [data.obs[:, 0, 0]], one_to_many.answer_task(kind, 3)
     for split in ("validation", "test"):
         recorder = Recorder()

@@ -10,8 +10,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ...part import Described
 
-class Categorical(nn.Module):
+
+class Categorical(Described, nn.Module):
     """One of ``classes``, eta = log-odds up to a constant (paper 003, equation 2).
 
     Arguments:

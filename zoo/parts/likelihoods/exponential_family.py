@@ -15,10 +15,12 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...part import Described
+
 MAX_LOG_RATE = 10.0  # a Poisson unit never fires above exp(10): a guard, far from any data
 
 
-class ExponentialFamily(nn.Module):
+class ExponentialFamily(Described, nn.Module):
     """Independent units, one natural parameter each.
 
     Arguments:

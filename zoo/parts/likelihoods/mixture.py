@@ -13,10 +13,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ...part import Described
+
 LOG_SCALES = (-7.0, 7.0)  # of a mixture's components: a guard, far from any data
 
 
-class GaussianMixture(nn.Module):
+class GaussianMixture(Described, nn.Module):
     """A mixture of k Gaussians (paper 003, equations 8 to 12).
 
         p(y) = sum_i pi_i N(y; mu_i, sigma_i^2),  pi = softmax(.), mu = (.), sigma = exp(.)

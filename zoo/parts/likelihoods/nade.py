@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn import functional
 
+from ...part import Described
+
 
 class NADEDistribution(TorchDistribution):
     """Binary frames of ``M`` units with the law of a NADE with ``H`` hidden units.
@@ -166,7 +168,7 @@ def _stripped(shape: torch.Size) -> torch.Size:
     return shape[first:]
 
 
-class NADE(nn.Module):
+class NADE(Described, nn.Module):
     """Binary units that depend on each other within a frame: a likelihood beside ``Bernoulli``.
 
     It is no exponential family with a parameter for each unit: a network that decodes into it

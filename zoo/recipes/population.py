@@ -1,0 +1,60 @@
+"""Linear systems of the population code: a readout, and the Kalman filter that knows it all."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...data import ppc
+from ..models.lgds import LGDS
+from ..parts.readouts import Readout
+from ..registry import register
+
+
+class PopulationReadout(Readout):
+    """Position from spike counts, with variance = tuning variance / total spikes, step by step.
+
+    The decoded position is unwrapped along time from the past alone, so that the filter sees a
+    straight line and not a torus. Padded and silent frames, which decode to nothing, are passed
+    over.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(dim=1)
+
+    def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        decoded = ppc.decode(obs).double()
+        seen = mask & (obs.sum(-1) > 0)
+        index = torch.arange(obs.shape[1], device=obs.device).expand_as(seen)
+        last = torch.where(seen, index, -1).cummax(1).values
+        first = seen.int().argmax(1, keepdim=True)
+        decoded = decoded.gather(1, torch.where(last < 0, first, last))
+        turns = ((decoded[:, 1:] - decoded[:, :-1]) / ppc.PERIOD).round().cumsum(1)
+        decoded[:, 1:] -= ppc.PERIOD * turns
+        variance = ppc.observation_variance(obs).double().masked_fill(~seen, math.inf)
+        return decoded[..., None], variance[..., None]
+
+    def expect(self, value: Tensor) -> Tensor:
+        return sum(ppc.GAIN) / 2 * ppc.tuning(value[..., 0])
+
+    def sample(self, value: Tensor) -> Tensor:
+        return torch.poisson(self.expect(value))
+
+    def check(self, obs: Tensor) -> None:
+        ppc.decode(obs)
+
+
+class SpringFilter(LGDS):
+    """The Kalman filter with the true parameters of ``data.PPC``: the limit of the task."""
+
+    def __init__(self) -> None:
+        super().__init__(state_dim=2, readout=PopulationReadout())
+        self.dynamics.copy_(ppc.DYNAMICS)
+        self.process.copy_(ppc.PROCESS_COVARIANCE)
+        start = torch.tensor([ppc.START_LIMIT**2 / 3, ppc.START_VELOCITY_VARIANCE])
+        self.initial_covariance.copy_(torch.diag(start))
+
+
+register(PopulationReadout, SpringFilter)

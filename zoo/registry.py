@@ -1,0 +1,237 @@
+"""Classes by name: what a card and ``--set`` may build.
+
+Every class that models, parts, rules and data sets export is known, and every class that a program
+hands over. A name that is known to nobody is looked up among the entry points ``seqzoo.parts`` of
+installed packages. A card never names a module.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .. import data, inference
+from . import models, parts
+from .part import Described, Part, named, tensor
+
+GROUP = "seqzoo.parts"  # entry points of installed packages
+Class = Callable[..., Any]
+
+
+def exported(module: ModuleType) -> list[type]:
+    """The classes that a module exports: those in ``__all__``, or the public ones it defines."""
+    names = getattr(module, "__all__", None)
+    if names is None:
+        here = module.__name__
+        names = [
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_") and getattr(value, "__module__", None) == here
+        ]
+    return [value for name in names if inspect.isclass(value := getattr(module, name))]
+
+
+def _by_name(classes: Iterable[Class]) -> dict[str, Class]:
+    return {cls.__name__: cls for cls in classes}
+
+
+#: What a model is built of.
+PARTS: dict[str, Class] = _by_name(
+    [
+        *exported(models),
+        *(
+            cls
+            for name in parts.__all__
+            for cls in exported(getattr(parts, name))
+            if issubclass(cls, Described)
+        ),
+        tensor,
+    ]
+)
+#: What else a recipe names.
+RULES_AND_DATA: dict[str, Class] = _by_name(
+    [
+        *(
+            cls
+            for cls in exported(inference)
+            if issubclass(cls, (inference.LearningRule, inference.ClosedForm))
+        ),
+        *(cls for cls in exported(data) if hasattr(cls, "batch")),
+    ]
+)
+#: Modules that the user named, in order: other processes import them, too.
+IMPORTED: list[str] = []
+
+
+def register(*classes: Class) -> None:
+    """Makes classes known by name.
+
+    Raises:
+        ValueError: for a name that another class has.
+    """
+    for cls in classes:
+        other = PARTS.get(cls.__name__) or RULES_AND_DATA.get(cls.__name__)
+        if other not in (None, cls):
+            raise ValueError(
+                f"there are two classes called {cls.__name__}, one in {other.__module__} and one "
+                f"in {cls.__module__}: rename yours"
+            )
+        PARTS[cls.__name__] = cls
+
+
+def find(name: str, classes: Iterable[Class] = (), model: bool = False) -> Class:
+    """A class by name.
+
+    Arguments:
+        name: its name.
+        classes: classes handed over, which go first.
+        model: look among what models are built of alone.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    known = PARTS if model else RULES_AND_DATA | PARTS
+    known = {**known, **_by_name(classes)}
+    if name not in known:
+        points = entry_points(group=GROUP, name=name)
+        if not points:
+            raise ValueError(
+                f"unknown part {name!r}: hand its class over, zoo.load(..., classes=[{name}]) or "
+                f"--import MODULE, or install a package with an entry point {name} in {GROUP}"
+            )
+        return next(iter(points)).load()
+    return known[name]
+
+
+def read(content: Any, classes: Iterable[Class] = (), model: bool = False) -> Part:
+    """The inverse of ``Part.to_json``.
+
+    Arguments:
+        content: ``{"part": name, argument: value, ...}``.
+        classes, model: see ``find``.
+
+    Raises:
+        ValueError: for an unknown name or argument, or for what is no part.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("part"), str):
+        raise ValueError(f"not a part: {content!r}")
+    classes = tuple(classes)
+
+    def value_of(value: Any) -> Any:
+        if isinstance(value, list):
+            return [value_of(each) for each in value]
+        if isinstance(value, dict) and "part" in value:
+            return read(value, classes, model)
+        if isinstance(value, dict):
+            return {key: value_of(each) for key, each in value.items()}
+        return value
+
+    given = {key: value_of(value) for key, value in content.items() if key != "part"}
+    return Part(find(content["part"], classes, model), given)
+
+
+def parse(text: str) -> Any:
+    """A value given on the command line: a part, a Python literal, or else the text itself.
+
+    Parts are written as calls, ``Gaussian(dim=15)``, whose arguments are literals or parts. Nothing
+    is evaluated: the text is parsed, and only known classes are called.
+
+    Raises:
+        ValueError: for a call of anything else, or of a class with arguments it does not take.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return text
+    if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
+        return _value(tree)
+    try:
+        return ast.literal_eval(tree)
+    except ValueError:
+        return text
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal in which calls are parts."""
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Name):
+            raise ValueError(f"{ast.unparse(node)}: write the name of a class, as in Gaussian(15)")
+        cls = find(node.func.id)
+        if any(isinstance(each, ast.Starred) for each in node.args) or any(
+            each.arg is None for each in node.keywords
+        ):
+            raise ValueError(f"{ast.unparse(node)}: write every argument out")
+        given = named(cls, tuple(_value(each) for each in node.args))
+        for each in node.keywords:
+            given[str(each.arg)] = _value(each.value)
+        return Part(cls, given)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(each) for each in node.elts]
+    if isinstance(node, ast.Dict):
+        keys = [None if key is None else _value(key) for key in node.keys]
+        return dict(zip(keys, (_value(each) for each in node.values)))
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ValueError(
+            f"{ast.unparse(node)!r} is neither a number, nor text in quotes, nor a class with its "
+            "arguments in brackets"
+        ) from error
+
+
+def import_module(name: str) -> ModuleType:
+    """Imports a module that the user named, and makes its classes known.
+
+    Arguments:
+        name: a module, looked for in the working directory, too, or a ``.py`` file.
+
+    Raises:
+        ValueError: when there is no such module or file, or a module of the file's name.
+    """
+    module = _from_file(Path(name)) if name.endswith(".py") else _from_name(name)
+    register(*(cls for cls in exported(module)))
+    if name not in IMPORTED:
+        IMPORTED.append(name)
+    return module
+
+
+def _from_name(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # a module that the user's own imports
+        raise ValueError(f"there is no module {name!r}: give its name or its .py file") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    loaded = sys.modules.get(path.stem)
+    if loaded is not None:
+        if getattr(loaded, "__file__", None) == str(path):
+            return loaded
+        raise ValueError(f"there is another module called {path.stem!r}: rename {path.name}")
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # other processes find its classes by this name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
