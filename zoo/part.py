@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -84,8 +85,13 @@ class Part:
             value = inner.set(rest, value)
         elif isinstance(inner, Part) and not (value is None or isinstance(value, Part)):
             raise ValueError(
-                f"{self.name}.{key} is a part, such as {inner}: {value!r} is none. "
-                "Give a class and its arguments in brackets"
+                f"{self.name}.{key} is a part, such as {inner}, and {value!r} is none: give a "
+                "class with its arguments in brackets"
+            )
+        elif isinstance(value, str) and not _takes_text(self.cls, key):
+            raise ValueError(
+                f"{self.name}.{key} takes no text, such as {value!r}: write a part as a class "
+                "with its arguments in brackets"
             )
         return Part(self.cls, {**self.arguments, key: value})
 
@@ -194,6 +200,22 @@ def named(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]
     if left:
         raise ValueError(f"{function.__name__} has no name for its argument {left[0]!r}")
     return found
+
+
+def _takes_text(function: Callable[..., Any], name: str) -> bool:
+    """False where the annotation of an argument leaves no room for text."""
+    bases = function.__mro__ if inspect.isclass(function) else ()
+    for each in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [
+        function
+    ]:
+        try:
+            hint = get_type_hints(each).get(name)
+        except NameError:  # annotations that exist for a type checker alone
+            return True
+        if hint is not None:
+            kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+            return any(kind in (str, Any) or get_origin(kind) is Literal for kind in kinds)
+    return True
 
 
 def tensor(data: list[Any], dtype: str = "float32") -> Tensor:

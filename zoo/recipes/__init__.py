@@ -1,5 +1,14 @@
-"""Recipes, a module a table. A table's name is the first half of its recipes' names."""
+"""Recipes, a module a table. A table's name is the first half of its recipes' names.
 
+Your own recipes join them by ``register``, or by a list ``RECIPES`` in a module that is given to
+``import_module``, as ``seqzoo --import`` gives one.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from .. import registry
 from ..part import Part, part
 from . import balls, mnist, music, one_to_many, ppc, windows
 from .recipe import Recipe, parse_overrides
@@ -19,6 +28,7 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
 }
 TABLES: list[str] = list(dict.fromkeys(recipe.table for recipe in RECIPES.values()))
 
+
 __all__ = [
     "COLLECTIONS",
     "RECIPES",
@@ -28,9 +38,11 @@ __all__ = [
     "Scores",
     "Task",
     "find",
+    "import_module",
     "members",
     "parse_overrides",
     "part",
+    "register",
     "table",
 ]
 
@@ -70,3 +82,40 @@ def table(name: str) -> list[Recipe]:
     if name not in TABLES:
         raise ValueError(f"no table called {name!r}: there are {', '.join(TABLES)}")
     return [recipe for recipe in RECIPES.values() if recipe.table == name]
+
+
+def register(*recipes: Recipe) -> None:
+    """Adds recipes to the zoo for as long as the program runs.
+
+    Raises:
+        ValueError: for a name that is not ``table/row``, or that another recipe has.
+    """
+    for recipe in recipes:
+        if len(recipe.name.split("/")) != 2:
+            raise ValueError(f"a recipe is called TABLE/ROW, such as mine/rvae: got {recipe.name}")
+        if RECIPES.setdefault(recipe.name, recipe) is not recipe:
+            raise ValueError(f"there are two recipes called {recipe.name}: rename yours")
+        if recipe.table not in TABLES:
+            TABLES.append(recipe.table)
+
+
+def import_module(name: str) -> ModuleType:
+    """Imports a module that the user named: its classes and its ``RECIPES`` become known.
+
+    Arguments:
+        name: a module, looked for in the working directory, too, or a ``.py`` file.
+
+    Raises:
+        ValueError: when there is no such module, or a name in it is taken.
+    """
+    module = registry.import_module(name)
+    found = getattr(module, "RECIPES", ())
+    if found is not RECIPES:
+        register(*found)
+    return module
+
+
+def import_modules(names: list[str]) -> None:
+    """Imports several; what a worker process does before it is given a recipe."""
+    for name in names:
+        import_module(name)

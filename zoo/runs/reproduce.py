@@ -8,7 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from .. import store
-from ..recipes import Recipe, find
+from ..recipes import Recipe, find, import_modules
+from ..registry import IMPORTED
 from .run import run
 from .tables import Card
 
@@ -46,7 +47,13 @@ def reproduce(
             else:
                 waiting.append((recipe, seed, folder))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(jobs, len(waiting))), mp_context=context) as pool:
+    pool = ProcessPoolExecutor(
+        max(1, min(jobs, len(waiting))),
+        mp_context=context,
+        initializer=import_modules,  # recipes may be of modules that the user named
+        initargs=(list(IMPORTED),),
+    )
+    with pool:
         running = {pool.submit(_run, *work, device): work for work in waiting}
         for future in as_completed(running):
             recipe, seed, _ = running[future]
@@ -78,9 +85,15 @@ def _figure(card: Card) -> str:
 
 
 def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) -> list[str]:
-    """Copies the summary card of every row into the zoo, and the first seed's weights.
+    """Copies the summary card of every row into a folder, and the first seed's weights.
 
-    Weights of a recipe that does not ship stay where they are.
+    Weights of a recipe that does not ship stay where they are. ``zoo.load(target / name)`` loads a
+    model from there.
+
+    Arguments:
+        cards: the cards of every row, by its name.
+        out: the folder of the runs.
+        target: where to write, the package's own weights when left out.
 
     Returns:
         The names shipped.
