@@ -1,6 +1,17 @@
 """Learning rules, the training loop, filters, bounds and diagnostics. Names no model class."""
 
-from .contracts import Recurrent
+from .contracts import (
+    AnswerModel,
+    Encoding,
+    EnergyModel,
+    Fold,
+    FrameModel,
+    GibbsModel,
+    LatentPathModel,
+    LinearSystem,
+    Recurrent,
+    SequenceModel,
+)
 from .diagnostics.alignment import AlignmentCurve, alignment, target_alignment
 from .diagnostics.calibration import (
     calibration_error,
@@ -30,10 +41,9 @@ from .rules.rule import LearningRule
 from .rules.sequence import SequenceELBO
 from .rules.target import TargetPropagation
 from .rules.through_time import OutputBPTT, StraightThrough
-from .sweep import Fold, sweep
+from .sweep import sweep
 from .training.checkpoint import CheckpointError
 from .training.loop import fit
-from .training.rmsprop import RMSpropNesterov
 from .training.state import Fit
 
 __all__ = [
@@ -41,30 +51,37 @@ __all__ = [
     "EM",
     "SBC",
     "AlignmentCurve",
+    "AnswerModel",
     "Average",
     "Beliefs",
     "CheckpointError",
     "ClosedForm",
     "ContrastiveDivergence",
     "Convergence",
+    "Encoding",
+    "EnergyModel",
     "Filtered",
     "Fit",
     "Fold",
     "FoldedRule",
+    "FrameModel",
     "GaussianPath",
+    "GibbsModel",
     "Imputation",
+    "LatentPathModel",
     "LearningRule",
     "LinearChain",
     "LinearGaussian",
+    "LinearSystem",
     "LocalELBO",
     "Loo",
     "OutputBPTT",
     "Path",
     "Prediction",
-    "RMSpropNesterov",
     "RandomStream",
     "Recurrent",
     "SequenceELBO",
+    "SequenceModel",
     "Simulator",
     "StraightThrough",
     "TargetPropagation",

@@ -130,21 +130,21 @@ class PathSteps:
 
     Arguments:
         net: has ``prior``, ``decoder``, ``sees`` as a ``VRAE``.
-        reading: of data that are near the true ones: they decide how good proposals are.
+        encoding: of data that are near the true ones: they decide how good proposals are.
     """
 
     shares = False
 
-    def __init__(self, net, reading):
-        self.net, self.rows = net, len(reading.obs)
-        self.prior, self.belief = net.prior(reading.mask), reading.belief
+    def __init__(self, net, encoding):
+        self.net, self.rows = net, len(encoding.obs)
+        self.prior, self.belief = net.prior(encoding.mask), encoding.belief
 
     @staticmethod
-    def fit(net, reading) -> bool:
+    def fit(net, encoding) -> bool:
         """Whether a model can be stepped through like this."""
-        laws = net.prior(reading.mask), reading.belief
+        laws = net.prior(encoding.mask), encoding.belief
         stepped = all(type(law).propose is not Path.propose for law in laws)
-        return stepped and getattr(getattr(net, "decoder", None), "causal", False)
+        return stepped and net.causal
 
     def begin(self, particles):
         shape = particles, self.rows
@@ -177,15 +177,15 @@ class FrameSteps:
 
     Arguments:
         net: has ``memory``, ``prior``, ``belief``, ``natural`` as a ``VOSP``.
-        reading: of the batch; only its kind is used.
+        encoding: of the batch; only its kind is used.
         evidence: of the batch.
         fed: what the memory is fed with: ``"draws"``, each particle with its own draw of the
             data; ``"restored"``, all with the likelier values; or the data ``[B, T, M]``.
     """
 
-    def __init__(self, net, reading, evidence: Evidence, fed: str | Tensor = "draws"):
-        self.net, self.reading, self.evidence, self.fed = net, reading, evidence, fed
-        self.rows, self.shares = len(reading.obs), isinstance(fed, str) and fed == "draws"
+    def __init__(self, net, encoding, evidence: Evidence, fed: str | Tensor = "draws"):
+        self.net, self.encoding, self.evidence, self.fed = net, encoding, evidence, fed
+        self.rows, self.shares = len(encoding.obs), isinstance(fed, str) and fed == "draws"
 
     def begin(self, particles):
         return (self.net.initial(particles * self.rows).unflatten(0, (particles, self.rows)),)
@@ -196,7 +196,7 @@ class FrameSteps:
         flat = features.flatten(0, 1)[:, None]
         real = torch.ones(flat.shape[:2], dtype=torch.bool, device=flat.device)
         prior = net.prior(real)
-        frame = self.reading._replace(mask=real, features=flat, belief=prior)
+        frame = self.encoding._replace(mask=real, features=flat, belief=prior)
         if seen.known.all():
             likely = (seen.tilt > 0).to(flat).expand(*shape, -1)
         else:
@@ -321,19 +321,19 @@ def _pick(part: Tensor, chosen: Tensor) -> Tensor:
 
 
 def draw_whole(
-    likelihood, net, reading, evidence: Evidence, particles: int, reference: Draw | None = None
+    likelihood, net, encoding, evidence: Evidence, particles: int, reference: Draw | None = None
 ) -> tuple[Guess, Tensor, Tensor]:
     """Whole paths from the guide, for models that cannot be stepped; the reference comes first.
 
     Returns:
         Guesses ``[k, B, T, *]``, paths ``[k, B, T, K]`` and log-weights ``[k, B]``.
     """
-    prior = net.prior(reading.mask)
-    path = reading.belief.rsample((particles,))
+    prior = net.prior(encoding.mask)
+    path = encoding.belief.rsample((particles,))
     forced = reference is not None and likelihood.natural_dim != likelihood.dim
     if reference is not None:
         path = _first(path, reference.path)
     given = reference.values if forced else None
-    drawn = guess(likelihood, net.natural(path, reading), evidence, given)
-    seen = torch.where(reading.mask, drawn.weight, 0.0).sum(-1)
-    return drawn, path, seen + prior.log_prob(path) - reading.belief.log_prob(path)
+    drawn = guess(likelihood, net.natural(path, encoding), evidence, given)
+    seen = torch.where(encoding.mask, drawn.weight, 0.0).sum(-1)
+    return drawn, path, seen + prior.log_prob(path) - encoding.belief.log_prob(path)

@@ -1,91 +1,497 @@
-"""The kinds of network that rules train: what one writes, and what uses it."""
+"""The kinds of network that rules train and verbs use, written down once.
+
+A network inherits the class of its kind and writes the methods listed there under "You write". The
+class alone decides the kind: a method or an attribute of the same name on another class does not.
+
+    Recurrent               u_t = f(y_t, u_{t-1})                       what a sweep needs
+        FrameModel          p(x_t, y_t, u_{t-1}), q(x_t | y_t, u_{t-1}) RVAE, TVAE
+        GibbsModel          chains of y_t given u_{t-1}
+            EnergyModel     F(y_t, u_{t-1})                             REFH, TRBM, RTRBM
+    SequenceModel           p(x_{1:T}, z), q(z | x_{1:T})               VRAE, VOSP, RNN
+        LatentPathModel     p(z_{1:T}) p(x_{1:T} | z_{1:T})             VRAE, VOSP
+        LinearSystem        x_t = A x_{t-1} + noise                     LGDS
+    AnswerModel             p(y | x_{1:T}), units h_t                   SRN, MDRNN
+
+A network may be of several kinds: a VOSP is a ``LatentPathModel`` that is ``Recurrent``, and an SRN
+is an ``AnswerModel`` that is a ``SequenceModel``. All are ``nn.Module``; those with Pyro
+parameters also inherit ``PyroModule``. List a kind after the classes that implement its methods,
+and write them as methods: a submodule of the same name would be hidden.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import abstractmethod
+from typing import Any, NamedTuple, NoReturn
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..data import Batch
-
-# What rules use of a network.
-RECURRENT = ("check", "encode", "step", "initial")  # a sweep, see ``Recurrent``
-
-
-PAIR = ("model", "guide")  # a Pyro pair
+from .kalman import LinearGaussian
+from .particles import ParticleSteps
+from .paths import Path
 
 
-ANSWERS = ("read", "at_every_step", "rest", "drive", "mean", "log_score", "bits")
+class Fold(NamedTuple):
+    """Real frames taken out of time: ``N`` independent members of a plate.
 
-
-SYSTEM = ("measure", "guess", "assign")  # a linear-Gaussian one
-
-
-# What tells a kind of network, and a rule that trains it: the first that fits.
-TRAINED_BY = (
-    ((*ANSWERS, "straight"), "StraightThrough"),
-    ((*RECURRENT, "free_energy", "gibbs"), "ContrastiveDivergence"),
-    (SYSTEM, "EM"),
-    ((*PAIR, "read"), "SequenceELBO"),
-    ((*RECURRENT, *PAIR), "LocalELBO"),
-    (PAIR, "SequenceELBO"),
-)
-
-
-@runtime_checkable
-class Recurrent(Protocol):
-    """A network whose only serial part is ``step``; the sweep runs it, the fold does the rest.
-
-    * ``check(obs)`` raises a ValueError where ``obs`` is outside the support of the likelihood;
-    * ``encode(obs [..., M]) -> [..., F]`` sees each frame alone, so it runs for all at once;
-    * ``step(features [B, F], past [B, U]) -> [B, U]`` is the recursion u_t = f(y_t, u_{t-1});
-    * ``initial(rows) -> [B, U]`` is u before the first frame.
-
-    It may also have ``advance(features, past)``: ``step`` for when no past is the initial one.
+    Arguments:
+        obs: y_t, ``[N, M]``.
+        past: u_{t-1}, the statistics of the state before, ``[N, U]``.
+        features: ``net.encode(obs)``, ``[N, F]``, and
+        present: u_t, ``[N, U]``: both where the sweep kept its graph, so that a guide need not
+            compute them again (``BPTT``); otherwise None.
     """
 
-    def check(self, obs: Tensor) -> None: ...
+    obs: Tensor
+    past: Tensor
+    features: Tensor | None = None
+    present: Tensor | None = None
 
-    def encode(self, obs: Tensor) -> Tensor: ...
+    @property
+    def rows(self) -> int:
+        """``N`` (``len`` of a named tuple counts its fields)."""
+        return len(self.obs)
 
-    def step(self, features: Tensor, past: Tensor) -> Tensor: ...
+    def select(self, index: slice | Tensor) -> Fold:
+        """Some of the frames."""
+        return Fold(*(None if part is None else part[index] for part in self))
 
-    def initial(self, rows: int) -> Tensor: ...
 
+class Encoding(NamedTuple):
+    """A batch and the belief about its latent paths: the argument of a path model's Pyro pair.
 
-@runtime_checkable
-class Answers(Protocol):
-    """What a network of units must offer.
-
-    * ``read(batch)`` checks a batch with its target and gives it back;
-    * ``drive(obs [..., I]) -> [..., H]`` sees each frame alone, so it runs for all at once;
-    * ``mean(drive, past) -> [..., H]``: the means of h_t given h_{t-1};
-    * ``draw(mean)``: h_t, its stochastic units sampled; ``straight(mean)``: the same, with a
-      gradient that takes sampling for the identity;
-    * ``rest() -> [H]``: h_0;
-    * ``log_score(states [..., M, B, H], target [..., B, ...]) -> [..., B]``: log of the mean over
-      M of p(target | h);
-    * ``at_every_step(batch)``: whether it is asked at every step, or at the last one alone;
-    * ``bits``: how many units are stochastic.
-
-    Target propagation also needs ``invert(drive, after) -> [..., H]``, a learned estimate of
-    h_{t-1} from x_t and h_t.
+    Arguments:
+        obs: ``[B, T, M]``.
+        mask: ``[B, T]``.
+        features: ``[B, T, F]``.
+        belief: q(z | x), batch shape ``[B]``.
     """
 
-    bits: int
+    obs: Tensor
+    mask: Tensor
+    features: Tensor
+    belief: Path
 
-    def read(self, batch: Batch) -> Batch: ...
+    @property
+    def rows(self) -> int:
+        """``B`` (``len`` of a named tuple counts its fields)."""
+        return len(self.obs)
 
-    def at_every_step(self, batch: Batch) -> bool: ...
 
-    def rest(self) -> Tensor: ...
+# Networks that carry statistics of the past ------------------------------------------------------
 
-    def drive(self, obs: Tensor) -> Tensor: ...
 
-    def mean(self, drive: Tensor, past: Tensor) -> Tensor: ...
+class Recurrent(nn.Module):
+    """u_t = f(y_t, u_{t-1}): a network that carries statistics of the past from frame to frame.
 
-    def draw(self, mean: Tensor) -> Tensor: ...
+    You write
+        the recursion
+            ``check(obs)``, ``initial(rows)``, ``encode(obs)``, ``step(features, past)``
+        to predict, if it can
+            ``predict(past, previous, chains)``
 
-    def straight(self, mean: Tensor) -> Tensor: ...
+    You inherit
+        ``advance``, which is ``step`` unless you have a quicker one
 
-    def log_score(self, states: Tensor, target: Tensor) -> Tensor: ...
+    Then works
+        ``sweep``, ``run_filter``; with ``predict`` also ``predict_next`` and ``rollout``; with
+        a loss of its own, any ``FoldedRule``
+    """
+
+    @abstractmethod
+    def check(self, obs: Tensor) -> None:
+        """Raises a ValueError where real frames ``[..., M]`` are not what the network takes."""
+        unwritten(self, "check(obs)")
+
+    @abstractmethod
+    def initial(self, rows: int) -> Tensor:
+        """u before the first frame, ``[B, U]``."""
+        unwritten(self, "initial(rows)")
+
+    @abstractmethod
+    def encode(self, obs: Tensor) -> Tensor:
+        """Features of each frame alone, ``[..., M] -> [..., F]``; runs for all frames at once."""
+        unwritten(self, "encode(obs)")
+
+    @abstractmethod
+    def step(self, features: Tensor, past: Tensor) -> Tensor:
+        """u_t, from features ``[B, F]`` and u_{t-1} ``[B, U]``; the only serial part."""
+        unwritten(self, "step(features, past)")
+
+    def advance(self, features: Tensor, past: Tensor) -> Tensor:
+        """``step`` where no past is the initial one, ``[B, U]``."""
+        return self.step(features, past)
+
+    def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:
+        """The next frame, ``[C, N, M]``, given u_{t-1} ``[N, U]`` and y_{t-1} ``[N, M]``.
+
+        Raises:
+            ValueError: for a network that does not write it.
+        """
+        raise ValueError(
+            f"{type(self).__name__} predicts no next frame: that takes a network that inherits "
+            "inference.Recurrent and writes predict(past, previous, chains)"
+        )
+
+
+class FrameModel(Recurrent):
+    """p(x_t, y_t, u_{t-1}) and q(x_t | y_t, u_{t-1}): a latent-variable model of single frames.
+
+    Frames are independent of one another given the statistics of the past, u_{t-1}, so that the
+    Pyro pair sees them as one plate of ``N`` members, a ``Fold``.
+
+    You write
+        the recursion of the recognition model
+            see ``Recurrent``
+        the Pyro pair, with one plate at dim -1
+            ``model(fold)``, ``guide(fold)``
+        to predict states, if it can
+            ``foresee(past, draws)``, ``emit(x)``
+
+    Then works
+        rules: ``LocalELBO``, ``BPTT``
+        filters and predictions: see ``Recurrent``
+        diagnostics: ``khat`` and ``loo`` of frames, ``sbc``, ``to_arviz``; with ``foresee`` and
+        ``emit`` also ``frame_pit``
+    """
+
+    @abstractmethod
+    def model(self, fold: Fold) -> None:
+        """Runs p(x_t, y_t, u_{t-1}) with the frames observed."""
+        unwritten(self, "model(fold)")
+
+    @abstractmethod
+    def guide(self, fold: Fold) -> None:
+        """Draws x_t from q(x_t | y_t, u_{t-1})."""
+        unwritten(self, "guide(fold)")
+
+    def foresee(self, past: Tensor, draws: int) -> Tensor:
+        """States drawn from p(x_t | u_{t-1}), ``[N, U] -> [D, N, K]``.
+
+        Raises:
+            ValueError: for a model that does not write it.
+        """
+        raise ValueError(
+            f"{type(self).__name__} predicts no state: that takes foresee(past, draws)"
+        )
+
+    def emit(self, x: Tensor) -> torch.distributions.Distribution:
+        """p(y_t | x_t), batch shape ``[...]``, event shape ``[M]``, of states ``[..., K]``.
+
+        Raises:
+            ValueError: for a model that does not write it.
+        """
+        raise ValueError(f"{type(self).__name__} tells no p(y_t | x_t): that takes emit(x)")
+
+
+class GibbsModel(Recurrent):
+    """A recurrent network whose next frame Gibbs chains draw, u_{t-1} held still.
+
+    You write
+        the recursion
+            see ``Recurrent``
+        the chains
+            ``random_frames(frames)``, ``gibbs(obs, past, steps, clamp_past)``
+
+    Then works
+        ``clamped_gibbs``, and ``convergence`` of its chains
+    """
+
+    @abstractmethod
+    def random_frames(self, frames: int) -> Tensor:
+        """Frames where chains start, ``[N, M]``."""
+        unwritten(self, "random_frames(frames)")
+
+    @abstractmethod
+    def gibbs(
+        self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Rounds of block Gibbs sampling.
+
+        Arguments:
+            obs: start of y, ``[N, M]``.
+            past: start of u, ``[N, U]``; it stays where it is if ``clamp_past``.
+            steps: rounds.
+
+        Returns:
+            y ``[N, M]`` and u ``[N, U]``.
+        """
+        unwritten(self, "gibbs(obs, past, steps, clamp_past)")
+
+
+class EnergyModel(GibbsModel):
+    """p(y_t, u_{t-1}) ∝ exp(-F(y_t, u_{t-1})): a harmonium, its hidden units summed out.
+
+    You write
+        the recursion u_t = E[x_t | y_t, u_{t-1}]
+            see ``Recurrent``
+        the energy
+            ``free_energy(obs, past)``
+        the chains
+            see ``GibbsModel``
+        for ``ContrastiveDivergence(sample_past=True)``
+            ``sample_hidden(mean)``
+
+    You inherit
+        ``clamps_past`` (True): u_{t-1} is given, as in a TRBM; False: the model explains it
+        ``through_time`` (False): the model is trained by the gradient through time
+
+    Then works
+        rules: ``ContrastiveDivergence``
+        filters, predictions and chains: see ``Recurrent`` and ``GibbsModel``
+    """
+
+    clamps_past: bool = True
+    through_time: bool = False
+
+    @abstractmethod
+    def free_energy(self, obs: Tensor, past: Tensor) -> Tensor:
+        """F(y_t, u_{t-1}), ``[N]``, of frames ``[N, M]`` and statistics ``[N, U]``; in nats."""
+        unwritten(self, "free_energy(obs, past)")
+
+    def sample_hidden(self, mean: Tensor) -> Tensor:
+        """Hidden units drawn given their means, ``[..., U] -> [..., U]``.
+
+        Raises:
+            ValueError: for a model that does not write it.
+        """
+        raise ValueError(
+            f"{type(self).__name__} samples no hidden units: that takes sample_hidden(mean)"
+        )
+
+
+# Networks of whole sequences ---------------------------------------------------------------------
+
+
+class SequenceModel(nn.Module):
+    """p(x_{1:T}, z) and q(z | x_{1:T}): a Pyro pair over whole sequences.
+
+    You write
+        the Pyro pair, with one plate of sequences at dim -1
+            ``model(data)``, ``guide(data)``; a guide without latent state does nothing
+        to check data, or to encode them once for both
+            ``prepare(batch)``
+        for tighter bounds, if it can
+            ``framewise`` and ``frame_weights(data, num_samples)``
+            ``causal`` and ``particle_steps(data)``
+
+    You inherit
+        ``prepare``, which gives the batch as it is
+
+    Then works
+        rules: ``SequenceELBO``
+        bounds: ``elbo``, ``importance_bound``, ``smoothed_bound``; ``frame_bound`` if framewise,
+        ``particle_bound`` if causal
+        diagnostics: ``khat``, ``loo``, ``sbc``, ``to_arviz``
+    """
+
+    #: Whether the latent noise of one frame is independent of that of others, given the data.
+    framewise: bool = False
+    #: Whether frames depend on the latent path up to them alone, so that particles can be stepped.
+    causal: bool = False
+
+    def prepare(self, batch: Batch) -> Any:
+        """The argument of ``model`` and ``guide``: the batch itself, or an encoding of it.
+
+        Raises:
+            ValueError: where the batch is not what the network takes.
+        """
+        return batch
+
+    @abstractmethod
+    def model(self, data: Any) -> None:
+        """Runs p(x_{1:T}, z) with the data observed."""
+        unwritten(self, "model(data)")
+
+    @abstractmethod
+    def guide(self, data: Any) -> None:
+        """Draws z from q(z | x_{1:T})."""
+        unwritten(self, "guide(data)")
+
+    def frame_weights(self, data: Any, num_samples: int) -> Tensor:
+        """log p(x_t, z_t | past) - log q(z_t | past, x), zero in padding; ``[k, B, T]``.
+
+        Raises:
+            ValueError: for a model whose frames share latent noise, or have none.
+        """
+        raise ValueError(
+            f"the frames of this {type(self).__name__} share latent noise, or have none: bound "
+            "whole sequences, with importance_bound or particle_bound"
+        )
+
+    def particle_steps(self, data: Any) -> ParticleSteps:
+        """A pass of particles along the data, the longest sequence first.
+
+        Raises:
+            ValueError: for a model whose frames do not depend causally on its latent path.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be stepped through by particles")
+
+
+class LatentPathModel(SequenceModel):
+    """p(z_{1:T}) p(x_{1:T} | z_{1:T}): a sequence model whose latent state is a path.
+
+    You write
+        the Pyro pair over an ``Encoding``
+            see ``SequenceModel``; ``prepare(batch) -> Encoding``
+        its parts
+            ``likelihood``, ``prior``, ``latent_dim``
+        frames given a path
+            ``natural(path, encoding)``, ``reconstruct(obs, mask, by)``
+
+    Then works
+        all of ``SequenceModel``; ``denoise`` and ``impute``
+    """
+
+    latent_dim: int
+    likelihood: nn.Module
+    prior: nn.Module
+
+    @abstractmethod
+    def prepare(self, batch: Batch) -> Encoding:
+        """A batch, checked, and q(z | x)."""
+        unwritten(self, "prepare(batch)")
+
+    @abstractmethod
+    def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
+        """Natural parameters of the frames, ``[..., B, T, N]``, of a path ``[..., B, T, K]``."""
+        unwritten(self, "natural(path, encoding)")
+
+    @abstractmethod
+    def reconstruct(self, obs: Tensor, mask: Tensor | None = None, by: str = "mean") -> Tensor:
+        """Frames at the most likely path, ``[B, T, M]``; ``by`` is ``"mean"`` or ``"mode"``."""
+        unwritten(self, "reconstruct(obs, mask, by)")
+
+
+class LinearSystem(SequenceModel):
+    """x_t = A x_{t-1} + noise, y_t = C x_t + noise: a linear-Gaussian dynamical system.
+
+    You write
+        the Pyro pair
+            see ``SequenceModel``
+        for expectation-maximisation
+            ``measure(obs, mask)``, ``guess(value, mask)``, ``assign(system)``
+
+    Then works
+        rules: ``EM``
+        all of ``SequenceModel`` but ``SequenceELBO``, where it has no trainable parameter
+    """
+
+    @abstractmethod
+    def measure(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Values read from frames ``[B, T, M]`` and their variances, each ``[B, T, D]``."""
+        unwritten(self, "measure(obs, mask)")
+
+    @abstractmethod
+    def guess(self, value: Tensor, mask: Tensor) -> LinearGaussian:
+        """A random system to start from, on the scale of the values ``[B, T, D]``."""
+        unwritten(self, "guess(value, mask)")
+
+    @abstractmethod
+    def assign(self, system: LinearGaussian) -> None:
+        """Copies the parameters of a system in."""
+        unwritten(self, "assign(system)")
+
+
+# Networks that answer ----------------------------------------------------------------------------
+
+
+class AnswerModel(nn.Module):
+    """p(y | x_{1:T}) from units h_t ~ p(h_t | x_t, h_{t-1}): a network that answers a sequence.
+
+    You write
+        the units
+            ``rest()``, ``drive(obs)``, ``mean(drive, past)``,
+            ``sample_units(mean)``
+        the answer
+            ``at_every_step(batch)``, ``log_score(states, target)``
+        to check data
+            ``prepare(batch)``
+        for ``TargetPropagation``
+            ``invert(drive, after)``
+
+    You inherit
+        ``num_stochastic`` (0): the first so many units are binary and sampled
+        ``prepare``, which gives the batch as it is
+        ``straight_through``, made of ``sample_units``
+
+    Then works
+        rules: ``OutputBPTT`` (no stochastic units), ``StraightThrough``, ``TargetPropagation``
+        diagnostics: ``target_alignment``; bounds and the rest if it is a ``SequenceModel``, too
+    """
+
+    num_stochastic: int = 0
+
+    def prepare(self, batch: Batch) -> Batch:
+        """A batch with its target, checked.
+
+        Raises:
+            ValueError: where the batch is not what the network takes.
+        """
+        return batch
+
+    @abstractmethod
+    def at_every_step(self, batch: Batch) -> bool:
+        """Whether a batch asks for an answer at every step, or at the last one alone."""
+        unwritten(self, "at_every_step(batch)")
+
+    @abstractmethod
+    def rest(self) -> Tensor:
+        """h_0, ``[H]``."""
+        unwritten(self, "rest()")
+
+    @abstractmethod
+    def drive(self, obs: Tensor) -> Tensor:
+        """Input to the units from each frame alone, ``[..., I] -> [..., H]``."""
+        unwritten(self, "drive(obs)")
+
+    @abstractmethod
+    def mean(self, drive: Tensor, past: Tensor) -> Tensor:
+        """Means of h_t given h_{t-1}, ``[..., H]``."""
+        unwritten(self, "mean(drive, past)")
+
+    @abstractmethod
+    def sample_units(self, mean: Tensor) -> Tensor:
+        """h_t given its means, the stochastic units sampled without a gradient; ``[..., H]``."""
+        unwritten(self, "sample_units(mean)")
+
+    @abstractmethod
+    def log_score(self, states: Tensor, target: Tensor) -> Tensor:
+        """log of the mean over M states of p(target | h), ``[..., B]``, in nats.
+
+        Arguments:
+            states: ``[..., M, B, H]``.
+            target: ``[..., B]``, or ``[..., B, D]`` for answers of several values.
+        """
+        unwritten(self, "log_score(states, target)")
+
+    def straight_through(self, mean: Tensor) -> Tensor:
+        """h_t given its means, ``[..., H]``; its gradient takes sampling for the identity."""
+        return mean + (self.sample_units(mean) - mean).detach() if self.num_stochastic else mean
+
+    def invert(self, drive: Tensor, after: Tensor) -> Tensor:
+        """A learned estimate of h_{t-1} from x_t and h_t, ``[..., H]``.
+
+        Raises:
+            ValueError: for a network that does not write it.
+        """
+        raise ValueError(f"{type(self).__name__} has no inverse: that takes invert(drive, after)")
+
+
+# Who writes them ---------------------------------------------------------------------------------
+
+
+def unwritten(net: nn.Module, method: str) -> NoReturn:
+    """Raises the error of a method that a network of some kind has not written."""
+    raise NotImplementedError(f"{type(net).__name__} must define {method}")
+
+
+def missing(net: object, kind: type) -> list[str]:
+    """Names of the methods of a kind that a network of that kind has not written."""
+    names = [name for name in dir(kind) if _is_abstract(kind, name)]
+    return [name for name in names if _is_abstract(type(net), name)]
+
+
+def _is_abstract(kind: type, name: str) -> bool:
+    return bool(getattr(getattr(kind, name, None), "__isabstractmethod__", False))

@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from ..data import Batch
-from .contracts import Answers
-from .evaluate import check_batch, check_pair, of_frames, read, traces
+from .contracts import AnswerModel, Fold, FrameModel
+from .evaluate import check_batch, prepare_whole, traces
 from .predict import run_sweep
-from .sweep import Fold
 
 
 class Drawn(NamedTuple):
@@ -78,14 +77,13 @@ def draw(net, data, draws: int, prior: bool = False) -> Drawn:
 
 
 def prepare(net, batch: Batch):
-    """What the Pyro pair of a model takes: a batch, its reading of one, or a fold of real frames.
+    """What the Pyro pair of a model takes: ``net.prepare(batch)``, or a fold of real frames.
 
     Raises:
         ValueError: for a model without a Pyro pair, such as a harmonium, or what is no batch.
     """
-    if not of_frames(net):
-        return read(net, batch)
-    check_pair(net)
+    if not isinstance(net, FrameModel):
+        return prepare_whole(net, batch)
     check_batch(batch)
     past = run_sweep(net, batch)[:, :-1]
     return Fold(batch.obs[batch.mask], past[batch.mask])
@@ -100,7 +98,7 @@ def main_site(drawn: Drawn, data) -> str:
 
 def in_time(net, law, batch: Batch) -> bool:
     """Whether the first axis of a whole sequence's event is time."""
-    answers = isinstance(net, Answers) and not net.at_every_step(batch)
+    answers = isinstance(net, AnswerModel) and not net.at_every_step(batch)
     return not answers and law.event_shape[:1] == batch.mask.shape[1:]
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ..data import Batch
-from .contracts import Recurrent
+from .contracts import FrameModel, GibbsModel, SequenceModel
 from .particles import run_particles
 from .paths import Path, kl_steps
 from .rng import RandomStream
@@ -109,7 +109,7 @@ def elbo(net, batch: Batch, samples: int = 1, seed: int | None = None) -> Tensor
             (rVAE, TVAE).
     """
     check_samples(samples)
-    data = read(net, batch)
+    data = prepare_whole(net, batch)
     with _stream(batch, "ELBO", seed):
         return elbo_terms(net, data, samples).bound
 
@@ -133,7 +133,7 @@ def importance_bound(
     Source: Burda et al., "Importance weighted autoencoders" (2016).
     """
     check_samples(samples, at_once=at_once)
-    data = read(net, batch)
+    data = prepare_whole(net, batch)
     weigh = functools.partial(log_weights, net.model, net.guide, data)
     with _stream(batch, "importance bound", seed):
         return _in_parts(weigh, samples, at_once)
@@ -155,7 +155,7 @@ def frame_bound(
         ValueError: for any other model, less than one sample, or one held at a time.
     """
     check_samples(samples, at_once=at_once)
-    weigh = functools.partial(frame_weights, net, read(net, batch))
+    weigh = functools.partial(frame_weights, net, prepare_whole(net, batch))
     with _stream(batch, "frame bound", seed):
         return _in_parts(weigh, samples, at_once).sum(-1)
 
@@ -166,11 +166,8 @@ def frame_weights(net, data, particles: int) -> Tensor:
     Raises:
         ValueError: when the frames' weights are not independent of one another.
     """
-    if not getattr(net, "framewise", False):
-        raise ValueError(
-            f"the frames of this {type(net).__name__} share latent noise, or have none: bound "
-            "whole sequences, with importance_bound or particle_bound"
-        )
+    if not net.framewise:
+        return SequenceModel.frame_weights(net, data, particles)  # which says so
     return net.frame_weights(data, particles)
 
 
@@ -181,7 +178,7 @@ def particle_bound(
     """A particle filter's estimate of log p(x); ``[B]``, nats a sequence.
 
     Arguments:
-        net: a model whose decoder is causal in the latent path (it has ``walk``).
+        net: a model whose decoder is ``causal`` in the latent path.
         batch: the sequences.
         particles, threshold: see ``run_particles``.
         seed: of a random stream of its own; ``None`` draws from the caller's random state.
@@ -196,43 +193,42 @@ def particle_bound(
 
 def filter_particles(net, batch: Batch, particles: int, threshold: float = 0.5) -> Tensor:
     """``particle_bound`` with a graph."""
-    if not hasattr(net, "walk"):
-        raise ValueError(f"{type(net).__name__} cannot be stepped through by particles")
     check_samples(particles, "particles")
     lengths, order = batch.mask.sum(1).sort(descending=True)
-    walk = net.walk(read(net, batch.rows(order)))
-    return run_particles(walk, lengths, particles, threshold)[order.argsort()]
+    steps = net.particle_steps(prepare_whole(net, batch.rows(order)))
+    return run_particles(steps, lengths, particles, threshold)[order.argsort()]
 
 
-def read(net, batch: Batch):
-    """What a model makes of a batch before its Pyro pair is run: the batch itself, or a reading.
+def prepare_whole(net, batch: Batch):
+    """What the Pyro pair of a model of whole sequences takes: ``net.prepare(batch)``.
 
     Raises:
         ValueError: for a model without a Pyro pair, one of single frames, or what is no batch.
     """
     check_pair(net)
     check_batch(batch)
-    if of_frames(net):
+    if isinstance(net, FrameModel):
         raise ValueError(
             f"{type(net).__name__} is a model of single frames given the statistics of the past, "
             'so whole sequences are not weighed: inference.loo(..., unit="frame") scores frames'
         )
-    return net.read(batch) if hasattr(net, "read") else batch
-
-
-def of_frames(net) -> bool:
-    """Whether a Pyro pair is one of single frames, taken out of time: a ``Fold``, not a batch."""
-    return isinstance(net, Recurrent) and not hasattr(net, "read")
+    return net.prepare(batch)
 
 
 def check_pair(net) -> None:
     """Raises a ValueError for a model without a Pyro pair, such as a harmonium."""
-    if callable(getattr(net, "model", None)) and callable(getattr(net, "guide", None)):
+    if isinstance(net, (FrameModel, SequenceModel)):
         return
-    chains = "follow its Gibbs chains with inference.clamped_gibbs and convergence"
+    name = type(net).__name__
+    if isinstance(net, GibbsModel):
+        how = "follow its Gibbs chains with inference.clamped_gibbs and convergence"
+    else:
+        how = (
+            "score its predictions, or let it inherit inference.SequenceModel or FrameModel if it "
+            "has one"
+        )
     raise ValueError(
-        f"{type(net).__name__} has no Pyro pair of model and guide, so nothing can be drawn or "
-        f"weighed: {chains if hasattr(net, 'gibbs') else 'score its predictions'}"
+        f"{name} has no Pyro pair of model and guide, so nothing can be drawn or weighed: {how}"
     )
 
 

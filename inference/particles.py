@@ -15,7 +15,7 @@ from torch import Tensor
 State = tuple[Tensor, ...]
 
 
-class Walk(Protocol):
+class ParticleSteps(Protocol):
     """One pass of particles along a batch of sequences, the longest sequence first.
 
     * ``begin(particles) -> state``, tensors ``[k, B, ...]``;
@@ -28,7 +28,9 @@ class Walk(Protocol):
     def step(self, t: int, state: State) -> tuple[State, Tensor]: ...
 
 
-def run_particles(walk: Walk, lengths: Tensor, particles: int, threshold: float = 0.5) -> Tensor:
+def run_particles(
+    steps: ParticleSteps, lengths: Tensor, particles: int, threshold: float = 0.5
+) -> Tensor:
     """Estimates log p(x) of each sequence; ``[B]``, with a graph through draws and weights.
 
     The estimate of p(x) itself is unbiased, so the expectation of its logarithm never exceeds
@@ -36,7 +38,7 @@ def run_particles(walk: Walk, lengths: Tensor, particles: int, threshold: float 
     a share of their number; no gradient goes through the choice.
 
     Arguments:
-        walk: see ``Walk``.
+        steps: see ``ParticleSteps``.
         lengths: frames of each sequence, in descending order, ``[B]``.
         particles: ``k``.
         threshold: that share, in [0, 1]; 1 resamples at every step, 0 never.
@@ -46,7 +48,7 @@ def run_particles(walk: Walk, lengths: Tensor, particles: int, threshold: float 
     """
     if particles < 1 or not 0 <= threshold <= 1:
         raise ValueError(f"particles >= 1, threshold in [0, 1]: got {particles}, {threshold}")
-    state = walk.begin(particles)
+    state = steps.begin(particles)
     weights = torch.zeros(particles, len(lengths), device=lengths.device)  # log, not normalised
     evidence = []  # of the sequences that have ended, the last of the batch first
     total = torch.zeros(len(lengths), device=lengths.device)
@@ -63,7 +65,7 @@ def run_particles(walk: Walk, lengths: Tensor, particles: int, threshold: float 
                 total = torch.where(poor, total + log_mean_exp(weights), total)
                 state = resample(state, weights.detach(), poor)
                 weights = torch.where(poor, torch.zeros_like(weights), weights)
-        state, new = walk.step(t, state)
+        state, new = steps.step(t, state)
         weights = weights + new
     evidence.append(total + log_mean_exp(weights))
     return torch.cat(evidence[::-1])

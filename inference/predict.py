@@ -170,10 +170,10 @@ def check_direction(net: Recurrent, direction: str) -> None:
 
 
 def _check(net: Recurrent, chains: int) -> None:
-    if not (isinstance(net, Recurrent) and hasattr(net, "predict")):
+    if not isinstance(net, Recurrent):
         raise ValueError(
-            f"{type(net).__name__} predicts no next frame: that takes a recurrent network with "
-            "predict(past, previous, chains)"
+            f"{type(net).__name__} predicts no next frame: that takes a network that inherits "
+            "inference.Recurrent and writes predict(past, previous, chains)"
         )
     if chains < 1:
         raise ValueError(f"chains must be at least 1, got {chains}")

@@ -29,6 +29,7 @@ from .conditional_smc import (
     smooth,
     swarm,
 )
+from .contracts import LatentPathModel, Recurrent
 from .evaluate import check_samples
 from .rng import RandomStream
 
@@ -110,20 +111,20 @@ def denoise(
 
 def _denoised(net, batch: Batch, rate: float, samples: int, fed: str) -> Tensor:
     """Probabilities that keys sounded, ``[B, T, M]``."""
-    seen, reading = noisy(batch.obs, rate), net.read(batch)
+    seen, encoding = noisy(batch.obs, rate), net.prepare(batch)
     if _framewise(net):
         fed = batch.obs if fed == "noisy" else fed
-        steps = FrameSteps(net, reading, seen, fed)
+        steps = FrameSteps(net, encoding, seen, fed)
         return smooth(net.likelihood, steps, seen, batch.mask, samples)
-    stepped, restored = PathSteps.fit(net, reading), None
+    stepped, restored = PathSteps.fit(net, encoding), None
     for _ in range(2):  # the guide knows clean data alone: it proposes better from restored ones
         if restored is not None:
-            reading = net.read(Batch((restored > 0.5).to(batch.obs), batch.mask))
+            encoding = net.prepare(Batch((restored > 0.5).to(batch.obs), batch.mask))
         if stepped:
-            steps = PathSteps(net, reading)
+            steps = PathSteps(net, encoding)
             restored = smooth(net.likelihood, steps, seen, batch.mask, samples)
         else:
-            drawn, _, weights = draw_whole(net.likelihood, net, reading, seen, samples)
+            drawn, _, weights = draw_whole(net.likelihood, net, encoding, seen, samples)
             restored = (weights.softmax(0)[..., None, None] * drawn.expected).sum(0)
     return restored
 
@@ -237,9 +238,9 @@ def _imputed(net, batch, missing, by, steps, chains, particles) -> tuple[Tensor,
 def _replaced(net, filled, mask, missing, by, steps):
     """Passes of "mode" and "gibbs": frames ``[N, T, M]`` and what was expected of them."""
     for _ in range(steps):
-        reading = net.read(Batch(filled, mask))
-        path = reading.belief.mode if by == "mode" else reading.belief.rsample()
-        natural = net.natural(path, reading)
+        encoding = net.prepare(Batch(filled, mask))
+        path = encoding.belief.mode if by == "mode" else encoding.belief.rsample()
+        natural = net.natural(path, encoding)
         values = getattr(net.likelihood, "mode" if by == "mode" else "sample")(natural)
         yield values, net.likelihood.mean(natural)
         filled = torch.where(missing, values, filled)
@@ -249,10 +250,10 @@ def _resampled(net, filled, mask, missing, chains, particles, steps):
     """Passes of "resample"."""
     seen, likelihood = hidden(filled, missing), net.likelihood
     if _framewise(net):
-        reading, current = net.read(Batch(filled, mask)), None
+        encoding, current = net.prepare(Batch(filled, mask)), None
         judged = mask & (missing.any(-1).cumsum(1) > 0)  # frames before have nothing to choose from
         for _ in range(steps):
-            way = FrameSteps(net, reading, seen)
+            way = FrameSteps(net, encoding, seen)
             current = swarm(likelihood, way, seen, judged, particles, current)
             yield current.values, current.expected
         return
@@ -277,10 +278,10 @@ def _posterior(
     net, data: Tensor, mask: Tensor, seen: Evidence, particles: int, current: Draw | None
 ) -> Draw:
     """The next path, and data, of chains whose guide reads ``data``."""
-    reading, likelihood = net.read(Batch(data, mask)), net.likelihood
-    if PathSteps.fit(net, reading):
-        return swarm(likelihood, PathSteps(net, reading), seen, mask, particles, current)
-    drawn, path, weights = draw_whole(likelihood, net, reading, seen, particles, current)
+    encoding, likelihood = net.prepare(Batch(data, mask)), net.likelihood
+    if PathSteps.fit(net, encoding):
+        return swarm(likelihood, PathSteps(net, encoding), seen, mask, particles, current)
+    drawn, path, weights = draw_whole(likelihood, net, encoding, seen, particles, current)
     chosen = torch.multinomial(weights.softmax(0).T, 1)[:, 0]
     rows = torch.arange(len(chosen), device=chosen.device)
     return Draw(*(part[chosen, rows] for part in (path, drawn.values, drawn.expected)))
@@ -307,7 +308,7 @@ def _blanked(obs, mask, observed) -> tuple[Batch, Tensor]:
 
 
 def _check_net(net) -> None:
-    if not all(hasattr(net, name) for name in ("read", "natural", "prior", "reconstruct")):
+    if not isinstance(net, LatentPathModel):
         raise ValueError(
             f"{type(net).__name__} has no latent path to restore data with: take a VRAE or a VOSP"
         )
@@ -328,7 +329,7 @@ def _framewise(net) -> bool:
     Raises:
         ValueError: when its frames share latent noise beside a memory of frames.
     """
-    if not hasattr(net, "encode"):
+    if not isinstance(net, Recurrent):
         return False
     if not net.framewise:
         raise ValueError(

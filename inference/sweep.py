@@ -11,53 +11,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-
-class Fold(NamedTuple):
-    """Real frames taken out of time: ``N`` independent members of a plate.
-
-    Arguments:
-        obs: y_t, ``[N, M]``.
-        past: u_{t-1}, the statistics of the state before, ``[N, U]``.
-        features: what ``net.encode`` makes of ``obs``, ``[N, F]``, and
-        present: u_t, ``[N, U]``: both where the sweep kept its graph, so that a guide need not
-            compute them again (``BPTT``); otherwise None.
-    """
-
-    obs: Tensor
-    past: Tensor
-    features: Tensor | None = None
-    present: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """``N`` (``len`` of a named tuple counts its fields)."""
-        return len(self.obs)
-
-    def select(self, index) -> Fold:
-        """Some of the frames."""
-        return Fold(*(None if part is None else part[index] for part in self))
+from .contracts import Recurrent
 
 
 def sweep(
-    net: nn.Module,
+    net: Recurrent,
     features: Tensor,
     past: Tensor,
     mask: Tensor | None = None,
-    draw: Callable[[Tensor], Tensor] | None = None,
+    sample: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Runs ``net.step`` through time. The only serial computation in a local rule.
 
     Arguments:
-        net: a ``Recurrent`` network.
+        net: the network.
         features: encoded observations, ``[B, T, F]``.
         past: statistics before the first frame, ``[B, U]``.
         mask: True where a frame is real, ``[B, T]``; a padded frame leaves the state as it was.
-        draw: what is done to u_t before the next frame finds it, such as ``torch.bernoulli``.
+        sample: what is done to u_t before the next frame finds it, such as ``torch.bernoulli``.
 
     Returns:
         Statistics ``[B, T + 1, U]``: entry ``t`` is u_{t-1}, what frame ``t`` finds.
@@ -65,16 +40,16 @@ def sweep(
     statistics = [past]
     real = None if mask is None or bool(mask.all()) else mask[..., None].unbind(1)
     # Without padding, no past is blank after the first frame: a network may have a quicker way.
-    later = getattr(net, "advance", net.step) if real is None else net.step
+    later = net.advance if real is None else net.step
     for t, frame in enumerate(features.unbind(1)):
         new = (later if t else net.step)(frame, statistics[-1])
-        new = new if draw is None else draw(new)
+        new = new if sample is None else sample(new)
         statistics.append(new if real is None else torch.where(real[t], new, statistics[-1]))
     return torch.stack(statistics, 1)
 
 
 def compiled_sweep(
-    net: nn.Module, features: Tensor, past: Tensor, mask: Tensor | None = None
+    net: Recurrent, features: Tensor, past: Tensor, mask: Tensor | None = None
 ) -> Tensor:
     """``sweep`` as one compiled scan: the same numbers, without Python between the steps."""
     if features.shape[1] < 2 or (mask is not None and not bool(mask.all())):
@@ -88,13 +63,11 @@ def compiled_sweep(
 
 
 @functools.lru_cache(maxsize=8)
-def _scan(net: nn.Module):
+def _scan(net: Recurrent):
     from torch._higher_order_ops import scan
 
-    advance = getattr(net, "advance", net.step)
-
     def step(past: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-        new = advance(frame, past)
+        new = net.advance(frame, past)
         return new, new.clone()
 
     return torch.compile(lambda frames, past: scan(step, past, frames, dim=0)[1], fullgraph=True)

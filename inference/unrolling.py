@@ -1,4 +1,4 @@
-"""Networks of units that answer an input sequence: the sweep over it, and the loss at the answer.
+"""Networks that answer an input sequence: the sweep over it, and the loss at the answer.
 
 Their recursion is h_t ~ units with means f(x_t, h_{t-1}); the rules in ``target`` and
 ``through_time`` train them.
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..data import Batch
-from .contracts import Answers
+from .contracts import AnswerModel
 from .evaluate import check_samples
 
 
-def in_paths(net: Answers, drive: Tensor, samples: int) -> Tensor:
+def in_paths(net: AnswerModel, drive: Tensor, samples: int) -> Tensor:
     """The drive of ``samples`` paths of each sequence, ``[T, B, H] -> [T, M, B, H]``.
 
     A network without stochastic units has one path.
@@ -25,10 +25,12 @@ def in_paths(net: Answers, drive: Tensor, samples: int) -> Tensor:
         ValueError: for less than one sample.
     """
     check_samples(samples)
-    return drive[:, None].expand(-1, samples if net.bits else 1, -1, -1)
+    return drive[:, None].expand(-1, samples if net.num_stochastic else 1, -1, -1)
 
 
-def unroll(net: Answers, drive: Tensor, choose: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+def unroll(
+    net: AnswerModel, drive: Tensor, choose: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Runs the recursion over whole sequences, from units at rest.
 
     Time comes first in here, so that a step is one block of memory.
@@ -36,12 +38,12 @@ def unroll(net: Answers, drive: Tensor, choose: Callable[[Tensor], Tensor] | Non
     Arguments:
         net: the network.
         drive: what the frames say, ``[T, ..., H]``.
-        choose: h_t from its means, ``net.draw`` when left out.
+        choose: h_t from its means, ``net.sample_units`` when left out.
 
     Returns:
         h_0 .. h_T, ``[T + 1, ..., H]``.
     """
-    choose = choose or net.draw
+    choose = choose or net.sample_units
     first = net.rest().expand_as(drive[0])
     if torch.is_grad_enabled():
         states = [first]
@@ -55,7 +57,7 @@ def unroll(net: Answers, drive: Tensor, choose: Callable[[Tensor], Tensor] | Non
     return whole
 
 
-def answering(net: Answers, states: Tensor, batch: Batch) -> Tensor:
+def answering(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:
     """The states that answers are read from.
 
     Arguments:
@@ -78,7 +80,7 @@ def last_real(states: Tensor, mask: Tensor) -> Tensor:
     return states.gather(-2, last).squeeze(-2)
 
 
-def score_of(net: Answers, states: Tensor, batch: Batch) -> Tensor:
+def score_of(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:
     """The log-probability of each sequence's answers, summed over its real steps; ``[B]``, nats.
 
     Arguments:
@@ -92,7 +94,7 @@ def score_of(net: Answers, states: Tensor, batch: Batch) -> Tensor:
     return scores.masked_fill(~batch.mask.T, 0.0).sum(0)
 
 
-def loss_of(net: Answers, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def loss_of(net: AnswerModel, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """The negative log-probability of all answers, in nats, and how many there are."""
     asked = batch.mask if net.at_every_step(batch) else batch.mask.any(1)
     return -score_of(net, states, batch).sum(), asked.sum()

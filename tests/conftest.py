@@ -10,6 +10,8 @@ import pytest
 import torch
 from seqzoo.zoo import cli
 
+from seqzoo import inference
+
 
 @pytest.fixture(autouse=True)
 def sober():
@@ -45,7 +47,7 @@ def published():
         yield folder
 
 
-class OneVector:
+class OneVector(inference.SequenceModel):
     """z ~ N(0, I), x_t ~ N(z, I): one latent vector a sequence, guided by its posterior."""
 
     def model(self, batch):

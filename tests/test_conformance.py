@@ -299,11 +299,11 @@ class TestAnsweringModels(Frames, testing.AnsweringConformance):
     def findings(self, net, obs, mask=None, target=None):
         """Besides, what networks with stochastic units say on given bits."""
         frames = Batch(obs, mask).obs
-        bits = (frames[..., : net.bits] > 1 / 8).float() if net.bits else None
+        bits = (frames[..., : net.num_stochastic] > 1 / 8).float() if net.num_stochastic else None
         with torch.no_grad():
             states = net.path(net.drive(frames), bits)
             given = {"mean": net.output.mean(net.readout(states))}
-        if states.shape[-1] > net.bits:
+        if states.shape[-1] > net.num_stochastic:
             given["path"] = states
         return super().findings(net, obs, mask, target) | given
 

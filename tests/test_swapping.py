@@ -109,7 +109,7 @@ def test_a_changed_chain_is_trained_by_its_own_divergence(batch):
     with torch.no_grad():
         for part in net.recognition.parameters():
             part.zero_()
-    terms = inference.evaluate.elbo_terms(net, net.read(batch), 2000)
+    terms = inference.evaluate.elbo_terms(net, net.prepare(batch), 2000)
     sd = math.log(2) + path_guides.MIN_SPREAD
     a_step = K * (-math.log(sd) + (sd**2 + 9 - 1) / 2)
     found = terms.divergence.mean(0)
@@ -615,24 +615,27 @@ def test_parts_are_given_by_name():
 
 # Rules and networks -----------------------------------------------------------------------------
 
-FRAMES = "recurrent networks with a Pyro pair over single frames"
 UNTRAINABLE = {
-    "BPTT, VRAE": (inference.BPTT, "VRAE", f"{FRAMES} .*: VRAE has no encode, step, initial;"),
-    "BPTT, VOSP": (inference.BPTT, "VOSP", f"{FRAMES} .*: VOSP reads whole sequences;"),
-    "BPTT, SRN": (inference.BPTT, "SRN", f"{FRAMES} .*: SRN has no encode, step, initial;"),
-    "local, REFH": (inference.LocalELBO, "REFH", f"{FRAMES} .*: REFH has no model, guide;"),
-    "folded, LGDS": (inference.FoldedRule, "LGDS", "recurrent networks: LGDS has no encode, step"),
+    "BPTT, VRAE": (inference.BPTT, "VRAE", "a FrameModel .*, and VRAE is a SequenceModel:"),
+    "BPTT, VOSP": (inference.BPTT, "VOSP", "a FrameModel .*, and VOSP is a SequenceModel:"),
+    "BPTT, SRN": (inference.BPTT, "SRN", "a FrameModel .*, and SRN is an AnswerModel:"),
+    "local, REFH": (inference.LocalELBO, "REFH", "a FrameModel .*, and REFH is an EnergyModel:"),
+    "folded, LGDS": (inference.FoldedRule, "LGDS", "a Recurrent network, and LGDS is a Linear"),
     "contrastive, RVAE": (
         *(inference.ContrastiveDivergence, "RVAE"),
-        r"harmoniums \(REFH, TRBM, RTRBM\): RVAE has no free_energy, clamps_past, through_time;",
+        r"an EnergyModel \(REFH, TRBM, RTRBM\), and RVAE is a FrameModel:",
     ),
-    "sequence, RVAE": (inference.SequenceELBO, "RVAE", "RVAE is a model of single frames;"),
-    "sequence, REFH": (inference.SequenceELBO, "REFH", "REFH has no model, guide;"),
-    "EM, RVAE": (inference.EM, "RVAE", "linear-Gaussian .*: RVAE has no measure, guess, assign;"),
-    "average, SRN": (inference.Average, "SRN", "a buffer mean .*: SRN has none;"),
-    "targets, RVAE": (inference.TargetPropagation, "RVAE", "RVAE has no read, .*, draw, invert;"),
-    "straight, VRAE": (inference.StraightThrough, "VRAE", "VRAE has no at_every_step, .*straight;"),
-    "plain, LGDS": (inference.OutputBPTT, "LGDS", "that answer .*: LGDS has no read, .*, bits;"),
+    "sequence, RVAE": (inference.SequenceELBO, "RVAE", "and RVAE is a FrameModel:"),
+    "sequence, REFH": (inference.SequenceELBO, "REFH", "and REFH is an EnergyModel:"),
+    "sequence, LGDS": (
+        *(inference.SequenceELBO, "LGDS"),
+        "networks with trainable parameters, and LGDS has none:",
+    ),
+    "EM, RVAE": (inference.EM, "RVAE", r"a LinearSystem \(LGDS\), and RVAE is a FrameModel:"),
+    "average, SRN": (inference.Average, "SRN", "a buffer mean .*, and SRN has none:"),
+    "targets, RVAE": (inference.TargetPropagation, "RVAE", "and RVAE is a FrameModel:"),
+    "straight, VRAE": (inference.StraightThrough, "VRAE", "and VRAE is a SequenceModel:"),
+    "plain, LGDS": (inference.OutputBPTT, "LGDS", "an AnswerModel .*, and LGDS is a Linear"),
 }
 TRAINERS = {
     "VRAE": "SequenceELBO",
@@ -666,21 +669,45 @@ def test_who_is_named_trains_it(name):
     getattr(inference, TRAINERS[name])(NETWORKS[name]())
 
 
-def test_a_rule_asks_only_for_what_it_uses():
-    class Clamped(nn.Module):
-        """A harmonium's protocol, without what options alone need."""
-
-        clamps_past = True
-        check = encode = step = initial = free_energy = gibbs = None
-
-    inference.ContrastiveDivergence(Clamped(), through_time=False)
-    for option, lacks in (
-        ({}, "through_time"),
-        ({"through_time": False, "random": 0.5}, "random_frames"),
-        ({"through_time": False, "sample_past": True}, "draw"),
+def test_a_network_of_no_kind_is_told_which_one_to_inherit():
+    with pytest.raises(
+        ValueError, match=r"Linear inherits none of the kinds .*: see SequenceModel$"
     ):
-        with pytest.raises(ValueError, match=f"Clamped has no {lacks}$"):
-            inference.ContrastiveDivergence(Clamped(), **option)
+        inference.SequenceELBO(nn.Linear(2, 2))
+
+
+def test_names_decide_nothing():
+    """A user's helpers may be called as methods of another kind are."""
+
+    class Helpful(zoo.RVAE):
+        def read(self, batch):
+            return self.prepare(batch)
+
+        def prepare(self, batch):
+            return batch
+
+        def measure(self, obs):
+            return obs
+
+        framewise = causal = at_every_step = True
+
+    net, batch = Helpful(M, K, gaussian, H), Batch(torch.randn(B, T, M))
+    inference.LocalELBO(net).gradients(batch)
+    assert inference.loo(net, batch, draws=30, unit="frame").elpd.shape == (B, T)
+    with pytest.raises(ValueError, match="Helpful is a FrameModel: LocalELBO trains it"):
+        inference.SequenceELBO(net)
+
+
+class Clamped(inference.EnergyModel):
+    """A harmonium's protocol, without what options alone need."""
+
+    check = encode = step = initial = free_energy = gibbs = random_frames = lambda self: None
+
+
+def test_contrastive_divergence_asks_for_sampled_hidden_units_only_if_it_samples_them():
+    inference.ContrastiveDivergence(Clamped())
+    with pytest.raises(ValueError, match=r"and Clamped has no sample_hidden$"):
+        inference.ContrastiveDivergence(Clamped(), sample_past=True)
 
 
 # Precision --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pyro.nn import PyroModule
 from seqzoo.data import Batch
-from seqzoo.inference import contracts, testing
+from seqzoo.inference import testing
 from seqzoo.inference.paths import previous
 from seqzoo.zoo.models.srn import SRN
 from seqzoo.zoo.parts.likelihoods.categorical import Categorical
@@ -32,7 +32,7 @@ def noise():
 # A network that carries u along ------------------------------------------------------------------
 
 
-class Tracker(PyroModule):
+class Tracker(inference.FrameModel, PyroModule):
     """x_t ~ N(0, I), y_t ~ N(D x_t, I); u_t, the belief's mean, is a leaky average of codes."""
 
     def __init__(self):
@@ -96,7 +96,7 @@ class TestTracker(testing.FilteringConformance):
 # A Pyro pair over whole sequences ----------------------------------------------------------------
 
 
-class Echo(PyroModule):
+class Echo(inference.SequenceModel, PyroModule):
     """x_t ~ N(A x_{t-1} + b, s²): nothing latent, so its log-likelihood is exact."""
 
     def __init__(self):
@@ -106,7 +106,7 @@ class Echo(PyroModule):
     def extra_repr(self):
         return "p(x[t] | x[t-1])"
 
-    def read(self, batch):
+    def prepare(self, batch):
         if batch.obs.shape[-1] != M:
             raise ValueError(f"a frame has {M} values, got shape {tuple(batch.obs.shape)}")
         return batch
@@ -423,8 +423,8 @@ class Unmasked(Echo):
 class Careless(zoo.VRAE):
     """Is trained to explain padding, too."""
 
-    def emit(self, path, reading):
-        return self.frames(path, reading).to_event(1)
+    def emit(self, path, encoding):
+        return self.frames(path, encoding).to_event(1)
 
 
 class Unscaled(SmoothPath):
@@ -674,33 +674,42 @@ def test_a_suite_says_what_it_lacks():
 MISSING = "it_has_what_the_tests_ask_for"
 
 
-class Filter(nn.Module):
+class Filter(inference.Recurrent):
     """What ``inference.Recurrent`` lists, and nothing else."""
 
-    check, encode, step, initial = (getattr(Tracker, name) for name in contracts.RECURRENT)
+    check, encode, step, initial = Tracker.check, Tracker.encode, Tracker.step, Tracker.initial
 
 
-class Unit(nn.Module):
-    """What ``outputs.Answers`` lists, and nothing else."""
+class Half(inference.FrameModel):
+    """A model of frames without its Pyro pair."""
 
-    bits = 0
-    read = at_every_step = rest = drive = mean = draw = straight = log_score = Tracker.check
+    check, encode, step, initial = Tracker.check, Tracker.encode, Tracker.step, Tracker.initial
+
+
+class Unit(inference.AnswerModel):
+    """What ``inference.AnswerModel`` must have, and nothing else."""
+
+    at_every_step = rest = drive = mean = sample_units = log_score = Tracker.check
 
 
 LACKING = {
     "filtering": (
         *(testing.FilteringConformance, Filter),
         r"^AssertionError: Filter lacks reconstruct \(obs, mask.*, filter \(.*, sample \(.*; "
-        r"LocalELBO trains .*: Filter has no model, guide$",
+        r"LocalELBO trains .*, and Filter is a Recurrent network$",
+    ),
+    "frames": (
+        *(testing.FilteringConformance, Half),
+        r"LocalELBO trains a FrameModel \(RVAE, TVAE\), and Half must define guide, model$",
     ),
     "sequences": (
         *(testing.SequenceConformance, Filter),
-        r"lacks model \(.*, guide \(.*, sample \(.*, log_prob or posterior \(.*; SequenceELBO",
+        r"lacks the base class SequenceModel, sample \(.*, log_prob or post.*; SequenceELBO",
     ),
     "answering": (
         *(testing.AnsweringConformance, Unit),
-        r"Unit lacks log_prob \(.*, predict \(.*, answer \(.*, model \(.*, guide \([^;]*; "
-        r"TargetPropagation trains .*: Unit has no invert; StraightThrough trains it$",
+        r"Unit lacks the base class SequenceModel, log_prob \(.*, predict \(.*, answer \([^;]*; "
+        r"TargetPropagation trains .*, and Unit has no invert: StraightThrough trains it$",
     ),
     "prior": (testing.PriorConformance, nn.Identity, r"Identity lacks dim \(size K .*\)$"),
     "guide": (testing.GuideConformance, nn.Identity, r"lacks dim \(.*, features_dim \("),
@@ -731,7 +740,7 @@ def test_a_rule_that_refuses_a_network_is_said_once():
     assert failing(TestTracker, **how) == {MISSING, "what_it_says_is_finite_and_has_no_graph"}
 
 
-class Level(PyroModule):
+class Level(inference.SequenceModel, PyroModule):
     """x_t ~ N(z, s²): one latent vector a sequence, which does not move."""
 
     def __init__(self):
@@ -741,7 +750,7 @@ class Level(PyroModule):
     def extra_repr(self):
         return "p(z) p(x[t] | z);  q(z | x[1:T])"
 
-    def read(self, batch):
+    def prepare(self, batch):
         if batch.obs.shape[-1] != M:
             raise ValueError(f"a frame has {M} values, got shape {tuple(batch.obs.shape)}")
         return Batch(batch.obs.where(batch.mask[..., None], 0.0), batch.mask)
@@ -764,7 +773,7 @@ class Level(PyroModule):
 
     @torch.no_grad()
     def posterior(self, obs, mask=None):
-        return self.law(self.read(Batch(obs, mask)))
+        return self.law(self.prepare(Batch(obs, mask)))
 
     @torch.no_grad()
     def sample(self, sequences, steps, seed=0):

@@ -264,16 +264,16 @@ class WakeSleep(inference.LearningRule):
         net, frames = self.net, batch.frames
         net.zero_grad(set_to_none=True)
         with torch.no_grad():
-            reading = net.read(batch)
-            path = reading.belief.rsample()
-            entropy = -reading.belief.log_prob(path).sum()
+            encoding = net.prepare(batch)
+            path = encoding.belief.rsample()
+            entropy = -encoding.belief.log_prob(path).sum()
         prior = net.prior(batch.mask)
-        wake = -(net.emit(path, reading).log_prob(batch.obs) + prior.log_prob(path)).sum()
+        wake = -(net.emit(path, encoding).log_prob(batch.obs) + prior.log_prob(path)).sum()
         (wake / frames).backward()
         with torch.no_grad():
             path = net.prior(batch.mask).rsample()
-            dream = net.likelihood.sample(net.natural(path, reading))
-        belief = net.read(data.Batch(dream, batch.mask)).belief
+            dream = net.likelihood.sample(net.natural(path, encoding))
+        belief = net.prepare(data.Batch(dream, batch.mask)).belief
         (-belief.log_prob(path).sum() / frames).backward()
         loss = (wake.detach() - entropy) / frames
         return {"loss": loss, "frames": torch.tensor(float(frames))}

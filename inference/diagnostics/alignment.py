@@ -174,7 +174,7 @@ def target_alignment(rule: TargetPropagation, batch: Batch, seed: int = 0) -> Te
     visited: list[Tensor] = []
 
     def choose(mean: Tensor) -> Tensor:
-        visited.append(net.straight(mean))
+        visited.append(net.straight_through(mean))
         return visited[-1]
 
     with RandomStream(batch.obs.device, "target alignment", seed):

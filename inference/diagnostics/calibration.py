@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from ...data import Batch, generator
-from ..contracts import Recurrent
+from ..contracts import Fold, Recurrent, SequenceModel
 from ..draws import blanked, draw, main_site, prepare, spread_out
 from ..evaluate import check_samples, portions
 from ..rng import RandomStream
-from ..sweep import Fold
 
 LEVELS = tuple(level / 20 for level in range(1, 20))  # of central intervals: 5 % to 95 %
 EXPECTED = 5  # values a bin, the least for which a chi-squared law is any good
@@ -187,7 +186,8 @@ def frame_pit(net, batch: Batch, draws: int = 99, seed: int = 0, at_once: int = 
     data = prepare(net, batch)
     seen = blanked(batch.obs, batch.mask, 1)
     with RandomStream(batch.obs.device, "frame PIT"):
-        alone = not draw(net, data, 1, prior=True).latents or getattr(net, "framewise", False)
+        latent = bool(draw(net, data, 1, prior=True).latents)
+    alone = not latent or (isinstance(net, SequenceModel) and net.framewise)
     if isinstance(data, Fold):
 
         def predict(number: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...data import generator
-from ..contracts import Recurrent
+from ..contracts import GibbsModel
 from ..rng import RandomStream
 
 
@@ -58,7 +58,7 @@ def convergence(draws: Tensor) -> Convergence:
 
 @torch.no_grad()
 def clamped_gibbs(
-    net: Recurrent,
+    net: GibbsModel,
     past: Tensor,
     chains: int = 8,
     draws: int = 100,
@@ -68,8 +68,7 @@ def clamped_gibbs(
 ) -> Tensor:
     """Follows Gibbs chains of the next frame with u_{t-1} clamped, from random starts.
 
-    The network offers ``random_frames(N)`` and ``gibbs(obs, past, steps, clamp_past)``. A frame is
-    followed through its projections on a few random directions.
+    A frame is followed through its projections on a few random directions.
 
     Arguments:
         net: a harmonium or an rVAE.
@@ -107,11 +106,11 @@ def clamped_gibbs(
     return torch.stack(kept).unflatten(1, (chains, -1)).transpose(0, 1)
 
 
-def _check_chains(net: Recurrent, past: Tensor) -> None:
-    if not all(hasattr(net, name) for name in ("gibbs", "random_frames", "initial")):
+def _check_chains(net: GibbsModel, past: Tensor) -> None:
+    if not isinstance(net, GibbsModel):
         raise ValueError(
-            f"{type(net).__name__} has no Gibbs chains of frames: those take gibbs and "
-            "random_frames, as a harmonium or an rVAE has them"
+            f"{type(net).__name__} has no Gibbs chains of frames: those take an "
+            "inference.GibbsModel, such as a harmonium or an rVAE"
         )
     width = net.initial(1).shape[-1]
     if past.dim() != 2 or past.shape[1] != width or not len(past):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...data import Batch
 from ...data.files import write_whole
-from ..contracts import Recurrent
+from ..contracts import Fold, Recurrent
 from ..draws import (
     Drawn,
     blanked,
@@ -29,7 +29,6 @@ from ..draws import (
 )
 from ..evaluate import check_samples, portions
 from ..rng import RandomStream
-from ..sweep import Fold
 
 SAMPLES = "chain", "draw"
 

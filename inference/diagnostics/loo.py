@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
-from ..contracts import Recurrent
+from ..contracts import Fold, FrameModel, Recurrent
 from ..draws import draw, frame_scores, main_site, prepare, spread_out
-from ..evaluate import check_pair, of_frames
-from ..sweep import Fold
+from ..evaluate import check_pair
 from .psis import check_draws, in_parts, smooth_weights, weigh
 
 
@@ -74,7 +73,7 @@ def loo(
     name = type(net).__name__
     if unit == "sequence":
         check_pair(net)
-        if of_frames(net):
+        if isinstance(net, FrameModel):
             raise ValueError(f"{name} is a model of single frames: leave them out by unit='frame'")
         found = weigh(net, batch, draws, "sequence", seed, at_once)
         return Loo(found.bound, found.khat)

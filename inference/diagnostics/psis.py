@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
+from ..contracts import Fold
 from ..draws import draw, prepare, spread_out
 from ..evaluate import check_samples, frame_weights, portions
 from ..rng import RandomStream
-from ..sweep import Fold
 
 FEWEST = 25  # draws: a fifth of them is the tail, and five points are the least to fit
 ALIKE = 1e-3  # nats: weights no further apart than that have no tail worth a fit

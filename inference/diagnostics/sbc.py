@@ -19,11 +19,10 @@ from pyro import poutine
 from torch import Tensor
 
 from ...data import Batch, generator
-from ..contracts import Recurrent
+from ..contracts import Fold, Recurrent
 from ..draws import Drawn, blanked, draw, latent_in_time, main_site, prepare, same
 from ..kalman import LinearGaussian, kalman_smoother
 from ..rng import RandomStream
-from ..sweep import Fold
 from .calibration import EXPECTED, pit, uniformity
 
 Draws = dict[str, Tensor]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...data import Batch
-from .rule import refuse
+from .rule import LearningRule
 
 
-class ClosedForm:
+class ClosedForm(LearningRule):
     """What ``EM`` and ``Average`` share: ``rule(net).fit(batch)`` learns from one batch."""
 
     def fit(self, batch: Batch, progress: bool = False) -> list[float]:
@@ -32,9 +32,9 @@ class Average(ClosedForm):
     """
 
     def __init__(self, net: nn.Module):
-        if not isinstance(getattr(net, "mean", None), Tensor):
-            refuse(self, net, "networks with a buffer mean (MeanFrame)", "has none")
-        self.net = net
+        if "mean" not in dict(net.named_buffers(recurse=False)):
+            self.refuse(net, "networks with a buffer mean (MeanFrame)", "has none")
+        super().__init__(net)
 
     @torch.no_grad()
     def fit(self, batch: Batch, progress: bool = False) -> list[float]:

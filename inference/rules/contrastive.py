@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..contracts import RECURRENT
-from ..sweep import Fold
+from ..contracts import EnergyModel, Fold
 from .folded import FoldedRule
-from .rule import anneal, check_network
+from .rule import anneal
 
 
 class ContrastiveDivergence(FoldedRule):
@@ -31,8 +30,8 @@ class ContrastiveDivergence(FoldedRule):
     2019.)
 
     Arguments:
-        net: a harmonium with ``free_energy`` and ``gibbs``, and ``random_frames`` if ``random``.
-        k: Gibbs steps of the negative phase. ``[first, last, share]`` anneals it over a share of
+        net: an ``EnergyModel``.
+        k: Gibbs steps of the negative phase. ``[first, last, fraction]`` anneals it over a share of
             the run; a fraction is the chance of one step more.
         random: share of the frames whose chain starts from random visibles with u clamped.
         random_k: Gibbs steps of those; may be annealed likewise.
@@ -46,9 +45,11 @@ class ContrastiveDivergence(FoldedRule):
             another, or a network that is no harmonium.
     """
 
+    trains = EnergyModel
+
     def __init__(
         self,
-        net: nn.Module,
+        net: EnergyModel,
         *,
         k: float | Sequence[float] = 1,
         random: float = 0.0,
@@ -57,11 +58,7 @@ class ContrastiveDivergence(FoldedRule):
         sample_past: bool = False,
         **how,
     ):
-        names = [*RECURRENT, "free_energy", "gibbs", "clamps_past"]
-        names += ["through_time"] if through_time is None else []
-        names += ["random_frames"] if random else []
-        names += ["draw"] if sample_past else []
-        check_network(self, net, "harmoniums (REFH, TRBM, RTRBM)", names)
+        self._check_kind(net)
         follow = net.through_time if through_time is None else through_time
         super().__init__(net, through_time=follow, **how)
         for name, steps in (("k", k), ("random_k", random_k)):
@@ -76,7 +73,9 @@ class ContrastiveDivergence(FoldedRule):
         if sample_past and (follow or self.compiled):
             raise ValueError("sample_past goes with neither through_time nor a compiled sweep")
         self.k, self.random, self.random_k = k, random, random_k
-        self.draw = net.draw if sample_past else None
+        if sample_past and type(net).sample_hidden is EnergyModel.sample_hidden:
+            self.refuse(net, "networks that sample their hidden units", "has no sample_hidden")
+        self.sample = net.sample_hidden if sample_past else None
 
     def loss(self, fold: Fold) -> Tensor:
         obs, past = self._negative(fold)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data import Batch
-from ..contracts import SYSTEM
+from ..contracts import LinearSystem
 from ..kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from ..rng import RandomStream
 from .closed_form import ClosedForm
-from .rule import check_network
 
 
 def maximise(beliefs: Beliefs, emission: Tensor, mask: Tensor) -> LinearGaussian:
@@ -44,9 +43,7 @@ class EM(ClosedForm):
     The restarts run as one batch; the likeliest wins.
 
     Arguments:
-        net: a network with ``measure(obs, mask) -> (value, variance)``,
-            ``assign(LinearGaussian)`` and ``guess(value, mask)`` (a random start), such as
-            ``zoo.LGDS``.
+        net: a ``LinearSystem``, such as ``zoo.LGDS``.
         restarts: number of random starts.
         iterations: most EM iterations.
         tolerance: stop when no restart gains more than this, in nats per frame.
@@ -56,19 +53,21 @@ class EM(ClosedForm):
         ValueError: for fewer than one restart or iteration, or a network of another kind.
     """
 
+    trains = LinearSystem
+
     def __init__(
         self,
-        net: nn.Module,
+        net: LinearSystem,
         *,
         restarts: int = 4,
         iterations: int = 100,
         tolerance: float = 1e-7,
         seed: int = 0,
     ):
-        check_network(self, net, "linear-Gaussian networks (LGDS)", SYSTEM)
+        super().__init__(net)
         if restarts < 1 or iterations < 1:
             raise ValueError("restarts and iterations must be at least 1")
-        self.net, self.restarts, self.iterations = net, restarts, iterations
+        self.restarts, self.iterations = restarts, iterations
         self.tolerance, self.seed = tolerance, seed
 
     @torch.no_grad()

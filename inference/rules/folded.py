@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data import Batch
-from ..contracts import RECURRENT
-from ..sweep import Fold, compiled_sweep, sweep
-from .rule import LearningRule, Metrics, anneal, check_network
+from ..contracts import Fold, Recurrent
+from ..sweep import compiled_sweep, sweep
+from .rule import LearningRule, Metrics, anneal
 
 CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time, too
 
@@ -30,7 +30,7 @@ class FoldedRule(LearningRule):
         minibatch: folded frames an update, drawn in random order from the whole window; ``None``
             takes them all at once.
         forget: share of the frames that are shown without their past, so that a network learns
-            how to start: of a thousand frames only one is a first one. ``[first, last, share]``
+            how to start: of a thousand frames only one is a first one. ``[first, last, fraction]``
             anneals it over a share of the run.
         through_time: let the gradient flow into u_{t-1}.
         chunk: folded frames whose graph is held at a time. Memory is bounded, which no gradient
@@ -45,12 +45,13 @@ class FoldedRule(LearningRule):
             that is not ``Recurrent``.
     """
 
+    trains = Recurrent
     #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
-    draw: Callable[[Tensor], Tensor] | None = None
+    sample: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
-        net: nn.Module,
+        net: Recurrent,
         *,
         window: int | None = None,
         minibatch: int | None = None,
@@ -59,7 +60,6 @@ class FoldedRule(LearningRule):
         chunk: int | None = None,
         compiled: bool = False,
     ):
-        check_network(self, net, "recurrent networks", RECURRENT)
         super().__init__(net)
         for name, value in (("window", window), ("minibatch", minibatch), ("chunk", chunk)):
             if value is not None and value < 1:
@@ -135,7 +135,7 @@ class FoldedRule(LearningRule):
         features = self.reference.encode(part.obs)
         if self.compiled:
             return compiled_sweep(self.reference, features, past, part.mask)
-        return sweep(self.reference, features, past, part.mask, self.draw)
+        return sweep(self.reference, features, past, part.mask, self.sample)
 
     def _chunk(self, rows: int) -> int:
         """Frames whose graph is held at a time: all of them, where the graph runs through time."""

@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 
 from pyro.infer import TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..contracts import PAIR, RECURRENT
+from ..contracts import Fold, FrameModel
 from ..evaluate import log_weights
-from ..sweep import Fold
 from .folded import FoldedRule
-from .rule import anneal, check_network, refuse
+from .rule import anneal
 
 
 class LocalELBO(FoldedRule):
@@ -29,12 +28,12 @@ class LocalELBO(FoldedRule):
     The network's Pyro pair is called as ``net.model(fold)`` and ``net.guide(fold)``.
 
     Arguments:
-        net: a directed ``Recurrent`` network with a Pyro model and guide.
+        net: a ``FrameModel``.
         particles: samples of the latent state a frame.
         bound: ``"elbo"``, or ``"iwae"`` for the importance-weighted bound of each frame.
         weights: factors on the log-probability of sites, by name: ``{"x": 0.3}`` weighs the KL
-            term of the latent state by 0.3. ``[first, last, share]`` anneals (see ``anneal``). With
-            any weight but 1 the loss is no bound.
+            term of the latent state by 0.3. ``[first, last, fraction]`` anneals (see ``anneal``).
+            With any weight but 1 the loss is no bound.
         window, minibatch, forget, compiled: see ``FoldedRule``.
 
     Raises:
@@ -42,20 +41,17 @@ class LocalELBO(FoldedRule):
             a network without a Pyro pair over single frames.
     """
 
-    trains = "recurrent networks with a Pyro pair over single frames (RVAE, TVAE)"
+    trains = FrameModel
 
     def __init__(
         self,
-        net: nn.Module,
+        net: FrameModel,
         *,
         particles: int = 1,
         bound: str = "elbo",
         weights: Mapping[str, float | Sequence[float]] | None = None,
         **how,
     ):
-        check_network(self, net, self.trains, (*RECURRENT, *PAIR))
-        if hasattr(net, "read"):  # see evaluate.of_frames
-            refuse(self, net, self.trains, "reads whole sequences")
         super().__init__(net, **how)
         if particles < 1:
             raise ValueError(f"particles must be at least 1, got {particles}")
@@ -98,10 +94,10 @@ class BPTT(LocalELBO):
     as in the local rule. ``window`` truncates.
 
     Arguments:
-        net: a directed ``Recurrent`` network with a Pyro model and guide.
+        net: a ``FrameModel``.
         window: frames an update; ``None`` takes the whole sequence.
         particles, bound: see ``LocalELBO``.
     """
 
-    def __init__(self, net: nn.Module, *, window: int | None = None, **how):
+    def __init__(self, net: FrameModel, *, window: int | None = None, **how):
         super().__init__(net, window=window, through_time=True, **how)

@@ -1,38 +1,41 @@
-"""What a learning rule is, and what a recurrent network must offer to be trained by one."""
+"""What a learning rule is, and how it refuses a network that it cannot train."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import ClassVar, NamedTuple, NoReturn
 
 from torch import Tensor, nn
 
 from ...data import Batch
-from ..contracts import TRAINED_BY
+from ..contracts import (
+    AnswerModel,
+    EnergyModel,
+    FrameModel,
+    LinearSystem,
+    Recurrent,
+    SequenceModel,
+    missing,
+)
 
 Metrics = dict[str, Tensor]
 
 
-def check_network(rule, net: nn.Module, kind: str, names: Sequence[str]) -> None:
-    """Raises a ValueError where a network has not what a rule uses; see ``refuse``."""
-    missing = [name for name in names if not hasattr(net, name)]
-    if missing:
-        refuse(rule, net, kind, f"has no {', '.join(missing)}")
+class Kind(NamedTuple):
+    """A kind of network: its name in a sentence, and the rule that trains it, where one does."""
+
+    name: str
+    rule: str = ""
 
 
-def refuse(rule, net: nn.Module, kind: str, why: str) -> NoReturn:
-    """Raises the ValueError of a rule that is given a network it cannot train.
-
-    Arguments:
-        rule: the rule.
-        net: the network.
-        kind: what networks the rule trains.
-        why: what the network has not, or does otherwise.
-    """
-    name = type(rule).__name__
-    others = [other for names, other in TRAINED_BY if all(hasattr(net, each) for each in names)]
-    hint = f"; {others[0]} trains it" if others and others[0] != name else ""
-    raise ValueError(f"{name} trains {kind}: {type(net).__name__} {why}{hint}")
+KINDS: dict[type, Kind] = {
+    AnswerModel: Kind("an AnswerModel (SRN, MDRNN)", "StraightThrough"),
+    EnergyModel: Kind("an EnergyModel (REFH, TRBM, RTRBM)", "ContrastiveDivergence"),
+    FrameModel: Kind("a FrameModel (RVAE, TVAE)", "LocalELBO"),
+    LinearSystem: Kind("a LinearSystem (LGDS)", "EM"),
+    SequenceModel: Kind("a SequenceModel (VRAE, VOSP, RNN)", "SequenceELBO"),
+    Recurrent: Kind("a Recurrent network"),
+}
 
 
 class LearningRule:
@@ -45,12 +48,20 @@ class LearningRule:
         net: the network whose gradients are filled.
 
     Attributes:
+        trains: the kind of network that the rule trains, see ``inference.contracts``, or several.
         reference: the network that gathers the statistics of the past. It is ``net`` itself,
             unless ``fit(average=...)`` points it at a running average of the weights.
-        done: share of the run that is done, in [0, 1): ``fit`` keeps it, annealing rules read it.
+        done: fraction of the run that is done, in [0, 1): ``fit`` keeps it, annealing rules read
+            it.
+
+    Raises:
+        ValueError: for a network of another kind, or one that lacks methods of its kind.
     """
 
+    trains: ClassVar[type | tuple[type, ...]] = nn.Module
+
     def __init__(self, net: nn.Module):
+        self._check_kind(net)
         self.net = net
         self.reference = net
         self.done = 0.0
@@ -69,19 +80,49 @@ class LearningRule:
         return 1
 
     def updates(self, batch: Batch) -> Iterator[Metrics]:
-        """Sets ``.grad`` and yields its metrics; the caller steps the optimiser, then asks on."""
+        """Sets ``.grad`` and yields its metrics; the caller steps the optimizer, then asks on."""
         yield self.gradients(batch)
+
+    def refuse(self, net: nn.Module, wanted: str, found: str) -> NoReturn:
+        """Raises the ValueError of a network that this rule cannot train.
+
+        Arguments:
+            net: the network.
+            wanted: what the rule trains, such as ``"networks with parameters"``.
+            found: the predicate of a sentence about the network, such as ``"has none"``.
+        """
+        rule, kind = type(self).__name__, kind_of(net)
+        other = kind.rule if kind is not None else ""
+        hint = f": {other} trains it" if other and other != rule else ""
+        raise ValueError(f"{rule} trains {wanted}, and {type(net).__name__} {found}{hint}")
+
+    def _check_kind(self, net: nn.Module) -> None:
+        kinds = self.trains if isinstance(self.trains, tuple) else (self.trains,)
+        wanted = " or ".join(KINDS.get(kind, Kind(f"a {kind.__name__}")).name for kind in kinds)
+        if not isinstance(net, kinds):
+            kind = kind_of(net)
+            plain = f"inherits none of the kinds in inference.contracts: see {kinds[0].__name__}"
+            self.refuse(net, wanted, plain if kind is None else f"is {kind.name.split(' (')[0]}")
+        for kind in kinds:
+            if isinstance(net, kind) and (names := missing(net, kind)):
+                self.refuse(net, wanted, f"must define {', '.join(names)}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.net).__name__})"
 
 
+def kind_of(net: nn.Module) -> Kind | None:
+    """The most special kind of a network; None where it is of none."""
+    return next((KINDS[base] for base in type(net).__mro__ if base in KINDS), None)
+
+
 def anneal(value: float | Sequence[float], done: float) -> float:
-    """A constant, or ``[first, last, share]``: from first to last, geometrically, over a share.
+    """A constant, or ``[first, last, fraction]``: from first to last, geometrically.
 
     Arguments:
-        value: the constant, or the three numbers, all above 0.
-        done: share of the run that is done.
+        value: the constant, or the three numbers, all above 0: the value at the start, the value
+            at the end, and the fraction of the run after which the end is reached.
+        done: fraction of the run that is done.
 
     Raises:
         ValueError: for anything else.
@@ -89,6 +130,6 @@ def anneal(value: float | Sequence[float], done: float) -> float:
     if isinstance(value, (int, float)):
         return float(value)
     if len(value) != 3 or min(value) <= 0:
-        raise ValueError(f"give a number or [first, last, share], all above 0: got {value}")
-    first, last, share = value
-    return first * (last / first) ** min(1.0, done / share)
+        raise ValueError(f"give a number or [first, last, fraction], all above 0: got {value}")
+    first, last, fraction = value
+    return first * (last / first) ** min(1.0, done / fraction)

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 
 from ...data import Batch
-from ..contracts import PAIR
+from ..contracts import SequenceModel
 from ..evaluate import (
     Terms,
     elbo_terms,
     filter_particles,
     frame_weights,
     log_weights,
-    of_frames,
-    read,
+    prepare_whole,
 )
 from ..particles import log_mean_exp
 from ..paths import kl_steps, marginal_increments
-from .rule import LearningRule, Metrics, anneal, check_network, refuse
+from .rule import LearningRule, Metrics, anneal
 
 KL = ("elbo", "marginal-increments")  # objectives that have a KL term
 OBJECTIVES = ("elbo", "importance", "frames", "particles", "marginal-increments")
@@ -30,7 +28,7 @@ class SequenceELBO(LearningRule):
     """A bound on the evidence of whole sequences, by one gradient over all their frames.
 
     Arguments:
-        net: holds ``model`` and ``guide`` over a batch, with one plate of sequences.
+        net: a ``SequenceModel``.
         objective: what is maximised, or several with their weights, such as
             ``{"particles": 0.7, "elbo": 0.3}``: a mean of bounds is a bound.
 
@@ -43,7 +41,7 @@ class SequenceELBO(LearningRule):
               as ``loss`` cannot be compared with a negative log-likelihood (see
               ``paths.marginal_increments``).
         particles: draws from the guide, of each sequence; in a mixture the ELBO takes one.
-        kl_weight: factor on the KL term, a number or ``[first, last, share]`` (see
+        kl_weight: factor on the KL term, a number or ``[first, last, fraction]`` (see
             ``local.anneal``); of ``"elbo"`` and ``"marginal-increments"`` alone. Below 1 the loss
             is no bound.
         free_bits: nats a frame that the KL term may cost for nothing: below them it has no
@@ -57,21 +55,20 @@ class SequenceELBO(LearningRule):
     (2016), annealing; Kingma et al. (2016), free bits; Bayer & Osendorfer (2014), the surrogate.
     """
 
-    trains = "networks with a Pyro pair over whole sequences (VRAE, VOSP, RNN)"
+    trains = SequenceModel
 
     def __init__(
         self,
-        net: nn.Module,
+        net: SequenceModel,
         *,
         objective: str | Mapping[str, float] = "elbo",
         particles: int = 1,
         kl_weight: float | Sequence[float] = 1.0,
         free_bits: float = 0.0,
     ):
-        check_network(self, net, self.trains, PAIR)
-        if of_frames(net):
-            refuse(self, net, self.trains, "is a model of single frames")
         super().__init__(net)
+        if not any(parameter.requires_grad for parameter in net.parameters()):
+            self.refuse(net, "networks with trainable parameters", "has none")
         weights = {objective: 1.0} if isinstance(objective, str) else dict(objective)
         if not weights or set(weights) - set(OBJECTIVES) or min(weights.values()) <= 0:
             known = ", ".join(OBJECTIVES)
@@ -112,14 +109,14 @@ class SequenceELBO(LearningRule):
     def _terms(self, objective: str, batch: Batch) -> Terms:
         divergence = _marginal if objective == "marginal-increments" else kl_steps
         draws = self.particles if len(self.weights) == 1 else 1
-        return elbo_terms(self.net, read(self.net, batch), draws, divergence)
+        return elbo_terms(self.net, prepare_whole(self.net, batch), draws, divergence)
 
     def _bound(self, objective: str, batch: Batch) -> torch.Tensor:
         """The objective of each sequence, ``[B]``."""
         net, k = self.net, self.particles
         if objective == "particles":
             return filter_particles(net, batch, k)
-        data = read(net, batch)
+        data = prepare_whole(net, batch)
         if objective == "importance":
             return log_mean_exp(log_weights(net.model, net.guide, data, k))
         return log_mean_exp(frame_weights(net, data, k)).sum(-1)

@@ -11,8 +11,8 @@ gets wrong nor the noise of sampled units passes for an error of f (Lee et al.);
 back run without a graph; the local losses of all steps and samples are one folded batch.
 
 Sources: Manchev & Spratling, "Target propagation in recurrent neural networks" (2020) and "Learning
-multi-modal recurrent neural networks with target propagation" (2024), "paper 003"; Lee et al.,
-"Difference target propagation" (2015).
+multi-modal recurrent neural networks with target propagation" (2024); Lee et al., "Difference
+target propagation" (2015).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data import Batch
-from ..contracts import ANSWERS
+from ..contracts import AnswerModel
 from ..evaluate import check_samples
 from ..unrolling import answering, in_paths, loss_of, unroll
-from .rule import LearningRule, Metrics, check_network
+from .rule import LearningRule, Metrics
 
 BLOCK = 1 << 18  # numbers of a folded batch at a time
 
@@ -54,7 +54,7 @@ class TargetPropagation(LearningRule):
     ``lr={"": 0.1, "back.": 1e-3, "readout.": 0.1}``.
 
     Arguments:
-        net: a network of units that offers ``invert``, see ``outputs.Answers``.
+        net: an ``AnswerModel`` with ``invert``.
         alpha_i: size of the step from h_T to its target, along the gradient of its own loss.
         noise: sd of the noise on h_{t-1} when G is taught to give it back.
         samples: paths ``M`` of the stochastic units; a network without any has one.
@@ -66,9 +66,11 @@ class TargetPropagation(LearningRule):
         ValueError: for a number out of range, or a network without an inverse.
     """
 
+    trains = AnswerModel
+
     def __init__(
         self,
-        net: nn.Module,
+        net: AnswerModel,
         *,
         alpha_i: float = 0.1,
         noise: float = 0.0,
@@ -76,9 +78,9 @@ class TargetPropagation(LearningRule):
         difference: bool = True,
         propagate: bool = True,
     ):
-        kind = "networks of units with an inverse to send targets back by (SRN, MDRNN)"
-        check_network(self, net, kind, (*ANSWERS, "draw", "invert"))
         super().__init__(net)
+        if type(net).invert is AnswerModel.invert:
+            self.refuse(net, "networks with an inverse to send targets back by", "has no invert")
         if alpha_i <= 0 or noise < 0:
             raise ValueError(f"alpha_i > 0 and noise >= 0: got {alpha_i}, {noise}")
         check_samples(samples)
@@ -93,7 +95,7 @@ class TargetPropagation(LearningRule):
             error of G; ``distance``, that between a state and its target, both per unit.
         """
         net = self.net
-        batch = net.read(batch)
+        batch = net.prepare(batch)
         net.zero_grad(set_to_none=True)
         drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
         heard = drive.detach().requires_grad_()
@@ -123,7 +125,7 @@ class TargetPropagation(LearningRule):
     def targets(self, batch: Batch) -> Tensor:
         """Targets minus states on a batch, ``[M, B, T, H]``; leaves ``.grad`` alone."""
         net = self.net
-        batch = net.read(batch)
+        batch = net.prepare(batch)
         with torch.no_grad():
             drive = net.drive(batch.obs.transpose(0, 1))[:, None]
         states, top = self._run(drive, batch)
@@ -160,7 +162,7 @@ class TargetPropagation(LearningRule):
             with torch.no_grad():
                 clean = net.invert(heard, after)
                 before = before + self.noise * torch.randn_like(before)
-                after = net.draw(net.mean(heard, before))
+                after = net.sample_units(net.mean(heard, before))
         guess = net.invert(heard, after)
         miss = guess.detach() - before
         if padded is not None:

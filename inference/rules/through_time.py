@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data import Batch
-from ..contracts import ANSWERS
+from ..contracts import AnswerModel
 from ..evaluate import check_samples
 from ..unrolling import answering, in_paths, loss_of, unroll
-from .rule import LearningRule, Metrics, check_network
+from .rule import LearningRule, Metrics
 
 
 class OutputBPTT(LearningRule):
     """Plain backpropagation through time; of deterministic units, for sampling has no derivative.
 
     Arguments:
-        net: a network of units, see ``outputs.Answers``.
+        net: an ``AnswerModel``.
 
     Raises:
         ValueError: for a network with stochastic units, or of another kind.
     """
 
-    needs = ANSWERS
+    trains = AnswerModel
 
-    def __init__(self, net: nn.Module):
-        check_network(self, net, "networks of units that answer (SRN, MDRNN)", self.needs)
+    def __init__(self, net: AnswerModel):
         super().__init__(net)
-        if net.bits and type(self) is OutputBPTT:
+        if net.num_stochastic and type(self) is OutputBPTT:
             raise ValueError("sampled units have no derivative: use StraightThrough")
 
     samples = 1
@@ -41,7 +40,7 @@ class OutputBPTT(LearningRule):
             ``loss``, nats per answer, and ``frames``, the answers.
         """
         net = self.net
-        batch = net.read(batch)
+        batch = net.prepare(batch)
         net.zero_grad(set_to_none=True)
         drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), self.samples)
         states = unroll(net, drive, self._choose)
@@ -51,12 +50,12 @@ class OutputBPTT(LearningRule):
 
 
 class StraightThrough(OutputBPTT):
-    """BPTT that takes the derivative of sampling for 1 (paper 003, appendix A).
+    """BPTT that takes the derivative of sampling for 1 (Manchev & Spratling, 2024, appendix A).
 
-    Without stochastic units it is ``OutputBPTT``, the paper's "STE(D)".
+    Without stochastic units it is ``OutputBPTT``, "STE(D)" there.
 
     Arguments:
-        net: a network of units, see ``outputs.Answers``.
+        net: an ``AnswerModel``.
         samples: paths ``M`` of the stochastic units, whose probabilities are averaged.
 
     Raises:
@@ -66,12 +65,10 @@ class StraightThrough(OutputBPTT):
     neurons for conditional computation" (2013).
     """
 
-    needs = (*ANSWERS, "straight")
-
-    def __init__(self, net: nn.Module, *, samples: int = 20):
+    def __init__(self, net: AnswerModel, *, samples: int = 20):
         super().__init__(net)
         check_samples(samples)
         self.samples = samples
 
     def _choose(self, mean: Tensor) -> Tensor:
-        return self.net.straight(mean)
+        return self.net.straight_through(mean)

@@ -18,21 +18,21 @@ Without pytest, ``failures(TestMine())`` runs the same tests and says which fail
 | yours is | inherit ``...Conformance`` | what ``build()`` gives must have |
 |---|---|---|
 | a network that carries u_t along | ``Filtering`` | ``reconstruct filter sample`` |
-| a Pyro pair over whole sequences | ``Sequence`` | ``model guide sample``, one of \
-``posterior log_prob`` |
-| a network that answers a sequence | ``Answering`` | ``log_prob predict answer model guide``, and \
-what ``outputs.Answers`` lists |
+| a Pyro pair over whole sequences | ``Sequence`` | the base class ``SequenceModel``; ``sample``, \
+one of ``posterior log_prob`` |
+| a network that answers a sequence | ``Answering`` | the base classes ``AnswerModel`` and \
+``SequenceModel``; ``log_prob predict answer`` |
 | a law of latent paths, as a prior | ``Prior`` | ``dim``; it is called with a mask |
 | a law of latent paths, as a guide | ``Guide`` | ``dim features_dim``; it is called with features |
 | the law of a frame or an output | ``Likelihood`` | ``distribution mean mode sample check``, \
 ``natural_dim event_dim`` |
 | a learning rule | ``Rule`` | ``gradients``, and its network as ``net`` |
 
-A network must also have what the rules ask for that train it: ``rules``, which are ``()`` where
-there is nothing to train. By default they are ``LocalELBO`` for ``Filtering``, which asks for a
-Pyro pair over single frames and for ``check encode step initial``; ``SequenceELBO`` for
-``Sequence``; for ``Answering`` ``StraightThrough`` and ``TargetPropagation``, which asks for
-``invert``. Where anything is missing, one test says what, and those that need it are skipped.
+A network must also be of the kind that its ``rules`` train; they are ``()`` where there is nothing
+to train. By default they are ``LocalELBO`` for ``Filtering``, which trains a ``FrameModel``;
+``SequenceELBO`` for ``Sequence``; for ``Answering`` ``StraightThrough`` and ``TargetPropagation``,
+which asks for ``invert``. Where anything is missing, one test says what, and those that need it are
+skipped.
 
 What is built should be small, and without dropout: in training it must say what it says in use.
 """

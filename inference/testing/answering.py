@@ -7,33 +7,29 @@ import unittest
 import torch
 
 from ...data import Batch
+from ..contracts import AnswerModel, SequenceModel
 from ..evaluate import importance_bound
 from ..rules.target import TargetPropagation
 from ..rules.through_time import StraightThrough
 from ..unrolling import unroll
 from .checks import same_average, shaped
-from .models import PAIR_NEEDS, ModelConformance
+from .models import ModelConformance
 
 
 class AnsweringConformance(ModelConformance):
     """A network of units that answers a sequence: ``log_prob``, ``predict`` and ``answer``.
 
-    It needs a Pyro pair, too, over batches with a target, and what ``outputs.Answers`` lists; of
-    its ``rules`` ``TargetPropagation`` also asks for ``invert``. ``batch()`` needs a target.
+    It inherits ``AnswerModel`` and ``SequenceModel``, whose Pyro pair is over batches with a
+    target; of its ``rules`` ``TargetPropagation`` also asks for ``invert``. ``batch()`` needs a
+    target.
     """
 
     rules = (TargetPropagation, StraightThrough)
+    kinds = (AnswerModel, SequenceModel)
     needs = (
         ("log_prob", "obs, target, mask, samples -> log p(y | x) of every sequence"),
         ("predict", "obs, mask, samples, seed -> mean answers"),
         ("answer", "obs, mask, draws, seed -> answers that it draws"),
-        *PAIR_NEEDS,
-        ("at_every_step", "batch -> whether it answers at every step"),
-        ("bits", "how many units are stochastic"),
-        ("rest", "-> h_0"),
-        ("drive", "obs -> what frames say to the units"),
-        ("mean", "drive, past -> means of h_t"),
-        ("draw", "mean -> h_t"),
     )
     inverse = ("back.",)  #: how the names of the inverse's parameters begin
 
@@ -56,7 +52,7 @@ class AnsweringConformance(ModelConformance):
         with torch.no_grad():
             states = unroll(net, net.drive(batch.obs.transpose(0, 1)), lambda mean: mean)
         found = {"states": states[1:].transpose(0, 1)}
-        if net.bits:
+        if net.num_stochastic:
             return found
         score = {} if target is None else {"log_prob": net.log_prob(obs, target, mask)}
         return found | {"predict": net.predict(obs, mask)} | score
@@ -102,7 +98,9 @@ class AnsweringConformance(ModelConformance):
         net = self._built()
         first, other = (self.draws(net, seed)["predict"] for seed in (4, 5))
         same = torch.equal(first, other)
-        assert same == (net.bits == 0), f"of {net.bits} stochastic units, two seeds: same = {same}"
+        assert same == (net.num_stochastic == 0), (
+            f"of {net.num_stochastic} stochastic units, two seeds: same = {same}"
+        )
 
     def test_padding_changes_no_bound(self):
         net, batch = self._built(), self._data()
@@ -111,7 +109,7 @@ class AnsweringConformance(ModelConformance):
     def test_padding_changes_no_distribution(self):
         """Averages of many paths, with and without it."""
         net, batch, many = self._built(), self._data(), 400
-        if not net.bits:
+        if not net.num_stochastic:
             raise unittest.SkipTest("nothing is drawn")
         found, steps = [], batch.obs.shape[1]
         index = torch.arange(len(batch)).repeat(many)

@@ -10,8 +10,8 @@ from .models import GeneratingConformance
 class FilteringConformance(GeneratingConformance):
     """A network that carries u_t along: ``reconstruct``, ``filter`` and ``sample``.
 
-    Its ``rules`` ask for more: ``LocalELBO`` for a Pyro pair over single frames and for what
-    ``inference.Recurrent`` lists. Where there is nothing to train they are ``()``.
+    Its ``rules`` ask for more: ``LocalELBO`` for a ``FrameModel``. Where there is nothing to train
+    they are ``()``.
     """
 
     rules = (LocalELBO,)

@@ -11,17 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ...data import Batch
-from ..evaluate import log_weights, read
+from ..evaluate import log_weights, prepare_whole
 from ..rng import RandomStream
 from ..rules.rule import LearningRule
 from ..training.loop import fit
 from .checks import check_gradients, ragged, refuses, same_average, shaped, tensors
 from .suite import Conformance
-
-PAIR_NEEDS = (
-    ("model", "batch -> runs the generative model, see Pyro"),
-    ("guide", "batch -> draws its latent state, if it has any"),
-)
 
 
 class ModelConformance(Conformance):
@@ -252,7 +247,9 @@ class ModelConformance(Conformance):
         """Fails where the Pyro pair counts padding, on average over draws from the guide."""
         obs, mask, target = self._padded(net, batch)
         padded = Batch(obs, mask, target=target)
-        found = (log_weights(net.model, net.guide, read(net, x), many) for x in (batch, padded))
+        found = (
+            log_weights(net.model, net.guide, prepare_whole(net, x), many) for x in (batch, padded)
+        )
         same_average(*found, "padding changes the bound: see the `mask` of Pyro's distributions")
 
     def _other_ends(self) -> tuple[Tensor, Tensor, int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import unittest
 
+from ..contracts import SequenceModel
 from ..evaluate import elbo, importance_bound
 from ..rules.sequence import SequenceELBO
 from .checks import shaped
-from .models import PAIR_NEEDS, GeneratingConformance
+from .models import GeneratingConformance
 
 
 class SequenceConformance(GeneratingConformance):
@@ -19,7 +20,7 @@ class SequenceConformance(GeneratingConformance):
     """
 
     rules = (SequenceELBO,)
-    needs = (*PAIR_NEEDS, *GeneratingConformance.needs)
+    kinds = (SequenceModel,)
 
     def verbs(self, net, target=None):
         names = ("log_prob", "posterior", "reconstruct", "filter")

@@ -7,6 +7,7 @@ import unittest
 import torch
 from torch import Tensor
 
+from ..contracts import missing
 from ..rng import RandomStream
 
 
@@ -37,6 +38,7 @@ class Conformance:
     missing it says so, and they are skipped.
     """
 
+    kinds: tuple[type, ...] = ()  #: classes of inference.contracts that it must inherit
     needs: tuple[tuple[str, str], ...] = ()  #: what is asked for by name, and what it is for
     rtol, atol = 1e-5, 1e-5  #: how close numbers are that should be the same
 
@@ -49,7 +51,15 @@ class Conformance:
 
     def lacking(self, subject) -> list[str]:
         """What it does not have of what the tests ask for, each with what it is for."""
-        return [f"{name} ({use})" for name, use in self.needs if not hasattr(subject, name)]
+        lacks = [
+            f"the base class {kind.__name__}"
+            for kind in self.kinds
+            if not isinstance(subject, kind)
+        ]
+        for kind in self.kinds:
+            if isinstance(subject, kind):
+                lacks += [f"{name} (see {kind.__name__})" for name in missing(subject, kind)]
+        return lacks + [f"{name} ({use})" for name, use in self.needs if not hasattr(subject, name)]
 
     def complaints(self) -> list[str]:
         """What is said of one that the tests cannot be run on."""

@@ -261,7 +261,7 @@ def test_elbo_equals_dense_gaussians_and_is_below_the_evidence(prior, guide):
     batch = frames_of(net)
     seen, cost = exact_elbo(net, covariance, batch)
     with torch.no_grad():
-        terms = elbo_terms(net, net.read(batch), number)
+        terms = elbo_terms(net, net.prepare(batch), number)
     assert terms.divergence.shape == (number, B, T)
     assert terms.likelihood.shape == (number, B)
     assert not terms.divergence[:, ~MASK].any()
@@ -287,11 +287,11 @@ def test_elbo_of_a_decoder_that_sees_innovations_does_not_know_the_prior():
 @every_guide
 def test_pyro_computes_the_same_elbo_from_the_same_draws(guide):
     net = linear_model("Wiener", guide)
-    reading = net.read(frames_of(net))
+    encoding = net.prepare(frames_of(net))
     torch.manual_seed(5)
-    loss = TraceMeanField_ELBO().loss(net.model, net.guide, reading)
+    loss = TraceMeanField_ELBO().loss(net.model, net.guide, encoding)
     torch.manual_seed(5)
-    assert elbo_terms(net, reading, 1).bound.sum().item() == pytest.approx(-loss, rel=1e-5)
+    assert elbo_terms(net, encoding, 1).bound.sum().item() == pytest.approx(-loss, rel=1e-5)
 
 
 @pytest.mark.parametrize("prior", ["Wiener", "AR1", "WhiteNoise", "exponential"])
@@ -302,7 +302,7 @@ def test_every_bound_is_the_evidence_where_the_guide_is_the_posterior(prior):
     known = evidence(net, covariance, batch)
     assert known.std() > 1
     with torch.no_grad():
-        weights = log_weights(net.model, net.guide, net.read(batch), 7)
+        weights = log_weights(net.model, net.guide, net.prepare(batch), 7)
     np.testing.assert_allclose(weights, np.tile(known, (7, 1)), atol=1e-4)
     for samples, at_once in ((1, 10), (25, 10), (25, 25)):
         bound = importance_bound(net, batch, samples, at_once)
@@ -311,7 +311,7 @@ def test_every_bound_is_the_evidence_where_the_guide_is_the_posterior(prior):
     np.testing.assert_allclose(seen - cost, known, atol=1e-4)
     number = 4000
     with torch.no_grad():
-        terms = elbo_terms(net, net.read(batch), number)
+        terms = elbo_terms(net, net.prepare(batch), number)
     error = 5 * terms.likelihood.std(0).numpy() / math.sqrt(number)
     assert (np.abs(terms.bound.numpy() - known) < error).all()
     if prior in MARKOV:
@@ -409,23 +409,23 @@ def test_weights_of_particles_sum_to_those_of_whole_paths(prior, guide, sees):
     batch = Batch(net.sample(B, T), torch.arange(T) < lengths[:, None])
     particles = 5
     with torch.no_grad():
-        reading = net.read(batch)
-        walk = net.walk(reading)
-        state, path, total = walk.begin(particles), torch.zeros(particles, B, T, K), 0.0
+        encoding = net.prepare(batch)
+        steps = net.particle_steps(encoding)
+        state, path, total = steps.begin(particles), torch.zeros(particles, B, T, K), 0.0
         for t in range(T):
             rows = int((lengths > t).sum())
-            state, weights = walk.step(t, tuple(part[:, :rows] for part in state))
+            state, weights = steps.step(t, tuple(part[:, :rows] for part in state))
             assert weights.shape == (particles, rows)
             path[:, :rows, t] = state[0]
             total = total + functional.pad(weights, (0, B - rows))
-        expected = net.prior(batch.mask).log_prob(path) - reading.belief.log_prob(path)
-        expected = expected + net.emit(path, reading).log_prob(batch.obs)
+        expected = net.prior(batch.mask).log_prob(path) - encoding.belief.log_prob(path)
+        expected = expected + net.emit(path, encoding).log_prob(batch.obs)
     assert expected.std() > 0.1
     torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-4)
 
 
 class Told:
-    """A walk whose weights are given; its particles are known by their number."""
+    """A steps whose weights are given; its particles are known by their number."""
 
     def __init__(self, weights):
         self.weights, self.seen = weights.log(), []
@@ -444,13 +444,13 @@ def test_resampling_is_of_the_rows_that_need_it_and_in_proportion():
     first = torch.tensor([[1.6, 1.6, 0.4, 0.4], [3, 3, 0, 0], [0, 0, 8, 0]]).T
     then = torch.arange(1.0, 13).view(4, 3)
     never = (first * then).mean(0)  # what the weights come to where nothing is drawn again
-    walk = Told(torch.stack((first, then)))
-    found = run_particles(walk, torch.tensor([2, 2, 2]), 4, threshold=0.7)
-    assert walk.seen[1][:, 0].tolist() == [0, 1, 2, 3]
-    assert walk.seen[1].sort(0).values.T[1:].tolist() == [[0, 0, 1, 1], [2, 2, 2, 2]]
+    steps = Told(torch.stack((first, then)))
+    found = run_particles(steps, torch.tensor([2, 2, 2]), 4, threshold=0.7)
+    assert steps.seen[1][:, 0].tolist() == [0, 1, 2, 3]
+    assert steps.seen[1].sort(0).values.T[1:].tolist() == [[0, 0, 1, 1], [2, 2, 2, 2]]
     expected = torch.stack((never[0], *(first.mean(0) * then.mean(0))[1:]))
     torch.testing.assert_close(found, expected.log())
-    found = run_particles(Told(walk.weights.exp()), torch.tensor([2, 2, 1]), 4, threshold=0)
+    found = run_particles(Told(steps.weights.exp()), torch.tensor([2, 2, 1]), 4, threshold=0)
     torch.testing.assert_close(found, torch.stack((*never[:2], first.mean(0)[2])).log())
 
 
@@ -582,10 +582,10 @@ def film(rows=B, seed=4):
 def integrated(net, batch):
     """log p(x) of each sequence: the noise of every frame summed over a grid; K = 1."""
     grid = torch.linspace(-8, 8, 801)
-    reading, prior = net.read(batch), net.prior(batch.mask)
+    encoding, prior = net.prepare(batch), net.prior(batch.mask)
     path = prior.from_innovations(grid[:, None, None, None].expand(-1, *batch.mask.shape, 1))
     weight = stats.norm.logpdf(grid.numpy()) + math.log(16 / 800)
-    terms = net.frames(path, reading).log_prob(batch.obs) + torch.tensor(weight)[:, None, None]
+    terms = net.frames(path, encoding).log_prob(batch.obs) + torch.tensor(weight)[:, None, None]
     return torch.where(batch.mask, terms.logsumexp(0), 0.0).sum(-1)
 
 
@@ -892,7 +892,7 @@ def test_the_loss_of_an_rnn_is_its_negative_log_likelihood(cell):
         ({"objective": "evidence"}, "objective must be one of .*'evidence'"),
         ({"particles": 0}, "particles"),
         ({"free_bits": -1.0}, "free_bits"),
-        ({"kl_weight": [0.1, 1.0]}, "first, last, share"),
+        ({"kl_weight": [0.1, 1.0]}, "first, last, fraction"),
         ({"kl_weight": [0.0, 1.0, 0.5]}, "above 0"),
         ({"objective": "importance", "kl_weight": 0.5}, "no KL term"),
         ({"objective": "frames", "free_bits": 0.1}, "no KL term"),

@@ -104,13 +104,13 @@ def log_joint(net):
     """log p(x) of ``ALL``, by quadrature over the innovations of the path."""
     points, weights = np.polynomial.hermite_e.hermegauss(25)
     points, logs = torch.tensor(points).float(), torch.tensor(np.log(weights / weights.sum()))
-    reading = net.read(Batch(ALL))
-    prior = net.prior(reading.mask)
+    encoding = net.prepare(Batch(ALL))
+    prior = net.prior(encoding.mask)
     if isinstance(net, VOSP):  # frames share no noise: each has an integral of its own
         path = prior.from_innovations(points[:, None, None, None].expand(-1, len(ALL), T, K))
-        terms = net.frames(path, reading).log_prob(ALL).double() + logs[:, None, None]
+        terms = net.frames(path, encoding).log_prob(ALL).double() + logs[:, None, None]
         return terms.logsumexp(0).sum(-1)
-    one = net.read(Batch(ALL[:1]))
+    one = net.prepare(Batch(ALL[:1]))
     grid = torch.cartesian_prod(*[points] * T)[:, None, :, None]
     natural = net.natural(net.prior(one.mask).from_innovations(grid), one)
     terms = net.likelihood.distribution(natural).log_prob(ALL).double().sum(-1)
@@ -260,10 +260,10 @@ def test_denoising_weighs_paths_by_the_noise(name):
 
 def test_a_lag_looks_ahead():
     net = build("VRAE")
-    seen, reading = particles.noisy(NOISY, RATE), net.read(Batch(NOISY))
+    seen, encoding = particles.noisy(NOISY, RATE), net.prepare(Batch(NOISY))
     with torch.no_grad():
-        steps = particles.PathSteps(net, reading)
-        found = particles.smooth(net.likelihood, steps, seen, reading.mask, 20_000, lag=1)
+        steps = particles.PathSteps(net, encoding)
+        found = particles.smooth(net.likelihood, steps, seen, encoding.mask, 20_000, lag=1)
     expected = clean_chances(net, lambda t: min(t + 1, T - 1))
     assert torch.allclose(found[0].double(), expected, atol=0.025)
 

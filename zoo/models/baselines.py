@@ -7,10 +7,11 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch
+from ...inference.contracts import Recurrent
 from ..part import Described
 
 
-class Memoryless(Described, PyroModule):
+class Memoryless(Described, Recurrent, PyroModule):
     """A network whose u is empty: the least that prediction asks of one."""
 
     def check(self, obs: Tensor) -> None:

@@ -16,7 +16,7 @@ class GibbsSampler(Generates):
     x_t, in turns.
     """
 
-    draw = staticmethod(draw_bits)
+    sample_hidden = staticmethod(draw_bits)
 
     def gibbs(
         self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = False
@@ -37,10 +37,10 @@ class GibbsSampler(Generates):
             if not (clamped and step):
                 bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
             drive = torch.addmm(bias, self.likelihood.statistic(obs), self.obs_weight.T)
-            hidden = self.draw(torch.sigmoid(drive))
+            hidden = self.sample_hidden(torch.sigmoid(drive))
             obs = self.likelihood.sample(self.emission(hidden))
             if not clamped:
-                past = self.draw(torch.sigmoid(self.past_emission(hidden)))
+                past = self.sample_hidden(torch.sigmoid(self.past_emission(hidden)))
         return obs, past
 
     def random_frames(self, frames: int) -> Tensor:

@@ -24,13 +24,14 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference.contracts import EnergyModel
 from ...inference.predict import Filtered, run_filter
 from ..parts.checks import check_dtype
 from ..parts.likelihoods.exponential_family import ExponentialFamily
 from .gibbs import GibbsSampler
 
 
-class Harmonium(GibbsSampler, PyroModule):
+class Harmonium(GibbsSampler, EnergyModel, PyroModule):
     """The core that the three models share.
 
     Arguments:
@@ -44,8 +45,6 @@ class Harmonium(GibbsSampler, PyroModule):
         ValueError: when the likelihood's dimension is not ``obs_dim``.
     """
 
-    clamps_past = True
-    through_time = False
     factorisation = "p(x[t], y[t] | u[t-1])"
 
     def __init__(
@@ -173,12 +172,12 @@ class REFH(Harmonium):
         moves y and u alike: x_t gives y_t and u_{t-1}, which is what x_{t-1} was expected to be.
         """
         start = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
-        past = self.draw(torch.sigmoid(self.past_bias.expand(sequences, -1)))
+        past = self.sample_hidden(torch.sigmoid(self.past_bias.expand(sequences, -1)))
         obs, past = self.gibbs(start, past, gibbs_steps)
         mean, frames = self.step(self.encode(obs), past), []
         emit = self.likelihood.sample if noise else self.likelihood.mean
         for _ in range(steps):
-            hidden = self.draw(mean)
+            hidden = self.sample_hidden(mean)
             frames.append(emit(self.emission(hidden)))
             mean = torch.sigmoid(self.past_emission(hidden))
         return torch.stack(frames[::-1], 1)

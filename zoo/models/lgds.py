@@ -9,12 +9,13 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch
+from ...inference.contracts import LinearSystem
 from ...inference.kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from ..parts.readouts import Readout
 from .generation import Generates
 
 
-class LGDS(Generates, PyroModule):
+class LGDS(Generates, LinearSystem, PyroModule):
     """x_t = A x_{t-1} + noise; the first coordinates of x_t are what is read from the frame.
 
     With C = [I 0] fixed, the first coordinates of the state are those of the reading; the others

@@ -8,8 +8,6 @@ networks" (2014).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pyro
 import pyro.distributions as dist
 import torch
@@ -17,6 +15,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch
+from ...inference.contracts import Encoding, LatentPathModel
 from ...inference.paths import LinearChain, Path
 from ...inference.rng import RandomStream
 from ..parts.checks import check_dtype, check_law, check_path, size_of
@@ -26,28 +25,7 @@ from .generation import Generates
 SEES = ("innovations", "path")
 
 
-class Reading(NamedTuple):
-    """A batch, and what the model has read in it.
-
-    Arguments:
-        obs: ``[B, T, M]``.
-        mask: ``[B, T]``.
-        features: ``[B, T, F]``.
-        belief: q(z | x), batch shape ``[B]``.
-    """
-
-    obs: Tensor
-    mask: Tensor
-    features: Tensor
-    belief: Path
-
-    @property
-    def rows(self) -> int:
-        """``B`` (``len`` of a named tuple counts its fields)."""
-        return len(self.obs)
-
-
-class PathModel(Generates, PyroModule):
+class PathModel(Generates, LatentPathModel, PyroModule):
     """A subclass writes ``features``, ``belief``, ``natural`` and ``forwards``.
 
     Arguments:
@@ -85,7 +63,7 @@ class PathModel(Generates, PyroModule):
         """q(z | x), batch shape ``[B]``."""
         raise NotImplementedError
 
-    def natural(self, path: Tensor, reading: Reading) -> Tensor:
+    def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
         """Natural parameters of the frames, ``[..., B, T, N]``, of a path ``[..., B, T, K]``."""
         raise NotImplementedError
 
@@ -96,7 +74,7 @@ class PathModel(Generates, PyroModule):
         self.likelihood.check(obs)
         check_dtype(self, obs)
 
-    def read(self, batch: Batch) -> Reading:
+    def prepare(self, batch: Batch) -> Encoding:
         """Checks a batch and reads it once, for guide and model alike.
 
         Raises:
@@ -108,31 +86,31 @@ class PathModel(Generates, PyroModule):
         features = self.features(batch.obs, batch.mask)
         belief = self.belief(batch.obs, batch.mask, features)
         check_path(belief, "guide", (*batch.mask.shape, self.latent_dim))
-        return Reading(batch.obs, batch.mask, features, belief)
+        return Encoding(batch.obs, batch.mask, features, belief)
 
     def law(self, mask: Tensor) -> Path:
         """p(z), batch shape ``[B]``, event shape ``[T, K]``: what the prior returns, checked."""
         return check_path(self.prior(mask), "prior", (*mask.shape, self.latent_dim))
 
-    def model(self, reading: Reading) -> None:
+    def model(self, encoding: Encoding) -> None:
         """The generative model, the frames observed."""
-        with pyro.plate("sequences", reading.rows):
-            path = pyro.sample("z", self.law(reading.mask))
-            pyro.sample("x", self.emit(path, reading), obs=reading.obs)
+        with pyro.plate("sequences", encoding.rows):
+            path = pyro.sample("z", self.law(encoding.mask))
+            pyro.sample("x", self.emit(path, encoding), obs=encoding.obs)
 
-    def guide(self, reading: Reading) -> None:
+    def guide(self, encoding: Encoding) -> None:
         """The recognition model."""
-        with pyro.plate("sequences", reading.rows):
-            pyro.sample("z", reading.belief)
+        with pyro.plate("sequences", encoding.rows):
+            pyro.sample("z", encoding.belief)
 
-    def emit(self, path: Tensor, reading: Reading) -> dist.TorchDistribution:
+    def emit(self, path: Tensor, encoding: Encoding) -> dist.TorchDistribution:
         """p(x | z), batch shape ``[..., B]``, event shape ``[T, M]``; padding does not count."""
-        frames = self.frames(path, reading)
-        return frames.mask(reading.mask).to_event(1)
+        frames = self.frames(path, encoding)
+        return frames.mask(encoding.mask).to_event(1)
 
-    def frames(self, path: Tensor, reading: Reading) -> dist.TorchDistribution:
+    def frames(self, path: Tensor, encoding: Encoding) -> dist.TorchDistribution:
         """p(x_t | z), batch shape ``[..., B, T]``, event shape ``[M]``."""
-        law = self.likelihood.distribution(self.natural(path, reading))
+        law = self.likelihood.distribution(self.natural(path, encoding))
         return check_law(law, "likelihood's distribution", (self.obs_dim,))
 
     def inputs(self, path: Tensor, prior: Path) -> Tensor:
@@ -141,17 +119,12 @@ class PathModel(Generates, PyroModule):
 
     # Weights of single frames -------------------------------------------------------------------
 
-    @property
-    def framewise(self) -> bool:
-        """Whether the frames' latent noise is independent of one another, given the data."""
-        return False
-
-    def frame_weights(self, reading: Reading, particles: int) -> Tensor:
+    def frame_weights(self, encoding: Encoding, num_samples: int) -> Tensor:
         """log p(x_t, z_t | z_<t) - log q(z_t | z_<t, x), ``[k, B, T]``, zero in padding."""
-        belief, prior = reading.belief, self.law(reading.mask)
-        path = belief.rsample((particles,))
-        seen = self.frames(path, reading).log_prob(reading.obs)
-        seen = torch.where(reading.mask, seen, 0.0)
+        belief, prior = encoding.belief, self.law(encoding.mask)
+        path = belief.rsample((num_samples,))
+        seen = self.frames(path, encoding).log_prob(encoding.obs)
+        seen = torch.where(encoding.mask, seen, 0.0)
         return seen + prior.step_log_probs(path) - belief.step_log_probs(path)
 
     # Verbs --------------------------------------------------------------------------------------
@@ -159,7 +132,7 @@ class PathModel(Generates, PyroModule):
     @torch.no_grad()
     def posterior(self, obs: Tensor, mask: Tensor | None = None) -> Path:
         """q(z | x), the law of the latent paths, batch shape ``[B]``, event shape ``[T, K]``."""
-        return self.read(Batch(obs, mask)).belief
+        return self.prepare(Batch(obs, mask)).belief
 
     @torch.no_grad()
     def reconstruct(
@@ -177,11 +150,11 @@ class PathModel(Generates, PyroModule):
         """
         if by not in ("mean", "mode", "sample"):
             raise ValueError(f"by must be mean, mode or sample, got {by!r}")
-        reading = self.read(Batch(obs, mask))
-        belief = reading.belief
+        encoding = self.prepare(Batch(obs, mask))
+        belief = encoding.belief
         with RandomStream(obs.device, "reconstruct", seed or 0):
             path = belief.mode if seed is None else belief.rsample()
-            return getattr(self.likelihood, by)(self.natural(path, reading))
+            return getattr(self.likelihood, by)(self.natural(path, encoding))
 
 
 def same_noise(q: Path, p: Path) -> bool:

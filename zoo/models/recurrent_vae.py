@@ -18,8 +18,8 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch
+from ...inference.contracts import Fold, FrameModel, GibbsModel
 from ...inference.predict import Filtered, run_sweep
-from ...inference.sweep import Fold
 from ..parts.checks import ask, check_dtype, check_law, check_shape, check_units, size_of
 from ..parts.guides import GaussianGuide
 from ..parts.likelihoods.exponential_family import ExponentialFamily
@@ -27,7 +27,7 @@ from ..parts.nets import MLP
 from .generation import Generates
 
 
-class RecurrentVAE(Generates, PyroModule):
+class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
     """What the two models share: recognition, emission, and the verbs.
 
     Arguments:
@@ -150,10 +150,6 @@ class RecurrentVAE(Generates, PyroModule):
         """Frames of states drawn from N(0, I), where chains start, ``[N, M]``."""
         x = torch.randn(frames, self.latent_dim, device=self.device)
         return self.likelihood.sample(self.natural(x))
-
-    def foresee(self, past: Tensor, draws: int) -> Tensor:
-        """States drawn from p(x_t | u_{t-1}), ``[N, U] -> [D, N, K]``."""
-        raise NotImplementedError(f"{type(self).__name__} must define foresee(past, draws)")
 
     @torch.no_grad()
     def predict(self, past: Tensor, previous: Tensor, chains: int = 8, **how) -> Tensor:

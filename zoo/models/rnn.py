@@ -17,6 +17,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch
+from ...inference.contracts import Recurrent, SequenceModel
 from ...inference.evaluate import elbo
 from ..parts.checks import ask, check_dtype, check_shape, check_units
 from ..parts.memory import Memory, Remembers, check_ends, check_fits
@@ -24,7 +25,7 @@ from ..parts.nets import MLP, start_at
 from .generation import Generates
 
 
-class RNN(Remembers, Generates, PyroModule):
+class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
     """prod_t p(x_t | x_<t); trained by ``SequenceELBO``, which for it is maximum likelihood.
 
     Arguments:
@@ -80,7 +81,7 @@ class RNN(Remembers, Generates, PyroModule):
         self.likelihood.check(obs)
         check_dtype(self, obs)
 
-    def read(self, batch: Batch) -> Batch:
+    def prepare(self, batch: Batch) -> Batch:
         """Checks a batch.
 
         Raises:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from ...inference.contracts import Fold
 from ...inference.laplace import explaining_posterior, resample
-from ...inference.sweep import Fold
 from ..parts.checks import ask, check_shape
 from ..parts.guides import MIN_SPREAD
 from ..parts.likelihoods.exponential_family import ExponentialFamily

@@ -3,11 +3,11 @@
     h_t = f(W_xh x_t + W_hh h_{t-1} + b_h),   h_0 = f(0)        y ~ p(y | W_hy h + b_y)
 
 Some units of h may be binary and stochastic: P(h_t = 1) = f. The net then is a mixture over all
-paths of its bits, p(y | x) = E_h[p(y | h)], approximated by M of them. Beside it stands a learned
-inverse h_{t-1} ~ G(x_t, h_t), by which ``inference.TargetPropagation`` sends targets back.
+paths of those units, p(y | x) = E_h[p(y | h)], approximated by M of them. A learned inverse,
+h_{t-1} ~ G(x_t, h_t), lets ``inference.TargetPropagation`` send targets back.
 
 Sources: Elman (1990); Manchev & Spratling, "Learning multi-modal recurrent neural networks with
-target propagation" (2024), "paper 003", equations 1 to 7.
+target propagation" (2024), equations 1 to 7.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch, check_sequences
+from ...inference.contracts import AnswerModel, SequenceModel
 from ...inference.particles import log_mean_exp
 from ...inference.rng import RandomStream
 from ...inference.unrolling import answering, in_paths, last_real, score_of, unroll
@@ -30,10 +31,10 @@ from ..parts.initialisers import Orthogonal
 from ..parts.memory import check_ends
 from ..parts.nets import activation, start_at
 from ..parts.units import HybridUnits
-from .bit_path import BitPath
+from .stochastic_units import StochasticUnits
 
 
-class SRN(Described, PyroModule):
+class SRN(Described, AnswerModel, SequenceModel, PyroModule):
     """p(y | x_{1:T}), trained by ``TargetPropagation``, ``StraightThrough`` or ``OutputBPTT``.
 
     Arguments:
@@ -91,7 +92,7 @@ class SRN(Described, PyroModule):
 
     # What a learning rule asks ------------------------------------------------------------------
 
-    def read(self, batch: Batch) -> Batch:
+    def prepare(self, batch: Batch) -> Batch:
         """Checks a batch; targets of padded steps become zero.
 
         Raises:
@@ -142,22 +143,18 @@ class SRN(Described, PyroModule):
         """Means of h_t given h_{t-1}, ``[..., H]`` (equations 1 and 5)."""
         return self.units.mean(drive + self.from_state(past))
 
-    def draw(self, mean: Tensor) -> Tensor:
+    def sample_units(self, mean: Tensor) -> Tensor:
         """h_t given its means, without a gradient through what is sampled; ``[..., H]``."""
-        return self.units.draw(mean)
-
-    def straight(self, mean: Tensor) -> Tensor:
-        """h_t given its means; its gradient takes sampling for the identity."""
-        return self.units.straight(mean)
+        return self.units.sample(mean)
 
     def invert(self, drive: Tensor, after: Tensor) -> Tensor:
         """G(x_t, h_t), an estimate of h_{t-1}; ``[..., H]`` (equation 4)."""
         return self.back_function(drive + self.back(after))
 
     @property
-    def bits(self) -> int:
+    def num_stochastic(self) -> int:
         """How many units are stochastic, ``S``: the first of them."""
-        return self.units.bits
+        return self.units.num_stochastic
 
     def log_score(self, states: Tensor, target: Tensor) -> Tensor:
         """log of the average over M states of p(target | h): probabilities are averaged.
@@ -176,11 +173,10 @@ class SRN(Described, PyroModule):
     # The Pyro pair ------------------------------------------------------------------------------
 
     def model(self, batch: Batch) -> None:
-        """p(y, bits | x); the target, where there is one, is observed."""
+        """p(y, units | x); the target, where there is one, is observed."""
         drive = self.drive(batch.obs)
         with pyro.plate("sequences", len(batch)):
-            bits = pyro.sample("bits", BitPath(self, drive, batch.mask)) if self.bits else None
-            states = self.path(drive, bits)
+            states = self.path(drive, self._sampled(drive, batch.mask))
             each = self.at_every_step(batch)
             states = states if each else last_real(states, batch.mask)
             law = self.output.distribution(self.readout(states))
@@ -188,28 +184,35 @@ class SRN(Described, PyroModule):
             pyro.sample("y", law, obs=batch.target)
 
     def guide(self, batch: Batch) -> None:
-        """Draws the bits as the model does.
+        """Draws the stochastic units as the model does.
 
         With it the importance-weighted bound of M samples is equation 7, for the answer at the last
         step; of answers at every step it bounds their joint law.
         """
-        if self.bits:
+        if self.num_stochastic:
             drive = self.drive(batch.obs)
             with pyro.plate("sequences", len(batch)):
-                pyro.sample("bits", BitPath(self, drive, batch.mask))
+                self._sampled(drive, batch.mask)
 
-    def path(self, drive: Tensor, bits: Tensor | None = None) -> Tensor:
+    def _sampled(self, drive: Tensor, mask: Tensor) -> Tensor | None:
+        """The site of all stochastic units, ``[..., T, S]``; None where there are none."""
+        if not self.num_stochastic:
+            return None
+        return pyro.sample("units", StochasticUnits(self, drive, mask))
+
+    def path(self, drive: Tensor, units: Tensor | None = None) -> Tensor:
         """States of the units over a sequence, ``[..., T, H]``.
 
         Arguments:
             drive: ``[..., T, H]``.
-            bits: states of the stochastic units, ``[..., T, S]``; drawn when left out.
+            units: states of the stochastic units, ``[..., T, S]``; drawn when left out.
         """
         choose = None
-        if bits is not None:
-            shape = torch.broadcast_shapes(drive.shape[:-1], bits.shape[:-1])
-            drive, frames = drive.expand(*shape, -1), iter(bits.expand(*shape, -1).unbind(-2))
-            choose = lambda mean: torch.cat((next(frames), mean[..., self.bits :]), -1)  # noqa: E731
+        if units is not None:
+            shape = torch.broadcast_shapes(drive.shape[:-1], units.shape[:-1])
+            drive, given = drive.expand(*shape, -1), iter(units.expand(*shape, -1).unbind(-2))
+            others = slice(self.num_stochastic, None)
+            choose = lambda mean: torch.cat((next(given), mean[..., others]), -1)  # noqa: E731
         return unroll(self, drive.movedim(-2, 0), choose)[1:].movedim(0, -2)
 
     # Verbs --------------------------------------------------------------------------------------
@@ -230,7 +233,7 @@ class SRN(Described, PyroModule):
         Raises:
             ValueError: when data are not what the network takes, or for less than one sample.
         """
-        batch = self.read(Batch(obs, mask, target=target))
+        batch = self.prepare(Batch(obs, mask, target=target))
         return score_of(self, self._answering(batch, samples), batch)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ...inference.sweep import Fold
+from ...inference.contracts import Fold
 from ..parts.likelihoods.exponential_family import ExponentialFamily
 from ..parts.nets import MLP
 from .recurrent_vae import RecurrentVAE

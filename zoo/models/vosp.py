@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...inference.contracts import Encoding, Recurrent
 from ...inference.paths import Path
 from ...inference.predict import Filtered
 from ..parts.checks import ask, check_shape, check_units
@@ -19,10 +20,10 @@ from ..parts.memory import Memory, Remembers, check_fits
 from ..parts.nets import MLP, start_at
 from ..parts.path_guides import Increments, check_guide
 from ..parts.priors import WienerProcess
-from .path_model import PathModel, Reading, same_noise
+from .path_model import PathModel, same_noise
 
 
-class VOSP(Remembers, PathModel):
+class VOSP(Remembers, PathModel, Recurrent):
     """p(z) prod_t p(x_t | x_<t, z_t); trained by ``SequenceELBO``.
 
     With a ``WienerProcess`` prior, the ``Increments`` guide and a decoder of innovations (the
@@ -97,8 +98,8 @@ class VOSP(Remembers, PathModel):
         seen = self.encoder(torch.cat((features, obs), -1))
         return self.recognition(seen, mask, self.law(mask), None)
 
-    def natural(self, path: Tensor, reading: Reading) -> Tensor:
-        return self._frame(self.inputs(path, self.law(reading.mask)), reading.features)
+    def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
+        return self._frame(self.inputs(path, self.law(encoding.mask)), encoding.features)
 
     def _frame(self, inputs: Tensor, past: Tensor) -> Tensor:
         """Natural parameters of frames from what the decoder sees and h_{t-1}.

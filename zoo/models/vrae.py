@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ...inference.conditional_smc import PathSteps
+from ...inference.contracts import Encoding
+from ...inference.particles import ParticleSteps
 from ...inference.paths import Path
 from ..parts.checks import ask, check_shape, check_units, size_of
 from ..parts.decoders import BidirectionalDecoder, CausalDecoder
@@ -22,7 +24,7 @@ from ..parts.memory import Memory, Reader
 from ..parts.nets import start_at
 from ..parts.path_guides import Autoregressive, MarkovChain, check_guide
 from ..parts.priors import WienerProcess
-from .path_model import PathModel, Reading
+from .path_model import PathModel
 
 
 class VRAE(PathModel):
@@ -83,10 +85,15 @@ class VRAE(PathModel):
     @property
     def stepped(self) -> bool:
         """Whether the decoder takes the path's innovations one by one."""
-        return getattr(self.decoder, "causal", False) and self.sees == "innovations"
+        return self.causal and self.sees == "innovations"
+
+    @property
+    def causal(self) -> bool:
+        """Whether frames depend on the path up to them alone."""
+        return getattr(self.decoder, "causal", False)
 
     def extra_repr(self) -> str:
-        seen = "z[1:t]" if getattr(self.decoder, "causal", False) else "z[1:T]"
+        seen = "z[1:t]" if self.causal else "z[1:T]"
         return f"p(z[1:T]) p(x[t] | {seen});  q(z[1:T] | x[1:T])"
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
@@ -98,11 +105,11 @@ class VRAE(PathModel):
         decoder = self.decoder if self.stepped else None
         return self.recognition(features, mask, self.law(mask), decoder)
 
-    def natural(self, path: Tensor, reading: Reading) -> Tensor:
-        trail = getattr(reading.belief, "trail", lambda path: None)(path)
+    def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
+        trail = getattr(encoding.belief, "trail", lambda path: None)(path)
         if trail is not None:
             return self._fitting(self.decoder.emit(*trail), path)
-        return self._decode(path, self.law(reading.mask), reading.mask)
+        return self._decode(path, self.law(encoding.mask), encoding.mask)
 
     def _decode(self, path: Tensor, prior: Path, mask: Tensor) -> Tensor:
         """The decoder's natural parameters, ``[..., B, T, N]``."""
@@ -112,16 +119,16 @@ class VRAE(PathModel):
         shape = *path.shape[:-1], self.likelihood.natural_dim
         return check_shape(natural, "decoder", "[..., steps, natural_dim]", shape)
 
-    def walk(self, reading: Reading) -> Walk:
-        """A pass of particles along a batch, see ``inference.particle_bound``.
+    def particle_steps(self, encoding: Encoding) -> ParticleSteps:
+        """A pass of particles along a batch; see ``inference.particle_bound``.
 
         Raises:
             ValueError: when the decoder is not causal.
         """
-        if not getattr(self.decoder, "causal", False):
+        if not self.causal:
             name = type(self.decoder).__name__
             raise ValueError(f"{name} sees the whole path: particles need a CausalDecoder")
-        return Walk(self, reading)
+        return DecoderSteps(self, encoding)
 
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
         """Draws a path from the prior, then its frames; see ``sample``."""
@@ -131,11 +138,15 @@ class VRAE(PathModel):
         return self.likelihood.sample(natural) if noise else self.likelihood.mean(natural)
 
 
-class Walk:
+class DecoderSteps(ParticleSteps):
     """Particles along a batch, weighed by the frames that were seen."""
 
-    def __init__(self, net: VRAE, reading: Reading):
-        self.steps, self.likelihood, self.obs = PathSteps(net, reading), net.likelihood, reading.obs
+    def __init__(self, net: VRAE, encoding: Encoding):
+        self.steps, self.likelihood, self.obs = (
+            PathSteps(net, encoding),
+            net.likelihood,
+            encoding.obs,
+        )
 
     def begin(self, particles: int) -> tuple[Tensor, ...]:
         return self.steps.begin(particles)

@@ -77,17 +77,17 @@ class Latch(Orthogonal):
         Raises:
             ValueError: for units that do not saturate on both sides.
         """
-        name, bits = net.units.nonlinearity, net.bits
+        name, sampled = net.units.nonlinearity, net.num_stochastic
         if name not in SLOPES or net.inverse not in INVERSES:
             raise ValueError(
                 f"a latch is made of sigmoid or tanh units, not {name}, and its inverse of these "
                 f"or linear ones, not {net.inverse}"
             )
-        slope, held = SLOPES[name], slice(bits, None)
-        own = torch.eye(net.units.dim - bits)
+        slope, held = SLOPES[name], slice(sampled, None)
+        own = torch.eye(net.units.dim - sampled)
         net.from_state.weight.zero_()
         net.from_state.weight[held, held] = self.gain / slope * own
-        net.from_state.weight[:bits, held].normal_(std=0.1)
+        net.from_state.weight[:sampled, held].normal_(std=0.1)
         net.back.weight.zero_()
         net.back.weight[held, held] = own / INVERSES[net.inverse][1](net.rest())[held]
         drawn = net.from_input.weight

@@ -20,13 +20,13 @@ class HybridUnits(Described, nn.Module):
         nonlinearity: f, a name in ``nets.ACTIVATIONS``.
 
     Attributes:
-        bits: how many are stochastic, ``S``.
+        num_stochastic: how many are stochastic, ``S``.
 
     Raises:
         ValueError: when there is no unit, or the share is no share.
 
-    Source: Tang & Salakhutdinov, "Learning stochastic feedforward neural networks" (2013); paper
-    003, section 3.
+    Source: Tang & Salakhutdinov, "Learning stochastic feedforward neural networks" (2013);
+    Manchev & Spratling (2024), section 3.
     """
 
     def __init__(self, dim: int, stochastic: float = 0.0, nonlinearity: str = "sigmoid"):
@@ -35,29 +35,27 @@ class HybridUnits(Described, nn.Module):
             raise ValueError(f"a network needs at least one hidden unit, got {dim}")
         if not 0 <= stochastic <= 1:
             raise ValueError(f"stochastic is a share of the units, in [0, 1]: got {stochastic}")
-        self.dim, self.bits = dim, round(stochastic * dim)
+        self.dim, self.num_stochastic = dim, round(stochastic * dim)
         self.nonlinearity = nonlinearity
         self.function = activation(nonlinearity)
-        self.alike = ACTIVATIONS[nonlinearity] is nn.Sigmoid or self.bits == 0
+        self.alike = ACTIVATIONS[nonlinearity] is nn.Sigmoid or self.num_stochastic == 0
 
     def mean(self, drive: Tensor) -> Tensor:
         """Firing probabilities and outputs of the units, given a; ``[..., H] -> [..., H]``."""
         if self.alike:
             return self.function(drive)
-        fires, puts_out = drive.split((self.bits, self.dim - self.bits), -1)
+        fires, puts_out = drive.split((self.num_stochastic, self.dim - self.num_stochastic), -1)
         return torch.cat((torch.sigmoid(fires), self.function(puts_out)), -1)
 
-    def draw(self, mean: Tensor) -> Tensor:
+    def sample(self, mean: Tensor) -> Tensor:
         """The units' states: some are sampled, without a gradient; ``[..., H] -> [..., H]``."""
-        if not self.bits:
+        if not self.num_stochastic:
             return mean
-        chance = mean[..., : self.bits]
+        chance = mean[..., : self.num_stochastic]
         fired = (torch.rand_like(chance) < chance).to(mean)
-        return torch.cat((fired, mean[..., self.bits :]), -1)
-
-    def straight(self, mean: Tensor) -> Tensor:
-        """States whose gradient takes sampling for the identity (straight-through)."""
-        return mean + (self.draw(mean) - mean).detach() if self.bits else mean
+        return torch.cat((fired, mean[..., self.num_stochastic :]), -1)
 
     def extra_repr(self) -> str:
-        return f"{self.dim}, bits={self.bits}, nonlinearity={self.nonlinearity!r}"
+        return (
+            f"{self.dim}, num_stochastic={self.num_stochastic}, nonlinearity={self.nonlinearity!r}"
+        )

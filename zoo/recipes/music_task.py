@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...data import Batch, MidiFolder, Polyphonic, write_midi
 from ...inference import elbo, frame_bound, importance_bound, particle_bound
-from ...inference.evaluate import elbo_terms, read
+from ...inference.evaluate import elbo_terms, prepare_whole
 from ...inference.paths import marginal_increments
 from ...inference.rng import RandomStream
 from .task import Scores, Task, device_of
@@ -27,7 +27,7 @@ STEPS = {"jsb": 0.5, "nottingham": 0.25, "piano-midi": 0.2, "musedata": 0.2}
 def surrogate(model: torch.nn.Module, batch: Batch) -> Tensor:
     """The published objective, of which nothing is known but that it is no bound; ``[B]``."""
     divergence = lambda q, p, path: marginal_increments(q, p)  # noqa: E731
-    return elbo_terms(model, read(model, batch), 5, divergence).bound
+    return elbo_terms(model, prepare_whole(model, batch), 5, divergence).bound
 
 
 # Exact, upper bounds on the negative log-likelihood (the number of samples follows), or neither.

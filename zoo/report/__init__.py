@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ...inference.contracts import Answers
+from ...inference.contracts import AnswerModel
 from ...inference.diagnostics.psis import check_draws
 from .. import store
 from ..recipes import RECIPES
@@ -108,7 +108,7 @@ def report(
     if sequences < 1:
         raise ValueError(f"sequences must be at least 1, got {sequences}")
     net = store.load(name)
-    sizes, data, answers = sizes or Sizes(), data_of(net.card), isinstance(net, Answers)
+    sizes, data, answers = sizes or Sizes(), data_of(net.card), isinstance(net, AnswerModel)
     batch = held_out(data, sequences * (ANSWERS if answers else 1), seed, answers, sizes.steps)
     recipe = RECIPES.get(net.card.get("name"))
     limit = -recipe.limit if answers and recipe is not None and recipe.limit is not None else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...inference import good_khat
+from ...inference import FrameModel, SequenceModel, good_khat
 from ...inference.diagnostics.psis import smooth_weights
 from ...inference.draws import spread_out
 from .drawing import BLUE, GREEN, RED, figure, khat_band, legend_above, save, sorted_khat
@@ -21,7 +21,7 @@ WIDE = 500  # values of a frame, from where on so few are weighed
 def look_at_guide(subject: Subject) -> list[Section]:
     """k-hat and the bound: both are of the same weights."""
     subject.need_latents()
-    if hasattr(subject.net, "foresee") and subject.batch.obs.shape[-1] > WIDE:
+    if isinstance(subject.net, FrameModel) and subject.batch.obs.shape[-1] > WIDE:
         subject = subject._replace(batch=subject.batch.rows(slice(subject.sizes.folded)))
     found = log_weights(subject.net, subject.batch, subject.draws, subject.seed)
     return [_khat(subject, found), _bound(subject, found)]
@@ -167,7 +167,7 @@ def _bound(subject: Subject, found: Weights) -> Section:
             "good": "**Good**: it has levelled off. (Where k-hat is high, that proves nothing.)",
             "fair": "**Fair**: it still rises a little; log p(x) lies above.",
             "bad": "**Bad**: it still rises, so that log p(x) is well above."
-            + " Take `inference.particle_bound`." * hasattr(subject.net, "walk"),
+            + " Take `inference.particle_bound`." * _causal(subject.net),
         }[verdict]
     )
     canvas, (axis,) = figure(1)
@@ -186,3 +186,8 @@ def _bound(subject: Subject, found: Weights) -> Section:
         "bound.png",
         verdict,
     )
+
+
+def _causal(net: nn.Module) -> bool:
+    """Whether particles can be stepped through a model."""
+    return isinstance(net, SequenceModel) and net.causal

@@ -99,7 +99,7 @@ def pair_of(subject: Subject) -> Pair:
             ],
         )
     if maker is TargetPropagation:
-        sampled = subject.net.bits > 0
+        sampled = subject.net.num_stochastic > 0
 
         def through_time(net: nn.Module) -> LearningRule:
             if not sampled:

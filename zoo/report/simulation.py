@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ...inference import SBC, sbc, simulator
+from ...inference import SBC, FrameModel, sbc, simulator
 from .drawing import figure, ranks, save
 from .subject import NotHere, Section, Subject
 
@@ -18,7 +18,7 @@ def look_at_simulation(subject: Subject) -> list[Section]:
         )
     if getattr(getattr(subject.net, "likelihood", None), "grey", False):
         raise NotHere("the model draws bits and the guide reads grey values: it would be misled")
-    batch, sizes, fold = subject.batch, subject.sizes, hasattr(subject.net, "foresee")
+    batch, sizes, fold = subject.batch, subject.sizes, isinstance(subject.net, FrameModel)
     if fold:
         batch = batch.rows(slice(sizes.folded))
     steps = sizes.steps if fold else min(sizes.simulated_steps, int(batch.mask.sum(1).min()))

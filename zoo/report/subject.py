@@ -9,6 +9,7 @@ import torch
 
 from ...data import Batch
 from ...inference import RandomStream
+from ...inference.contracts import FrameModel, SequenceModel
 from ...inference.draws import draw, prepare
 from ..part import Part
 from ..recipes.held_out import STEPS
@@ -94,7 +95,7 @@ class Subject(NamedTuple):
     @property
     def paired(self) -> bool:
         """Whether there are a model and a guide."""
-        return all(callable(getattr(self.net, part, None)) for part in ("model", "guide"))
+        return isinstance(self.net, (FrameModel, SequenceModel))
 
     @property
     def name(self) -> str:

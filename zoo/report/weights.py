@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
-from ...inference import Fold
+from ...inference import Fold, SequenceModel
 from ...inference.diagnostics.psis import raw_weights
 from ...inference.draws import prepare, spread_out
 from ...inference.particles import log_mean_exp
@@ -34,7 +34,7 @@ def log_weights(net, batch: Batch, draws: int, seed: int) -> Weights:
     """Weighs draws of a guide, of sequences and of frames, whichever are defined."""
     data = prepare(net, batch)
     fold = isinstance(data, Fold)
-    framewise = getattr(net, "framewise", False) and not fold
+    framewise = isinstance(net, SequenceModel) and net.framewise
     found = raw_weights(net, data, batch, draws, framewise, seed, AT_ONCE, "report weights")
     found = found.double().cpu()
     mask = batch.mask.cpu()

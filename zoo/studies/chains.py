@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...data import generator
 from ...inference import RandomStream, clamped_gibbs, convergence, run_filter
-from ...inference.contracts import Recurrent
+from ...inference.contracts import GibbsModel
 from .. import store
 from ..models.rvae import RVAE
 from ..recipes.held_out import data_of, held_out
@@ -57,7 +57,7 @@ class Agreement(NamedTuple):
 
 def has_chains(net: nn.Module) -> bool:
     """Whether a model samples frames by Gibbs chains."""
-    return hasattr(net, "gibbs") and isinstance(net, Recurrent)
+    return isinstance(net, GibbsModel)
 
 
 @torch.no_grad()

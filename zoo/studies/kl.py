@@ -59,15 +59,15 @@ def measure(name: str, seed: int = 0) -> Divergences:
     totals = torch.zeros(4, dtype=torch.float64)
     stream = RandomStream("cpu", "kl", seed)
     for _, batch in rolls.batches(FRAMES):
-        reading = net.read(batch)
-        q, p = reading.belief, net.prior(batch.mask)
+        encoding = net.prepare(batch)
+        q, p = encoding.belief, net.prior(batch.mask)
         chain = isinstance(q, LinearChain) and not isinstance(q.coefficient, torch.Tensor)
         if not chain or q.coefficient != 0:
             raise ValueError(f"{name} has no diagonal guide: name one such as jsb/vrae-published")
         variance = q.scale.square()
         shared = torch.log1p(previous(variance) / variance).sum(-1) / 2
         with stream:
-            nll = -net.frames(q.rsample(), reading).log_prob(batch.obs)
+            nll = -net.frames(q.rsample(), encoding).log_prob(batch.obs)
         terms = kl_steps(q, p), marginal_increments(q, p), shared, nll
         totals += torch.stack([term[batch.mask].sum().double() for term in terms])
     exact, marginal, shared, nll = (totals / rolls.frames).tolist()

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ...data import Batch
 from ...inference import LearningRule
+from ...inference.contracts import Encoding, SequenceModel
 from ...inference.rules.rule import Metrics
-from ..models.path_model import Reading
 from ..models.vrae import VRAE
 from ..parts.path_guides import Autoregressive
 
 
-class StepwiseVRAE(PyroModule):
+class StepwiseVRAE(SequenceModel, PyroModule):
     """The Pyro pair of a VRAE, site by site.
 
     Arguments:
@@ -38,12 +38,12 @@ class StepwiseVRAE(PyroModule):
             raise ValueError("a VRAE of single steps needs a CausalDecoder and a Gaussian guide")
         self.net = net
 
-    def model(self, reading: Reading) -> None:
+    def model(self, encoding: Encoding) -> None:
         """The generative model."""
-        net, mask, decoder = self.net, reading.mask, self.net.decoder
-        prior, memory = net.prior(mask), decoder.memory.initial(reading.rows)
+        net, mask, decoder = self.net, encoding.mask, self.net.decoder
+        prior, memory = net.prior(mask), decoder.memory.initial(encoding.rows)
         before = self._start(mask)
-        with pyro.plate("sequences", reading.rows):
+        with pyro.plate("sequences", encoding.rows):
             for t in range(mask.shape[1]):
                 mean, scale = prior.propose(t, before)
                 now = self._step(t, mean, scale, mask)
@@ -51,15 +51,15 @@ class StepwiseVRAE(PyroModule):
                 memory = decoder.memory.step(taken, memory)
                 natural = decoder.emit(decoder.memory.output(memory), taken)
                 frame = net.likelihood.distribution(natural).mask(mask[:, t])
-                pyro.sample(f"x_{t}", frame, obs=reading.obs[:, t])
+                pyro.sample(f"x_{t}", frame, obs=encoding.obs[:, t])
                 before = now
 
-    def guide(self, reading: Reading) -> None:
+    def guide(self, encoding: Encoding) -> None:
         """The recognition model."""
-        with pyro.plate("sequences", reading.rows):
-            before = self._start(reading.mask)
-            for t in range(reading.mask.shape[1]):
-                before = self._step(t, *reading.belief.propose(t, before), reading.mask)
+        with pyro.plate("sequences", encoding.rows):
+            before = self._start(encoding.mask)
+            for t in range(encoding.mask.shape[1]):
+                before = self._step(t, *encoding.belief.propose(t, before), encoding.mask)
 
     def _start(self, mask: Tensor) -> Tensor:
         return mask.new_zeros(len(mask), self.net.latent_dim, dtype=torch.float32)
@@ -78,8 +78,8 @@ class StepwiseELBO(LearningRule):
 
     def gradients(self, batch: Batch) -> Metrics:
         self.net.zero_grad(set_to_none=True)
-        reading = self.net.net.read(batch)
-        loss = self.elbo.differentiable_loss(self.net.model, self.net.guide, reading)
+        encoding = self.net.net.prepare(batch)
+        loss = self.elbo.differentiable_loss(self.net.model, self.net.guide, encoding)
         loss = loss / batch.frames
         loss.backward()
         return {"loss": loss.detach(), "frames": batch.mask.sum().to(loss.dtype)}

@@ -262,8 +262,8 @@ def test_bits_and_answers_are_simulated_too():
     net = SRN(2, likelihoods.Categorical(3), hidden=6, stochastic=0.5)
     asked = Batch(torch.rand(100, T, 2), target=torch.zeros(100, dtype=torch.long))
     found = sbc(simulator(net, asked), draws=49)
-    assert found.pits["bits"].shape == (100, T, 3)
-    assert found.p_value("bits") > 0.01  # its guide is the prior
+    assert found.pits["units"].shape == (100, T, 3)
+    assert found.p_value("units") > 0.01  # its guide is the prior
 
 
 # One-step predictions -----------------------------------------------------------------------------

@@ -85,14 +85,14 @@ def test_densities_are_those_of_the_draws(name):
         np.testing.assert_allclose(seen.mean("draw").values[0], elbo(net, batch), rtol=1e-5)
         return
     path = torch.from_numpy(found["posterior"]["z"].values[0]).nan_to_num()
-    reading = net.read(batch)
+    encoding = net.prepare(batch)
     with torch.no_grad():
         prior = net.prior(MASK).log_prob(path)
         torch.testing.assert_close(
-            torch.from_numpy(stats["log_q"].values[0]), reading.belief.log_prob(path)
+            torch.from_numpy(stats["log_q"].values[0]), encoding.belief.log_prob(path)
         )
-        frames = net.emit(path, reading).log_prob(OBS * MASK[..., None])
-        expected = log_weights(net.model, net.guide, reading, 300).mean(0)
+        frames = net.emit(path, encoding).log_prob(OBS * MASK[..., None])
+        expected = log_weights(net.model, net.guide, encoding, 300).mean(0)
     np.testing.assert_allclose(seen.values[0], frames, rtol=1e-4)
     np.testing.assert_allclose(stats["lp"].values[0], frames + prior, rtol=1e-4)
     np.testing.assert_allclose(stats["log_weight"].mean("draw").values[0], expected, atol=1.5)
@@ -112,10 +112,10 @@ def test_prior_draws_are_from_the_prior_and_make_the_frames():
 def test_bits_and_answers(every_step):
     net = SRN(M, likelihoods.Categorical(4), hidden=6, stochastic=0.5, every_step=every_step)
     target = torch.randint(4, (B, T)) if every_step else torch.tensor([0, 3, 1])
-    how = {"unit": "pixel", "dims": {"bits": ["unit"]}}
+    how = {"unit": "pixel", "dims": {"units": ["unit"]}}
     found = export(net, Batch(OBS, MASK, target=target), **how)
-    assert found["posterior"]["bits"].dims == ("chain", "draw", "sequence", "time", "unit")
-    bits = found["posterior"]["bits"].values
+    assert found["posterior"]["units"].dims == ("chain", "draw", "sequence", "time", "unit")
+    bits = found["posterior"]["units"].values
     assert set(np.unique(bits[~np.isnan(bits)])) == {0.0, 1.0}
     axes = ("sequence", "time") if every_step else ("sequence",)
     assert found["observed_data"]["y"].dims == axes

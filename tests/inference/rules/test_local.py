@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from seqzoo.data import Batch
+from seqzoo.inference.contracts import Fold
 from seqzoo.inference.rules.rule import anneal
-from seqzoo.inference.sweep import Fold, compiled_sweep, sweep
+from seqzoo.inference.sweep import compiled_sweep, sweep
 
 from seqzoo import inference, zoo
 
@@ -311,7 +312,7 @@ def test_drawn_statistics_are_carried():
         ({"minibatch": 3, "through_time": True}, "minibatch"),
         ({"compiled": True, "through_time": True}, "compiled"),
         ({"forget": 1.5}, "forget"),
-        ({"weights": {"x": [1.0, 0.5]}}, "share"),
+        ({"weights": {"x": [1.0, 0.5]}}, "fraction"),
     ],
 )
 def test_bad_arguments(how, message):

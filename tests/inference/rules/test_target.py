@@ -92,7 +92,7 @@ REST = {"Sigmoid": 0.5, "Tanh": 0.0, "Identity": 0.0}  # what they put out witho
 def at_rest(net, *shape):
     """h_0: bits fire half the time, and other units have their curve's value at 0."""
     h = torch.full((*shape, H), REST[type(net.units.function).__name__], dtype=torch.float64)
-    h[..., : net.bits] = 0.5
+    h[..., : net.num_stochastic] = 0.5
     return h
 
 
@@ -126,7 +126,7 @@ def by_the_book(net, data, drawn, alpha_i, difference):
     values = {name: part.detach() for name, part in net.named_parameters()}
     w_xh, w_hh, b_h, v_hh, c_h, w_hy, b_y = values.values()
     curve, inverse = (type(f).__name__ for f in (net.units.function, net.back_function))
-    bits, paths = net.bits, drawn.shape[1]
+    bits, paths = net.num_stochastic, drawn.shape[1]
     lengths = data.mask.sum(1).tolist()
     answers = sum(lengths) if net.every_step else len(lengths)
     backs = paths * sum(length - 1 for length in lengths)
@@ -193,12 +193,12 @@ def by_the_book(net, data, drawn, alpha_i, difference):
 
 def both(net, data, difference=True, samples=M):
     """Gradients and metrics of the rule, and those of the book."""
-    drawn = listen(net, "draw")
+    drawn = listen(net, "sample_units")
     rule = TargetPropagation(net, alpha_i=0.7, difference=difference, samples=samples)
     metrics = rule.gradients(data)
     found = {name: part.grad for name, part in net.named_parameters()}
     drawn = torch.stack(drawn)
-    paths = samples if net.bits else 1
+    paths = samples if net.num_stochastic else 1
     assert drawn.shape == (data.obs.shape[1], paths, len(data), H)
     return (found, metrics), by_the_book(net, data, drawn, 0.7, difference)
 
@@ -252,7 +252,7 @@ def test_targets_are_those_of_the_book(kind, mask, difference, every_step):
     rule = TargetPropagation(net, alpha_i=0.4, samples=3, difference=difference)
     rule.gradients(data)
     before = {name: part.grad.clone() for name, part in net.named_parameters()}
-    drawn = listen(net, "draw")
+    drawn = listen(net, "sample_units")
     steps = rule.targets(data)
     expected = by_the_book(net, data, torch.stack(drawn), 0.4, difference)[2]
     torch.testing.assert_close(steps, expected)
@@ -266,7 +266,7 @@ def test_targets_are_those_of_the_book(kind, mask, difference, every_step):
 def test_the_control_sends_no_target_back(kind, mask, every_step):
     """Steps have their own answer's target, -alpha_i dE/dh_t, or none; all else is the same."""
     net, data = srn(kind, every_step=every_step), batch("classes", mask, every_step)
-    drawn = listen(net, "draw")
+    drawn = listen(net, "sample_units")
     steps = TargetPropagation(net, alpha_i=0.4, samples=3, propagate=False).targets(data)
     with torch.enable_grad():
         states = torch.stack(drawn).requires_grad_()
@@ -578,7 +578,7 @@ def test_an_exact_inverse_has_nothing_to_learn_and_needs_no_correction(
 def test_targets_are_compared_with_gradients_on_the_same_paths(kind, mask, every_step):
     """Cosines over paths, sequences and units; gradients go straight through bits."""
     net, data = srn(kind, every_step=every_step), batch("classes", mask, every_step)
-    rule, drawn = TargetPropagation(net, samples=3), listen(net, "draw")
+    rule, drawn = TargetPropagation(net, samples=3), listen(net, "sample_units")
     state = torch.get_rng_state()
     found = inference.target_alignment(rule, data, seed=2)
     assert torch.equal(state, torch.get_rng_state())
@@ -586,7 +586,7 @@ def test_targets_are_compared_with_gradients_on_the_same_paths(kind, mask, every
     drawn = torch.stack(drawn[:T])
     steps = by_the_book(net, data, drawn, rule.alpha_i, True)[2]
     loss, visited = 0.0, []
-    h = at_rest(net, 3, B) if net.bits else at_rest(net, 1, B)
+    h = at_rest(net, 3, B) if net.num_stochastic else at_rest(net, 1, B)
     for t in range(T):
         mean = net.units.mean(net.from_input(data.obs[:, t]) + net.from_state(h))
         h = mean + (drawn[t] - mean).detach()
@@ -662,8 +662,11 @@ def test_bad_arguments(how, message):
 
 
 def test_a_network_without_an_inverse_is_refused():
-    with pytest.raises(ValueError, match=r"with an inverse .*: Linear has no .*, invert$"):
-        TargetPropagation(nn.Linear(2, 3))
+    class Forward(inference.AnswerModel):
+        at_every_step = rest = drive = mean = sample_units = log_score = lambda self: None
+
+    with pytest.raises(ValueError, match=r"an inverse .*, and Forward has no invert: Straight"):
+        TargetPropagation(Forward())
 
 
 @pytest.mark.parametrize(

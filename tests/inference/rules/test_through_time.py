@@ -65,7 +65,7 @@ def appendix_a(net, data, hs):
     names = ("from_input.weight", "from_state.weight", "from_state.bias", "readout.weight")
     names = (*names, "readout.bias")
     out = {name: torch.zeros_like(net.get_parameter(name)) for name in names}
-    paths, bits = hs.shape[1], net.bits
+    paths, bits = hs.shape[1], net.num_stochastic
     lengths = data.mask.sum(1).tolist()
     answers = sum(lengths) if net.every_step else len(lengths)
     start = torch.full_like(hs[:1], 0.0 if net.units.nonlinearity == "tanh" else 0.5)
@@ -115,20 +115,20 @@ def appendix_a(net, data, hs):
 @both_masks
 def test_gradients_are_those_of_appendix_a(kind, samples, every_step, mask):
     net, data = srn(kind, every_step=every_step), batch(mask, every_step)
-    drawn, plain = [], net.straight
+    drawn, plain = [], net.straight_through
 
     def straight(mean):
         drawn.append(plain(mean))
         return drawn[-1]
 
-    net.straight = straight
+    net.straight_through = straight
     rule = StraightThrough(net, samples=samples)
     metrics = rule.gradients(data)
     hs = torch.stack(drawn).detach()
-    assert hs.shape == (T, samples if net.bits else 1, B, H)
-    bits = hs[..., : net.bits].round()
-    torch.testing.assert_close(hs[..., : net.bits], bits, rtol=0, atol=1e-12)
-    assert bits.unique().tolist() == ([0, 1] if net.bits else [])
+    assert hs.shape == (T, samples if net.num_stochastic else 1, B, H)
+    bits = hs[..., : net.num_stochastic].round()
+    torch.testing.assert_close(hs[..., : net.num_stochastic], bits, rtol=0, atol=1e-12)
+    assert bits.unique().tolist() == ([0, 1] if net.num_stochastic else [])
     expected, loss, answers = appendix_a(net, data, hs)
     assert_equal({n: p.grad for n, p in net.named_parameters() if p.grad is not None}, expected)
     assert all(value.any() for value in expected.values())

@@ -17,6 +17,7 @@ from seqzoo.data import PPC, Batch, Loader, collate
 from seqzoo.data.files import write_whole
 from seqzoo.inference.training import checkpoint as checkpoints
 from seqzoo.inference.training import loop as training
+from seqzoo.inference.training.rmsprop import RMSpropNesterov
 from torch import nn
 
 from seqzoo import inference, zoo
@@ -185,7 +186,7 @@ def test_the_rate_follows_the_share_of_the_run_batch_by_batch():
         ("adam", torch.optim.Adam),
         ("adagrad", torch.optim.Adagrad),
         ("rmsprop", torch.optim.RMSprop),
-        ("rmsprop-nesterov", lambda p, lr: inference.RMSpropNesterov(p, lr=lr, start=1.0)),
+        ("rmsprop-nesterov", lambda p, lr: RMSpropNesterov(p, lr=lr, start=1.0)),
     ],
 )
 def test_optimisers_match_torch_driven_by_hand(name, optimiser):

@@ -248,10 +248,10 @@ def test_an_rnn_predicts_from_the_past_alone(kind):
 def test_a_vosp_predicts_from_the_past_and_guesses_from_the_present(kind):
     net, obs = vosp(kind), bits(B, T)
     path = torch.randn(B, T, K)
-    before, belief = net.natural(path, net.read(Batch(obs))), net.posterior(obs)
+    before, belief = net.natural(path, net.prepare(Batch(obs))), net.posterior(obs)
     for t in range(T):
         other = changed(obs, t)
-        after = net.natural(path, net.read(Batch(other)))
+        after = net.natural(path, net.prepare(Batch(other)))
         torch.testing.assert_close(after[:, : t + 1], before[:, : t + 1])
         if t + 1 < T:
             assert_unchanged_before(before, after, t + 1)
@@ -261,56 +261,58 @@ def test_a_vosp_predicts_from_the_past_and_guesses_from_the_present(kind):
 
 def test_a_vosp_that_sees_innovations_forgets_a_step_after_it():
     net, obs = vosp(), bits(B, T)
-    reading, path = net.read(Batch(obs)), torch.randn(B, T, K)
+    encoding, path = net.prepare(Batch(obs)), torch.randn(B, T, K)
     for t in range(T):
         jump = path.clone()
         jump[:, t:] += 1.0  # one innovation of a Wiener process
-        moved = (net.natural(jump, reading) - net.natural(path, reading)).abs().amax((0, 2)) > 1e-4
+        moved = (net.natural(jump, encoding) - net.natural(path, encoding)).abs().amax(
+            (0, 2)
+        ) > 1e-4
         assert moved.tolist() == [step == t for step in range(T)]
 
 
 @pytest.mark.parametrize("name", ["default", "plain", "lstm", "path", "AR1", "GP", "reader"])
 def test_a_causal_vrae_writes_from_the_path_so_far(name):
     net = build(name)
-    reading, path = net.read(Batch(bits(B, T))), torch.randn(B, T, K)
-    before = net.natural(path, reading)
+    encoding, path = net.prepare(Batch(bits(B, T))), torch.randn(B, T, K)
+    before = net.natural(path, encoding)
     assert before.shape == (B, T, M)
     for t in range(T):
         other = path.clone()
         other[:, t] += 1.0
-        assert_unchanged_before(before, net.natural(other, reading), t)
-    blind = net.natural(path, net.read(Batch(bits(B, T, seed=2))))
+        assert_unchanged_before(before, net.natural(other, encoding), t)
+    blind = net.natural(path, net.prepare(Batch(bits(B, T, seed=2))))
     torch.testing.assert_close(blind, before)  # of the data it knows nothing but the path
 
 
 @pytest.mark.parametrize("name", ["both", "both, path"])
 def test_a_bidirectional_vrae_writes_from_the_whole_path(name):
     net = build(name)
-    reading, path = net.read(Batch(bits(B, T))), torch.randn(B, T, K)
+    encoding, path = net.prepare(Batch(bits(B, T))), torch.randn(B, T, K)
     other = path.clone()
     other[:, -1] += 1.0
-    moved = (net.natural(other, reading) - net.natural(path, reading)).abs().amax((0, 2))
+    moved = (net.natural(other, encoding) - net.natural(path, encoding)).abs().amax((0, 2))
     assert (moved > 1e-5).all()
 
 
 @every_path_model
 def test_natural_parameters_of_many_paths_at_once(name):
     net = build(name)
-    reading = net.read(Batch(bits(B, T), MASK))
+    encoding = net.prepare(Batch(bits(B, T), MASK))
     paths = torch.randn(4, B, T, K)
-    together = net.natural(paths, reading)
+    together = net.natural(paths, encoding)
     assert together.shape == (4, B, T, M)
     for path, found in zip(paths, together):
-        alone = net.natural(path, reading)
+        alone = net.natural(path, encoding)
         torch.testing.assert_close(found[MASK], alone[MASK], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["default", "plain", "AR1"])
 def test_what_is_remembered_of_a_draw_is_what_would_be_computed(name):
     net = build(name)
-    reading = net.read(Batch(bits(B, T)))
-    path = reading.belief.rsample((4,))
-    found, expected = net.natural(path, reading), net.natural(path.clone(), reading)
+    encoding = net.prepare(Batch(bits(B, T)))
+    path = encoding.belief.rsample((4,))
+    found, expected = net.natural(path, encoding), net.natural(path.clone(), encoding)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -324,13 +326,13 @@ def quantities(net, obs, mask=None):
     belief = net.posterior(obs, mask)
     path = torch.linspace(-1, 1, len(obs) * obs.shape[1] * K).view(len(obs), obs.shape[1], K)
     path = torch.linspace(-1, 1, T * K).view(T, K)[: obs.shape[1]].expand(path.shape)
-    reading = net.read(Batch(obs, mask))
+    encoding = net.prepare(Batch(obs, mask))
     return {
         "reconstruct": net.reconstruct(obs, mask),
         "mode": net.reconstruct(obs, mask, by="mode"),
         "belief": belief.log_prob(path),
-        "prior": net.prior(reading.mask).log_prob(path),
-        "likelihood": net.emit(path, reading).log_prob(reading.obs),
+        "prior": net.prior(encoding.mask).log_prob(path),
+        "likelihood": net.emit(path, encoding).log_prob(encoding.obs),
     }
 
 
@@ -355,7 +357,7 @@ def test_gradients_of_padding_are_zero(name):
     whole = Batch(obs, MASK)
     object.__setattr__(whole, "obs", obs)
     torch.manual_seed(0)
-    inference.evaluate.elbo_terms(net, net.read(whole), 2).bound.sum().backward()
+    inference.evaluate.elbo_terms(net, net.prepare(whole), 2).bound.sum().backward()
     assert not obs.grad[~MASK].any()
     assert obs.grad[MASK].any(1).all()
 
@@ -519,9 +521,9 @@ def test_reconstruction(name):
     frames = net.reconstruct(obs, MASK, by="sample", seed=1)
     assert ((frames == 0) | (frames == 1)).all()
     assert torch.equal(torch.get_rng_state(), before)
-    reading = net.read(Batch(obs, MASK))
+    encoding = net.prepare(Batch(obs, MASK))
     path = net.posterior(obs, MASK).mode
-    expected = torch.sigmoid(net.natural(path, reading))
+    expected = torch.sigmoid(net.natural(path, encoding))
     torch.testing.assert_close(mean, expected.detach())
 
 
@@ -571,12 +573,12 @@ def test_predictions_of_an_rnn(kind):
 
 def test_predictions_of_a_vosp_average_over_its_noise():
     net, obs = loud(VOSP(M, 1, bernoulli(), hidden=H, width=W)), bits(B, T)
-    reading, prior = net.read(Batch(obs)), net.prior(FULL)
+    encoding, prior = net.prepare(Batch(obs)), net.prior(FULL)
     grid = torch.linspace(-6, 6, 241)
     weight = torch.softmax(-grid.square() / 2, 0)
     with torch.no_grad():
         path = prior.from_innovations(grid[:, None, None, None].expand(-1, B, T, 1))
-        means = torch.sigmoid(net.natural(path, reading))
+        means = torch.sigmoid(net.natural(path, encoding))
         expected = (weight[:, None, None, None] * means).sum(0)
     found = inference.predict_next(net, obs, chains=4000, seed=2)
     error = found.chains.std(0) / math.sqrt(4000)

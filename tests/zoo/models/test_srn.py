@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyro.infer import Predictive
 from seqzoo.data import Batch, PianoRolls
-from seqzoo.zoo.models.bit_path import BitPath
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
+from seqzoo.zoo.models.stochastic_units import StochasticUnits
 from seqzoo.zoo.parts.likelihoods import Categorical, GaussianMixture
 from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli
 from seqzoo.zoo.parts.units import HybridUnits
@@ -70,16 +70,16 @@ def every_path(net, x):
     parts = net.from_input.weight, net.from_state.weight, net.from_state.bias
     w, v, b = (part.detach() for part in parts)
     start = torch.zeros(len(b), dtype=torch.float64)  # tanh(0)
-    start[: net.bits] = 0.5  # without any drive they fire half the time
-    for bits in itertools.product([0.0, 1.0], repeat=net.bits * len(x)):
-        path = torch.tensor(bits, dtype=torch.float64).view(len(x), net.bits)
+    start[: net.num_stochastic] = 0.5  # without any drive they fire half the time
+    for bits in itertools.product([0.0, 1.0], repeat=net.num_stochastic * len(x)):
+        path = torch.tensor(bits, dtype=torch.float64).view(len(x), net.num_stochastic)
         h, chance, states = start, 1.0, []
         for frame, fired in zip(x, path):
             a = w @ frame + v @ h + b
             for unit, bit in enumerate(fired):
                 p = 1 / (1 + math.exp(-a[unit]))
                 chance *= p if bit == 1 else 1 - p
-            h = torch.cat((fired, torch.tanh(a[net.bits :])))
+            h = torch.cat((fired, torch.tanh(a[net.num_stochastic :])))
             states.append(h)
         yield chance, path, torch.stack(states)
 
@@ -282,7 +282,7 @@ def test_the_law_of_bits_is_the_product_and_sums_to_one(mask):
     """Over the real steps; bits in padding count for nothing."""
     net, obs = srn(), frames(mask=mask)
     data = Batch(obs, mask)
-    law = BitPath(net, net.drive(data.obs).detach(), data.mask)
+    law = StochasticUnits(net, net.drive(data.obs).detach(), data.mask)
     assert (law.batch_shape, law.event_shape) == ((B,), (T, S))
     for b, x in enumerate(real(obs, mask)):
         total = 0.0
@@ -304,7 +304,7 @@ def test_the_law_of_bits_is_the_product_and_sums_to_one(mask):
 def test_draws_have_the_law_of_bits():
     """Frequencies of all 64 paths of a sequence, within 4.5 standard errors of 20 000 draws."""
     net, obs, draws = srn(loud=0.7), frames(1, T), 20_000
-    law = BitPath(net, net.drive(obs), torch.ones(1, T, dtype=torch.bool))
+    law = StochasticUnits(net, net.drive(obs), torch.ones(1, T, dtype=torch.bool))
     drawn = law.sample((draws,))
     assert drawn.shape == (draws, 1, T, S)
     assert drawn.unique().tolist() == [0, 1]
@@ -319,7 +319,7 @@ def test_draws_have_the_law_of_bits():
 def test_the_law_of_bits_expands():
     net, obs = srn(), frames(mask=MASK)
     data = Batch(obs, MASK)
-    law = BitPath(net, net.drive(data.obs).detach(), data.mask)
+    law = StochasticUnits(net, net.drive(data.obs).detach(), data.mask)
     wide = law.expand((5, B))
     assert (wide.batch_shape, wide.event_shape) == ((5, B), (T, S))
     value = wide.sample((2,))
@@ -336,7 +336,7 @@ def test_the_slope_of_the_law_of_bits():
     value = (torch.rand(B, T, S) < 0.5).double()
 
     def score():
-        law = BitPath(net, net.drive(obs), torch.ones(B, T, dtype=torch.bool))
+        law = StochasticUnits(net, net.drive(obs), torch.ones(B, T, dtype=torch.bool))
         return law.log_prob(value).sum()
 
     weights = list(net.from_state.parameters()) + list(net.from_input.parameters())
@@ -361,16 +361,18 @@ def test_a_network_starts_from_units_at_rest(nonlinearity, middle, stochastic):
     """h_0 = f(0), whatever the weights are, and each state sees the one before alone."""
     net, obs = srn(stochastic=stochastic, nonlinearity=nonlinearity), frames()
     rest = torch.full((H,), middle, dtype=torch.float64)
-    rest[: net.bits] = 0.5
+    rest[: net.num_stochastic] = 0.5
     assert torch.equal(net.rest(), rest)
     assert not net.rest().requires_grad
     assert net.float().rest().dtype == torch.float32
     net.double()
     with torch.no_grad():
-        states = net.path(net.drive(obs), (torch.rand(B, T, net.bits) < 0.5).double())
+        states = net.path(net.drive(obs), (torch.rand(B, T, net.num_stochastic) < 0.5).double())
         before = torch.cat((rest.expand(B, 1, H), states[:, :-1]), 1)
         means = net.mean(net.drive(obs), before)
-        torch.testing.assert_close(means[..., net.bits :], states[..., net.bits :])
+        torch.testing.assert_close(
+            means[..., net.num_stochastic :], states[..., net.num_stochastic :]
+        )
     assert states.shape == (B, T, H)
 
 
@@ -382,7 +384,7 @@ def test_the_first_bits_fire_as_a_network_at_rest_has_them(nonlinearity):
         part.detach() for part in (*net.from_input.parameters(), *net.from_state.parameters())
     )
     rest = [0.5, 0.5, 0.0, 0.0] if nonlinearity == "tanh" else [0.5] * 4
-    law = BitPath(net, net.drive(obs), torch.ones(1, 1, dtype=torch.bool))
+    law = StochasticUnits(net, net.drive(obs), torch.ones(1, 1, dtype=torch.bool))
     for bits in itertools.product([0.0, 1.0], repeat=S):
         expected = 0.0
         for s, bit in enumerate(bits):
@@ -402,14 +404,14 @@ def test_predictive_draws_bits_and_answers(output, value, every_step):
     net, obs = srn(output, every_step=every_step), frames(mask=MASK)
     when = (B, T) if every_step else (B,)
     found = Predictive(net.model, num_samples=6)(Batch(obs, MASK))
-    assert found.keys() == {"bits", "y"}
-    assert found["bits"].shape == (6, B, T, S)
-    assert found["bits"].unique().tolist() == [0, 1]
+    assert found.keys() == {"units", "y"}
+    assert found["units"].shape == (6, B, T, S)
+    assert found["units"].unique().tolist() == [0, 1]
     assert found["y"].shape == (6, *when, *value)
     net.output.check(found["y"])
     given = Predictive(net.guide, num_samples=6)(Batch(obs, MASK))
-    assert given.keys() == {"bits"}
-    assert given["bits"].shape == (6, B, T, S)
+    assert given.keys() == {"units"}
+    assert given["units"].shape == (6, B, T, S)
 
 
 def test_predictive_draws_have_the_law():
@@ -428,12 +430,12 @@ def test_the_joint_law_is_that_of_bits_times_that_of_answers(every_step):
     target = targets("bits", B, T) if every_step else targets("bits")
     trace = pyro.poutine.trace(net.model).get_trace(Batch(obs, MASK, target))
     trace.compute_log_prob()
-    bits = trace.nodes["bits"]["value"]
+    bits = trace.nodes["units"]["value"]
     with torch.no_grad():
         for b, x in enumerate(real(obs, MASK)):
             for chance, path, h in every_path(net, x):
                 if torch.equal(path, bits[b, : len(x)]):
-                    assert float(trace.nodes["bits"]["log_prob"][b]) == pytest.approx(
+                    assert float(trace.nodes["units"]["log_prob"][b]) == pytest.approx(
                         math.log(chance)
                     )
                     pairs = zip(h, target[b]) if every_step else [(h[-1], target[b])]
@@ -459,12 +461,12 @@ def test_without_bits_the_pair_has_one_site():
 )
 def test_a_share_of_the_units_is_stochastic(dim, share, bits):
     units = HybridUnits(dim, share, "tanh")
-    assert units.bits == bits
+    assert units.num_stochastic == bits
     drive = torch.randn(7, dim)
     mean = units.mean(drive)
     torch.testing.assert_close(mean[:, :bits], 1 / (1 + torch.exp(-drive[:, :bits])))
     torch.testing.assert_close(mean[:, bits:], torch.tanh(drive[:, bits:]))
-    drawn = units.draw(mean)
+    drawn = units.sample(mean)
     assert ((drawn[:, :bits] == 0) | (drawn[:, :bits] == 1)).all()
     assert torch.equal(drawn[:, bits:], mean[:, bits:])
 
@@ -472,23 +474,23 @@ def test_a_share_of_the_units_is_stochastic(dim, share, bits):
 def test_bits_fire_as_often_as_is_likely():
     units, draws = HybridUnits(5, 0.6, "tanh"), 20_000
     mean = units.mean(torch.tensor([-40.0, 0.3, 40.0, 0.1, -0.2]))
-    drawn = units.draw(mean.expand(draws, 5))
+    drawn = units.sample(mean.expand(draws, 5))
     assert not drawn[:, 0].any()
     assert drawn[:, 2].all()
     chance = float(mean[1])
     share = float(drawn[:, 1].mean())
     assert abs(share - chance) < 4.5 * math.sqrt(chance * (1 - chance) / draws)
-    pairs = units.draw(torch.full((draws, 5), 0.5))[:, :3]
+    pairs = units.sample(torch.full((draws, 5), 0.5))[:, :3]
     assert pairs.T.cov(correction=0).fill_diagonal_(0).abs().max() < 4.5 * 0.25 / math.sqrt(draws)
 
 
 def test_straight_states_are_the_draws_with_the_slope_of_the_means():
-    units = HybridUnits(H, 0.5, "tanh")
+    net = srn("classes")
     mean = torch.rand(6, H, dtype=torch.float64, requires_grad=True)
     with inference.RandomStream("cpu", 1):
-        drawn = units.draw(mean)
+        drawn = net.sample_units(mean)
     with inference.RandomStream("cpu", 1):
-        straight = units.straight(mean)
+        straight = net.straight_through(mean)
     torch.testing.assert_close(straight, drawn)
     weights = torch.randn(6, H, dtype=torch.float64)
     (slope,) = torch.autograd.grad((straight * weights).sum(), mean)
@@ -498,7 +500,7 @@ def test_straight_states_are_the_draws_with_the_slope_of_the_means():
 
 
 def test_units_show_what_they_are():
-    assert repr(HybridUnits(6, 0.5, "tanh")).startswith("HybridUnits(\n  6, bits=3,")
+    assert repr(HybridUnits(6, 0.5, "tanh")).startswith("HybridUnits(\n  6, num_stochastic=3,")
 
 
 # Padding and representation ----------------------------------------------------------------------
@@ -540,12 +542,12 @@ def test_the_representation_shows_the_factorisation():
 
 def test_the_mixture_network_is_deterministic_and_tanh_by_default():
     net = MDRNN(I, 2, components=3)
-    assert net.bits == 0
+    assert net.num_stochastic == 0
     assert net.units.nonlinearity == "tanh"
     assert isinstance(net.back_function, nn.Tanh)
     assert repr(net.output) == "GaussianMixture(2, components=3)"
     hybrid = MDRNN(I, hidden=6, stochastic=0.5)
-    assert hybrid.bits == 3
+    assert hybrid.num_stochastic == 3
 
 
 @pytest.mark.parametrize("how", [{}, {"stochastic": 0.5}])

@@ -30,7 +30,7 @@ def srn(start=None, nonlinearity="sigmoid", stochastic=0.0, inputs=I, **how):
 def at_rest(net, nonlinearity):
     """Bits fire half of the time, the others are in the middle of their curve."""
     rest = torch.full((net.units.dim,), MIDDLES[nonlinearity])
-    rest[: net.bits] = 0.5
+    rest[: net.num_stochastic] = 0.5
     return rest
 
 
@@ -144,10 +144,10 @@ def test_a_latch_holds_what_the_first_frame_said(nonlinearity, stochastic, input
         drive = net.drive(obs)
         states = net.path(drive)
         asked = drive[:, 0] + net.from_state(net.rest())  # of the first frame, units at rest
-    held = slice(net.bits, None)
+    held = slice(net.num_stochastic, None)
     last, first = states[:, -1, held], asked[:, held].sign()
     if last.numel() == 0:
-        assert net.bits == 100
+        assert net.num_stochastic == 100
         return
     kept = (sides(last, nonlinearity) == first).double().mean()
     assert kept > share
@@ -174,14 +174,14 @@ def test_thresholds_lie_in_the_unit_interval(nonlinearity):
     """Evenly, and units that fire above theirs are as many as those that fire below."""
     net = srn(Latch(), nonlinearity, 0.5, inputs=1, hidden=2000)
     place, side = thresholds(net)
-    place, side = place[net.bits :], side[net.bits :]
+    place, side = place[net.num_stochastic :], side[net.num_stochastic :]
     assert -1e-4 < place.min() < 0.02
     assert 0.98 < place.max() < 1 + 1e-4
     assert place.mean().item() == pytest.approx(0.5, abs=0.05)
     assert float((side > 0).double().mean()) == pytest.approx(0.5, abs=0.08)
     with torch.no_grad():  # the first step tells the sides of a threshold apart
         for shift, expected in ((-0.15, -side), (0.15, side)):
-            seen = net.path(net.drive((place + shift)[:, None, None]))[:, 0, net.bits :]
+            seen = net.path(net.drive((place + shift)[:, None, None]))[:, 0, net.num_stochastic :]
             assert torch.equal(sides(seen.diagonal(), nonlinearity), expected)
 
 
@@ -192,8 +192,8 @@ def test_inputs_are_as_strong_as_asked(nonlinearity):
     strength = net.from_input.weight.abs() * SLOPES[nonlinearity]
     assert 4.0 <= strength.min() < 4.5
     assert 7.5 < strength.max() <= 8.0
-    own = net.from_state.weight[net.bits :, net.bits :] * SLOPES[nonlinearity]
-    torch.testing.assert_close(own, 20.0 * torch.eye(H - net.bits))
+    own = net.from_state.weight[net.num_stochastic :, net.num_stochastic :] * SLOPES[nonlinearity]
+    torch.testing.assert_close(own, 20.0 * torch.eye(H - net.num_stochastic))
 
 
 @every_kind
@@ -204,14 +204,16 @@ def test_bits_send_nothing_at_first(nonlinearity, stochastic):
     with torch.no_grad():
         found = []
         for value in (0.0, 1.0):
-            state = torch.cat((torch.full((6, net.bits), value), state[:, net.bits :]), 1)
+            state = torch.cat(
+                (torch.full((6, net.num_stochastic), value), state[:, net.num_stochastic :]), 1
+            )
             found.append((net.mean(drive, state), net.invert(drive, state)))
         for one, other in zip(*found):
             assert torch.equal(one, other)
-        if 0 < net.bits < H:  # yet they listen
+        if 0 < net.num_stochastic < H:  # yet they listen
             moved = state.clone()
-            moved[:, net.bits :] = state[:, net.bits :].flip(0)
-            bits = slice(0, net.bits)
+            moved[:, net.num_stochastic :] = state[:, net.num_stochastic :].flip(0)
+            bits = slice(0, net.num_stochastic)
             assert not torch.allclose(net.mean(drive, moved)[:, bits], found[0][0][:, bits])
 
 
@@ -219,14 +221,14 @@ def test_bits_send_nothing_at_first(nonlinearity, stochastic):
 def test_an_untrained_inverse_is_the_identity_around_rest(nonlinearity, stochastic):
     """To first order, for units that hold; and with frames in the middle of the unit cube."""
     net = srn(Latch(), nonlinearity, stochastic).double()
-    held = slice(net.bits, None)
+    held = slice(net.num_stochastic, None)
     drive, rest = net.drive(torch.full((I,), 0.5, dtype=torch.float64)), net.rest()
     rest = rest.requires_grad_()
     found = net.invert(drive, rest)
     torch.testing.assert_close(found[held], rest[held], rtol=0, atol=1e-5)
     slope = torch.autograd.functional.jacobian(lambda h: net.invert(drive, h), rest)
     torch.testing.assert_close(slope[held, held], torch.eye(H, dtype=torch.float64)[held, held])
-    assert not slope[:, : net.bits].any()
+    assert not slope[:, : net.num_stochastic].any()
 
 
 @pytest.mark.parametrize("nonlinearity", ["relu", "linear", "elu", "silu"])

@@ -174,7 +174,7 @@ def test_a_row_is_what_its_name_says(name):
     by_targets = row.startswith(("stptt", "tptt"))
     assert rule == "TargetPropagation" if by_targets else rule in ("StraightThrough", "OutputBPTT")
     half = "class" in name or (name in PLAYED and not name.endswith("ste-d"))
-    assert net.bits == (net.units.dim // 2 if half else 0)
+    assert net.num_stochastic == (net.units.dim // 2 if half else 0)
     assert row.endswith("-control") == (not recipe.rule.arguments.get("propagate", True))
     assert row.endswith("-published") == ("set as published" in recipe.title)
     assert (row == "readout") == (name in ASKED and recipe.fit["lr"] == TAUGHT_ALONE[name])
@@ -222,8 +222,8 @@ def test_a_rule_teaches_the_recurrent_part_of_its_row(name):
     recipe = find(name)
     net = recipe.model.build()
     recipe.rule.build(net).gradients(recipe.data.build(seed=0).rows(torch.arange(200)))
-    assert net.from_state.weight.grad[net.bits :].any()
-    assert net.from_input.weight.grad[net.bits :].any()
+    assert net.from_state.weight.grad[net.num_stochastic :].any()
+    assert net.from_input.weight.grad[net.num_stochastic :].any()
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -1133,7 +1133,7 @@ def test_the_benchmark_times_both_rules_on_equal_networks(monkeypatch):
         assert net.units.dim == 6
         weights = second.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
-    assert [net.bits for _, net, _, _ in timed] == [3, 3, 0, 0] * 2
+    assert [net.num_stochastic for _, net, _, _ in timed] == [3, 3, 0, 0] * 2
 
 
 def test_bench_target_prints_a_ratio(seqzoo):
