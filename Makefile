@@ -33,7 +33,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 
 docs: $(VENV)/.installed ## make the tables of README and docs anew, from the cards
-	$(BIN)/python -c "from pathlib import Path; from seqzoo.zoo import tables; tables.refresh(Path('.'))"
+	$(BIN)/python -c "from pathlib import Path; from seqzoo.zoo.runs import tables; tables.refresh(Path('.'))"
 
 notebooks: $(NOTEBOOKS) ## run the tutorials in full, and keep what they print and draw
 

@@ -259,8 +259,9 @@ plt.show()
 #   `fit(validate=inference.AlignmentCurve(...))` draws the curve, and the training stays the same.
 # - Sending targets back is worth more than sending nothing, and here less than the gradient.
 # - With stochastic units (`stochastic=0.5`) sampling has no derivative: `StraightThrough` takes the
-#   place of BPTT, and the rest stays as it is. `seqzoo horizon` draws loss and alignment against
-#   $T$; `seqzoo diagnose ppc/rvae --out report` has the curve of LocalELBO and BPTT.
+#   place of BPTT, and the rest stays as it is. `seqzoo study horizon` and `seqzoo study
+#   alignment` plot loss and alignment against $T$; `seqzoo diagnose ppc/rvae --training` has the
+#   curve of LocalELBO and BPTT.
 # - A rule of your own is a subclass with one method: tutorial 6.
 
 # %%

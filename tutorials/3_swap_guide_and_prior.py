@@ -290,7 +290,7 @@ plt.show()
 # - A figure is comparable only if it is a bound. `inference.elbo`, `importance_bound` and
 #   `particle_bound` always are.
 # - A KL term that comes near zero, from a guide that cannot represent the prior, is a warning. On
-#   the command line: `seqzoo kl jsb/vrae-published`.
+#   the command line: `seqzoo study kl jsb/vrae-published`.
 
 # %%
 print(f"{time.perf_counter() - started:.0f} s")

@@ -243,7 +243,7 @@ az.summary(found, var_names="x", kind="stats").head(6)
 # has forgotten where it began. Draws of a guide are independent by construction: R-hat would be 1
 # for the worst of guides, and we have just seen five that it could not tell apart. It is the right
 # question for *Gibbs chains*, such as those of a harmonium: `inference.clamped_gibbs` and
-# `convergence`, or `seqzoo chains balls/refh`.
+# `convergence`, or `seqzoo study chains balls/refh`.
 
 # %%
 draws = found["posterior"]["x"].values[0, :, 0]  # [draws, time, latent]

@@ -322,7 +322,8 @@ listen("filled", draws[0])
 #   nats, when that is what you want to know.
 #
 # Your own MIDI files: `data.MidiFolder("my songs", step=0.25)` in place of `data.Polyphonic`. On
-# the command line: `seqzoo denoise nottingham/vosp` and `seqzoo impute nottingham/vosp`.
+# the command line: `seqzoo study denoise nottingham/vosp` and
+# `seqzoo study impute nottingham/vosp`.
 
 # %%
 print(f"{time.perf_counter() - started:.0f} s")

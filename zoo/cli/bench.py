@@ -22,20 +22,27 @@ def bench_local(
     device: Where = "cpu",
 ) -> None:
     """Time and memory of a training step: the local rule, its online form, and BPTT."""
+    from ..runs.printing import show, table
     from ..runs.run import hardware
     from ..studies import bench
 
     print(f"rVAE, 15 neurons, 10 latents, 32 hidden units; {hardware(device)}")
-    print(f"{'T':>6}{'B':>4}  {'rule':<34}{'ms':>9}{'MB':>8}{'peak':>8}{'time':>9}{'memory':>9}")
+    rows, base = [], None
     for case, cost in bench.local(steps or [100, 1000, 10000], batches or [8, 40], repeats, device):
-        if case.rule == "BPTT":
-            base = cost
-        print(
-            f"{case.steps:>6}{case.batch:>4}  {case.rule:<34}{cost.seconds * 1e3:>9.1f}"
-            f"{cost.megabytes:>8.1f}{cost.peak:>8.0f}{base.seconds / cost.seconds:>8.2f}x"
-            f"{base.megabytes / max(cost.megabytes, 0.1):>8.2f}x",
-            flush=True,
+        base = cost if base is None or case.rule == bench.BASE else base
+        rows.append(
+            (
+                str(case.steps),
+                str(case.batch),
+                case.rule,
+                f"{cost.seconds * 1e3:.1f}",
+                f"{cost.megabytes:.1f}",
+                f"{cost.peak:.0f}",
+                f"{base.seconds / cost.seconds:.2f}x",
+                f"{base.megabytes / max(cost.megabytes, 0.1):.2f}x",
+            )
         )
+    show(table(("T", "B", "rule", "ms", "MB", "peak", "time", "memory"), rows, words=(2,)))
     print("MB: what a step adds to the memory in use; peak: the whole process, data and libraries;")
     print("time, memory: how many times more BPTT needs for the same batch.")
 
@@ -47,14 +54,15 @@ def bench_frames(
     device: Where = "cpu",
 ) -> None:
     """Frames a second of training on bouncing balls: CD-25, and the rVAE's local rule and BPTT."""
+    from ..runs.printing import show, table
     from ..runs.run import hardware
     from ..studies import bench
 
     check_device(device)
     print(f"30x30 pixels, models of the balls table; {hardware(device)}")
-    print(f"{'rule':<20}{'films':>6}{'frames/s':>11}")
-    for speed in bench.frames(batches or [1, 8], repeats, device):
-        print(f"{speed.rule:<20}{speed.batch:>6}{speed.frames:>11.0f}", flush=True)
+    speeds = bench.frames(batches or [1, 8], repeats, device)
+    rows = [(speed.rule, str(speed.batch), f"{speed.frames:.0f}") for speed in speeds]
+    show(table(("rule", "films", "frames/s"), rows))
 
 
 @app.command("music")
@@ -66,15 +74,23 @@ def bench_music(
     device: Where = "cpu",
 ) -> None:
     """An ELBO step of a VRAE: one Pyro site for the whole path, against one a time step."""
+    from ..runs.printing import show, table
     from ..runs.run import hardware
     from ..studies import bench
 
     check_device(device)
     print(f"VRAE, B={sequences}, T={steps}, 32 latents; {hardware(device)}")
-    print(f"{'units':>6}{'a site a time step, ms':>25}{'a site a path, ms':>20}{'ratio':>9}")
-    for step in bench.music(sequences, steps, units or [32, 64, 200], repeats, device):
-        times = f"{step.stepwise:>25.1f}{step.whole:>20.1f}{step.stepwise / step.whole:>8.2f}x"
-        print(f"{step.hidden:>6}{times}", flush=True)
+    rows = [
+        (
+            str(step.hidden),
+            f"{step.stepwise:.1f}",
+            f"{step.whole:.1f}",
+            f"{step.stepwise / step.whole:.2f}x",
+        )
+        for step in bench.music(sequences, steps, units or [32, 64, 200], repeats, device)
+    ]
+    columns = "units", "a site a time step, ms", "a site a path, ms", "ratio"
+    show(table(columns, rows, words=()))
 
 
 @app.command("target")
@@ -82,21 +98,26 @@ def bench_target(
     steps: Annotated[list[int] | None, typer.Option(help="Sequence lengths T.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Sequences B.")] = 20,
     units: Annotated[int, typer.Option(min=2, help="Hidden units.")] = 100,
-    samples: Annotated[int, typer.Option(min=1, help="Paths M of stochastic units.")] = 20,
+    num_samples: Annotated[int, typer.Option(min=1, help="Paths M of stochastic units.")] = 20,
     repeats: Repeats = 30,
     device: Where = "cpu",
 ) -> None:
     """A training step of target propagation, and of BPTT on the same network."""
+    from ..runs.printing import show, table
     from ..runs.run import hardware
     from ..studies import bench
 
     check_device(device)
     print(f"SRN, {units} units, ten classes, B={batch}; {hardware(device)}")
-    print(f"{'T':>6}  {'units':<24}{'target propagation, ms':>24}{'BPTT, ms':>12}{'ratio':>9}")
-    for taught in bench.target(batch, steps or [5, 30], units, samples, repeats, device):
-        ratio = taught.targets / taught.through_time
-        print(
-            f"{taught.steps:>6}  {taught.units:<24}{taught.targets:>24.1f}"
-            f"{taught.through_time:>12.1f}{ratio:>8.2f}x",
-            flush=True,
+    rows = [
+        (
+            str(pair.steps),
+            pair.units,
+            f"{pair.targets:.1f}",
+            f"{pair.through_time:.1f}",
+            f"{pair.targets / pair.through_time:.2f}x",
         )
+        for pair in bench.target(batch, steps or [5, 30], units, num_samples, repeats, device)
+    ]
+    columns = "T", "units", "target propagation, ms", "BPTT, ms", "ratio"
+    show(table(columns, rows, words=(1,)))

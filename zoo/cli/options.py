@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they check."""
+"""Options that several commands share, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 Name = Annotated[str, typer.Argument(help="A recipe, TABLE/ROW, such as ppc/refh.")]
+Trained = Annotated[
+    str, typer.Argument(metavar="NAME", help="A trained model: ppc/refh, or a folder of a run.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of weights, data and noise.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; best there is if unset.")]
 Set = Annotated[
@@ -18,21 +21,16 @@ Set = Annotated[
         "--set model.hidden_dim=100. May be given several times.",
     ),
 ]
-Jobs = Annotated[int, typer.Option(help="Runs at a time, one processor core each.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time, one processor core each.")]
 
-
-def recipe_of(net):
-    """The recipe that a loaded model's card names."""
-    from ..recipes import find
-    from ..store import ModelError
-
-    if "name" not in net.card:
-        raise ModelError("the card names no recipe: train the model again")
-    return find(net.card["name"])
+Frames = Annotated[int, typer.Option(min=1, help="Frames whose chains are followed.")]
+NumChains = Annotated[int, typer.Option(min=2, help="Chains of each frame.")]
+Steps = Annotated[int, typer.Option(min=50, help="Gibbs steps kept of every chain.")]
+NumWarmup = Annotated[int, typer.Option(min=0, help="Gibbs steps before those.")]
 
 
 def check_device(device: str | None) -> None:
-    """Raises a ValueError for a device that is not here."""
+    """Raises a ValueError for a device that this machine does not have."""
     from ...inference.training.loop import check_device as check
 
     check(device)

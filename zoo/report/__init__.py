@@ -29,8 +29,8 @@ from .weights import Weights, bounds, log_weights
 from .writing import REPORT, check_folder, put_in_place, workshop, written
 
 __all__ = [
-    "DRAWS",
     "LOOKS",
+    "NUM_SAMPLES",
     "SEQUENCES",
     "Report",
     "Section",
@@ -42,7 +42,7 @@ __all__ = [
     "report",
 ]
 
-SEQUENCES, DRAWS = 20, 500
+SEQUENCES, NUM_SAMPLES = 20, 500
 ANSWERS = 10  # times as many sequences of nets that give one answer each
 
 LOOKS: dict[str, Callable[[Subject], list[Section]]] = {
@@ -77,10 +77,10 @@ def report(
     name: str | Path,
     out: Path,
     sequences: int = SEQUENCES,
-    draws: int = DRAWS,
+    num_samples: int = NUM_SAMPLES,
     seed: int = 0,
     chains: Chains | None = None,
-    training: bool = True,
+    training: bool = False,
     sizes: Sizes | None = None,
 ) -> Report:
     """Looks into a trained model on test data, and writes ``report.md`` and figures.
@@ -92,8 +92,8 @@ def report(
         name: a model that ships, or the folder of one.
         out: folder to write to; made if missing. An earlier report there goes, with its figures.
         sequences: test sequences; of nets that answer questions 10 times as many.
-        draws: draws of the guide, at least 25.
-        seed: of data and draws; the caller's random state is left alone.
+        num_samples: samples from the guide, at least 25.
+        seed: of data and samples; the caller's random state is left alone.
         chains: how Gibbs chains are followed.
         training: train a fresh network for about half a minute, where its rule has a counterpart
             through time, and compare both rules' gradients along the way.
@@ -104,7 +104,7 @@ def report(
             applies to.
     """
     out = check_folder(out)
-    check_draws(draws)
+    check_draws(num_samples)
     if sequences < 1:
         raise ValueError(f"sequences must be at least 1, got {sequences}")
     net = store.load(name)
@@ -112,7 +112,7 @@ def report(
     batch = held_out(data, sequences * (ANSWERS if answers else 1), seed, answers, sizes.steps)
     recipe = RECIPES.get(net.card.get("name"))
     limit = -recipe.limit if answers and recipe is not None and recipe.limit is not None else None
-    how = sequences, draws, seed, chains or Chains(), sizes, training
+    how = sequences, num_samples, seed, chains or Chains(), sizes, training
     with workshop(out) as folder:
         subject = Subject(net, folder, *how, batch, data, answers, limit)
         sections, left_out = _looked(subject)

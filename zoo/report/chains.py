@@ -22,11 +22,12 @@ def look_at_chains(subject: Subject) -> list[Section]:
         found = follow(subject.net, subject.batch.obs, how, subject.seed)
     except ValueError as why:
         raise NotHere(str(why)) from why
-    least, total = null(how, subject.seed), how.chains * how.draws
+    least, total = null(how, subject.seed), how.num_chains * how.num_samples
     verdict = judged(found, least, subject.paired)
     said = [
-        f"{how.chains} chains from random starts, {how.burn} steps, then {how.draws} kept, at "
-        f"{len(found.rhat)} frames, each judged by the worst of {PROBES} random directions.",
+        f"{how.num_chains} chains from random starts, {how.num_warmup} steps, then "
+        f"{how.num_samples} kept, at {len(found.rhat)} frames, each judged by the worst of "
+        f"{PROBES} random directions.",
         f"R-hat: {_in_numbers(found)}.",
         f"Of as many independent draws: {_in_numbers(least)}. (The worst of {PROBES} is above 1 "
         f"by chance, hence the limit of {DISAGREE} and not of 1.01.)",

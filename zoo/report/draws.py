@@ -20,7 +20,7 @@ def look_at_draws(subject: Subject) -> list[Section]:
         latents = draw(subject.net, prepare(subject.net, few), 1).latents.values()
     each = few.obs.numel() + sum(value.numel() for value in latents)  # of a draw and sequence
     least, most = EXPORTED_DRAWS
-    draws = min(subject.draws, max(least, min(most, EXPORTED // each)))
+    draws = min(subject.num_samples, max(least, min(most, EXPORTED // each)))
     rows = min(subject.sequences, max(1, EXPORTED // (draws * each)))
     batch = subject.batch.rows(slice(rows))
     found = to_arviz(subject.net, batch, draws, subject.seed, UNITS.get(subject.data.name, "unit"))

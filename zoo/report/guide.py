@@ -23,12 +23,12 @@ def look_at_guide(subject: Subject) -> list[Section]:
     subject.need_latents()
     if isinstance(subject.net, FrameModel) and subject.batch.obs.shape[-1] > WIDE:
         subject = subject._replace(batch=subject.batch.rows(slice(subject.sizes.folded)))
-    found = log_weights(subject.net, subject.batch, subject.draws, subject.seed)
+    found = log_weights(subject.net, subject.batch, subject.num_samples, subject.seed)
     return [_khat(subject, found), _bound(subject, found)]
 
 
 def _khat(subject: Subject, found: Weights) -> Section:
-    limit = good_khat(subject.draws)
+    limit = good_khat(subject.num_samples)
     mask = subject.batch.mask.cpu()
     what = "prior, which is the guide here," if subject.answers else "guide"
     said, shapes = [], None
@@ -37,15 +37,15 @@ def _khat(subject: Subject, found: Weights) -> Section:
         shapes = spread_out(smoothed.khat, mask)
         said.append(_shares("frames", smoothed.khat, limit))
         said.append(
-            f"Of {subject.draws} draws, a frame has the use of {smoothed.effective.median():.0f} "
-            "(median effective number)."
+            f"Of {subject.num_samples} draws, a frame has the use of "
+            f"{smoothed.effective.median():.0f} (median effective number)."
         )
         judged = smoothed.khat
     if found.sequences is not None:
         smoothed = smooth_weights(found.sequences)
         said.append(_shares("sequences", smoothed.khat, limit))
         said.append(
-            f"Of {subject.draws} draws, a sequence has the use of "
+            f"Of {subject.num_samples} draws, a sequence has the use of "
             f"{smoothed.effective.median():.1f} (median effective number)."
         )
         judged, whole = smoothed.khat if shapes is None else judged, smoothed.khat
@@ -59,7 +59,7 @@ def _khat(subject: Subject, found: Weights) -> Section:
     if shapes is None and not subject.answers:
         for steps in (length for length in subject.sizes.lengths if length < mask.shape[1]):
             batch = subject.batch.window(0, steps)
-            cut = log_weights(subject.net, batch, subject.draws, subject.seed).sequences
+            cut = log_weights(subject.net, batch, subject.num_samples, subject.seed).sequences
             cuts[steps] = smooth_weights(cut).khat
         cuts[mask.shape[1]] = whole
         middle = ", ".join(f"{float(k.median()):.2f} at {t}" for t, k in cuts.items())
@@ -86,10 +86,10 @@ def _khat(subject: Subject, found: Weights) -> Section:
         "k-hat of importance weights",
         f"How far can draws of the {what} stand in for the posterior? k-hat is the tail of their "
         f"importance weights: below {limit:.2f} weighted draws can be trusted if there are "
-        f"{subject.draws} of them; above {HIGH} they should not be. It is estimated from these "
-        f"{subject.draws} draws, and in many dimensions such estimates are high before they "
-        "settle. It compares the guide with the model's posterior, not the model with data, and "
-        "in one or two dimensions it forgives half the variance.",
+        f"{subject.num_samples} of them; above {HIGH} they should not be. It is estimated from "
+        f"these {subject.num_samples} draws, and in many dimensions such estimates are high "
+        "before they settle. It compares the guide with the model's posterior, not the model with "
+        "data, and in one or two dimensions it forgives half the variance.",
         said,
         "khat.png",
         verdict,

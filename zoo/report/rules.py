@@ -40,7 +40,7 @@ def look_at_rules(subject: Subject) -> list[Section]:
     """Trains a fresh network by the model's rule, and compares gradients on the way."""
     pair = pair_of(subject)
     if not subject.training:
-        raise NotHere("no network was to be trained for it (--no-training)")
+        raise NotHere("it trains a network: ask for it with --training")
     number, steps = len(subject.batch), subject.sizes.steps
     batch = held_out(subject.data, number, subject.seed, subject.answers, steps, split="validation")
     curve = AlignmentCurve(pair.own, pair.other, batch, seed=subject.seed)

@@ -69,7 +69,7 @@ class Subject(NamedTuple):
     Arguments:
         net: the model.
         out: folder that figures are made in.
-        sequences, draws, seed: how much is looked at.
+        sequences, num_samples, seed: how much is looked at.
         chains: of Gibbs sampling.
         sizes: of everything else.
         training: whether a network may be trained, to see how gradients go.
@@ -82,7 +82,7 @@ class Subject(NamedTuple):
     net: Any
     out: Path
     sequences: int
-    draws: int
+    num_samples: int
     seed: int
     chains: Chains
     sizes: Sizes

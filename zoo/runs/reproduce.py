@@ -30,11 +30,16 @@ def reproduce(
         out: folder of the runs, ``out/TABLE/ROW/seedN``.
         jobs: runs at a time, each a process with one thread.
         device: where to train.
-        say: where to report progress.
+        say: told of every run that is done.
 
     Returns:
         The cards of every row, by its name, in the order of the seeds.
+
+    Raises:
+        ValueError: for fewer jobs than one.
     """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     cards: dict[tuple[str, int], Card] = {}
     waiting = []
     for recipe in recipes:

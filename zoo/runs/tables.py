@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from ...data.files import write_whole
 from .. import store
 from ..recipes import RECIPES, Recipe, find
-from ..recipes import table as rows
+from ..recipes import table as rows_of
+from . import printing
 
 Card = dict[str, Any]
 
@@ -31,28 +34,37 @@ SUMMARY = (
 )
 
 
-def render(cards: dict[str, list[Card]]) -> str:
-    """One table as text: obtained (mean ± sd, n), published, limit, and a line on differences."""
+def render(cards: dict[str, list[Card]]) -> Table:
+    """One table to print: obtained (mean ± sd, n) beside published and limit.
+
+    Arguments:
+        cards: the cards of each row, one of each seed.
+    """
     recipes = [find(name) for name in cards]
-    columns = _columns(recipes)
-    widths = [max(len(column), 14) + 2 for column in columns]
-    heads = "".join(f"{column:>{width}}" for column, width in zip(columns, widths))
-    head = f"{'row':<30}{heads}{'n':>3}{'published':>11}{'limit':>10}{'wall s':>8}"
-    lines, notes = [head, "-" * len(head)], []
+    columns, rows = _columns(recipes), []
     for recipe in recipes:
         total = store.summarise(cards[recipe.name])
         figures = _figures(recipe, total)
-        lines.append(
-            f"{recipe.title:<30}"
-            + "".join(f"{_spread(figures.get(c)):>{width}}" for c, width in zip(columns, widths))
-            + f"{total['n']:>3}{_or_dash(recipe.published, '.3g'):>11}"
-            f"{_or_dash(recipe.limit, '.3g'):>10}{total['wall_time_s']:>8.0f}"
+        rows.append(
+            [
+                recipe.title,
+                *(_spread(figures.get(column)) for column in columns),
+                str(total["n"]),
+                _or_dash(recipe.published, ".3g"),
+                _or_dash(recipe.limit, ".3g"),
+                f"{total['wall_time_s']:.0f}",
+            ]
         )
-        if recipe.note:
-            notes.append(f"* {recipe.title}: {recipe.note}")
+    return printing.table(["row", *columns, "n", "published", "limit", "wall s"], rows)
+
+
+def remarks(cards: dict[str, list[Card]]) -> str:
+    """The lines below a table: its unit and source, and a line for each row that differs."""
+    recipes = [find(name) for name in cards]
     first = recipes[0]
-    lines.append(f"{first.table}: {first.task.unit}, mean ± sd; published: {first.source}.")
-    return "\n".join(lines + notes)
+    lines = [f"{first.table}: {first.task.unit}, mean ± sd; published: {first.source}."]
+    lines += [f"* {recipe.title}: {recipe.note}" for recipe in recipes if recipe.note]
+    return "\n".join(lines)
 
 
 def markdown(name: str) -> str:
@@ -121,7 +133,7 @@ def _across(recipes: list[Recipe]) -> str:
 
 def _rows(table: str) -> str:
     """The rows of one table, all their figures."""
-    recipes = _carded(rows(table), f"the table {table}")
+    recipes = _carded(rows_of(table), f"the table {table}")
     columns = _columns(recipes)
     head = [
         "row",

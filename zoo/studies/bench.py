@@ -54,8 +54,9 @@ class Cost(NamedTuple):
 
 COMPILED = "LocalELBO, compiled sweep"
 ONLINE = "LocalELBO online (a step a frame)"
-RULES = {  # the one that the others are compared with comes first
-    "BPTT": BPTT,
+BASE = "BPTT"  # the rule that the others are compared with
+RULES = {  # in the order of measurement
+    BASE: BPTT,
     "LocalELBO": LocalELBO,
     COMPILED: lambda net: LocalELBO(net, compiled=True),
     ONLINE: lambda net: LocalELBO(net, window=1),
@@ -146,21 +147,23 @@ class Taught(NamedTuple):
 
 
 def target(
-    batch: int, steps: list[int], hidden: int, samples: int, repeats: int, device: str
+    batch: int, steps: list[int], hidden: int, num_samples: int, repeats: int, device: str
 ) -> Iterator[Taught]:
     """Times target propagation beside backpropagation through time, on the same networks.
 
-    One number a step, ten classes; half of the units stochastic with ``samples`` paths, or none.
+    One number a step, ten classes; half of the units stochastic with ``num_samples`` paths, or
+    none of them.
     """
+    half = 0.5, f"half stochastic, M={num_samples}"
     for length in steps:
         asked = torch.randint(10, (batch,), device=device)
         data = Batch(torch.rand(batch, length, 1, device=device), target=asked)
-        for share, units in ((0.5, f"half stochastic, M={samples}"), (0.0, "deterministic")):
+        for fraction, units in (half, (0.0, "deterministic")):
             times = []
             for rule in (TargetPropagation, StraightThrough):
                 torch.manual_seed(0)
-                net = SRN(1, Categorical(10), hidden, stochastic=share).to(device)
-                taught = rule(net, samples=samples)
+                net = SRN(1, Categorical(10), hidden, stochastic=fraction).to(device)
+                taught = rule(net, samples=num_samples)
                 for _ in range(3):
                     _step(taught, data)  # warm-up
                 times.append(1e3 * _time(taught, data, repeats, device))

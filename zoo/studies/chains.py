@@ -7,7 +7,6 @@ use to it: the limit here is 1.1, and ``null`` says what independent draws would
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -28,12 +27,19 @@ SEQUENCES, STEPS = 10, 100  # whose frames are predicted
 
 
 class Chains(NamedTuple):
-    """How clamped Gibbs chains are followed: frames, chains a frame, steps before and kept."""
+    """How clamped Gibbs chains are followed.
+
+    Arguments:
+        frames: frames whose next frame is sampled.
+        num_chains: chains of each frame.
+        num_warmup: steps before those that are kept.
+        num_samples: steps kept of each chain.
+    """
 
     frames: int = 50
-    chains: int = 8
-    burn: int = 25
-    draws: int = 100
+    num_chains: int = 8
+    num_warmup: int = 25
+    num_samples: int = 100
 
 
 class Agreement(NamedTuple):
@@ -41,7 +47,7 @@ class Agreement(NamedTuple):
 
     Arguments:
         rhat: R-hat, ``[N]``: of frames whose chains moved.
-        ess: effective sample size, ``[N]``, of ``chains * draws``.
+        ess: effective sample size, ``[N]``, of ``num_chains * num_samples``.
         still: frames whose chains did not move at all.
     """
 
@@ -51,7 +57,7 @@ class Agreement(NamedTuple):
 
     @property
     def apart(self) -> float:
-        """Share of frames whose chains disagree."""
+        """Fraction of frames whose chains disagree."""
         return float((self.rhat > DISAGREE).double().mean())
 
 
@@ -68,12 +74,14 @@ def follow(net: nn.Module, obs: Tensor, how: Chains, seed: int = 0) -> Agreement
         ValueError: when no chain moves.
     """
     past = _some(net, obs, how, seed)
-    return _agreement(clamped_gibbs(net, past, how.chains, how.draws, how.burn, PROBES, seed))
+    return _agreement(
+        clamped_gibbs(net, past, how.num_chains, how.num_samples, how.num_warmup, PROBES, seed)
+    )
 
 
 def null(how: Chains, seed: int = 0) -> Agreement:
     """What independent draws of these sizes give: chains can do no better."""
-    size = how.chains, how.draws, INDEPENDENT, PROBES
+    size = how.num_chains, how.num_samples, INDEPENDENT, PROBES
     return _agreement(torch.randn(size, generator=generator(seed, "independent draws")))
 
 
@@ -93,7 +101,7 @@ def spreads(net: nn.Module, obs: Tensor, how: Chains, seed: int = 0) -> tuple[Te
     if not isinstance(net, RVAE):
         raise ValueError(f"{type(net).__name__} does not foresee its state in both ways")
     past, found = _some(net, obs, how, seed), []
-    for way in ({"by": "gibbs", "steps": how.burn + how.draws}, {"by": "posterior"}):
+    for way in ({"by": "gibbs", "steps": how.num_warmup + how.num_samples}, {"by": "posterior"}):
         with RandomStream(past.device, "spreads", seed):
             drawn = net.foresee(past, DRAWN, **way)
         found.append(drawn.var(0).mean(0).sqrt())
@@ -116,19 +124,22 @@ def _agreement(draws: Tensor) -> Agreement:
     return Agreement(rhat[moved], ess[moved], int((~moved).sum()))
 
 
-def compare(names: list[str], how: Chains, seed: int = 0) -> Iterator[tuple[str, Agreement]]:
-    """Follows the chains of trained models on test data, one model after the other.
+def compare(names: list[str], how: Chains, seed: int = 0) -> dict[str, Agreement]:
+    """Follows the chains of trained models on test data, and as many independent samples.
+
+    Returns:
+        The agreement of the chains of each model, and of independent samples at the end.
 
     Raises:
-        ValueError: at once, for a model that has no chain.
+        ValueError: for a model that has no chain.
     """
     nets = {name: store.load(name) for name in names}
     for name, net in nets.items():
         if not has_chains(net):
             raise ValueError(f"{name} samples no frames by Gibbs chains: name a harmonium or rVAE")
 
-    def found(net: nn.Module) -> Agreement:
+    found = {}
+    for name, net in nets.items():
         test = held_out(data_of(net.card), SEQUENCES, seed, steps=STEPS)
-        return follow(net, test.obs, how, seed)
-
-    return ((name, found(net)) for name, net in nets.items())
+        found[name] = follow(net, test.obs, how, seed)
+    return {**found, "independent samples": null(how, seed)}

@@ -1,48 +1,61 @@
-"""The demo: two temporally local models beside Kalman filters, a table and a picture."""
+"""The demo: two temporally local models beside Kalman filters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from ...data import PPC, ppc
 from .. import pictures, store
 from ..recipes import find
 from ..recipes.ppc import position
 from ..runs.reproduce import reproduce
-from ..runs.tables import render
+from ..runs.tables import Card
 
-ROWS = ["ppc/rvae", "ppc/refh", "ppc/kf2", "ppc/kf1", "ppc/order0", "ppc/kf-true"]
+TRAINED = ["ppc/rvae", "ppc/refh", "ppc/kf2", "ppc/kf1", "ppc/order0", "ppc/kf-true"]
+ROWS = ["ppc/order0", "ppc/kf1", "ppc/rvae", "ppc/refh", "ppc/kf2", "ppc/kf-true"]
 SHOWN = {"refh": "rEFH", "rvae": "rVAE", "kf2": "KF-2"}
 SMOKE = {"gradient": {"data.steps": 50, "fit.epochs": 2}, "em": {"data.steps": 50}}
 
 
-def run_demo(out: Path, jobs: int = 2, smoke: bool = False) -> Path:
-    """Trains the rows with their quick budgets, prints the table, and draws one trajectory.
+def demo(
+    out: Path,
+    jobs: int = 2,
+    smoke: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[dict[str, list[Card]], dict[str, nn.Module]]:
+    """Trains the rows of the demo with their quick budgets.
+
+    Arguments:
+        out: folder of the runs.
+        jobs: runs at a time.
+        smoke: train for a few seconds only.
+        say: told of every run that is done.
 
     Returns:
-        The picture's path.
+        The cards of each row, in the order of the table; and the models to plot, named as in
+        ``SHOWN``.
     """
-    recipes = [find(name).quickened() for name in ROWS]
+    recipes = [find(name).quickened() for name in TRAINED]
     if smoke:
         recipes = [
             r if r.rule is None else r.override(SMOKE["em" if r.rule.name == "EM" else "gradient"])
             for r in recipes
         ]
-    print("Training an rEFH and an rVAE by the temporally local rule, and two Kalman filters by EM")
-    cards = reproduce(recipes, [0], out, jobs)
-    order = ["ppc/order0", "ppc/kf1", "ppc/rvae", "ppc/refh", "ppc/kf2", "ppc/kf-true"]
-    print("\n" + render({name: cards[name] for name in order}))
-
-    picture = out / "trajectory.png"
-    draw({name: store.load(out / f"ppc/{name}/seed0") for name in SHOWN}, picture)
-    print(f"\nwrote {picture}")
-    return picture
+    cards = reproduce(recipes, [0], out, jobs, say=say)
+    nets = {name: store.load(out / f"ppc/{name}/seed0") for name in SHOWN}
+    return {name: cards[name] for name in ROWS}, nets
 
 
-def draw(models: dict[str, torch.nn.Module], picture: Path) -> None:
-    """Draws 30 s of a trajectory as some models read it; ``models`` by row name, as in SHOWN."""
+def plot_demo(models: dict[str, nn.Module], picture: Path) -> None:
+    """Plots 30 s of a trajectory and the positions that models decode from it.
+
+    Arguments:
+        models: by row name, as in ``SHOWN``.
+        picture: file to write.
+    """
     data = PPC(1, 600, seed=1, split="validation")
     decoded = {"raw decoding": ppc.decode(data.obs[0])}
     for name, model in models.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,11 +39,26 @@ class Point(NamedTuple):
 
 
 def curves(
-    kinds: list[str], steps: list[int], seeds: int, out: Path, jobs: int, quick: bool = False
+    kinds: list[str],
+    steps: list[int],
+    seeds: int,
+    out: Path,
+    jobs: int,
+    quick: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Point]:
     """Trains both rules of the one-to-many tasks at every horizon; finished runs are kept.
 
     The networks, rules and budgets are those of the recipes; the horizon alone differs.
+
+    Arguments:
+        kinds: ``"class"``, ``"regression"`` or both.
+        steps: the horizons.
+        seeds: number of training seeds.
+        out: folder of the runs.
+        jobs: runs at a time.
+        quick: train on the small budgets of the recipes.
+        say: told of every run that is done.
 
     Raises:
         ValueError: for an unknown kind.
@@ -56,7 +71,7 @@ def curves(
         for make in one_to_many.MAKERS
     }
     recipes = [recipe.quickened() if quick else recipe for recipe in made.values()]
-    cards = reproduce.reproduce(recipes, list(range(seeds)), out, jobs)
+    cards = reproduce.reproduce(recipes, list(range(seeds)), out, jobs, say=say)
     return [_point(kind, length, cards[recipe.name]) for (kind, length, _), recipe in made.items()]
 
 
@@ -72,7 +87,7 @@ def _point(kind: str, steps: int, cards: list[dict[str, Any]]) -> Point:
     return Point(kind, row, total["title"], steps, total["value"], total["sd"], total["n"])
 
 
-def draw_curves(points: list[Point], path: Path) -> None:
+def plot_curves(points: list[Point], path: Path) -> None:
     """NLL against the horizon, a panel for each task; limit, chance and published figures too.
 
     Raises:
@@ -107,7 +122,7 @@ def draw_curves(points: list[Point], path: Path) -> None:
     save_figure(figure, path)
 
 
-class Followed(NamedTuple):
+class Alignment(NamedTuple):
     """How well target propagation followed the gradient at one horizon.
 
     Arguments:
@@ -126,27 +141,32 @@ class Followed(NamedTuple):
     states: Tensor
 
 
-def follow(
-    kind: str, steps: list[int], seed: int, quick: bool, device: str, say: Callable[[str], None]
-) -> Iterator[Followed]:
-    """Trains by target propagation, and compares its gradient with BPTT's as it goes.
+def alignments(kind: str, steps: list[int], seed: int, quick: bool, device: str) -> list[Alignment]:
+    """Trains by target propagation, and compares its gradient with BPTT's along the way.
 
     Once as published, and once as our rows are set.
+
+    Arguments:
+        kind: ``"class"`` or ``"regression"``.
+        steps: the horizons.
+        seed: seed of weights, data and noise.
+        quick: train on the small budgets of the recipes.
+        device: where to train.
 
     Raises:
         ValueError: for an unknown kind.
     """
     _check_kinds([kind])
     makers = one_to_many.AS_PUBLISHED[0], one_to_many.targets
+    found = []
     for make, length in itertools.product(makers, steps):
         recipe = make(kind, length)
-        found = _follow(recipe.quickened() if quick else recipe, kind, length, seed, device)
-        first, last = found.gradients[0], found.gradients[-1]
-        say(f"{recipe.name}: cosine of the gradients of W_hh {first:.2f} at first, {last:.2f} last")
-        yield found
+        recipe = recipe.quickened() if quick else recipe
+        found.append(_alignment(recipe, kind, length, seed, device))
+    return found
 
 
-def _follow(recipe: Recipe, kind: str, steps: int, seed: int, device: str) -> Followed:
+def _alignment(recipe: Recipe, kind: str, steps: int, seed: int, device: str) -> Alignment:
     torch.manual_seed(seed)
     net = recipe.model.build().to(device)
     batch = OneToMany(kind, BATCH, steps, seed, "validation", device).batch()
@@ -163,10 +183,10 @@ def _follow(recipe: Recipe, kind: str, steps: int, seed: int, device: str) -> Fo
     trained = fit(recipe.rule.build(net), data, seed=seed, progress=False, **how)
     epochs = [0] + [r["epoch"] + 1 for r in trained.history if "validation" in r]
     gradients = curve.cosines["from_state.weight"]
-    return Followed(recipe, steps, epochs, gradients, torch.stack((first, states())))
+    return Alignment(recipe, steps, epochs, gradients, torch.stack((first, states())))
 
 
-def draw_followed(found: list[Followed], path: Path) -> None:
+def plot_alignments(found: list[Alignment], path: Path) -> None:
     """Gradient alignment over training; and step by step, back from the answer.
 
     Raises:

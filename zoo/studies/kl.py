@@ -41,7 +41,7 @@ class Divergences(NamedTuple):
 
 
 @torch.no_grad()
-def measure(name: str, seed: int = 0) -> Divergences:
+def measure_kl(name: str, seed: int = 0) -> Divergences:
     """Both divergences of a trained diagonal model, over the test split of its data.
 
     Arguments:
@@ -74,7 +74,7 @@ def measure(name: str, seed: int = 0) -> Divergences:
     return Divergences(exact, marginal, shared, nll, net.latent_dim)
 
 
-def draw(found: Divergences, path: Path) -> None:
+def plot_kl(found: Divergences, path: Path) -> None:
     """Left: both divergences of a diagonal guide of constant spread; right: the trained model's."""
     from matplotlib.figure import Figure
 

@@ -32,8 +32,8 @@ MEASURES = {"balls": ball_motion, "mnist": digit_motion}
 
 def motion(
     name: str, films: int, frames: int, seed: int, picture: Path | None = None
-) -> Iterator[tuple[str, Motion]]:
-    """How things move in real film and in that of every trained model of a table.
+) -> dict[str, Motion]:
+    """Measures how objects move in real film and in that of every trained model of a table.
 
     Arguments:
         name: the table.
@@ -42,21 +42,25 @@ def motion(
         seed: seed of all of them.
         picture: where to draw the first film of each kind, under one another, or None.
 
+    Returns:
+        The measures by title: of real film first, then of each model in each direction.
+
     Raises:
         ValueError: for a table that is not about film.
     """
     rows = table(name)
-    task, first = rows[0].task, []
+    task, found, first = rows[0].task, {}, []
     if not isinstance(task, FilmTask):
         raise ValueError(f"the table {name} is not about film: name balls or mnist")
     real = task.film(sequences=films, steps=frames, seed=seed, split="test").obs
     for title, film in itertools.chain(
         [("real film", real)], _generated(rows, films, frames, seed)
     ):
-        yield title, MEASURES[name](film)
+        found[title] = MEASURES[name](film)
         first.append(film[:1])
     if picture is not None:
         draw_film(torch.cat(first), picture, STRIP, every=min(3, max(1, frames // STRIP)))
+    return found
 
 
 def _generated(

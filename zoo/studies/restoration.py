@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,16 +17,16 @@ from ..pictures import check_ending, draw_rolls
 LEAST = 1e-4  # probabilities are taken to be this far from 0 and 1 when they are scored in nats
 FRAMES = 200  # of a test sequence: longer ones are cut
 DRAWN = 64  # frames of a picture
-WAYS = ("mode", "gibbs", "resample")
+METHODS = ("mode", "gibbs", "resample")
 
 
 class Row(NamedTuple):
-    """One way to restore data, and how well it did.
+    """One method of restoration, and how well it did.
 
     Arguments:
-        name: of the way.
-        precision: share of the notes it gives that are right.
-        recall: share of the right notes that it gives.
+        name: of the method.
+        precision: fraction of the notes it gives that are right.
+        recall: fraction of the right notes that it gives.
         f1: their harmonic mean.
         nats: of a missing key in a frame, under the predicted probabilities; None for bits.
     """
@@ -42,7 +42,7 @@ def score(name: str, found: Tensor, clean: Tensor, where: Tensor, graded: bool =
     """Counts notes over all entries together; a key sounds where its value is above a half.
 
     Arguments:
-        name: of the way.
+        name: of the method.
         found: bits or probabilities, ``[B, T, M]``.
         clean: the truth, ``[B, T, M]``.
         where: which entries count, bool, ``[B, T, M]`` or ``[B, T, 1]``.
@@ -112,7 +112,7 @@ def music(net) -> str:
 
 def denoising(
     net, sequences: int = 10, rate: float = 0.05, seed: int = 0, picture: Path | None = None
-) -> Iterator[Row]:
+) -> list[Row]:
     """Adds wrong notes to test data and takes them away again; all entries are scored.
 
     Arguments:
@@ -133,39 +133,40 @@ def denoising(
     mask, where = clean.mask, clean.mask[..., None]
     wrong = add_notes(clean.obs, mask, rate, seed)
     found = denoise(net, wrong, mask, rate, seed=seed)
-    for name, values in (
+    restored = (
         ("left as it is", wrong),
         ("kept if a neighbour frame has it", supported(wrong, mask)),
         ("kept by how often a key sounds", likelier(wrong, rates, rate)),
         ("by modes, as published", denoise(net, wrong, mask)),
         (f"by weights, noise rate {rate:g}", found),
-    ):
-        yield score(name, values, clean.obs, where)
+    )
+    rows = [score(name, values, clean.obs, where) for name, values in restored]
     if picture is not None:
         rolls = {}
         for title, frames in (("clean", clean.obs), ("noisy", wrong), ("denoised", found)):
             for i, (roll, real) in enumerate(zip(frames[:2], mask)):
                 rolls[f"{title}, sequence {i + 1}"] = roll[real][:DRAWN]
         draw_rolls(rolls, picture, columns=min(2, len(mask)))
+    return rows
 
 
 def imputation(
     net,
     sequences: int = 10,
     length: int = 8,
-    ways: Sequence[str] = WAYS,
+    methods: Sequence[str] = METHODS,
     seed: int = 0,
     picture: Path | None = None,
-) -> Iterator[Row]:
+) -> list[Row]:
     """Hides consecutive steps of test data and fills them in; the hidden entries are scored.
 
     Arguments:
         net: a loaded model of music.
         sequences: test sequences, the first ones that are longer than ``length``.
         length: steps to hide, complete frames.
-        ways: of ``inference.impute``.
+        methods: of ``inference.impute``.
         seed: seed of the places and of the model's draws.
-        picture: where to draw the first sequence, as its first chain of the first way leaves it.
+        picture: where to draw the first sequence, as its first chain of the first method leaves it.
 
     Raises:
         ValueError: for a model that is not of music or has no latent path, or where no test
@@ -174,22 +175,24 @@ def imputation(
     table = music(net)
     if picture is not None:  # before anything is computed
         check_ending(picture)
-    unknown = [by for by in ways if by not in WAYS]
+    unknown = [method for method in methods if method not in METHODS]
     if unknown:  # before anything is computed
-        raise ValueError(f"by must be one of {', '.join(WAYS)}, got {unknown[0]!r}")
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {unknown[0]!r}")
     batch = hide_steps(_pieces(table, sequences, length + 1).to(net.device), length, seed)
     obs, mask, observed = batch.obs, batch.mask, batch.observed
     where = ~observed & mask[..., None]
     rates = Polyphonic(table, "train").rates().to(obs).expand(obs.shape)
-    yield score("training rate of each key", rates, obs, where, graded=True)
-    yield score("last observed frame", carried(obs, observed), obs, where)
+    rows = [
+        score("training rate of each key", rates, obs, where, graded=True),
+        score("last observed frame", carried(obs, observed), obs, where),
+    ]
     drawn = None
-    for by in ways:
-        chains = 1 if by == "mode" else 8
-        found = impute(net, obs, mask, observed, by, chains=chains, seed=seed)
+    for method in methods:
+        chains = 1 if method == "mode" else 8
+        found = impute(net, obs, mask, observed, method, chains=chains, seed=seed)
         drawn = found.draws[0, 0] if drawn is None else drawn
-        name = "by modes, as published" if by == "mode" else f"by {by}"
-        yield score(name, found.mean, obs, where, graded=True)
+        name = "by modes, as published" if method == "mode" else f"by {method}"
+        rows.append(score(name, found.mean, obs, where, graded=True))
     if picture is not None and drawn is not None:
         lost = where[0].any(1)
         middle = int(lost.nonzero().float().mean()) if lost.any() else 0
@@ -203,6 +206,7 @@ def imputation(
         }
         rolls = {title: roll[part][real] for title, roll in rolls.items()}
         draw_rolls(rolls, picture, columns=2, hidden=lost[part][real])
+    return rows
 
 
 def _pieces(table: str, sequences: int, least: int) -> Batch:

@@ -17,10 +17,9 @@ from seqzoo.zoo.recipes import RECIPES, find
 from seqzoo.zoo.recipes.ppc import score
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.studies import bench, restoration
-from seqzoo.zoo.studies.demo import run_demo
 from typer.testing import CliRunner
 
-from seqzoo import zoo
+from seqzoo import __version__, zoo
 
 DATA = ["data.sequences=2", "data.steps=20"]
 TINY = {
@@ -58,21 +57,23 @@ def in_process(monkeypatch):
         )
 
 
+STUDIES = ["chains", "motion", "kl", "denoise", "impute", "horizon", "alignment"]
+
+
 # Help -----------------------------------------------------------------------------------------
 
 
 def verbs():
     command = typer.main.get_command(cli.app)
     found = dict(command.commands)
-    groups = {name: found.pop(name).commands for name in ("bench", "horizon")}
+    groups = {name: found.pop(name).commands for name in ("bench", "study")}
     within = {f"{group} {name}": v for group, verbs in groups.items() for name, v in verbs.items()}
     return {**found, **within}
 
 
 def test_the_verbs_are_all_there():
-    expected = {"list", "train", "evaluate", "reproduce", "sample", "motion", "demo"}
-    expected |= {"diagnose", "chains"}
-    expected |= {"denoise", "impute", "kl", "search", "horizon nll", "horizon alignment"}
+    expected = {"list", "train", "reproduce", "search", "demo", "evaluate", "sample", "diagnose"}
+    expected |= {f"study {name}" for name in STUDIES}
     expected |= {f"bench {what}" for what in ("local", "frames", "music", "target")}
     assert verbs().keys() == expected
 
@@ -106,7 +107,7 @@ def test_list_shows_every_recipe_with_status_and_published_figure(seqzoo):
     assert rows.keys() == RECIPES.keys()
     for name, recipe in RECIPES.items():
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
-        assert rows[name].endswith(f"{published:>12}  {recipe.task.unit}")
+        assert rows[name].endswith(f" {published}  {recipe.task.unit}")
         assert ("shipped" in rows[name]) == (name in zoo.shipped())
 
 
@@ -305,10 +306,10 @@ def chorales(monkeypatch, tmp_path):
 @pytest.mark.parametrize("row", ["vrae", "vosp"])
 def test_denoise_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_path):
     path = tmp_path / "notes.png"
-    code, out, error = seqzoo("denoise", chorales[row], "--sequences", 2, "--out", path)
+    code, out, error = seqzoo("study", "denoise", chorales[row], "--sequences", 2, "--out", path)
     assert (code, error) == (0, "")
     heading, *lines, last = out.splitlines()
-    assert heading.split() == ["way", "precision", "recall", "F1", "nats"]
+    assert heading.split() == ["method", "precision", "recall", "F1", "nats"]
     assert [line.split()[0] for line in lines] == ["left", "kept", "kept", "by", "by"]
     assert lines[0].split()[-3] == "1.000"  # no note was taken away
     assert last == f"wrote {path}"
@@ -318,8 +319,19 @@ def test_denoise_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp
 @pytest.mark.parametrize("row", ["vrae", "vosp"])
 def test_impute_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_path):
     path = tmp_path / "notes.png"
-    words = ["--length", 3, "--sequences", 1, "--by", "mode", "--by", "gibbs", "--out", path]
-    code, out, error = seqzoo("impute", chorales[row], *words)
+    words = [
+        "--length",
+        3,
+        "--sequences",
+        1,
+        "--method",
+        "mode",
+        "--method",
+        "gibbs",
+        "--out",
+        path,
+    ]
+    code, out, error = seqzoo("study", "impute", chorales[row], *words)
     assert (code, error) == (0, "")
     _, rates, last, mode, gibbs, wrote = out.splitlines()
     assert rates.startswith("training rate of each key")
@@ -330,23 +342,26 @@ def test_impute_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_
 
 
 def test_restoring_names_the_mistake(chorales, refused, trained):
-    assert "jsb/rnn has no latent path" in refused("denoise", chorales["rnn"])
-    assert "ppc/rvae is not about music" in refused("impute", trained["ppc/rvae"][0])
-    assert "between 0 and 1, got 1.5" in refused("denoise", chorales["vosp"], "--rate", 1.5)
-    assert "by must be one of mode, gibbs, resample" in refused(
-        "impute", chorales["vosp"], "--by", "magic"
+    assert "jsb/rnn has no latent path" in refused("study", "denoise", chorales["rnn"])
+    assert "ppc/rvae is not about music" in refused("study", "impute", trained["ppc/rvae"][0])
+    assert "between 0 and 1, got 1.5" in refused(
+        "study", "denoise", chorales["vosp"], "--rate", 1.5
     )
-    assert "has 21 frames: hide fewer" in refused("impute", chorales["vosp"], "--length", 20)
-    words = ["denoise", chorales["vosp"], "--out", "notes.gif"]
+    words = ["study", "impute", chorales["vosp"], "--method", "magic"]
+    assert "method must be one of mode, gibbs, resample" in refused(*words)
+    assert "has 21 frames: hide fewer" in refused(
+        "study", "impute", chorales["vosp"], "--length", 20
+    )
+    words = ["study", "denoise", chorales["vosp"], "--out", "notes.gif"]
     assert "cannot write 'notes.gif'" in refused(*words)
 
 
-def test_demo_leaves_a_picture_and_prints_the_table(tmp_path, capsys):
-    picture = run_demo(tmp_path, jobs=2, smoke=True)
-    assert picture.parent == tmp_path
+def test_demo_leaves_a_picture_and_prints_the_table(seqzoo, in_process, tmp_path):
+    code, out, _ = seqzoo("demo", "--smoke", "--out", tmp_path)
+    assert code == 0
+    picture = tmp_path / "trajectory.png"
     assert picture.read_bytes().startswith(PNG)
     assert picture.stat().st_size > 50_000
-    out = capsys.readouterr().out
     for title in ("order 0", "KF-1", "rVAE", "rEFH", "KF-2", "KF, true parameters"):
         assert f"\n{title} " in out
     assert not list(tmp_path.rglob("*.part"))
@@ -369,7 +384,7 @@ def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypa
     options = ["--steps", 20, "--steps", 25, "--batches", 2, "--repeats", 1]
     code, out, _ = seqzoo("bench", "local", *options)
     assert code == 0
-    lines = [line for line in out.splitlines()[2:] if line.endswith("x")]
+    lines = [line for line in out.splitlines() if line.endswith("x")]
     assert len(lines) == 2 * len(rules)
     seconds = {}
     for line in lines:
@@ -415,7 +430,7 @@ def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypa
         ("reproduce balls --only ppc/refh", "--only takes rows of the table balls"),
         ("reproduce music --only ppc/refh", "--only takes rows of the table music"),
         ("reproduce video", "no table called 'video': there are ppc"),
-        ("kl ppc/refh", "ppc/refh has no latent path"),
+        ("study kl ppc/refh", "ppc/refh has no latent path"),
         ("reproduce ppc --only ppc/kf1 --set rule.k=5", "EM has no argument 'k'"),
     ],
 )
@@ -473,7 +488,16 @@ def test_a_checkpoint_of_other_settings_says_what_to_do(refused, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", ["train", "evaluate", "polish ppc/refh", "reproduce ppc --seeds 0", "list --all"]
+    "words",
+    [
+        "train",
+        "evaluate",
+        "polish ppc/refh",
+        "reproduce ppc --seeds 0",
+        "demo --jobs 0",
+        "list --all",
+        "study none",
+    ],
 )
 def test_usage_errors_exit_with_2(words, seqzoo):
     code, _, error = seqzoo(*words.split())
@@ -482,9 +506,9 @@ def test_usage_errors_exit_with_2(words, seqzoo):
     assert "Traceback" not in error
 
 
-def test_the_shell_gets_one_line_and_no_traceback():
+def test_the_package_is_a_program_whose_errors_are_one_line():
     done = subprocess.run(
-        [sys.executable, "-m", "seqzoo.zoo.cli", "evaluate", "nope"],
+        [sys.executable, "-m", "seqzoo", "evaluate", "nope"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
         capture_output=True,
@@ -494,6 +518,16 @@ def test_the_shell_gets_one_line_and_no_traceback():
     assert done.stdout == ""
     assert done.stderr.startswith("seqzoo: no model called 'nope'")
     assert done.stderr.count("\n") == 1
+
+
+def test_version_is_that_of_the_package(seqzoo):
+    assert seqzoo("--version") == (0, f"seqzoo {__version__}\n", "")
+
+
+def test_study_alone_lists_the_studies(seqzoo):
+    code, out, _ = seqzoo("study")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == STUDIES
 
 
 def test_the_demo_can_draw_with_the_models_that_ship(seqzoo, tmp_path):

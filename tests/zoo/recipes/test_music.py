@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -330,11 +331,11 @@ def test_reproduce_prints_a_table_a_data_set(few, seqzoo, tmp_path, monkeypatch)
 
 def cells(table):
     """The figures of every row of a printed table, by the column under which they end."""
-    head, _, *lines = table.splitlines()
+    head, *lines = table.strip("\n").splitlines()
     known = [c for c in ("exact NLL", "ELBO", "IW-500 a frame") if f" {c} " in head]
     ends = {column: head.index(f" {column} ") + len(column) + 1 for column in known}
     return {
-        line[:30].strip(): {column: line[:end].split()[-1] for column, end in ends.items()}
+        line.split()[0]: {column: line[:end].split()[-1] for column, end in ends.items()}
         for line in lines
         if " nats per frame" not in line and not line.startswith("*")
     }
@@ -405,17 +406,18 @@ def test_sample_refuses_another_ending(file, trained, seqzoo, tmp_path):
 
 def test_kl_prints_both_divergences(trained, seqzoo, tmp_path):
     folder = trained["vrae-published"][0]
-    code, out, _ = seqzoo("kl", folder, "--out", tmp_path / "kl.png")
+    code, out, _ = seqzoo("study", "kl", folder, "--out", tmp_path / "kl.png")
     assert code == 0
-    *lines, last = out.splitlines()
+    _, *lines, last = out.splitlines()
     assert last == f"wrote {tmp_path / 'kl.png'}"
     assert (tmp_path / "kl.png").read_bytes().startswith(b"\x89PNG")
-    figures = {line[:40].strip(): float(line[40:].split()[0]) for line in lines}
+    rows = [re.split(r"\s{2,}", line) for line in lines]
+    figures = {title: float(value) for title, value, _ in rows}
     assert list(figures) == [
         "exact KL",
         "marginal increments (no bound)",
         "difference",
-        "what increments share",
+        "information that increments share",
         "floor of the exact KL, 2 dimensions",
     ]
     exact, marginal, difference, shared, floor = figures.values()
@@ -440,7 +442,7 @@ def test_kl_prints_both_divergences(trained, seqzoo, tmp_path):
     ],
 )
 def test_kl_refuses_a_model_without_a_diagonal_guide(name, message, trained, seqzoo):
-    code, out, error = seqzoo("kl", trained[name][0])
+    code, out, error = seqzoo("study", "kl", trained[name][0])
     assert (code, out) == (2, "")
     assert message in error
 

@@ -900,8 +900,8 @@ def test_chance_is_what_is_known_without_the_question():
     assert horizon.CHANCE["regression"] == 0  # the density of U(0, 1) is one
 
 
-def test_horizon_nll_trains_both_rules_draws_and_keeps_what_is_finished(short, seqzoo, tmp_path):
-    words = ["horizon", "nll", "--kind", "class", "--steps", 2, "--steps", 3, "--seeds", 2]
+def test_horizon_trains_both_rules_draws_and_keeps_what_is_finished(short, seqzoo, tmp_path):
+    words = ["study", "horizon", "--kind", "class", "--steps", 2, "--steps", 3, "--seeds", 2]
     words += ["--jobs", 1, "--runs", tmp_path / "runs", "--out", tmp_path / "x.png"]
     code, out, error = seqzoo(*words)
     assert (code, error) == (0, "")
@@ -928,10 +928,10 @@ def test_horizon_nll_trains_both_rules_draws_and_keeps_what_is_finished(short, s
     assert set(lines) <= set(again.splitlines())
 
 
-def test_horizon_nll_quick_is_kept_apart(short, seqzoo, monkeypatch, tmp_path):
+def test_horizon_quick_is_kept_apart(short, seqzoo, monkeypatch, tmp_path):
     shorten(monkeypatch, lambda recipe: recipe.override({"fit.epochs": 3}))
     monkeypatch.setattr(one_to_many, "MAKERS", one_to_many.MAKERS[1:2])
-    words = ["horizon", "nll", "--kind", "regression", "--steps", 2, "--jobs", 1]
+    words = ["study", "horizon", "--kind", "regression", "--steps", 2, "--jobs", 1]
     words += ["--runs", tmp_path, "--out", tmp_path / "x.png"]
     name = "onetomany-regression-t2/bptt/seed0/card.json"
     for options, folder, epochs in ((["--quick"], "quick", 1), ([], ".", 3)):
@@ -949,8 +949,8 @@ def test_both_tasks_are_drawn_side_by_side(tmp_path):
         for kind, row in rows
         for steps, sd in ((2, 0.1), (30, None))
     ]
-    horizon.draw_curves(points, tmp_path / "both.png")
-    horizon.draw_curves(points[:4], tmp_path / "one.png")
+    horizon.plot_curves(points, tmp_path / "both.png")
+    horizon.plot_curves(points[:4], tmp_path / "one.png")
     both, one = seen(tmp_path / "both.png"), seen(tmp_path / "one.png")
     assert both.shape[1] == pytest.approx(2 * one.shape[1], rel=0.01)
 
@@ -958,7 +958,7 @@ def test_both_tasks_are_drawn_side_by_side(tmp_path):
 def test_horizons_are_drawn_beside_limit_and_published_figures(drawn, tmp_path):
     rows = [("class", "stptt"), ("class", "ste"), ("regression", "tptt")]
     points = [horizon.Point(k, r, r, t, t / 10, 0.1, 2) for k, r in rows for t in (2, 30)]
-    horizon.draw_curves(points, tmp_path / "x.png")
+    horizon.plot_curves(points, tmp_path / "x.png")
     left, right = ({name: p.tolist() for p, name in lines(a)} for a in drawn[0].axes)
     assert left["stptt, published"] == [[2, 1.44], [20, 1.54]]
     assert left["ste, published"] == [[2, 1.44], [20, 2.27]]
@@ -977,7 +977,7 @@ def test_every_row_of_the_horizons_can_be_drawn(drawn, tmp_path):
         recipes = [make(kind, 2) for make in one_to_many.MAKERS]
         rows = [(recipe.name.split("/")[1], recipe.title) for recipe in recipes]
         points = [horizon.Point(kind, *row, 2, 1.0, None, 1) for row in rows]
-        horizon.draw_curves(points, tmp_path / "x.png")
+        horizon.plot_curves(points, tmp_path / "x.png")
         axis = drawn[-1].axes[0]
         bars = {bar.get_label(): bar.lines[0].get_linestyle() for bar in axis.containers}
         assert list(bars) == [title for _, title in rows]
@@ -990,8 +990,8 @@ def test_every_row_of_the_horizons_can_be_drawn(drawn, tmp_path):
 
 def test_alignment_is_drawn_over_training_and_back_from_the_answer(drawn, tmp_path):
     states = torch.tensor([[0.1, 0.2, 1.0], [0.3, 0.4, 1.0]])
-    one = horizon.Followed(find(WORST), 3, [0, 5], [0.9, 0.7], states)
-    horizon.draw_followed([one], tmp_path / "x.png")
+    one = horizon.Alignment(find(WORST), 3, [0, 5], [0.9, 0.7], states)
+    horizon.plot_alignments([one], tmp_path / "x.png")
     training, back = map(lines, drawn[0].axes)
     assert drawn[0].axes[0].get_title() == one.recipe.title
     assert training[0][0].tolist() == [[0, 0.9], [5, 0.7]]
@@ -1006,11 +1006,11 @@ def test_alignment_of_several_rows_is_drawn_row_by_row(drawn, tmp_path):
     states = torch.tensor([[0.1, 0.2, 1.0], [0.3, 0.4, 1.0]])
     recipes = find(WORST), find(f"{WORST}-published")
     found = [
-        horizon.Followed(recipe, steps, [0, 5], [0.9, level], states)
+        horizon.Alignment(recipe, steps, [0, 5], [0.9, level], states)
         for recipe, level in zip(recipes, (0.7, 0.6))
         for steps in (3, 4)
     ]
-    horizon.draw_followed(found, tmp_path / "x.png")
+    horizon.plot_alignments(found, tmp_path / "x.png")
     panels = drawn[0].axes
     assert len(panels) == 4
     for axis, recipe, level in zip(panels[::2], recipes, (0.7, 0.6)):
@@ -1023,15 +1023,14 @@ def test_alignment_of_several_rows_is_drawn_row_by_row(drawn, tmp_path):
 
 
 def test_following_starts_at_the_first_gradient_and_ends_with_the_last(short, monkeypatch):
-    said, kept, fit = [], [], horizon.fit
+    kept, fit = [], horizon.fit
     shorten(monkeypatch, lambda recipe: recipe.override({"fit.epochs": 3, "fit.lr": 0.01}))
     monkeypatch.setattr(horizon, "fit", lambda *a, **how: kept.append(fit(*a, **how)) or kept[-1])
-    found = list(horizon.follow("class", [2, 5], 3, False, "cpu", said.append))
+    found = list(horizon.alignments("class", [2, 5], 3, False, "cpu"))
     rows = ["t2/stptt-published", "t5/stptt-published", "t2/stptt", "t5/stptt"]
     titles = ["STPTT, set as published"] * 2 + ["STPTT"] * 2
     assert [one.recipe.title for one in found] == titles
     assert [one.recipe.name for one in found] == [f"onetomany-class-{row}" for row in rows]
-    assert [line.split(":")[0] for line in said] == [one.recipe.name for one in found]
     assert [one.steps for one in found] == [2, 5, 2, 5]
     for one, last in zip(found, kept, strict=True):
         assert one.epochs == [0, 1, 2, 3]
@@ -1056,7 +1055,7 @@ def test_following_leaves_training_as_it_is(short, tmp_path, monkeypatch):
     """Gradients that are compared on the way change nothing of what is learned."""
     kept, fit = [], horizon.fit
     monkeypatch.setattr(horizon, "fit", lambda *a, **how: kept.append(fit(*a, **how)) or kept[-1])
-    list(horizon.follow("regression", [3], 0, False, "cpu", lambda line: None))
+    list(horizon.alignments("regression", [3], 0, False, "cpu"))
     recipe = one_to_many.published("regression", 3, target=True)
     run(recipe, 0, tmp_path, device="cpu", progress=False)
     expected = zoo.load(tmp_path).state_dict()
@@ -1065,14 +1064,14 @@ def test_following_leaves_training_as_it_is(short, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["class", "regression"])
-def test_horizon_alignment_draws_what_it_says(kind, short, seqzoo, tmp_path):
+def test_alignment_prints_and_draws(kind, short, seqzoo, tmp_path):
     words = ["--kind", kind, "--steps", 2, "--steps", 4, "--quick", "--out", tmp_path / "x.png"]
-    code, out, error = seqzoo("horizon", "alignment", *words)
+    code, out, error = seqzoo("study", "alignment", *words)
     assert (code, error) == (0, "")
-    *rows, last = out.splitlines()
+    _, *rows, last = out.splitlines()
     assert last == f"wrote {tmp_path / 'x.png'}"
     row = {"class": "stptt", "regression": "tptt"}[kind]
-    assert [line.split(":")[0] for line in rows] == [
+    assert [line.split()[0] for line in rows] == [
         f"onetomany-{kind}-t{steps}/{row}{ending}"
         for ending in ("-published", "")
         for steps in "24"
@@ -1095,16 +1094,16 @@ def untrained(monkeypatch):
     monkeypatch.setattr(reproduce, "reproduce", stop)
 
 
-@pytest.mark.parametrize("verb", ["nll", "alignment"])
+@pytest.mark.parametrize("verb", ["horizon", "alignment"])
 def test_horizon_names_the_mistake_before_it_trains(verb, untrained, refused, tmp_path):
-    words = ["horizon", verb, "--out", tmp_path / "x.png", "--kind", "ppc"]
+    words = ["study", verb, "--out", tmp_path / "x.png", "--kind", "ppc"]
     assert "kind must be class or regression, got ppc" in refused(*words)
 
 
-@pytest.mark.parametrize("verb", ["nll", "alignment"])
+@pytest.mark.parametrize("verb", ["horizon", "alignment"])
 @pytest.mark.parametrize("file", ["x.gif", "x", "x.npz"])
 def test_horizon_refuses_another_ending_before_it_trains(verb, file, untrained, refused, tmp_path):
-    words = ["horizon", verb, "--steps", 2, "--kind", "class", "--out", tmp_path / file]
+    words = ["study", verb, "--steps", 2, "--kind", "class", "--out", tmp_path / file]
     assert f"cannot write '{file}'" in refused(*words)
     assert not list(tmp_path.iterdir())
 
@@ -1137,7 +1136,7 @@ def test_the_benchmark_times_both_rules_on_equal_networks(monkeypatch):
 
 
 def test_bench_target_prints_a_ratio(seqzoo):
-    words = ["--steps", 2, "--steps", 3, "--batch", 2, "--units", 4, "--samples", 2]
+    words = ["--steps", 2, "--steps", 3, "--batch", 2, "--units", 4, "--num-samples", 2]
     code, out, error = seqzoo("bench", "target", *words, "--repeats", 1)
     assert (code, error) == (0, "")
     lines = out.splitlines()[2:]

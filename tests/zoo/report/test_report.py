@@ -85,13 +85,13 @@ def saved(folder, kind, name=None):
     return folder
 
 
-def looked(tmp_path, kind, sequences=4, draws=30, **how):
-    chains = Chains(frames=5, chains=3, burn=2, draws=8)
+def looked(tmp_path, kind, sequences=4, num_samples=30, **how):
+    chains = Chains(frames=5, num_chains=3, num_warmup=2, num_samples=8)
     folder = tmp_path / "net"
     if not folder.exists():
         saved(folder, kind, how.pop("name", None))
-    how = {"chains": chains, "sizes": SMALL, **how}
-    return report.report(folder, tmp_path / "out", sequences, draws, **how)
+    how = {"chains": chains, "sizes": SMALL, "training": True, **how}
+    return report.report(folder, tmp_path / "out", sequences, num_samples, **how)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,7 +125,7 @@ def test_a_report_has_what_applies_and_says_why_the_rest_does_not(kind, tmp_path
 
 
 def test_the_report_of_a_vrae_has_the_numbers_of_the_library(tmp_path):
-    found = looked(tmp_path, "vrae", draws=40)
+    found = looked(tmp_path, "vrae", num_samples=40)
     net = store.load(tmp_path / "net")
     batch = held_out(SPIKES, 4, 0, steps=8)
     assert batch.obs.shape == (4, 8, 15)
@@ -225,7 +225,7 @@ def test_grey_film_has_no_intervals(tmp_path):
 
 def test_an_exact_posterior_is_found_to_be_calibrated(tmp_path):
     """The Kalman filter with the true parameters: a diagnostic that found fault would be wrong."""
-    found = report.report("ppc/kf-true", tmp_path, sequences=40, draws=25)
+    found = report.report("ppc/kf-true", tmp_path, sequences=40, num_samples=25)
     assert {one.title for one in found.sections} == {PIT, EXPORT}
     verdicts = {one.title: one.verdict for one in found.sections}
     assert verdicts[PIT] == "good"
@@ -356,7 +356,7 @@ def test_the_bound_that_is_one_is_named(tmp_path, monkeypatch):
 def test_chains_of_a_guide_that_is_too_narrow_are_no_draws_of_the_model(tmp_path, monkeypatch):
     """They agree with one another, on about 0.6 times the spread."""
     monkeypatch.setattr(report, "LOOKS", {CHAINS: report.LOOKS[CHAINS]})
-    chains = Chains(frames=20, chains=8, burn=10, draws=50)
+    chains = Chains(frames=20, num_chains=8, num_warmup=10, num_samples=50)
     (section,) = report.report("ppc/rvae", tmp_path, sequences=4, chains=chains).sections
     assert section.verdict == "fair"
     said = " ".join(section.found)
@@ -371,12 +371,12 @@ def test_independent_draws_set_what_chains_can_reach():
         float(inference.convergence(torch.randn(8, steps, 40, 8)).rhat.amax(-1).median())
         for steps in (20, 100)
     ]
-    found = [report.chains.null(Chains(draws=steps)) for steps in (20, 100)]
+    found = [report.chains.null(Chains(num_samples=steps)) for steps in (20, 100)]
     assert [float(one.rhat.median()) for one in found] == pytest.approx(rhat, abs=5e-3)
     assert found[0].rhat.median() > 1.03
     assert found[1].rhat.median() < 1.01
     assert found[1].apart == 0
-    again = report.chains.null(Chains(draws=20))
+    again = report.chains.null(Chains(num_samples=20))
     assert torch.equal(again.rhat, found[0].rhat)
 
 
@@ -444,12 +444,12 @@ def test_the_budget_of_a_recipe_is_cut(rules_alone, tmp_path):
     assert "for 40 updates (10 times 28 sequences" in said
 
 
-def test_no_training_is_done_where_none_is_wanted(tmp_path, monkeypatch):
+def test_nothing_is_trained_unless_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(report.rules, "train_along", None)
     found = looked(tmp_path, "refh", training=False)
     assert "ContrastiveDivergence, which has no counterpart" in dict(found.left_out)[RULES]
     found = looked(tmp_path / "other", "stptt", training=False)
-    assert dict(found.left_out)[RULES] == "no network was to be trained for it (--no-training)"
+    assert dict(found.left_out)[RULES] == "it trains a network: ask for it with --training"
 
 
 @pytest.mark.parametrize(
@@ -475,10 +475,10 @@ def command(*words):
 
 def test_diagnose_writes_a_report(tmp_path):
     folder, out = saved(tmp_path / "net", "bptt"), tmp_path / "out"
-    words = "--sequences", 3, "--draws", 25, "--no-training"
+    words = "--sequences", 3, "--num-samples", 25
     result = command("diagnose", folder, "--out", out, *words)
     assert result.exit_code == 0
-    *rows, last = result.stdout.splitlines()
+    _, *rows, last = result.stdout.splitlines()
     assert last == f"wrote report.md, answers.png, posterior.nc to {out}"
     assert len(rows) == len(report.LOOKS)
     assert rows[0].endswith(("good", "fair", "bad", TOO_FEW))
@@ -510,7 +510,7 @@ def test_a_report_does_not_go_into_a_file(out, tmp_path):
 
 def test_a_second_model_leaves_no_figures_of_the_first(tmp_path):
     out = tmp_path / "out"
-    report.report("ppc/kf-true", out, sequences=1, draws=25)
+    report.report("ppc/kf-true", out, sequences=1, num_samples=25)
     (out / "mine.png").write_text("mine")
     found = report.report(saved(tmp_path / "net", "refh"), out, 4, 30, sizes=SMALL)
     assert {path.name for path in out.iterdir()} == {"report.md", "chains.png", "mine.png"}
@@ -522,7 +522,7 @@ def test_a_second_model_leaves_no_figures_of_the_first(tmp_path):
 def test_what_is_interrupted_leaves_what_was_there(stop, there, tmp_path, monkeypatch):
     out = tmp_path / "deep" / "out"
     if there:
-        report.report("ppc/kf-true", out, sequences=1, draws=25)
+        report.report("ppc/kf-true", out, sequences=1, num_samples=25)
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
 
     def stopped(subject):
@@ -532,5 +532,5 @@ def test_what_is_interrupted_leaves_what_was_there(stop, there, tmp_path, monkey
     looks = {PIT: report.LOOKS[PIT], EXPORT: stopped}
     monkeypatch.setattr(report, "LOOKS", looks)
     with pytest.raises(stop):
-        report.report("ppc/kf2", out, sequences=1, draws=25)
+        report.report("ppc/kf2", out, sequences=1, num_samples=25)
     assert before == {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}

@@ -1,14 +1,13 @@
-"""Commands that list, train, score and sample."""
+"""Commands that list and train recipes."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Device, Jobs, Name, Seed, Set, check_device, recipe_of
+from .options import Device, Jobs, Name, Seed, Set, check_device
 
 app = typer.Typer()
 
@@ -24,12 +23,12 @@ def list_recipes(
     from .. import store
     from ..recipes import RECIPES
     from ..runs import tables
+    from ..runs.printing import show, table
 
     if markdown:
         print(tables.markdown(markdown))
         return
-    shipped, carded = store.shipped(), store.carded()
-    print(f"{'recipe':<41}{'status':<10}{'obtained':>22}{'published':>12}  unit")
+    shipped, carded, rows = store.shipped(), store.carded(), []
     for name, recipe in RECIPES.items():
         obtained = "-"
         if name in carded:
@@ -38,7 +37,9 @@ def list_recipes(
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
         status = "shipped" if name in shipped else "recipe"
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
-        print(f"{name:<41}{status:<10}{obtained:>22}{published:>12}  {recipe.task.unit}")
+        rows.append((name, status, obtained, published, recipe.task.unit))
+    columns = "recipe", "status", "obtained", "published", "unit"
+    show(table(columns, rows, words=(0, 1, 4)))
 
 
 @app.command()
@@ -72,62 +73,6 @@ def train(
 
 
 @app.command()
-def evaluate(
-    name: Annotated[str, typer.Argument(help="A trained model: ppc/refh, or a folder of a run.")],
-    seed: Annotated[int, typer.Option(help="Seed of the test data.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    how: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FIELD=VALUE",
-            help="Change how film is predicted: --how start=previous --how steps=50 (harmoniums), "
-            "--how by=posterior (rVAE; also predictor, gibbs); --how sequences=20 takes fewer "
-            "films. May be given several times.",
-        ),
-    ] = None,
-    device: Device = None,
-) -> None:
-    """Score a trained model on test data drawn with a seed of your choice.
-
-    The sd is over the test sequences; for the sd over training seeds see the model's card.
-    """
-    from .. import store
-    from ..recipes import RECIPES, parse_overrides
-
-    check_device(device)
-    if name in RECIPES and RECIPES[name].rule is None:
-        net, recipe = RECIPES[name].model.build(), RECIPES[name]
-    else:
-        net = store.load(name, device or "cpu")
-        recipe = recipe_of(net)
-    scores = recipe.task.measure(net, seed, "test", **parse_overrides(how or []))
-    means, few = scores.figures.tolist(), len(scores.values) < 2
-    spread = None if few else float(scores.values[:, 0].std())
-    result = {
-        "name": recipe.name,
-        "metric": recipe.task.metric,
-        "unit": recipe.task.unit,
-        "value": means[0],
-        "sd": spread,
-        "also": dict(zip(recipe.task.also, means[1:])),
-        "n_sequences": len(scores.values),
-        "seed": seed,
-        "published": recipe.published,
-        "limit": recipe.limit,
-    }
-    if as_json:
-        print(json.dumps(result))
-    else:
-        print(
-            f"{result['name']}: {result['metric']} {result['value']:.4g} {result['unit']} "
-            f"({'' if few else f'sd {spread:.2g} over '}{result['n_sequences']} test sequences, "
-            f"seed {seed})"
-        )
-        for figure, value in result["also"].items():
-            print(f"  {figure}: {value:.4g} {result['unit']}")
-
-
-@app.command()
 def reproduce(
     table: Annotated[
         str, typer.Argument(help="A table, such as ppc or jsb, or music: its four tables.")
@@ -151,7 +96,8 @@ def reproduce(
     from ..recipes import table as rows
     from ..recipes.recipe import override_all
     from ..runs import reproduce as running
-    from ..runs.tables import render
+    from ..runs.printing import show
+    from ..runs.tables import remarks, render
 
     check_device(device)
     tables = members(table)
@@ -163,7 +109,10 @@ def reproduce(
     folder = out / "quick" if quick else out
     cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
     for name in dict.fromkeys(recipe.table for recipe in recipes):
-        print("\n" + render({r: c for r, c in cards.items() if find(r).table == name}))
+        group = {row: found for row, found in cards.items() if find(row).table == name}
+        print()
+        show(render(group))
+        print(remarks(group))
     if ship:
         print("shipped: " + ", ".join(running.ship(cards, folder)))
 
@@ -190,9 +139,9 @@ def search(
     recipe = recipe.quickened() if quick else recipe
     recipe = recipe.override(parse_overrides(overrides or []))
 
-    tried = []
+    tried: list[searching.Trial] = []
 
-    def say(trial) -> None:
+    def say(trial: searching.Trial) -> None:
         tried.append(trial)
         if out is not None:  # after every trial: a search that is stopped keeps what it found
             searching.save(recipe, tried, out, device)
@@ -207,31 +156,6 @@ def search(
 
 
 @app.command()
-def sample(
-    name: Annotated[str, typer.Argument(help="A trained model: ppc/refh, or a folder of a run.")],
-    out: Annotated[Path, typer.Option(help="File to write; its ending chooses the format.")],
-    seed: Seed = 0,
-    direction: Annotated[
-        str | None,
-        typer.Option(help="forwards or backwards in time; the model's own way if unset."),
-    ] = None,
-    device: Device = None,
-) -> None:
-    """Let a trained model generate: spike counts, film (.gif), music (.mid), answers; as .png too.
-
-    Networks that answer questions are drawn beside the data: what they answer, and what was right.
-    """
-    from .. import store
-
-    check_device(device)
-    net = store.load(name, device or "cpu")
-    if not (hasattr(net, "sample") or hasattr(net, "answer")):
-        raise ValueError(f"{type(net).__name__} generates nothing")
-    recipe_of(net).task.draw(net, out, seed, direction=direction)
-    print(f"wrote {out}")
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for runs and picture.")] = Path("demo"),
     jobs: Jobs = 2,
@@ -242,10 +166,18 @@ def demo(
 ) -> None:
     """Train an rEFH and an rVAE by the temporally local rule, beside learned Kalman filters."""
     from .. import store
-    from ..studies.demo import SHOWN, draw, run_demo
+    from ..runs.printing import show
+    from ..runs.tables import remarks, render
+    from ..studies import demo as study
 
-    if not shipped:
-        run_demo(out, jobs, smoke)
-        return
-    draw({name: store.load(f"ppc/{name}") for name in SHOWN}, out / "trajectory.png")
-    print(f"wrote {out / 'trajectory.png'}")
+    picture = out / "trajectory.png"
+    if shipped:
+        nets = {name: store.load(f"ppc/{name}") for name in study.SHOWN}
+    else:
+        print("Training an rEFH and an rVAE by the local rule, and two Kalman filters by EM")
+        cards, nets = study.demo(out, jobs, smoke, print)
+        print()
+        show(render(cards))
+        print(remarks(cards) + "\n")
+    study.plot_demo(nets, picture)
+    print(f"wrote {picture}")

@@ -1,5 +1,0 @@
-"""``python -m seqzoo.zoo.cli``."""
-
-from . import main
-
-main()

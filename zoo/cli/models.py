@@ -1,0 +1,152 @@
+"""Commands that score, sample and diagnose trained models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Device, Frames, NumChains, NumWarmup, Seed, Steps, Trained, check_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..recipes import Recipe
+
+app = typer.Typer()
+
+
+@app.command()
+def evaluate(
+    name: Trained,
+    seed: Annotated[int, typer.Option(help="Seed of the test data.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    how: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Change how film is predicted: --how start=previous --how steps=50 (harmoniums), "
+            "--how by=posterior (rVAE; also predictor, gibbs); --how sequences=20 takes fewer "
+            "films. May be given several times.",
+        ),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Score a trained model on test data drawn with a seed of your choice.
+
+    The sd is over the test sequences; for the sd over training seeds see the model's card.
+    """
+    from .. import store
+    from ..recipes import RECIPES, parse_overrides
+
+    check_device(device)
+    if name in RECIPES and RECIPES[name].rule is None:
+        net, recipe = RECIPES[name].model.build(), RECIPES[name]
+    else:
+        net = store.load(name, device or "cpu")
+        recipe = _recipe_of(net)
+    scores = recipe.task.measure(net, seed, "test", **parse_overrides(how or []))
+    means, few = scores.figures.tolist(), len(scores.values) < 2
+    spread = None if few else float(scores.values[:, 0].std())
+    result = {
+        "name": recipe.name,
+        "metric": recipe.task.metric,
+        "unit": recipe.task.unit,
+        "value": means[0],
+        "sd": spread,
+        "also": dict(zip(recipe.task.also, means[1:])),
+        "n_sequences": len(scores.values),
+        "seed": seed,
+        "published": recipe.published,
+        "limit": recipe.limit,
+    }
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"{result['name']}: {result['metric']} {result['value']:.4g} {result['unit']} "
+            f"({'' if few else f'sd {spread:.2g} over '}{result['n_sequences']} test sequences, "
+            f"seed {seed})"
+        )
+        for figure, value in result["also"].items():
+            print(f"  {figure}: {value:.4g} {result['unit']}")
+
+
+@app.command()
+def sample(
+    name: Trained,
+    out: Annotated[Path, typer.Option(help="File to write; its ending chooses the format.")],
+    seed: Seed = 0,
+    direction: Annotated[
+        str | None,
+        typer.Option(help="forwards or backwards in time; the model's own way if unset."),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Let a trained model generate: spike counts, film (.gif), music (.mid), answers; as .png too.
+
+    Networks that answer questions are drawn beside the data: what they answer, and what was right.
+    """
+    from .. import store
+
+    check_device(device)
+    net = store.load(name, device or "cpu")
+    if not (hasattr(net, "sample") or hasattr(net, "answer")):
+        raise ValueError(f"{type(net).__name__} generates nothing")
+    _recipe_of(net).task.draw(net, out, seed, direction=direction)
+    print(f"wrote {out}")
+
+
+@app.command()
+def diagnose(
+    name: Trained,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write; reports/NAME if unset. An earlier report in it goes."),
+    ] = None,
+    sequences: Annotated[int, typer.Option(min=1, help="Test sequences.")] = 20,
+    num_samples: Annotated[int, typer.Option(min=25, help="Samples from the guide.")] = 500,
+    training: Annotated[
+        bool,
+        typer.Option(
+            "--training",
+            help="Train a fresh network for about half a minute, and compare the gradients of its "
+            "rule and of the counterpart through time along the way.",
+        ),
+    ] = False,
+    frames: Frames = 50,
+    num_chains: NumChains = 8,
+    steps: Steps = 100,
+    num_warmup: NumWarmup = 25,
+    seed: Seed = 0,
+) -> None:
+    """Write a report on a trained model: which of its statements can be trusted, with figures.
+
+    The report covers the diagnostics that apply to the model: k-hat of the guide, bounds,
+    calibration of predictions and answers, simulation-based calibration, agreement of Gibbs
+    chains, alignment of targets, and posterior samples for ArviZ (posterior.nc). With --training
+    it also compares the gradients of two rules.
+    """
+    from ..report import report
+    from ..runs.printing import show, table
+    from ..studies.chains import Chains
+
+    out = out or Path("reports", *Path(name).parts[-2:])
+    chains = Chains(frames, num_chains, num_warmup, steps)
+    found = report(name, out, sequences, num_samples, seed, chains, training)
+    rows = [(section.title, section.verdict) for section in found.sections]
+    rows += [(title, "left out, see the report") for title, _ in found.left_out]
+    show(table(("diagnostic", "verdict"), rows, words=(0, 1)))
+    print(f"wrote {', '.join(path.name for path in found.files)} to {out}")
+
+
+def _recipe_of(net: torch.nn.Module) -> Recipe:
+    """The recipe that a loaded model's card names."""
+    from ..recipes import find
+    from ..store import ModelError
+
+    if "name" not in net.card:
+        raise ModelError("the card names no recipe: train the model again")
+    return find(net.card["name"])

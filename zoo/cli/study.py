@@ -1,0 +1,286 @@
+"""Studies on the command line: one question asked of trained models or of rules each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import (
+    Device,
+    Frames,
+    Jobs,
+    NumChains,
+    NumWarmup,
+    Seed,
+    Steps,
+    Trained,
+    check_device,
+)
+
+if TYPE_CHECKING:
+    from ..studies.restoration import Row
+
+Horizons = Annotated[list[int] | None, typer.Option("--steps", min=1, help="Horizons T.")]
+Picture = Annotated[Path, typer.Option(help="A picture: .png, .pdf or .svg.")]
+Quick = Annotated[bool, typer.Option(help="Small budgets: minutes, and worse figures.")]
+Sequences = Annotated[int, typer.Option(min=1, help="Test sequences.")]
+
+app = typer.Typer(help="Studies of trained models and of rules; alone, it lists them.")
+
+
+@app.callback(invoke_without_command=True)
+def study(context: typer.Context) -> None:
+    """Lists the studies where none is named."""
+    from ..runs.printing import show, table
+
+    if context.invoked_subcommand is None:
+        commands = typer.main.get_group(app).commands
+        lines = [(name, (command.help or "").splitlines()[0]) for name, command in commands.items()]
+        show(table(("study", "what it shows"), lines, words=(0, 1)))
+
+
+@app.command()
+def chains(
+    names: Annotated[list[str], typer.Argument(help="Harmoniums or rVAEs, such as balls/refh.")],
+    frames: Frames = 50,
+    num_chains: NumChains = 8,
+    steps: Steps = 100,
+    num_warmup: NumWarmup = 25,
+    seed: Seed = 0,
+) -> None:
+    """R-hat of clamped Gibbs chains of the next frame, from random starts.
+
+    Each frame counts with the worst of eight random directions; R-hat is ArviZ's (rank-normalised,
+    split). Above 1.1, chains have not converged. The last row is the result of independent samples
+    of the same number. Chains of an rVAE or TVAE sample the model only where its guide is the
+    posterior.
+    """
+    from ..runs.printing import show, table
+    from ..studies.chains import Chains, compare
+
+    found = compare(names, Chains(frames, num_chains, num_warmup, steps), seed)
+    total = num_chains * steps
+    print(
+        f"{num_chains} chains from random starts, {num_warmup} steps, then {steps}; "
+        f"{frames} test frames"
+    )
+    rows = [
+        (
+            name,
+            f"{agreement.rhat.median():.2f}",
+            f"{agreement.rhat.quantile(0.9):.2f}",
+            f"{agreement.apart:.0%}",
+            f"{agreement.ess.median():.0f}",
+        )
+        for name, agreement in found.items()
+    ]
+    show(table(("model", "R-hat", "9 in 10 below", "above 1.1", f"ESS of {total}"), rows))
+
+
+@app.command()
+def motion(
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="A table of film: balls or mnist.")],
+    films: Annotated[int, typer.Option(min=1, help="Films of each kind.")] = 50,
+    frames: Annotated[int, typer.Option(min=5, help="Frames of a film.")] = 100,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A .png or .gif of the first film of each row, in order.")
+    ] = None,
+) -> None:
+    """How objects move in the film that trained models generate, beside real film.
+
+    found: objects a frame; apart: fraction of frames without overlap; speed: per frame, and its
+    variation within a flight; turn: degrees a frame in free flight; order 2: error of predicting by
+    constant velocity over that of predicting no motion (0: constant velocity, 2: a random walk);
+    mirrored: fraction of wall contacts that reflect.
+    """
+    from ..runs.printing import show, table
+    from ..studies import motion as study
+
+    rows = [
+        (
+            title,
+            f"{seen.found:.2f}",
+            f"{seen.apart:.2f}",
+            f"{seen.speed:.2f}",
+            f"{seen.variation:.2f}",
+            f"{seen.turn:.1f}",
+            f"{seen.second_order:.2f}",
+            f"{seen.mirrored:.2f}",
+            str(seen.contacts),
+        )
+        for title, seen in study.motion(name, films, frames, seed, out).items()
+    ]
+    columns = "found", "apart", "speed", "varies", "turn", "order 2", "mirrored", "contacts"
+    show(table(("film", *columns), rows))
+
+
+@app.command()
+def kl(
+    name: Annotated[str, typer.Argument(help="A model with a diagonal guide: jsb/vrae-published.")],
+    out: Annotated[Path | None, typer.Option(help="A .png of the result.")] = None,
+) -> None:
+    """The exact KL term of a trained model beside the published one, which is no bound.
+
+    In nats per frame on test data. No diagonal guide under a Wiener prior costs less than
+    ln(2)/2 = 0.347 nats a step and dimension. The published objective leaves out the information
+    that neighbouring increments carry about one another.
+    """
+    from ..runs.printing import show, table
+    from ..studies.kl import FLOOR, measure_kl, plot_kl
+
+    found = measure_kl(name)
+    values = (
+        ("exact KL", found.exact),
+        ("marginal increments (no bound)", found.marginal),
+        ("difference", found.exact - found.marginal),
+        ("information that increments share", found.shared),
+        (f"floor of the exact KL, {found.dims} dimensions", FLOOR * found.dims),
+    )
+    rows = [(title, f"{value:.3f}", f"{value / found.dims:.4f}") for title, value in values]
+    show(table(("term", "nats per frame", "a dimension"), rows))
+    if out is not None:
+        plot_kl(found, out)
+        print(f"wrote {out}")
+
+
+@app.command("denoise")
+def denoise_music(
+    name: Trained,
+    rate: Annotated[float, typer.Option(help="Probability that a silent key is turned on.")] = 0.05,
+    sequences: Sequences = 10,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A picture of two sequences: .png, .pdf, .svg or .npz.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """How well a VRAE or VOSP takes wrong notes out of test music, beside plain filters.
+
+    Precision, recall and F1 of notes, all keys and frames together.
+    """
+    from .. import store
+    from ..studies.restoration import denoising
+
+    check_device(device)
+    net = store.load(name, device or "cpu")
+    _show_restored(denoising(net, sequences, rate, seed, out))
+    if out is not None:
+        print(f"wrote {out}")
+
+
+@app.command("impute")
+def impute_music(
+    name: Trained,
+    length: Annotated[int, typer.Option(min=1, help="Consecutive frames to hide.")] = 8,
+    sequences: Sequences = 10,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="mode, gibbs or resample; all if unset. May be given several times."),
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A picture of one sequence: .png, .pdf, .svg or .npz.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """How well a VRAE or VOSP fills in hidden frames of test music, beside plain rules.
+
+    Precision, recall and F1 of hidden notes, and nats per hidden key and frame.
+    """
+    from .. import store
+    from ..studies.restoration import METHODS, imputation
+
+    check_device(device)
+    net = store.load(name, device or "cpu")
+    _show_restored(imputation(net, sequences, length, method or METHODS, seed, out))
+    if out is not None:
+        print(f"wrote {out}")
+
+
+def _show_restored(found: Iterable[Row]) -> None:
+    from ..runs.printing import show, table
+
+    rows = [
+        (
+            row.name,
+            f"{row.precision:.3f}",
+            f"{row.recall:.3f}",
+            f"{row.f1:.3f}",
+            "-" if row.nats is None else f"{row.nats:.4f}",
+        )
+        for row in found
+    ]
+    show(table(("method", "precision", "recall", "F1", "nats"), rows))
+
+
+@app.command()
+def horizon(
+    out: Picture,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="class or regression; both if unset.")
+    ] = None,
+    horizons: Horizons = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds, 0 to N-1.")] = 1,
+    quick: Quick = False,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    jobs: Jobs = 2,
+) -> None:
+    """Held-out NLL of target propagation and of BPTT as the horizon grows.
+
+    Trains both rules on one-to-many tasks at every horizon. Finished runs are kept.
+    """
+    from ..pictures import PICTURES, check_ending
+    from ..runs.printing import show, table
+    from ..studies import horizon as study
+
+    check_ending(out, PICTURES)
+    kinds, lengths = kind or list(study.one_to_many.STEPS), horizons or list(study.STEPS)
+    points = study.curves(
+        kinds, lengths, seeds, runs / "quick" if quick else runs, jobs, quick, print
+    )
+    rows = [
+        (
+            point.kind,
+            point.title,
+            str(point.steps),
+            f"{point.value:.3f}",
+            "-" if point.sd is None else f"{point.sd:.3f}",
+            str(point.n),
+        )
+        for point in points
+    ]
+    show(table(("task", "rule", "T", "NLL", "sd", "n"), rows, words=(0, 1)))
+    study.plot_curves(points, out)
+    print(f"wrote {out}")
+
+
+@app.command()
+def alignment(
+    out: Picture,
+    kind: Annotated[str, typer.Option(help="class or regression.")] = "regression",
+    horizons: Horizons = None,
+    seed: Seed = 0,
+    quick: Quick = False,
+    device: Device = None,
+) -> None:
+    """Cosine of the gradients of target propagation and of BPTT, over training and the horizon.
+
+    Trains on one-to-many tasks by target propagation, as published and as our rows are set.
+    """
+    from ..pictures import PICTURES, check_ending
+    from ..runs.printing import show, table
+    from ..studies import horizon as study
+
+    check_ending(out, PICTURES)
+    check_device(device)
+    found = study.alignments(kind, horizons or [5, 30], seed, quick, device or "cpu")
+    rows = [
+        (one.recipe.name, f"{one.gradients[0]:.2f}", f"{one.gradients[-1]:.2f}") for one in found
+    ]
+    show(table(("recipe", "cosine of W_hh, untrained", "trained"), rows))
+    study.plot_alignments(found, out)
+    print(f"wrote {out}")
