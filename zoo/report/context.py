@@ -59,11 +59,11 @@ class Sizes(NamedTuple):
     values: int = 60_000_000
 
 
-class NotHere(Exception):
+class NotApplicable(Exception):
     """A diagnostic does not apply; the message says why."""
 
 
-class Subject(NamedTuple):
+class Context(NamedTuple):
     """A trained model and what is asked of it.
 
     Arguments:
@@ -106,12 +106,12 @@ class Subject(NamedTuple):
         """What it was trained by."""
         content = self.net.card["configuration"].get("rule")
         if content is None:
-            raise NotHere("it was not trained by any rule")
+            raise NotApplicable("it was not trained by any rule")
         return read(content)
 
     def need_pair(self) -> None:
         if not self.paired:
-            raise NotHere(f"{self.name} has no Pyro pair of model and guide to draw from")
+            raise NotApplicable(f"{self.name} has no Pyro pair of model and guide to draw from")
 
     def need_latents(self) -> None:
         self.need_pair()
@@ -119,7 +119,7 @@ class Subject(NamedTuple):
         with RandomStream(few.obs.device, "report"), torch.no_grad():
             latents = draw(self.net, prepare(self.net, few), 1, prior=True).latents
         if not latents:
-            raise NotHere(
+            raise NotApplicable(
                 f"the Pyro model of this {self.name} draws no latent state (there is none, or it is"
                 " integrated out), so a guide has nothing to infer"
             )
