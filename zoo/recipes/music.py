@@ -1,4 +1,4 @@
-"""Table 1 of paper 002: polyphonic music, by every model of the table; a table a data set."""
+"""Polyphonic music, a table a data set: Bayer & Osendorfer (2014), Table 1."""
 
 from __future__ import annotations
 

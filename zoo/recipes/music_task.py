@@ -1,4 +1,4 @@
-"""What the tables of music share: the task, its figures, and how a roll is drawn."""
+"""What the tables of music share: the task, its figures, and how samples are written."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data import Batch, MidiFolder, Polyphonic, write_midi
 from ...inference import elbo, frame_bound, importance_bound, particle_bound
 from ...inference.evaluate import elbo_terms, prepare_whole
 from ...inference.paths import marginal_increments
 from ...inference.rng import RandomStream
+from ..pictures import plot_rolls
 from .task import Scores, Task, device_of
 
 FRAMES = 8000  # padded frames scored at a time
-GENERATED = 128  # frames of a drawn roll
+GENERATED = 128  # frames of a sampled roll
 # Seconds a frame when a roll is written as MIDI; the published files do not say.
 STEPS = {"jsb": 0.5, "nottingham": 0.25, "piano-midi": 0.2, "musedata": 0.2}
 
 
 @torch.no_grad()
-def surrogate(model: torch.nn.Module, batch: Batch) -> Tensor:
+def surrogate(model: nn.Module, batch: Batch) -> Tensor:
     """The published objective, of which nothing is known but that it is no bound; ``[B]``."""
     divergence = lambda q, p, path: marginal_increments(q, p)  # noqa: E731
     return elbo_terms(model, prepare_whole(model, batch), 5, divergence).bound
@@ -44,7 +45,7 @@ FIGURES: dict[str, Callable[..., Tensor]] = {
 SAMPLED = ("IW", "IW a frame", "SMC")
 
 
-def figure(name: str) -> Callable[[torch.nn.Module, Batch], Tensor]:
+def figure(name: str) -> Callable[[nn.Module, Batch], Tensor]:
     """A figure by its name in a table, such as ``"SMC-500"`` or ``"IW-200 a frame"``; ``[B]``.
 
     Raises:
@@ -69,7 +70,7 @@ def music_task(data: str, *figures: str) -> Task:
         metric=figures[0],
         unit="nats per frame",
         score=functools.partial(score, data, figures),
-        draw=functools.partial(draw, data),
+        write_samples=functools.partial(write_samples, data),
         also=figures[1:],
     )
 
@@ -77,7 +78,7 @@ def music_task(data: str, *figures: str) -> Task:
 def score(
     data: str,
     figures: tuple[str, ...],
-    model: torch.nn.Module,
+    model: nn.Module,
     seed: int,
     split: str,
     midi: str | None = None,
@@ -86,7 +87,7 @@ def score(
 
     Arguments:
         data, figures: see ``music_task``; on validation data the first figure alone.
-        model, seed, split: the network, the seed of its draws, and which data.
+        model, seed, split: the network, the seed of its samples, and which data.
         midi: a folder of MIDI files, or one, to score in place of the test data.
     """
     own = midi is not None
@@ -102,12 +103,14 @@ def score(
     return Scores(torch.cat(values).cpu(), torch.cat(frames).cpu())
 
 
-def draw(data: str, model: torch.nn.Module, path: Path, seed: int, **how) -> None:
+def write_samples(
+    data: str, model: nn.Module, path: Path, seed: int, direction: str | None = None
+) -> None:
     """Writes generated music: as a MIDI file (.mid), a picture (.png), or numbers (.npz)."""
-    from ..pictures import draw_rolls
-
     if path.suffix in (".mid", ".midi"):
-        write_midi(path, model.sample(1, GENERATED, seed=seed, **how)[0], step=STEPS[data])
+        write_midi(
+            path, model.sample(1, GENERATED, seed=seed, direction=direction)[0], step=STEPS[data]
+        )
         return
-    rolls = model.sample(3, GENERATED, seed=seed, **how)
-    draw_rolls({f"sample {i + 1}": roll for i, roll in enumerate(rolls)}, path)
+    rolls = model.sample(3, GENERATED, seed=seed, direction=direction)
+    plot_rolls({f"sample {i + 1}": roll for i, roll in enumerate(rolls)}, path)
