@@ -161,7 +161,5 @@ def _recipe_of(net: torch.nn.Module) -> Recipe:
     from ..store import ModelError
 
     if "name" not in net.card:
-        raise ModelError(
-            "the card names no recipe, whose task is needed: save the model with name=..."
-        )
+        raise ModelError("the card names no recipe: save the model with the name of one")
     return find(net.card["name"])

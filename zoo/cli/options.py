@@ -28,8 +28,7 @@ Set = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         help="Change a field of the recipe: --set rule.k=5 --set fit.epochs=10 "
-        "--set model.hidden_dim=100 --set 'model.likelihood=Gaussian(dim=15)'. May be given several "
-        "times.",
+        "--set 'model.likelihood=Gaussian(dim=15)'. May be given several times.",
     ),
 ]
 Modules = Annotated[

@@ -90,8 +90,7 @@ def reproduce(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Put weights and cards there; zoo.load('FOLDER/TABLE/ROW') finds them. Maintainers "
-            "give zoo/weights.",
+            help="Put weights and cards there, for zoo.load('FOLDER/TABLE/ROW').",
         ),
     ] = None,
     modules: Modules = None,
