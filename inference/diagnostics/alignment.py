@@ -178,7 +178,7 @@ def target_alignment(rule: TargetPropagation, batch: Batch, seed: int = 0) -> Te
         return visited[-1]
 
     with RandomStream(batch.obs.device, "target alignment", seed):
-        drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), rule.samples)
+        drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), rule.num_samples)
         states = unroll(net, drive, choose)
         error, _ = loss_of(net, answering(net, states[1:], batch), batch)
     slopes = torch.autograd.grad(error, visited)

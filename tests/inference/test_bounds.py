@@ -551,7 +551,7 @@ def test_the_surrogate_exceeds_the_evidence_where_the_elbo_does_not():
     index = np.arange(1.0, length + 1)
     known = evidence(net, np.minimum(index, index[:, None]), batch).sum() / batch.frames
     losses = {
-        objective: SequenceELBO(net, objective=objective, particles=500).gradients(batch)["loss"]
+        objective: SequenceELBO(net, objective=objective, num_samples=500).gradients(batch)["loss"]
         for objective in ("elbo", "marginal-increments")
     }
     assert -losses["elbo"] < known
@@ -715,7 +715,7 @@ def test_losses_are_those_of_the_bounds(particles):
     }
     for objective, bound in direct.items():
         net = vosp(K) if objective == "frames" else nonlinear_model()
-        metrics, _ = run(net, batch, objective=objective, particles=k)
+        metrics, _ = run(net, batch, objective=objective, num_samples=k)
         torch.manual_seed(8)
         expected = -bound(net).sum() / batch.frames
         torch.testing.assert_close(metrics["loss"], expected)
@@ -729,7 +729,7 @@ def test_the_loss_of_the_surrogate_and_the_kl_reported():
     q, p = net.posterior(batch.obs, batch.mask), net.prior(batch.mask)
     found = {}
     for objective, divergence in (("elbo", kl_steps), ("marginal-increments", marginal_increments)):
-        found[objective] = run(net, batch, objective=objective, particles=3)[0]
+        found[objective] = run(net, batch, objective=objective, num_samples=3)[0]
         expected = divergence(q, p).sum() / batch.frames
         torch.testing.assert_close(found[objective]["kl"], expected.detach())
     likelihoods_of = [metrics["loss"] - metrics["kl"] for metrics in found.values()]
@@ -807,7 +807,7 @@ def test_gradients_reach_every_parameter_under_every_objective(prior, guide, see
     }
     for objective in ("elbo", "importance", "frames", "particles", "marginal-increments"):
         net = nonlinear_model(prior, guide, sees, decoder)
-        rule = SequenceELBO(net, objective=objective, particles=3)
+        rule = SequenceELBO(net, objective=objective, num_samples=3)
         if refused.get(objective, False):
             with pytest.raises(ValueError, match=r"\w+ \w+"):
                 rule.gradients(batch)
@@ -828,7 +828,7 @@ def test_gradients_reach_every_parameter_under_every_objective(prior, guide, see
 def test_gradients_reach_every_parameter_of_a_vosp(prior, guide, objective):
     law = nonlinear_model(prior, "Diagonal").prior
     net = vosp(K, prior=law, guide=GUIDES[guide](7, K))
-    rule = SequenceELBO(net, objective=objective, particles=3)
+    rule = SequenceELBO(net, objective=objective, num_samples=3)
     matched = (prior, guide) in (("Wiener", "Increments"), ("WhiteNoise", "Diagonal"))
     if (objective == "frames" and not matched) or (
         objective == "marginal-increments" and prior != "Wiener"
@@ -876,7 +876,7 @@ def test_the_loss_of_an_rnn_is_its_negative_log_likelihood(cell):
     (total.sum() / batch.frames).backward()
     expected = gradient(net)
     for particles in (1, 3):
-        metrics, found = run(net, batch, particles=particles)
+        metrics, found = run(net, batch, num_samples=particles)
         torch.testing.assert_close(metrics["loss"], total.detach().sum() / batch.frames)
         assert metrics["kl"] == 0
         for name in ("readout.0.weight", "readout.0.bias"):
@@ -890,7 +890,7 @@ def test_the_loss_of_an_rnn_is_its_negative_log_likelihood(cell):
     ("how", "complaint"),
     [
         ({"objective": "evidence"}, "objective must be one of .*'evidence'"),
-        ({"particles": 0}, "particles"),
+        ({"num_samples": 0}, "num_samples"),
         ({"free_bits": -1.0}, "free_bits"),
         ({"kl_weight": [0.1, 1.0]}, "first, last, fraction"),
         ({"kl_weight": [0.0, 1.0, 0.5]}, "above 0"),

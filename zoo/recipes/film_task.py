@@ -153,11 +153,11 @@ def local_spatial(warmup: int, epochs: int, batch_size: int, u: float = 0.02) ->
     weights = {"x": 0.05, "u": u, "foreseen": 0.01, "foreseen_frame": 0.3}
     common = {"batch_size": batch_size, "clip": 50.0}
     return {
-        "rule": part(LocalELBO, minibatch=1000, forget=0.05, weights=weights),
+        "rule": part(LocalELBO, minibatch=1000, drop_past=0.05, weights=weights),
         "fit": {"epochs": epochs, "lr": 2e-3, "schedule": "late", "average": 0.99, **common},
         "warmup": {
             "restarts": 1,
-            "rule": {"forget": 1.0, "weights": {"x": weights["x"]}},
+            "rule": {"drop_past": 1.0, "weights": {"x": weights["x"]}},
             "fit": {"epochs": warmup, "lr": 2e-3, "schedule": "constant", **common},
         },
         "quick": {"fit.epochs": max(1, epochs // 10), "warmup.fit.epochs": max(1, warmup // 10)},
@@ -169,11 +169,11 @@ def local(warmup: int, epochs: int, weights: dict[str, float], batch_size: int) 
     first = {"epochs": warmup, "lr": 2e-3, "schedule": "late", "average": 0.98}
     then = {"epochs": epochs, "lr": 1e-3, "schedule": "late-exponential", "average": 0.99}
     return {
-        "rule": part(LocalELBO, minibatch=125, forget=0.1, weights=weights),
+        "rule": part(LocalELBO, minibatch=125, drop_past=0.1, weights=weights),
         "fit": {**then, "batch_size": batch_size},
         "warmup": {
             "restarts": 1,
-            "rule": {"forget": 1.0, "weights": {"x": weights["x"]}, "minibatch": 250},
+            "rule": {"drop_past": 1.0, "weights": {"x": weights["x"]}, "minibatch": 250},
             "fit": {**first, "batch_size": batch_size},
         },
         "quick": {"fit.epochs": epochs // 4, "warmup.fit.epochs": warmup // 4},

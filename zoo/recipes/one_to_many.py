@@ -129,7 +129,7 @@ def budget(kind: str, lr: dict[str, float]) -> dict:
         "epochs": epochs,
         "batch_size": 100,
         "lr": {"readout.": READOUT[kind], **lr},
-        "optimiser": "adam",
+        "optimizer": "adam",
         "schedule": "cosine",
         "average": 0.98,
         "validate_every": 5,
@@ -170,11 +170,11 @@ def _bptt(kind: str) -> Part:
 
 
 def _paths(kind: str) -> dict[str, int]:
-    return {"samples": 5} if kind == "class" else {}
+    return {"num_samples": 5} if kind == "class" else {}
 
 
 def published(kind: str, steps: int, target: bool) -> Recipe:
-    """The network, start, optimiser and rates that the paper and its code name, on less time."""
+    """The network, start, optimizer and rates that the paper and its code name, on less time."""
     if kind == "class":
         ten = part(Categorical, classes=10)
         net = part(SRN, inputs=1, output=ten, hidden=100, stochastic=0.5, inverse="tanh")
@@ -186,7 +186,7 @@ def published(kind: str, steps: int, target: bool) -> Recipe:
         rule = part(TargetPropagation, alpha_i=1.0) if target else part(OutputBPTT)
         lr = {"": 0.01, "back.": 1e-3} if target else 0.01
         epochs, batch_size, title = 330, 500, f"MDRNN, {'TPTT' if target else 'BPTT'}"
-    fit = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimiser": "adagrad"}
+    fit = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": "adagrad"}
     fit |= {"schedule": "constant", "validate_every": max(2, epochs // 10)}
     name = {"class": ("ste", "stptt"), "regression": ("bptt", "tptt")}[kind][target]
     return row(

@@ -74,7 +74,7 @@ def vae(cls, **arguments):
 # three times as wide. The warm-up learns what a frame alone says (no past at all), several times,
 # because a one-dimensional code of the torus may fold; the free energy, in full, tells which did.
 RECURRENT = vae(RVAE, latent_dim=2, seen=1, past_scale=[0.04, 0.1, 1.0, 1.0], past_hidden=0)
-OBJECTIVE = {"forget": 0.1, "weights": {"x": 0.3, "u": [1 / 9, 1.0, 0.3]}}
+OBJECTIVE = {"drop_past": 0.1, "weights": {"x": 0.3, "u": [1 / 9, 1.0, 0.3]}}
 FEWER = part(PPC, sequences=20, steps=STEPS)
 BUDGET = {"epochs": 300, "lr": 7e-4, "average": 0.98, "schedule": "late-exponential", "clip": 50.0}
 
@@ -82,7 +82,7 @@ BUDGET = {"epochs": 300, "lr": 7e-4, "average": 0.98, "schedule": "late-exponent
 def warmup(epochs: int, **rule) -> dict:
     return {
         "restarts": 4,
-        "rule": {"forget": 1.0, "weights": None, **rule},
+        "rule": {"drop_past": 1.0, "weights": None, **rule},
         "fit": {"epochs": epochs, "lr": 3e-3},
     }
 

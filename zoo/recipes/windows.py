@@ -90,7 +90,7 @@ PUBLISHED = {
     100: {"stptt": 9.45, "ste": 13.25, "ste-d": 11.22},
 }
 ENDINGS = {"nesterov": "", "adagrad": "-adagrad", "sgd": "-sgd", "rmsprop": "-rmsprop"}
-OPTIMISERS = {"adagrad": "AdaGrad", "nesterov": "Nesterov", "sgd": "SGD", "rmsprop": "RMSprop"}
+OPTIMIZERS = {"adagrad": "AdaGrad", "nesterov": "Nesterov", "sgd": "SGD", "rmsprop": "RMSprop"}
 
 
 # Learning rates by `seqzoo search` over five epochs (docs/search), made a little smaller for the
@@ -106,13 +106,13 @@ def row(
     name: str,
     title: str,
     rule,
-    optimiser: str = "nesterov",
+    optimizer: str = "nesterov",
     stochastic: float = 0.5,
     **options,
 ) -> Recipe:
     """One row; the network answers after the last frame, and learns from every one of a window."""
     epochs, hidden, paths, slower = PLANS[steps]
-    rate = slower * RATES[optimiser]
+    rate = slower * RATES[optimizer]
     net = part(
         SRN,
         inputs=KEYS,
@@ -129,13 +129,13 @@ def row(
         title,
         task=window_task(steps),
         model=net,
-        rule=part(rule, samples=paths, **({"alpha_i": 1.0} if targets else {}), **options),
+        rule=part(rule, num_samples=paths, **({"alpha_i": 1.0} if targets else {}), **options),
         data=part(Polyphonic, name=NAME, window=steps, stride=steps, recut=True, every_step=True),
         fit={
             "epochs": epochs,
             "batch_size": 20,
             "lr": {"": rate, "back.": rate / SLOWER} if targets else rate,
-            "optimiser": optimiser,
+            "optimizer": optimizer,
             "schedule": "late",
             "clip": 1.0,
             "validate_every": 3,
@@ -149,18 +149,18 @@ def row(
     )
 
 
-def each_optimiser(name: str, title: str, rule) -> list[Recipe]:
+def each_optimizer(name: str, title: str, rule) -> list[Recipe]:
     """The rows of table 3; the first, which is best, has the plain name."""
     return [
-        row(50, f"{name}{ending}", f"{title}, {OPTIMISERS[optimiser]}", rule, optimiser)
-        for optimiser, ending in ENDINGS.items()
+        row(50, f"{name}{ending}", f"{title}, {OPTIMIZERS[optimizer]}", rule, optimizer)
+        for optimizer, ending in ENDINGS.items()
     ]
 
 
 RECIPES = [
-    *each_optimiser("stptt", "STPTT", TargetPropagation),
+    *each_optimizer("stptt", "STPTT", TargetPropagation),
     row(50, "stptt-control", "no targets sent back, Nesterov", TargetPropagation, propagate=False),
-    *each_optimiser("ste", "STE-BPTT", StraightThrough),
+    *each_optimizer("ste", "STE-BPTT", StraightThrough),
     row(100, "stptt", "STPTT", TargetPropagation),
     row(100, "ste", "STE-BPTT", StraightThrough),
     row(100, "ste-d", "STE(D)-BPTT", StraightThrough, stochastic=0.0),

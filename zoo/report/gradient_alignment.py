@@ -104,7 +104,7 @@ def pair_of(context: Context) -> Pair:
         def through_time(net: nn.Module) -> LearningRule:
             if not sampled:
                 return OutputBPTT(net)
-            return StraightThrough(net, samples=rule.build(net).samples)
+            return StraightThrough(net, num_samples=rule.build(net).num_samples)
 
         return Pair(
             rule.build,

@@ -132,7 +132,7 @@ def test_the_tables_print_the_published_figures():
     again = {f"{name}-published": value for name, value in PUBLISHED.items() if name in ASKED}
     assert plain == PUBLISHED | again
     rest = [recipe for recipe in rows if recipe.table == "pianomidi-t50"]
-    assert {(r.rule.name, r.fit["optimiser"]): r.published for r in rest} == BY_OPTIMISER
+    assert {(r.rule.name, r.fit["optimizer"]): r.published for r in rest} == BY_OPTIMISER
     assert len(rest) == len(BY_OPTIMISER)
     for name in PLAYED:
         number = 3 if "-t50/" in name else 4
@@ -181,8 +181,8 @@ def test_a_row_is_what_its_name_says(name):
     if "-t50/" in name and row != "stptt-control":
         first, _, shown = recipe.title.partition(", ")
         assert first == ("STPTT" if by_targets else "STE-BPTT")
-        assert shown.lower() == recipe.fit["optimiser"]
-        assert name.partition("-t50/")[2].partition("-")[2] in ("", recipe.fit["optimiser"])
+        assert shown.lower() == recipe.fit["optimizer"]
+        assert name.partition("-t50/")[2].partition("-")[2] in ("", recipe.fit["optimizer"])
     assert recipe.validate
     quick = recipe.quickened()
     assert quick.fit["epochs"] < recipe.fit["epochs"]
@@ -1117,7 +1117,7 @@ def test_the_benchmark_times_both_rules_on_equal_networks(monkeypatch):
     timed = []
 
     def note(rule, data, repeats, device):
-        timed.append((type(rule).__name__, rule.net, rule.samples, data))
+        timed.append((type(rule).__name__, rule.net, rule.num_samples, data))
         return 0.001 * len(timed)
 
     monkeypatch.setattr(bench, "_time", note)

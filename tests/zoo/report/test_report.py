@@ -57,7 +57,7 @@ KINDS = {  # network, rule, data, and what applies
     "refh": (spiking(zoo.REFH, hidden_dim=9), CONTRAST, SPIKES, {CHAINS}),
     "stptt": (
         part(SRN, inputs=1, output=TEN, hidden=6, stochastic=0.5),
-        part(inference.TargetPropagation, samples=3),
+        part(inference.TargetPropagation, num_samples=3),
         question("class"),
         GUIDED | {ANSWERS, TARGETS, RULES},
     ),
