@@ -10,7 +10,7 @@ import torch
 from ...data import Batch
 from ...inference import RandomStream
 from ...inference.contracts import FrameModel, SequenceModel
-from ...inference.draws import draw, prepare
+from ...inference.samples import prepare_plate, sample_sites
 from ..part import Part
 from ..recipes.held_out import STEPS
 from ..registry import read
@@ -59,11 +59,11 @@ class Sizes(NamedTuple):
     values: int = 60_000_000
 
 
-class NotApplicable(Exception):
+class NotHere(Exception):
     """A diagnostic does not apply; the message says why."""
 
 
-class Context(NamedTuple):
+class Subject(NamedTuple):
     """A trained model and what is asked of it.
 
     Arguments:
@@ -106,20 +106,20 @@ class Context(NamedTuple):
         """What it was trained by."""
         content = self.net.card["configuration"].get("rule")
         if content is None:
-            raise NotApplicable("it was not trained by any rule")
+            raise NotHere("it was not trained by any rule")
         return read(content)
 
     def need_pair(self) -> None:
         if not self.paired:
-            raise NotApplicable(f"{self.name} has no Pyro pair of model and guide to draw from")
+            raise NotHere(f"{self.name} has no Pyro pair of model and guide to draw from")
 
     def need_latents(self) -> None:
         self.need_pair()
         few = self.batch.rows(slice(1))
         with RandomStream(few.obs.device, "report"), torch.no_grad():
-            latents = draw(self.net, prepare(self.net, few), 1, prior=True).latents
+            latents = sample_sites(self.net, prepare_plate(self.net, few), 1, prior=True).latents
         if not latents:
-            raise NotApplicable(
+            raise NotHere(
                 f"the Pyro model of this {self.name} draws no latent state (there is none, or it is"
                 " integrated out), so a guide has nothing to infer"
             )
