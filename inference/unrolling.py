@@ -16,16 +16,16 @@ from .contracts import AnswerModel
 from .evaluate import check_samples
 
 
-def in_paths(net: AnswerModel, drive: Tensor, samples: int) -> Tensor:
-    """The drive of ``samples`` paths of each sequence, ``[T, B, H] -> [T, M, B, H]``.
+def in_paths(net: AnswerModel, drive: Tensor, num_samples: int) -> Tensor:
+    """The drive of ``num_samples`` paths of each sequence, ``[T, B, H] -> [T, M, B, H]``.
 
     A network without stochastic units has one path.
 
     Raises:
         ValueError: for less than one sample.
     """
-    check_samples(samples)
-    return drive[:, None].expand(-1, samples if net.num_stochastic else 1, -1, -1)
+    check_samples(num_samples, "num_samples")
+    return drive[:, None].expand(-1, num_samples if net.num_stochastic else 1, -1, -1)
 
 
 def unroll(

@@ -391,20 +391,20 @@ class TestLikelihoods(testing.LikelihoodConformance):
 
 RULES = {
     "local": lambda: inference.LocalELBO(MODELS["RVAE"]()),
-    "local, importance": lambda: inference.LocalELBO(MODELS["TVAE"](), particles=3, bound="iwae"),
+    "local, importance": lambda: inference.LocalELBO(MODELS["TVAE"](), num_samples=3, bound="iwae"),
     "local, windows": lambda: inference.LocalELBO(MODELS["RVAE"](), window=3, minibatch=4),
     "through time": lambda: inference.BPTT(MODELS["RVAE"]()),
     "contrastive": lambda: inference.ContrastiveDivergence(MODELS["REFH"](), k=2, random=0.5),
     "contrastive, through time": lambda: inference.ContrastiveDivergence(MODELS["RTRBM"]()),
-    "sequence": lambda: inference.SequenceELBO(SEQUENCE_MODELS["VRAE"](), particles=2),
+    "sequence": lambda: inference.SequenceELBO(SEQUENCE_MODELS["VRAE"](), num_samples=2),
     "sequence, importance": lambda: inference.SequenceELBO(
-        SEQUENCE_MODELS["VRAE"](), objective="importance", particles=2
+        SEQUENCE_MODELS["VRAE"](), objective="importance", num_samples=2
     ),
     "sequence, frames": lambda: inference.SequenceELBO(
-        SEQUENCE_MODELS["VOSP"](), objective="frames", particles=2
+        SEQUENCE_MODELS["VOSP"](), objective="frames", num_samples=2
     ),
     "sequence, particles": lambda: inference.SequenceELBO(
-        SEQUENCE_MODELS["VRAE, AR1"](), objective={"particles": 0.5, "elbo": 0.5}, particles=2
+        SEQUENCE_MODELS["VRAE, AR1"](), objective={"particles": 0.5, "elbo": 0.5}, num_samples=2
     ),
 }
 ANSWERING_RULES = {

@@ -156,7 +156,7 @@ print(repr(net).splitlines()[1].strip())
 # %% [markdown]
 # ## Train it and watch
 #
-# First a warm-up: `forget=1.0` shows every frame without its past, so that the net learns what a
+# First a warm-up: `drop_past=1.0` shows every frame without its past, so that the net learns what a
 # frame by itself says. Then the local rule, which forgets the past of a tenth of the frames. (A
 # warm-up may end with a code that folds the ring of positions. The recipe `ppc/rvae` tries four and
 # keeps the best by loss; here we begin from the one that it keeps.) The data are drawn anew every
@@ -173,12 +173,12 @@ def validate(net):
 
 
 begun = time.perf_counter()
-first = inference.LocalELBO(net, forget=1.0, minibatch=250)
+first = inference.LocalELBO(net, drop_past=1.0, minibatch=250)
 warm = inference.fit(first, train, epochs=WARMUP, lr=3e-3, progress=False)
 after_warmup = validate(net)
 
 weights = {"x": 0.3, "u": [1 / 9, 1.0, 0.3]}  # sigma_u begins three times as wide
-rule = inference.LocalELBO(net, forget=0.1, minibatch=400, weights=weights)
+rule = inference.LocalELBO(net, drop_past=0.1, minibatch=400, weights=weights)
 how = {"lr": 7e-4, "schedule": "late-exponential", "average": 0.98, "clip": 50.0}
 watch = {"validate": validate, "validate_every": 2, "progress": False}
 fitted = inference.fit(rule, train, epochs=EPOCHS, **how, **watch)

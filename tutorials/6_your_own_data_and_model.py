@@ -249,7 +249,7 @@ plt.show()
 # %% [markdown]
 # ## A learning rule
 #
-# A rule fills `.grad`, and `fit` does all the rest: batches, optimiser, clipping, checkpoints. Here
+# A rule fills `.grad`, and `fit` does all the rest: batches, optimizer, clipping, checkpoints. Here
 # is **wake-sleep** (Hinton et al., 1995), which sends no gradient through a sample:
 #
 # - *wake*: draw $z \sim q(z \mid x)$ for real data; prior and decoder learn from $-\log p(x, z)$;

@@ -1,4 +1,4 @@
-"""Pictures, drawn without a display."""
+"""Figures, plotted without a display."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PICTURES = (".png", ".pdf", ".svg")
 FORMATS = (*PICTURES, ".npz")  # numbers, where there are any to keep
 
 
-def draw_trajectory(
+def plot_trajectory(
     obs: Tensor, truth: Tensor, decoded: dict[str, Tensor], path: Path, title: str = ""
 ) -> None:
-    """Figure 3 of paper 000: the spikes above, the true and the decoded positions below.
+    """Spikes above, true and decoded positions below: Abdulsalam & Makin (2023), figure 3.
 
     Arguments:
         obs: spike counts of one trajectory, ``[T, 15]``.
@@ -54,7 +54,7 @@ def draw_trajectory(
 _STYLES = {"raw decoding": {"color": "#f4a261", "lw": 0.6, "alpha": 0.8, "zorder": 0}}
 
 
-def draw_population(obs: Tensor, path: Path) -> None:
+def plot_population(obs: Tensor, path: Path) -> None:
     """Generated spike counts ``[N, T, 15]`` with their decoded positions; .npz keeps the numbers.
 
     Raises:
@@ -79,7 +79,7 @@ def draw_population(obs: Tensor, path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_film(film: Tensor, path: Path, shown: int = 20, every: int = 1) -> None:
+def plot_film(film: Tensor, path: Path, shown: int = 20, every: int = 1) -> None:
     """Writes film ``[N, T, size²]``: moving (.gif), as strips (.png), or as numbers (.npz).
 
     Arguments:
@@ -111,7 +111,7 @@ def draw_film(film: Tensor, path: Path, shown: int = 20, every: int = 1) -> None
         raise ValueError(f"cannot write {path.name!r}: end it with one of .gif, .png, .npz")
 
 
-def draw_rolls(
+def plot_rolls(
     rolls: dict[str, Tensor], path: Path, columns: int = 1, hidden: Tensor | None = None
 ) -> None:
     """Piano rolls under one another, keys upwards and time to the right; .npz keeps the numbers.
@@ -126,7 +126,7 @@ def draw_rolls(
         ValueError: when there is no roll, or for a file ending that is not a picture's.
     """
     if not rolls:
-        raise ValueError("there is no roll to draw")
+        raise ValueError("there is no roll to plot")
     arrays = {title: roll.detach().cpu().numpy() for title, roll in rolls.items()}
     if path.suffix == ".npz":
         write_whole(path, lambda part: _savez(part, arrays))
@@ -155,8 +155,8 @@ def draw_rolls(
     save_figure(figure, path)
 
 
-def draw_classes(inputs: Tensor, truth: Tensor, answers: Tensor, path: Path) -> None:
-    """Figure 5 of paper 003: classes by the number that was read, true ones and sampled ones.
+def plot_classes(inputs: Tensor, truth: Tensor, answers: Tensor, path: Path) -> None:
+    """True and sampled classes by the number read: Manchev & Spratling (2024), figure 5.
 
     Bars stand at the mean number of each class; .npz keeps the numbers.
 
@@ -185,10 +185,10 @@ def draw_classes(inputs: Tensor, truth: Tensor, answers: Tensor, path: Path) -> 
     save_figure(figure, path)
 
 
-def draw_curve(inputs: Tensor, truth: Tensor, answers: Tensor, path: Path) -> None:
-    """Figure 7 of paper 003: what was asked for against what was read, true and sampled.
+def plot_curve(inputs: Tensor, truth: Tensor, answers: Tensor, path: Path) -> None:
+    """True and sampled answers by the number read: Manchev & Spratling (2024), figure 7.
 
-    Arguments as for ``draw_classes``, with numbers in place of classes.
+    Arguments as for ``plot_classes``, with numbers in place of classes.
     """
     y, shown = inputs.cpu(), {"data": truth.cpu(), "samples": answers.cpu()}
     if _numbers(path, y, shown):

@@ -1,7 +1,7 @@
-"""Simulation-based calibration: whether a guide is the posterior of its model.
+"""Simulation-based calibration: is a guide the posterior of its model, data aside?
 
-Latents are sampled from the prior, data given these, and latents again from the approximate
-posterior. If it is the posterior, the rank of the first among the second is uniform.
+Latents are drawn from the prior, data given those, and latents again from what claims to be the
+posterior: the rank of the first among the second is uniform if it is.
 
 Sources: Talts et al., "Validating Bayesian inference algorithms with simulation-based calibration"
 (2018); Modrák et al., "Simulation-based calibration checking for Bayesian computation: the choice
@@ -18,63 +18,54 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ...data import BatchLike, as_batch, generator
-from ..checks import check_number
+from ...data import Batch, generator
 from ..contracts import Fold, Recurrent
+from ..draws import Drawn, blanked, draw, latent_in_time, main_site, prepare, same
 from ..kalman import LinearGaussian, kalman_smoother
 from ..rng import RandomStream
-from ..samples import (
-    SiteSamples,
-    blanked,
-    latent_in_time,
-    main_site,
-    prepare_plate,
-    same,
-    sample_sites,
-)
 from .calibration import EXPECTED, pit, uniformity
 
-Values = dict[str, Tensor]
+Draws = dict[str, Tensor]
 
 
 class Simulator(NamedTuple):
-    """A model and its inference, as simulation-based calibration uses them.
+    """What simulation-based calibration asks of a model and its inference.
 
     Arguments:
-        simulate: samples latents from the prior, and data given them; returns the first argument
-            of ``infer``.
-        infer: ``infer(simulated, k)`` returns two dictionaries by the name of a tested quantity:
-            its true values ``[N, ...]``, with NaN in padding, and ``k`` samples ``[k, N, ...]``
-            from the approximate posterior given the data.
-        device: the device of both random streams.
+        simulate: draws latents from the prior, and data given them; returns whatever ``infer``
+            takes of these.
+        infer: ``infer(simulated, k)`` returns, by the name of what is tested, the truth
+            ``[N, ...]`` with NaN in padding, and ``k`` draws ``[k, N, ...]`` of what claims to be
+            the posterior given the data.
+        device: where both draw random numbers.
     """
 
     simulate: Callable[[], Any]
-    infer: Callable[[Any, int], tuple[Values, Values]]
+    infer: Callable[[Any, int], tuple[Draws, Draws]]
     device: torch.device | str = "cpu"
 
 
 class SBC(NamedTuple):
-    """The place of the truth among samples from the posterior of the data that it generated.
+    """Where the truth lay among draws from a posterior of data that it made.
 
     Arguments:
-        pits: the PIT by the name of the tested quantity, ``[N, ...]``, independent over ``N``; NaN
-            in padding.
-        num_samples: samples ``S`` from each posterior.
+        pits: its PIT, by the name of what was tested, ``[N, ...]``, independent over ``N``; NaN in
+            padding.
+        draws: ``S``, from each posterior.
     """
 
     pits: dict[str, Tensor]
-    num_samples: int
+    draws: int
 
     @property
     def ranks(self) -> dict[str, Tensor]:
-        """The number of samples below the truth, 0 to S, ties broken at random; ``[N, ...]``."""
-        return {name: (part * (self.num_samples + 1)).floor() for name, part in self.pits.items()}
+        """Draws below the truth, 0 to S, ties broken at random; ``[N, ...]``."""
+        return {name: (part * (self.draws + 1)).floor() for name, part in self.pits.items()}
 
     def p_values(self, bins: int = 10) -> dict[str, Tensor]:
-        """Chi-squared p-value of uniformity of every tested quantity, ``[...]`` each.
+        """Chi-squared p-value of uniformity of everything that was tested, ``[...]`` each.
 
-        NaN where fewer than 5 values per bin are real, as at the end of the longest sequences.
+        NaN where fewer than 5 values a bin were real, as at the end of the longest sequences.
         """
         return {name: self._tests(name, bins) for name in self.pits}
 
@@ -86,134 +77,126 @@ class SBC(NamedTuple):
         return torch.tensor(each, dtype=torch.float64).view(part.shape[1:])
 
     def p_value(self, name: str | None = None, bins: int = 10) -> float:
-        """One p-value of all tests, or of all with one name: the least times their number, up to 1.
+        """One p-value of all tests, or of all of one name: the least times their number, up to 1.
 
-        This is Bonferroni's correction, valid however the tests depend on one another. Tests with
-        too few values are left out.
+        That is Bonferroni's, valid however the tests depend on one another. Those of too few values
+        do not count.
 
         Raises:
-            ValueError: for another name, or where no test has 5 values per bin.
+            ValueError: for another name, or where no test has 5 values a bin.
         """
         if name is not None and name not in self.pits:
-            raise ValueError(f"name must be one of {', '.join(self.pits)}, got {name!r}")
+            raise ValueError(f"tested were {', '.join(self.pits)}: not {name!r}")
         names = self.pits if name is None else [name]
         each = torch.cat([self._tests(key, bins).flatten() for key in names])
         each = each[~each.isnan()]
         if not len(each):
             raise ValueError(
-                f"{bins} bins need at least {EXPECTED * bins} values, which no test has: simulate "
+                f"{bins} bins take at least {EXPECTED * bins} values, which no test has: simulate "
                 "more rounds"
             )
         return float((each.min() * len(each)).clamp_max(1))
 
 
 @torch.no_grad()
-def sbc(model: Simulator, rounds: int = 1, num_samples: int = 99, seed: int = 0) -> SBC:
-    """Simulation-based calibration of a model and its inference.
+def sbc(model: Simulator, rounds: int = 1, draws: int = 99, seed: int = 0) -> SBC:
+    """Simulation-based calibration: draws from the prior, data, and draws from their posterior.
 
-    Where the posterior is exact, the rank of the truth is uniform. This tests the inference under
-    the model; real data play no part. A guide that equals the prior also passes every test of the
-    latents alone. It fails the test of ``log_likelihood`` (Modrák et al.).
+    Where the posterior is exact, the rank of the truth is uniform. It tests the inference, given
+    that the model is right; data have no part in it. A guide that is but the prior passes too, by
+    any test of the latents alone: what it fails is ``log_likelihood`` (Modrák et al.).
 
     Arguments:
         model: see ``simulator`` and ``linear_gaussian_simulator``.
-        rounds: the number of times that ``N`` sequences are simulated; 10 bins need at least 50
-            sequences.
-        num_samples: samples ``S`` from each posterior; the PIT is uniform for any number.
-        seed: seed of a private random stream; the caller's random state is left alone.
+        rounds: times that ``N`` sequences are drawn; 10 bins take 50 sequences at the least.
+        draws: ``S``, from each posterior; the PIT is uniform with any number of them.
+        seed: of everything; the caller's random state is left alone.
 
     Raises:
-        ValueError: for less than one round or sample.
+        ValueError: for less than one round or draw.
 
     Example:
         >>> found = sbc(simulator(net, batch), rounds=20)
         >>> found.p_value(), found.p_values()["z"].shape
     """
-    check_number("rounds", rounds)
-    check_number("num_samples", num_samples)
+    if rounds < 1 or draws < 1:
+        raise ValueError(f"rounds and draws must be at least 1, got {rounds} and {draws}")
     found: dict[str, list[Tensor]] = {}
     stream = RandomStream(model.device, "SBC", seed)
     for number in range(rounds):
         with stream:
-            truth, samples = model.infer(model.simulate(), num_samples)
+            truth, drawn = model.infer(model.simulate(), draws)
         for index, name in enumerate(truth):
             key = int(generator(seed, number, index).initial_seed())
-            found.setdefault(name, []).append(pit(truth[name], samples[name], key))
-    return SBC({name: torch.cat(parts) for name, parts in found.items()}, num_samples)
+            found.setdefault(name, []).append(pit(truth[name], drawn[name], key))
+    return SBC({name: torch.cat(parts) for name, parts in found.items()}, draws)
 
 
 def simulator(
-    net: Any,
-    batch: BatchLike,
-    functions: dict[str, Callable[[Values], Tensor]] | None = None,
+    net, batch: Batch, functions: dict[str, Callable[[Draws], Tensor]] | None = None
 ) -> Simulator:
     """Simulation from a model with a Pyro pair, and inference by its guide.
 
-    Every latent site is tested, dimension by dimension, and so is ``log_likelihood``, log p(x | z).
-    Models of single frames (rVAE) are tested on ``N`` frames. Their u_{t-1} is simulated where the
-    model explains it, and taken from the batch where it is given (TVAE).
+    Everything latent is tested, dimension by dimension, and ``log_likelihood``, log p(x | z).
+    Models of single frames (rVAE) are tested on ``N`` frames, u_{t-1} simulated where the model
+    explains it and taken from the batch where it is given (TVAE).
 
     Arguments:
         net: the model.
-        batch: a ``Batch``, or anything that ``data.as_batch`` takes. Its shape, mask and inputs are
-            used; the data are simulated.
-        functions: further quantities to test by name, functions of a dictionary of latents,
-            ``[..., N, ...] -> [..., N]``.
+        batch: whose shape, mask and inputs are taken; the data are simulated.
+        functions: further tests by name, of latents by name, ``[..., N, ...] -> [..., N]``.
 
     Raises:
-        ValueError: for a model without latent state, or a model of whole sequences that observes
-            more than the data.
+        ValueError: for a model without latent state, or one of whole sequences that observes more
+            than the data.
     """
-    batch = as_batch(batch)
-    example = prepare_plate(net, batch)
+    example = prepare(net, batch)
     fold = isinstance(example, Fold)
     with RandomStream(batch.obs.device, "simulator"):
-        first = sample_sites(net, example, 1, prior=True)
+        first = draw(net, example, 1, prior=True)
     main = main_site(first, example)
     if not first.latents:
-        raise ValueError(f"{type(net).__name__} has no latent site to infer")
+        raise ValueError(f"{type(net).__name__} has no latent site, so there is nothing to infer")
     if len(first.data) > 1 and not fold:
         raise ValueError(
-            f"{type(net).__name__} observes {sorted(first.data)}: pass sbc a Simulator of your own"
+            f"{type(net).__name__} observes {sorted(first.data)}: give sbc a Simulator of your own"
         )
     if batch.target is not None and not same(first.data[main], example.obs):
         part = "target"
     else:
         part = "obs"
-    sequential = isinstance(net, Recurrent) and not fold  # frames depend on those before them
+    reads = isinstance(net, Recurrent) and not fold  # frames read those before them
 
     def simulate():
-        samples = sample_sites(net, example, 1, prior=True)
-        data, latents = example, samples.latents
+        drawn = draw(net, example, 1, prior=True)
+        data, latents = example, drawn.latents
         if fold:
-            past = [name for name, value in samples.data.items() if same(value, example.past)]
-            data = data._replace(obs=samples.distributions[main].sample()[0])
-            if past:
-                data = data._replace(past=samples.distributions[past[0]].sample()[0])
-            return data, latents
+            past = [name for name, value in drawn.data.items() if same(value, example.past)]
+            data = data._replace(obs=drawn.laws[main].sample()[0])
+            return data._replace(past=drawn.laws[past[0]].sample()[0]) if past else data, latents
         made = torch.zeros_like(getattr(batch, part))
-        for t in range(batch.mask.shape[1] if sequential else 1):
-            frames = _given(net, data, latents).distributions[main].sample()[0].to(made)
-            if sequential:  # later frames are not known yet
+        for t in range(batch.mask.shape[1] if reads else 1):
+            frames = _given(net, data, latents).laws[main].sample()[0].to(made)
+            if reads:  # of those to come nothing is known yet
                 frames = torch.cat((made[:, :t], frames[:, t : t + 1], made[:, t + 1 :]), 1)
             made = frames
-            data = prepare_plate(net, dataclasses.replace(batch, **{part: made}))
+            data = prepare(net, dataclasses.replace(batch, **{part: made}))
         return data, latents
 
-    def tests(latents: Values, samples: SiteSamples) -> Values:
-        scores = [each.log_prob(samples.data[name]) for name, each in samples.distributions.items()]
+    def tests(latents: Draws, drawn: Drawn) -> Draws:
+        scores = [law.log_prob(drawn.data[name]) for name, law in drawn.laws.items()]
         more = {name: function(latents) for name, function in (functions or {}).items()}
         return latents | {"log_likelihood": sum(scores)} | more
 
-    def infer(simulated, number: int) -> tuple[Values, Values]:
+    def infer(simulated, number: int) -> tuple[Draws, Draws]:
         data, latents = simulated
         truth = tests(latents, _given(net, data, latents))
         truth = {name: value[0] for name, value in truth.items()}
-        for name, each in () if fold else first.latent_distributions.items():
-            if latent_in_time(each, batch):
+        for name, law in () if fold else first.latent_laws.items():
+            if latent_in_time(law, batch):
                 truth[name] = blanked(truth[name], batch.mask, 1)
-        samples = sample_sites(net, data, number)
-        return truth, tests(samples.latents, samples)
+        drawn = draw(net, data, number)
+        return truth, tests(drawn.latents, drawn)
 
     return Simulator(simulate, infer, batch.obs.device)
 
@@ -223,12 +206,12 @@ def linear_gaussian_simulator(
 ) -> Simulator:
     """Simulation from a linear-Gaussian system, and inference by the Kalman smoother.
 
-    Samples are from the marginal posterior of each x_t, which suffices for tests of single
-    dimensions. With the true system the inference is exact, so this also checks ``sbc`` itself.
+    What is drawn of the posterior of each x_t is its marginal, which is all that tests of single
+    dimensions ask for. With the true system it is exact: a check of the checks.
 
     Arguments:
         system: the parameters, such as ``LGDS.system()``, without leading axes.
-        variance: variance of the observation noise, ``[B, T, D]``.
+        variance: of the observations' noise, ``[B, T, D]``.
         mask: True where a frame is real, ``[B, T]``.
     """
     variance = variance.to(system.dynamics)
@@ -246,21 +229,21 @@ def linear_gaussian_simulator(
         seen = states @ system.emission.mT
         return states, seen + variance.sqrt() * torch.randn_like(seen)
 
-    def infer(simulated, number: int) -> tuple[Values, Values]:
+    def infer(simulated, number: int) -> tuple[Draws, Draws]:
         states, seen = simulated
         beliefs = kalman_smoother(system, seen, variance, mask)
         eps = torch.randn(number, *states.shape).to(states)
-        samples = beliefs.mean + beliefs.variance.sqrt() * eps
+        drawn = beliefs.mean + beliefs.variance.sqrt() * eps
         real = states if mask is None else blanked(states, mask, 1)
-        return {"x": real}, {"x": samples}
+        return {"x": real}, {"x": drawn}
 
     return Simulator(simulate, infer, variance.device)
 
 
-def _given(net: Any, data: Any, latents: Values) -> SiteSamples:
-    """The distributions of the data, given latents ``[k, N, ...]``."""
+def _given(net, data, latents: Draws) -> Drawn:
+    """The laws of the data, given latents ``[k, N, ...]``."""
 
     class Conditioned:
         model = staticmethod(poutine.condition(net.model, data=latents))
 
-    return sample_sites(Conditioned, data, len(next(iter(latents.values()))), prior=True)
+    return draw(Conditioned, data, len(next(iter(latents.values()))), prior=True)

@@ -24,25 +24,26 @@ class ContrastiveDivergence(FoldedRule):
     is the recursive term of Sutskever, Hinton & Taylor (2009).
 
     Chains that start at the data never visit what lies far from them, and a model so trained may
-    have spurious modes there, which prediction from random visibles then finds. A share of the
-    chains can start where prediction starts instead: from random visibles, u_{t-1} clamped. (They
-    are the short runs of Nijkamp et al., "Learning non-convergent non-persistent short-run MCMC",
-    2019.)
+    have spurious modes there, which prediction from random visibles then finds. A fraction of
+    the chains can start where prediction starts instead: from random visibles, u_{t-1} clamped.
+    (They are the short runs of Nijkamp et al., "Learning non-convergent non-persistent short-run
+    MCMC", 2019.)
 
     Arguments:
-        net: an ``EnergyModel``.
-        k: Gibbs steps of the negative phase. ``[first, last, fraction]`` anneals it over a share of
-            the run; a fraction is the chance of one step more.
-        random: share of the frames whose chain starts from random visibles with u clamped.
+        net: the network.
+        k: Gibbs steps of the negative phase. ``[first, last, fraction]`` anneals it (see
+            ``rule.anneal``); its decimals are the chance of one step more.
+        random: fraction of the frames whose chain starts from random visibles with u clamped.
         random_k: Gibbs steps of those; may be annealed likewise.
         through_time: ``None`` follows ``net.through_time`` (True for the RTRBM alone).
         sample_past: while training, let u_{t-1} be a sample of the hidden units and not their
             means. The means are what the model filters with in either case.
-        window, minibatch, compiled: see ``FoldedRule``. ``window=1`` is the online form.
+        window, minibatch, drop_past, chunk, compiled: see ``FoldedRule``. ``window=1`` is the
+            online form.
 
     Raises:
-        ValueError: for fewer than one step, a share outside [0, 1], options that exclude one
-            another, or a network that is no harmonium.
+        ValueError: for fewer than one step, a fraction outside [0, 1], options that exclude one
+            another, or a network that is no ``EnergyModel``.
     """
 
     trains = EnergyModel
@@ -56,11 +57,23 @@ class ContrastiveDivergence(FoldedRule):
         random_k: float | Sequence[float] = 10,
         through_time: bool | None = None,
         sample_past: bool = False,
-        **how,
+        window: int | None = None,
+        minibatch: int | None = None,
+        drop_past: float | Sequence[float] = 0.0,
+        chunk: int | None = None,
+        compiled: bool = False,
     ):
         self._check_kind(net)
         follow = net.through_time if through_time is None else through_time
-        super().__init__(net, through_time=follow, **how)
+        super().__init__(
+            net,
+            window=window,
+            minibatch=minibatch,
+            drop_past=drop_past,
+            through_time=follow,
+            chunk=chunk,
+            compiled=compiled,
+        )
         for name, steps in (("k", k), ("random_k", random_k)):
             try:
                 fewest = min(anneal(steps, 0.0), anneal(steps, 1.0))
@@ -69,7 +82,7 @@ class ContrastiveDivergence(FoldedRule):
             if fewest < 1:
                 raise ValueError(f"{name} must be at least 1, got {steps}")
         if not 0 <= random <= 1:
-            raise ValueError(f"random is a share in [0, 1], got {random}")
+            raise ValueError(f"random is a fraction in [0, 1], got {random}")
         if sample_past and (follow or self.compiled):
             raise ValueError("sample_past goes with neither through_time nor a compiled sweep")
         self.k, self.random, self.random_k = k, random, random_k

@@ -23,15 +23,15 @@ class FoldedRule(LearningRule):
     the parameters, and the same loss is trained by backpropagation through time.
 
     Arguments:
-        net: a ``Recurrent`` network.
+        net: the network.
         window: frames an update; ``None`` takes the whole sequence, 1 is the online form, whose
             memory does not grow with T. The state is carried, without its graph, from one window
             to the next.
         minibatch: folded frames an update, drawn in random order from the whole window; ``None``
             takes them all at once.
-        forget: share of the frames that are shown without their past, so that a network learns
-            how to start: of a thousand frames only one is a first one. ``[first, last, fraction]``
-            anneals it over a share of the run.
+        drop_past: fraction of the frames that are shown without their past, so that a network
+            learns how to start: of a thousand frames only one is a first one.
+            ``[first, last, fraction]`` anneals it (see ``rule.anneal``).
         through_time: let the gradient flow into u_{t-1}.
         chunk: folded frames whose graph is held at a time. Memory is bounded, which no gradient
             through time can have. The gradient is the same in expectation: chunks draw their noise
@@ -55,7 +55,7 @@ class FoldedRule(LearningRule):
         *,
         window: int | None = None,
         minibatch: int | None = None,
-        forget: float | Sequence[float] = 0.0,
+        drop_past: float | Sequence[float] = 0.0,
         through_time: bool = False,
         chunk: int | None = None,
         compiled: bool = False,
@@ -68,9 +68,10 @@ class FoldedRule(LearningRule):
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
         if through_time and compiled:
             raise ValueError("the compiled sweep keeps no graph: it cannot go with through_time")
-        if not 0 <= anneal(forget, 0.0) <= 1 or not 0 <= anneal(forget, 1.0) <= 1:
-            raise ValueError(f"forget is a share in [0, 1], got {forget}")
-        self.window, self.minibatch, self.forget, self.chunk = window, minibatch, forget, chunk
+        if not 0 <= anneal(drop_past, 0.0) <= 1 or not 0 <= anneal(drop_past, 1.0) <= 1:
+            raise ValueError(f"drop_past is a fraction in [0, 1], got {drop_past}")
+        self.window, self.minibatch, self.chunk = window, minibatch, chunk
+        self.drop_past = drop_past
         self.through_time, self.compiled = through_time, compiled
 
     def loss(self, fold: Fold) -> Tensor:
@@ -148,9 +149,9 @@ class FoldedRule(LearningRule):
         """Sets ``.grad`` to the mean over the frames of a fold."""
         self.net.zero_grad(set_to_none=True)
         total = torch.zeros((), device=fold.obs.device)
-        if self.forget and fold.rows:
-            share = anneal(self.forget, self.done)
-            lost = torch.rand(fold.rows, 1, device=fold.past.device) < share
+        if self.drop_past and fold.rows:
+            fraction = anneal(self.drop_past, self.done)
+            lost = torch.rand(fold.rows, 1, device=fold.past.device) < fraction
             past = torch.where(lost, self.net.initial(fold.rows), fold.past)
             fold = fold._replace(past=past, present=None)
         size = self._chunk(fold.rows)

@@ -17,28 +17,29 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..contracts import Fold, FrameModel
-from ..evaluate import log_weights
+from ..evaluate import check_samples, log_weights
 from .folded import FoldedRule
 from .rule import anneal
 
 
 class LocalELBO(FoldedRule):
-    """The free energy of paper equation (3), one frame at a time, as a Pyro ELBO over a fold.
+    """The free energy of each frame given the statistics of its past, as a Pyro ELBO over a fold.
 
-    The network's Pyro pair is called as ``net.model(fold)`` and ``net.guide(fold)``.
+    It is equation (3) of the source. The network's Pyro pair is called as ``net.model(fold)`` and
+    ``net.guide(fold)``.
 
     Arguments:
-        net: a ``FrameModel``.
-        particles: samples of the latent state a frame.
+        net: the network.
+        num_samples: samples of the latent state a frame.
         bound: ``"elbo"``, or ``"iwae"`` for the importance-weighted bound of each frame.
         weights: factors on the log-probability of sites, by name: ``{"x": 0.3}`` weighs the KL
-            term of the latent state by 0.3. ``[first, last, fraction]`` anneals (see ``anneal``).
-            With any weight but 1 the loss is no bound.
-        window, minibatch, forget, compiled: see ``FoldedRule``.
+            term of the latent state by 0.3. ``[first, last, fraction]`` anneals (see
+            ``rule.anneal``). With any weight but 1 the loss is no bound.
+        window, minibatch, drop_past, chunk, compiled: see ``FoldedRule``.
 
     Raises:
-        ValueError: for an unknown bound, fewer than one particle, weights that are no numbers, or
-            a network without a Pyro pair over single frames.
+        ValueError: for an unknown bound, numbers out of range, weights that are no numbers, or a
+            network that is no ``FrameModel``.
     """
 
     trains = FrameModel
@@ -47,21 +48,31 @@ class LocalELBO(FoldedRule):
         self,
         net: FrameModel,
         *,
-        particles: int = 1,
+        num_samples: int = 1,
         bound: str = "elbo",
         weights: Mapping[str, float | Sequence[float]] | None = None,
-        **how,
+        window: int | None = None,
+        minibatch: int | None = None,
+        drop_past: float | Sequence[float] = 0.0,
+        chunk: int | None = None,
+        compiled: bool = False,
     ):
-        super().__init__(net, **how)
-        if particles < 1:
-            raise ValueError(f"particles must be at least 1, got {particles}")
+        super().__init__(
+            net,
+            window=window,
+            minibatch=minibatch,
+            drop_past=drop_past,
+            chunk=chunk,
+            compiled=compiled,
+        )
+        check_samples(num_samples, "num_samples")
         if bound not in ("elbo", "iwae"):
             raise ValueError(f"bound must be 'elbo' or 'iwae', got {bound!r}")
-        self.particles, self.bound, self.weights = particles, bound, dict(weights or {})
+        self.num_samples, self.bound, self.weights = num_samples, bound, dict(weights or {})
         for weight in self.weights.values():
             anneal(weight, 0.0)
         self.elbo = TraceMeanField_ELBO(  # exact KL where one is registered, else sampled
-            num_particles=particles, vectorize_particles=particles > 1, max_plate_nesting=1
+            num_particles=num_samples, vectorize_particles=num_samples > 1, max_plate_nesting=1
         )
 
     def loss(self, fold: Fold) -> Tensor:
@@ -71,8 +82,8 @@ class LocalELBO(FoldedRule):
             model, guide = Weighted(now)(model), Weighted(now)(guide)
         if self.bound == "elbo":
             return self.elbo.differentiable_loss(model, guide, fold)
-        weights = log_weights(model, guide, fold, self.particles)
-        return -(weights.logsumexp(0) - math.log(self.particles)).sum()
+        weights = log_weights(model, guide, fold, self.num_samples)
+        return -(weights.logsumexp(0) - math.log(self.num_samples)).sum()
 
 
 class Weighted(Messenger):
@@ -94,10 +105,31 @@ class BPTT(LocalELBO):
     as in the local rule. ``window`` truncates.
 
     Arguments:
-        net: a ``FrameModel``.
+        net: the network.
         window: frames an update; ``None`` takes the whole sequence.
-        particles, bound: see ``LocalELBO``.
+        num_samples, bound, weights: see ``LocalELBO``.
+        drop_past: see ``FoldedRule``.
+
+    Raises:
+        ValueError: as ``LocalELBO`` does.
     """
 
-    def __init__(self, net: FrameModel, *, window: int | None = None, **how):
-        super().__init__(net, window=window, through_time=True, **how)
+    def __init__(
+        self,
+        net: FrameModel,
+        *,
+        window: int | None = None,
+        num_samples: int = 1,
+        bound: str = "elbo",
+        weights: Mapping[str, float | Sequence[float]] | None = None,
+        drop_past: float | Sequence[float] = 0.0,
+    ):
+        super().__init__(
+            net,
+            num_samples=num_samples,
+            bound=bound,
+            weights=weights,
+            window=window,
+            drop_past=drop_past,
+        )
+        self.through_time = True

@@ -11,9 +11,9 @@ from ..contracts import SequenceModel
 from ..evaluate import (
     Terms,
     elbo_terms,
+    filter_particles,
     frame_weights,
     log_weights,
-    particle_estimate,
     prepare_whole,
 )
 from ..particles import log_mean_exp
@@ -28,7 +28,7 @@ class SequenceELBO(LearningRule):
     """A bound on the evidence of whole sequences, by one gradient over all their frames.
 
     Arguments:
-        net: a ``SequenceModel``.
+        net: the network.
         objective: what is maximised, or several with their weights, such as
             ``{"particles": 0.7, "elbo": 0.3}``: a mean of bounds is a bound.
 
@@ -40,9 +40,9 @@ class SequenceELBO(LearningRule):
             * ``"marginal-increments"``: the published surrogate. **Not a bound**: what it reports
               as ``loss`` cannot be compared with a negative log-likelihood (see
               ``paths.marginal_increments``).
-        particles: draws from the guide, of each sequence; in a mixture the ELBO takes one.
+        num_samples: draws from the guide, of each sequence; in a mixture the ELBO takes one.
         kl_weight: factor on the KL term, a number or ``[first, last, fraction]`` (see
-            ``local.anneal``); of ``"elbo"`` and ``"marginal-increments"`` alone. Below 1 the loss
+            ``rule.anneal``); of ``"elbo"`` and ``"marginal-increments"`` alone. Below 1 the loss
             is no bound.
         free_bits: nats a frame that the KL term may cost for nothing: below them it has no
             gradient. Of the same two objectives.
@@ -62,7 +62,7 @@ class SequenceELBO(LearningRule):
         net: SequenceModel,
         *,
         objective: str | Mapping[str, float] = "elbo",
-        particles: int = 1,
+        num_samples: int = 1,
         kl_weight: float | Sequence[float] = 1.0,
         free_bits: float = 0.0,
     ):
@@ -73,13 +73,13 @@ class SequenceELBO(LearningRule):
         if not weights or set(weights) - set(OBJECTIVES) or min(weights.values()) <= 0:
             known = ", ".join(OBJECTIVES)
             raise ValueError(f"objective must be one of {known}, or weights: got {objective!r}")
-        if particles < 1 or free_bits < 0:
-            raise ValueError(f"particles >= 1 and free_bits >= 0: got {particles}, {free_bits}")
+        if num_samples < 1 or free_bits < 0:
+            raise ValueError(f"num_samples >= 1 and free_bits >= 0: got {num_samples}, {free_bits}")
         anneal(kl_weight, 0.0)
         if not set(weights) & set(KL) and (kl_weight != 1 or free_bits):
             raise ValueError(f"objective {objective!r} has no KL term to weigh or to give free")
         self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
-        self.particles = particles
+        self.num_samples = num_samples
         self.kl_weight, self.free_bits = kl_weight, free_bits
 
     def gradients(self, batch: Batch) -> Metrics:
@@ -108,14 +108,14 @@ class SequenceELBO(LearningRule):
 
     def _terms(self, objective: str, batch: Batch) -> Terms:
         divergence = _marginal if objective == "marginal-increments" else kl_steps
-        draws = self.particles if len(self.weights) == 1 else 1
+        draws = self.num_samples if len(self.weights) == 1 else 1
         return elbo_terms(self.net, prepare_whole(self.net, batch), draws, divergence)
 
     def _bound(self, objective: str, batch: Batch) -> torch.Tensor:
         """The objective of each sequence, ``[B]``."""
-        net, k = self.net, self.particles
+        net, k = self.net, self.num_samples
         if objective == "particles":
-            return particle_estimate(net, batch, k)
+            return filter_particles(net, batch, k)
         data = prepare_whole(net, batch)
         if objective == "importance":
             return log_mean_exp(log_weights(net.model, net.guide, data, k))

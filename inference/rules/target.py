@@ -54,10 +54,10 @@ class TargetPropagation(LearningRule):
     ``lr={"": 0.1, "back.": 1e-3, "readout.": 0.1}``.
 
     Arguments:
-        net: an ``AnswerModel`` with ``invert``.
+        net: a network with ``invert``.
         alpha_i: size of the step from h_T to its target, along the gradient of its own loss.
         noise: sd of the noise on h_{t-1} when G is taught to give it back.
-        samples: paths ``M`` of the stochastic units; a network without any has one.
+        num_samples: paths ``M`` of the stochastic units; a network without any has one.
         difference: correct the targets by the difference, see above.
         propagate: send targets back. Without, a step has a target where it is answered at and
             nowhere else: the control that tells what sending them back is worth.
@@ -74,7 +74,7 @@ class TargetPropagation(LearningRule):
         *,
         alpha_i: float = 0.1,
         noise: float = 0.0,
-        samples: int = 20,
+        num_samples: int = 20,
         difference: bool = True,
         propagate: bool = True,
     ):
@@ -83,9 +83,9 @@ class TargetPropagation(LearningRule):
             self.refuse(net, "networks with an inverse to send targets back by", "has no invert")
         if alpha_i <= 0 or noise < 0:
             raise ValueError(f"alpha_i > 0 and noise >= 0: got {alpha_i}, {noise}")
-        check_samples(samples)
+        check_samples(num_samples, "num_samples")
         self.alpha_i, self.noise = alpha_i, noise
-        self.samples, self.difference, self.propagate = samples, difference, propagate
+        self.num_samples, self.difference, self.propagate = num_samples, difference, propagate
 
     def gradients(self, batch: Batch) -> Metrics:
         """Sets ``.grad``: of the output parameters by E, of all others by the local losses.
@@ -138,7 +138,7 @@ class TargetPropagation(LearningRule):
     @torch.no_grad()
     def _run(self, drive: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """h_0 .. h_T of all paths, ``[T + 1, M, B, H]``, and those that are answered from."""
-        states = unroll(self.net, in_paths(self.net, drive[:, 0], self.samples))
+        states = unroll(self.net, in_paths(self.net, drive[:, 0], self.num_samples))
         return states, answering(self.net, states[1:], batch).clone().requires_grad_()
 
     def _push(self, push: Tensor, batch: Batch) -> dict[int, Tensor]:

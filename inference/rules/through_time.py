@@ -15,7 +15,7 @@ class OutputBPTT(LearningRule):
     """Plain backpropagation through time; of deterministic units, for sampling has no derivative.
 
     Arguments:
-        net: an ``AnswerModel``.
+        net: the network.
 
     Raises:
         ValueError: for a network with stochastic units, or of another kind.
@@ -28,7 +28,7 @@ class OutputBPTT(LearningRule):
         if net.num_stochastic and type(self) is OutputBPTT:
             raise ValueError("sampled units have no derivative: use StraightThrough")
 
-    samples = 1
+    num_samples = 1
 
     def _choose(self, mean: Tensor) -> Tensor:
         return mean
@@ -42,7 +42,7 @@ class OutputBPTT(LearningRule):
         net = self.net
         batch = net.prepare(batch)
         net.zero_grad(set_to_none=True)
-        drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), self.samples)
+        drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), self.num_samples)
         states = unroll(net, drive, self._choose)
         error, answers = loss_of(net, answering(net, states[1:], batch), batch)
         (error / answers).backward()
@@ -55,8 +55,8 @@ class StraightThrough(OutputBPTT):
     Without stochastic units it is ``OutputBPTT``, "STE(D)" there.
 
     Arguments:
-        net: an ``AnswerModel``.
-        samples: paths ``M`` of the stochastic units, whose probabilities are averaged.
+        net: the network.
+        num_samples: paths ``M`` of the stochastic units, whose probabilities are averaged.
 
     Raises:
         ValueError: for less than one sample, or a network of another kind.
@@ -65,10 +65,10 @@ class StraightThrough(OutputBPTT):
     neurons for conditional computation" (2013).
     """
 
-    def __init__(self, net: AnswerModel, *, samples: int = 20):
+    def __init__(self, net: AnswerModel, *, num_samples: int = 20):
         super().__init__(net)
-        check_samples(samples)
-        self.samples = samples
+        check_samples(num_samples, "num_samples")
+        self.num_samples = num_samples
 
     def _choose(self, mean: Tensor) -> Tensor:
         return self.net.straight_through(mean)

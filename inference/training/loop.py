@@ -24,7 +24,7 @@ from .state import Fit, RunState
 
 Validate = Callable[[nn.Module], float]
 
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": lambda groups: torch.optim.Adam(groups, fused=True),
     "sgd": torch.optim.SGD,
     "momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
@@ -62,7 +62,7 @@ def fit(
     *,
     epochs: int = 10,
     lr: float | Mapping[str, float] = 1e-3,
-    optimiser: str | Callable = "adam",
+    optimizer: str | Callable = "adam",
     schedule: str | Callable[[float], float] = "linear",
     batch_size: int | None = None,
     clip: float | None = None,
@@ -88,7 +88,7 @@ def fit(
         data: a data set, a batch or a loader. Synthetic data are drawn anew every epoch.
         epochs: passes over the data.
         lr: learning rate, or one for each prefix of parameter names (``""`` is the rest).
-        optimiser: a name in ``OPTIMISERS``, or a callable that takes parameter groups.
+        optimizer: a name in ``OPTIMIZERS``, or a callable that takes parameter groups.
         schedule: a name in ``SCHEDULES``, or a function of the share done in [0, 1).
         batch_size: sequences a batch; all when left out. Ignored where ``data`` is a loader.
         clip: largest norm of the whole gradient.
@@ -145,7 +145,7 @@ def fit(
     rule.net.to(device)
     state = RunState(
         rule.net,
-        _choose(optimiser, OPTIMISERS, "optimiser")(_groups(rule.net, lr)),
+        _choose(optimizer, OPTIMIZERS, "optimizer")(_groups(rule.net, lr)),
         average,
         {
             "rule": repr(rule),
@@ -155,21 +155,21 @@ def fit(
             "shards": int(shards),
             "lr": str(lr),
             "average": str(average),
-            "optimiser": _label(optimiser),
+            "optimizer": _label(optimizer),
             "schedule": _label(schedule),
             "batches": len(loader),
             "clip": str(clip),
             "validate_every": int(validate_every),
         },
     )
-    rates = [group["lr"] for group in state.optimiser.param_groups]
+    rates = [group["lr"] for group in state.optimizer.param_groups]
     if resume and checkpoint is not None and Path(checkpoint).is_file():
         state.load(checkpoint, device)
 
     def proceed(done: float) -> None:
         """Sets what depends on the share of the run that is done."""
         rule.done = done
-        for group, rate in zip(state.optimiser.param_groups, rates):
+        for group, rate in zip(state.optimizer.param_groups, rates):
             group["lr"] = rate * factor(done)
 
     def gradients(epoch: int) -> Iterator[Metrics]:
@@ -216,7 +216,7 @@ def fit(
             if not totals:
                 raise ValueError(f"{_asked(rule)}, but there was no update in epoch {epoch}")
             frames = totals.pop("frames")
-            record = {"epoch": epoch, "lr": state.optimiser.param_groups[0]["lr"]}
+            record = {"epoch": epoch, "lr": state.optimizer.param_groups[0]["lr"]}
             record |= {name: float(total / frames) for name, total in totals.items()}
             due = (epoch + 1) % validate_every == 0 or epoch + 1 == epochs
             if validate is not None and due:

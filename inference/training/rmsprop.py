@@ -35,7 +35,7 @@ class RMSpropNesterov(torch.optim.Optimizer):
         momentum: μ; 0 is plain rmsprop.
         epsilon: ε, added to the mean square.
         start: mean square before the first step. At 0 the first steps are ``1 / sqrt(1 - decay)``
-            times as long as ``lr``; 1, as in the authors' own optimiser (climin), starts gently
+            times as long as ``lr``; 1, as in the authors' own optimizer (climin), starts gently
             where gradients are small.
 
     Raises:

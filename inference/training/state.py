@@ -36,7 +36,7 @@ class RunState:
 
     Arguments:
         net: the network in training.
-        optimiser: its optimiser.
+        optimizer: its optimizer.
         average: decay of the running average of the weights, or None.
         settings: what a resumed run must have in common with the one that was stopped.
     """
@@ -44,11 +44,11 @@ class RunState:
     def __init__(
         self,
         net: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         average: float | None,
         settings: dict[str, int | str],
     ):
-        self.net, self.optimiser, self.settings = net, optimiser, settings
+        self.net, self.optimizer, self.settings = net, optimizer, settings
         self.averaged = None
         if average is not None:
             how = {"multi_avg_fn": get_ema_multi_avg_fn(average), "use_buffers": True}
@@ -62,10 +62,10 @@ class RunState:
         return self.net if self.averaged is None else self.averaged.module
 
     def step(self, clip: float | None) -> None:
-        """One step of the optimiser along the gradients that are there."""
+        """One step of the optimizer along the gradients that are there."""
         if clip is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), clip)
-        self.optimiser.step()
+        self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
 
@@ -91,7 +91,7 @@ class RunState:
             "best_weights": self.best_weights,
             "net": self.net.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
         save_checkpoint(path, content)
@@ -118,7 +118,7 @@ class RunState:
             raise CheckpointError(f"{path} is of another architecture: {error}") from error
         if self.averaged is not None:
             self.averaged.load_state_dict(saved["averaged"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        self.optimizer.load_state_dict(saved["optimizer"])
         self.run.history, self.run.best = saved["history"], saved["best"]
         self.epoch, self.since_best = saved["epoch"], saved["since_best"]
         self.best_weights = saved["best_weights"]

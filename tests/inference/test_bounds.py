@@ -8,12 +8,11 @@ import pytest
 import torch
 from pyro.infer import TraceMeanField_ELBO
 from scipy import stats
-from seqzoo.data import PPC, Batch, collate
+from seqzoo.data import PPC, Batch
 from seqzoo.inference import (
     LinearChain,
     SequenceELBO,
     elbo,
-    evaluate,
     frame_bound,
     importance_bound,
     kalman_filter,
@@ -463,10 +462,10 @@ def test_particle_filters_run_in_double_precision():
     np.testing.assert_allclose(found, known, atol=0.25)
 
 
-@pytest.mark.parametrize("bad", [{"num_particles": 0}, {"num_particles": 3, "threshold": 1.5}])
+@pytest.mark.parametrize("bad", [{"particles": 0}, {"particles": 3, "threshold": 1.5}])
 def test_bad_numbers_of_particles(bad):
     net = linear_model()
-    with pytest.raises(ValueError, match=r"num_particles must|threshold must"):
+    with pytest.raises(ValueError, match=r"particles|sample"):
         particle_bound(net, frames_of(net), **bad)
 
 
@@ -490,30 +489,28 @@ def test_what_cannot_be_stepped_is_refused():
 def test_no_bound_of_no_samples():
     net = linear_model()
     for bound in (importance_bound, particle_bound):
-        with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="at least one"):
             bound(net, frames_of(net), 0)
-    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="at least one"):
         frame_bound(vosp(), film(), 0)
-    with pytest.raises(ValueError, match="must be at least 1, got 0"):
-        elbo(net, frames_of(net), num_samples=0)
+    with pytest.raises(ValueError, match="at least one"):
+        elbo(net, frames_of(net), samples=0)
     for bound in (importance_bound, frame_bound):
         with pytest.raises(ValueError, match="at_once must be at least 1, got 0"):
             bound(vosp(), film(), 5, at_once=0)
 
 
-def test_bounds_take_sequences_in_any_form():
-    net = vosp()
-    sequences = [torch.ones(4, M), torch.zeros(2, M)]
-    batch = collate(sequences)
-    for bound in (elbo, importance_bound, frame_bound):
-        torch.testing.assert_close(bound(net, sequences, 3), bound(net, batch, 3))
-        torch.testing.assert_close(bound(net, batch.obs, 3), bound(net, Batch(batch.obs), 3))
-    with pytest.raises(ValueError, match=r"the data set PPC: use its .batch\(\)"):
+def test_bounds_of_what_is_no_batch():
+    net = linear_model()
+    for bound in (elbo, importance_bound, frame_bound, particle_bound):
+        with pytest.raises(ValueError, match=r"a data.Batch, got a Tensor: data.Batch\(obs"):
+            bound(net, frames_of(net).obs, 3)
+    with pytest.raises(ValueError, match=r"a data.Batch, got a PPC.*\.batch\(\) one of a data set"):
         elbo(net, PPC(2, 10, seed=0))
 
 
 @pytest.mark.parametrize("bound", [elbo, importance_bound, frame_bound, particle_bound])
-def test_a_bound_samples_from_a_private_random_stream(bound):
+def test_a_seed_gives_a_bound_a_random_stream_of_its_own(bound):
     net, batch = (vosp(), film()) if bound is frame_bound else (linear_model(), None)
     batch = batch or frames_of(net)
     state = torch.get_rng_state()
@@ -521,6 +518,8 @@ def test_a_bound_samples_from_a_private_random_stream(bound):
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+    bound(net, batch, 3)  # the caller's, as ever
+    assert not torch.equal(state, torch.get_rng_state())
 
 
 # The surrogate is no bound ----------------------------------------------------------------------
@@ -552,7 +551,7 @@ def test_the_surrogate_exceeds_the_evidence_where_the_elbo_does_not():
     index = np.arange(1.0, length + 1)
     known = evidence(net, np.minimum(index, index[:, None]), batch).sum() / batch.frames
     losses = {
-        objective: SequenceELBO(net, objective=objective, particles=500).gradients(batch)["loss"]
+        objective: SequenceELBO(net, objective=objective, num_samples=500).gradients(batch)["loss"]
         for objective in ("elbo", "marginal-increments")
     }
     assert -losses["elbo"] < known
@@ -709,17 +708,17 @@ def run(net, batch, seed=8, done=0.0, **how):
 def test_losses_are_those_of_the_bounds(particles):
     batch, k = film(), particles
     direct = {
-        "elbo": lambda net: evaluate.elbo_terms(net, net.prepare(batch), k).bound,
-        "importance": lambda net: evaluate.importance_estimate(net, net.prepare(batch), k),
-        "frames": lambda net: evaluate.frame_estimate(net, net.prepare(batch), k),
-        "particles": lambda net: evaluate.particle_estimate(net, batch, k),
+        "elbo": lambda net: elbo(net, batch, k),
+        "importance": lambda net: importance_bound(net, batch, k),
+        "frames": lambda net: frame_bound(net, batch, k),
+        "particles": lambda net: particle_bound(net, batch, k),
     }
     for objective, bound in direct.items():
         net = vosp(K) if objective == "frames" else nonlinear_model()
-        metrics, _ = run(net, batch, objective=objective, particles=k)
+        metrics, _ = run(net, batch, objective=objective, num_samples=k)
         torch.manual_seed(8)
         expected = -bound(net).sum() / batch.frames
-        torch.testing.assert_close(metrics["loss"], expected.detach())
+        torch.testing.assert_close(metrics["loss"], expected)
         assert metrics["frames"] == batch.frames
         assert not metrics["loss"].requires_grad
         assert ("kl" in metrics) == (objective == "elbo")
@@ -730,7 +729,7 @@ def test_the_loss_of_the_surrogate_and_the_kl_reported():
     q, p = net.posterior(batch.obs, batch.mask), net.prior(batch.mask)
     found = {}
     for objective, divergence in (("elbo", kl_steps), ("marginal-increments", marginal_increments)):
-        found[objective] = run(net, batch, objective=objective, particles=3)[0]
+        found[objective] = run(net, batch, objective=objective, num_samples=3)[0]
         expected = divergence(q, p).sum() / batch.frames
         torch.testing.assert_close(found[objective]["kl"], expected.detach())
     likelihoods_of = [metrics["loss"] - metrics["kl"] for metrics in found.values()]
@@ -808,7 +807,7 @@ def test_gradients_reach_every_parameter_under_every_objective(prior, guide, see
     }
     for objective in ("elbo", "importance", "frames", "particles", "marginal-increments"):
         net = nonlinear_model(prior, guide, sees, decoder)
-        rule = SequenceELBO(net, objective=objective, particles=3)
+        rule = SequenceELBO(net, objective=objective, num_samples=3)
         if refused.get(objective, False):
             with pytest.raises(ValueError, match=r"\w+ \w+"):
                 rule.gradients(batch)
@@ -829,7 +828,7 @@ def test_gradients_reach_every_parameter_under_every_objective(prior, guide, see
 def test_gradients_reach_every_parameter_of_a_vosp(prior, guide, objective):
     law = nonlinear_model(prior, "Diagonal").prior
     net = vosp(K, prior=law, guide=GUIDES[guide](7, K))
-    rule = SequenceELBO(net, objective=objective, particles=3)
+    rule = SequenceELBO(net, objective=objective, num_samples=3)
     matched = (prior, guide) in (("Wiener", "Increments"), ("WhiteNoise", "Diagonal"))
     if (objective == "frames" and not matched) or (
         objective == "marginal-increments" and prior != "Wiener"
@@ -877,7 +876,7 @@ def test_the_loss_of_an_rnn_is_its_negative_log_likelihood(cell):
     (total.sum() / batch.frames).backward()
     expected = gradient(net)
     for particles in (1, 3):
-        metrics, found = run(net, batch, particles=particles)
+        metrics, found = run(net, batch, num_samples=particles)
         torch.testing.assert_close(metrics["loss"], total.detach().sum() / batch.frames)
         assert metrics["kl"] == 0
         for name in ("readout.0.weight", "readout.0.bias"):
@@ -891,7 +890,7 @@ def test_the_loss_of_an_rnn_is_its_negative_log_likelihood(cell):
     ("how", "complaint"),
     [
         ({"objective": "evidence"}, "objective must be one of .*'evidence'"),
-        ({"particles": 0}, "particles"),
+        ({"num_samples": 0}, "num_samples"),
         ({"free_bits": -1.0}, "free_bits"),
         ({"kl_weight": [0.1, 1.0]}, "first, last, fraction"),
         ({"kl_weight": [0.0, 1.0, 0.5]}, "above 0"),
@@ -913,7 +912,7 @@ def test_the_rule_names_itself():
     ("name", "message"),
     [
         ("ppc/rvae", "RVAE is a model of single frames given the statistics of the past"),
-        ("ppc/tvae", "TVAE is .* not of whole sequences: .*unit=.frame"),
+        ("ppc/tvae", "TVAE is .* so whole sequences are not weighed: .*unit=.frame"),
         ("ppc/refh", "REFH has no Pyro pair of model and guide"),
     ],
 )
@@ -921,7 +920,7 @@ def test_the_rule_names_itself():
 def test_models_without_a_bound_on_sequences_say_so(bound, name, message):
     batch = PPC(2, 10, seed=0).batch()
     with pytest.raises(ValueError, match=message):
-        bound(zoo.load(name), batch, num_samples=2)
+        bound(zoo.load(name), batch, samples=2)
 
 
 def test_the_bound_of_a_linear_system_is_its_likelihood():

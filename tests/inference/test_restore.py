@@ -14,7 +14,7 @@ from seqzoo.zoo.models.rnn import RNN
 from seqzoo.zoo.models.vosp import VOSP
 from seqzoo.zoo.models.vrae import VRAE
 from seqzoo.zoo.parts.likelihoods.nade import NADE
-from seqzoo.zoo.pictures import draw_rolls
+from seqzoo.zoo.pictures import plot_rolls
 from seqzoo.zoo.studies import restoration
 
 M, T, K, H = 2, 3, 1, 5
@@ -445,11 +445,11 @@ def test_a_sequence_must_have_room_for_what_is_hidden(published_music):
 def test_rolls_are_drawn(ending, tmp_path):
     rolls = {name: (torch.rand(20 + i, 88) < 0.1).float() for i, name in enumerate("abc")}
     path = tmp_path / f"rolls{ending}"
-    draw_rolls(rolls, path, columns=2, hidden=torch.arange(20) > 15)
+    plot_rolls(rolls, path, columns=2, hidden=torch.arange(20) > 15)
     assert path.stat().st_size > 5000
-    draw_rolls({"silence": torch.zeros(5, 88)}, path)
+    plot_rolls({"silence": torch.zeros(5, 88)}, path)
     with pytest.raises(ValueError, match="no roll"):
-        draw_rolls({}, path)
+        plot_rolls({}, path)
 
 
 def test_whole_frames_hidden_by_the_data_module_are_understood():

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Frames, NumChains, NumWarmup, Seed, Steps, Trained, check_device
+from .options import (
+    Device,
+    Frames,
+    Modules,
+    NumChains,
+    NumWarmup,
+    Seed,
+    Steps,
+    Trained,
+    check_device,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +43,7 @@ def evaluate(
         ),
     ] = None,
     device: Device = None,
+    modules: Modules = None,
 ) -> None:
     """Score a trained model on test data drawn with a seed of your choice.
 
@@ -47,7 +58,7 @@ def evaluate(
     else:
         net = store.load(name, device or "cpu")
         recipe = _recipe_of(net)
-    scores = recipe.task.measure(net, seed, "test", **parse_overrides(how or []))
+    scores = recipe.task.measure(net, seed, "test", parse_overrides(how or []))
     means, few = scores.figures.tolist(), len(scores.values) < 2
     spread = None if few else float(scores.values[:, 0].std())
     result = {
@@ -84,6 +95,7 @@ def sample(
         typer.Option(help="forwards or backwards in time; the model's own way if unset."),
     ] = None,
     device: Device = None,
+    modules: Modules = None,
 ) -> None:
     """Let a trained model generate: spike counts, film (.gif), music (.mid), answers; as .png too.
 
@@ -95,7 +107,7 @@ def sample(
     net = store.load(name, device or "cpu")
     if not (hasattr(net, "sample") or hasattr(net, "answer")):
         raise ValueError(f"{type(net).__name__} generates nothing")
-    _recipe_of(net).task.draw(net, out, seed, direction=direction)
+    _recipe_of(net).task.write_samples(net, out, seed, direction=direction)
     print(f"wrote {out}")
 
 
@@ -121,6 +133,7 @@ def diagnose(
     steps: Steps = 100,
     num_warmup: NumWarmup = 25,
     seed: Seed = 0,
+    modules: Modules = None,
 ) -> None:
     """Write a report on a trained model: which of its statements can be trusted, with figures.
 
@@ -148,5 +161,5 @@ def _recipe_of(net: torch.nn.Module) -> Recipe:
     from ..store import ModelError
 
     if "name" not in net.card:
-        raise ModelError("the card names no recipe: train the model again")
+        raise ModelError("the card names no recipe: save the model with the name of one")
     return find(net.card["name"])

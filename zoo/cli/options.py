@@ -6,6 +6,16 @@ from typing import Annotated
 
 import typer
 
+
+def _import(names: list[str] | None) -> list[str] | None:
+    """Imports the modules that the user named."""
+    if names:
+        from ..recipes import import_modules
+
+        import_modules(names)
+    return names
+
+
 Name = Annotated[str, typer.Argument(help="A recipe, TABLE/ROW, such as ppc/refh.")]
 Trained = Annotated[
     str, typer.Argument(metavar="NAME", help="A trained model: ppc/refh, or a folder of a run.")
@@ -18,7 +28,18 @@ Set = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         help="Change a field of the recipe: --set rule.k=5 --set fit.epochs=10 "
-        "--set model.hidden_dim=100. May be given several times.",
+        "--set 'model.likelihood=Gaussian(dim=15)'. May be given several times.",
+    ),
+]
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        callback=_import,
+        is_eager=True,
+        help="A module, or a .py file, with classes or RECIPES of your own. May be given several "
+        "times.",
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time, one processor core each.")]

@@ -12,6 +12,7 @@ from .options import (
     Device,
     Frames,
     Jobs,
+    Modules,
     NumChains,
     NumWarmup,
     Seed,
@@ -50,6 +51,7 @@ def chains(
     steps: Steps = 100,
     num_warmup: NumWarmup = 25,
     seed: Seed = 0,
+    modules: Modules = None,
 ) -> None:
     """R-hat of clamped Gibbs chains of the next frame, from random starts.
 
@@ -89,6 +91,7 @@ def motion(
     out: Annotated[
         Path | None, typer.Option(help="A .png or .gif of the first film of each row, in order.")
     ] = None,
+    modules: Modules = None,
 ) -> None:
     """How objects move in the film that trained models generate, beside real film.
 
@@ -157,6 +160,7 @@ def denoise_music(
         Path | None, typer.Option(help="A picture of two sequences: .png, .pdf, .svg or .npz.")
     ] = None,
     device: Device = None,
+    modules: Modules = None,
 ) -> None:
     """How well a VRAE or VOSP takes wrong notes out of test music, beside plain filters.
 
@@ -186,6 +190,7 @@ def impute_music(
         Path | None, typer.Option(help="A picture of one sequence: .png, .pdf, .svg or .npz.")
     ] = None,
     device: Device = None,
+    modules: Modules = None,
 ) -> None:
     """How well a VRAE or VOSP fills in hidden frames of test music, beside plain rules.
 

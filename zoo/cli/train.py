@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Jobs, Name, Seed, Set, check_device
+from .options import Device, Jobs, Modules, Name, Seed, Set, check_device
 
 app = typer.Typer()
 
@@ -18,6 +18,7 @@ def list_recipes(
         str | None,
         typer.Option(metavar="NAME", help="Of a table, a model or summary."),
     ] = None,
+    modules: Modules = None,
 ) -> None:
     """Show every recipe: whether it ships trained, what it obtained, and what was published."""
     from .. import store
@@ -51,6 +52,7 @@ def train(
     overrides: Set = None,
     quick: Annotated[bool, typer.Option(help="The recipe's small budget.")] = False,
     fresh: Annotated[bool, typer.Option(help="Ignore a checkpoint of an earlier run.")] = False,
+    modules: Modules = None,
 ) -> None:
     """Train one recipe, then score it on test data.
 
@@ -85,8 +87,13 @@ def reproduce(
     device: Device = None,
     overrides: Set = None,
     ship: Annotated[
-        bool, typer.Option(help="Put weights and cards into the installed zoo (maintainers).")
-    ] = False,
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Put weights and cards there, for zoo.load('FOLDER/TABLE/ROW').",
+        ),
+    ] = None,
+    modules: Modules = None,
 ) -> None:
     """Run a whole table over several seeds and print it beside the published one.
 
@@ -113,8 +120,8 @@ def reproduce(
         print()
         show(render(group))
         print(remarks(group))
-    if ship:
-        print("shipped: " + ", ".join(running.ship(cards, folder)))
+    if ship is not None:
+        print(f"shipped to {ship}: " + ", ".join(running.ship(cards, folder, ship)))
 
 
 @app.command()
@@ -126,6 +133,7 @@ def search(
     out: Annotated[Path | None, typer.Option(help="A .json file of all trials.")] = None,
     device: Device = None,
     overrides: Set = None,
+    modules: Modules = None,
 ) -> None:
     """Look for better learning rates of a recipe on validation data, with Optuna.
 

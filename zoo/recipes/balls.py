@@ -1,4 +1,4 @@
-"""Table 2 of paper 000: the next frame of bouncing balls, by every model of the table."""
+"""The next frame of bouncing balls: Abdulsalam & Makin (2023), Table 2."""
 
 from __future__ import annotations
 

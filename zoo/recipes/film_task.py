@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ...data.synthetic import Synthetic
 from ...inference import LocalELBO, predict_next
@@ -19,10 +20,11 @@ from ..parts.guides import FilmGuide
 from ..parts.likelihoods.exponential_family import Bernoulli
 from ..parts.nets import ConvDecoder, ConvEncoder
 from ..parts.spatial import SpatialDecoder, SpatialGuide, SpatialNet
+from ..pictures import plot_film
 from .task import Task, device_of
 
 CHAINS = 8
-GENERATED = 100  # frames of a drawn film
+GENERATED = 100  # frames of a sampled film
 SEQUENCES = 10  # predicted at a time: a prediction is CHAINS times as large as its film
 
 
@@ -31,7 +33,7 @@ class FilmTask(Task):
     """A task on film.
 
     Attributes:
-        film: ``film(sequences=, steps=, seed=, split=, device=)`` draws some.
+        film: ``film(sequences=, steps=, seed=, split=, device=)`` makes some.
     """
 
     film: Callable[..., Synthetic] | None = None
@@ -49,7 +51,7 @@ def next_frame_task(name: str, film: Callable[..., Synthetic]) -> FilmTask:
         metric=f"next-frame MSE ({name}), single chain",
         unit="per pixel",
         score=functools.partial(score, film),
-        draw=draw,
+        write_samples=write_samples,
         also=(f"mean of {CHAINS} chains",),
         film=film,
     )
@@ -57,36 +59,34 @@ def next_frame_task(name: str, film: Callable[..., Synthetic]) -> FilmTask:
 
 def score(
     film: Callable[..., Synthetic],
-    model: torch.nn.Module,
+    model: nn.Module,
     seed: int,
     split: str,
     sequences: int = 200,
-    **how,
+    **protocol: Any,
 ) -> torch.Tensor:
     """Of a single chain (the mean over chains of its error), and of the chains' mean, ``[N, 2]``.
 
     Arguments:
-        film: ``film(seed=, split=, device=)`` draws the film to predict.
+        film: ``film(seed=, split=, device=)`` makes the film to predict.
         model, seed, split, sequences: the network, which film, and how much.
-        how: further arguments of its ``predict``.
+        protocol: further arguments of its ``predict``.
     """
     device = device_of(model)
     data = film(sequences=sequences, seed=seed, split=split, device=device)
     errors = []
     for start in range(0, len(data), SEQUENCES):
         obs = data.rows(slice(start, start + SEQUENCES)).obs
-        predicted = predict_next(model, obs, CHAINS, seed, how)
-        single = (predicted.samples - obs)[:, :, 1:].square().mean((0, 2, 3))
+        predicted = predict_next(model, obs, chains=CHAINS, seed=seed, **protocol)
+        single = (predicted.chains - obs)[:, :, 1:].square().mean((0, 2, 3))
         together = (predicted.mean - obs)[:, 1:].square().mean((1, 2))
         errors.append(torch.stack((single, together), 1))
     return torch.cat(errors)
 
 
-def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
+def write_samples(model: nn.Module, path: Path, seed: int, direction: str | None = None) -> None:
     """Writes generated film: moving (.gif), as strips (.png), or as numbers (.npz)."""
-    from ..pictures import draw_film
-
-    draw_film(model.sample(4, GENERATED, seed=seed, noise=False, **how), path)
+    plot_film(model.sample(4, GENERATED, seed=seed, noise=False, direction=direction), path)
 
 
 def film_vae(cls, size: int, seen: int, latent_dim: int, channels: list[int], **arguments) -> Part:
@@ -153,11 +153,11 @@ def local_spatial(warmup: int, epochs: int, batch_size: int, u: float = 0.02) ->
     weights = {"x": 0.05, "u": u, "foreseen": 0.01, "foreseen_frame": 0.3}
     common = {"batch_size": batch_size, "clip": 50.0}
     return {
-        "rule": part(LocalELBO, minibatch=1000, forget=0.05, weights=weights),
+        "rule": part(LocalELBO, minibatch=1000, drop_past=0.05, weights=weights),
         "fit": {"epochs": epochs, "lr": 2e-3, "schedule": "late", "average": 0.99, **common},
         "warmup": {
             "restarts": 1,
-            "rule": {"forget": 1.0, "weights": {"x": weights["x"]}},
+            "rule": {"drop_past": 1.0, "weights": {"x": weights["x"]}},
             "fit": {"epochs": warmup, "lr": 2e-3, "schedule": "constant", **common},
         },
         "quick": {"fit.epochs": max(1, epochs // 10), "warmup.fit.epochs": max(1, warmup // 10)},
@@ -169,11 +169,11 @@ def local(warmup: int, epochs: int, weights: dict[str, float], batch_size: int) 
     first = {"epochs": warmup, "lr": 2e-3, "schedule": "late", "average": 0.98}
     then = {"epochs": epochs, "lr": 1e-3, "schedule": "late-exponential", "average": 0.99}
     return {
-        "rule": part(LocalELBO, minibatch=125, forget=0.1, weights=weights),
+        "rule": part(LocalELBO, minibatch=125, drop_past=0.1, weights=weights),
         "fit": {**then, "batch_size": batch_size},
         "warmup": {
             "restarts": 1,
-            "rule": {"forget": 1.0, "weights": {"x": weights["x"]}, "minibatch": 250},
+            "rule": {"drop_past": 1.0, "weights": {"x": weights["x"]}, "minibatch": 250},
             "fit": {**first, "batch_size": batch_size},
         },
         "quick": {"fit.epochs": epochs // 4, "warmup.fit.epochs": warmup // 4},

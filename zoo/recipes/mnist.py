@@ -1,4 +1,4 @@
-"""Film of moving digits, which paper 000 shows and does not measure."""
+"""Film of moving digits, which Abdulsalam & Makin (2023) show and do not measure."""
 
 from __future__ import annotations
 

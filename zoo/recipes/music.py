@@ -1,4 +1,4 @@
-"""Table 1 of paper 002: polyphonic music, by every model of the table; a table a data set."""
+"""Polyphonic music, a table a data set: Bayer & Osendorfer (2014), Table 1."""
 
 from __future__ import annotations
 
@@ -125,11 +125,11 @@ def vrae(data: str) -> Recipe:
         "VRAE",
         ("ELBO", "IW-50", f"SMC-{PARTICLES[data]}"),
         net,
-        rule=part(SequenceELBO, objective=weights, particles=4),
+        rule=part(SequenceELBO, objective=weights, num_samples=4),
         fit=plan["fit"],
         warmup={
             "restarts": 1,
-            "rule": {"objective": "elbo", "particles": 1, "kl_weight": [0.05, 1.0, annealed]},
+            "rule": {"objective": "elbo", "num_samples": 1, "kl_weight": [0.05, 1.0, annealed]},
             "fit": first,
         },
         quick={**plan["quick"], "warmup.fit.epochs": max(1, alone // 5)},
@@ -157,7 +157,7 @@ def published(data: str, exact: bool = False) -> Recipe:
         sees="path",
     )
     epochs = {"jsb": 60, "nottingham": 10, "piano-midi": 15, "musedata": 6}[data]
-    how = {"lr": 1e-3, "optimiser": "rmsprop-nesterov", "clip": 225.0, "average": None}
+    how = {"lr": 1e-3, "optimizer": "rmsprop-nesterov", "clip": 225.0, "average": None}
     objective = "elbo" if exact else "marginal-increments"
     return row(
         data,

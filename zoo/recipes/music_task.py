@@ -1,4 +1,4 @@
-"""What the tables of music share: the task, its figures, and how a roll is drawn."""
+"""What the tables of music share: the task, its figures, and how samples are written."""
 
 from __future__ import annotations
 
@@ -8,62 +8,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data import Batch, MidiFolder, Polyphonic, write_midi
-from ...inference.evaluate import (
-    elbo_terms,
-    frame_estimate,
-    importance_estimate,
-    particle_estimate,
-    prepare_whole,
-)
-from ...inference.paths import kl_steps, marginal_increments
+from ...inference import elbo, frame_bound, importance_bound, particle_bound
+from ...inference.evaluate import elbo_terms, prepare_whole
+from ...inference.paths import marginal_increments
 from ...inference.rng import RandomStream
+from ..pictures import plot_rolls
 from .task import Scores, Task, device_of
 
 FRAMES = 8000  # padded frames scored at a time
-GENERATED = 128  # frames of a drawn roll
+GENERATED = 128  # frames of a sampled roll
 # Seconds a frame when a roll is written as MIDI; the published files do not say.
 STEPS = {"jsb": 0.5, "nottingham": 0.25, "piano-midi": 0.2, "musedata": 0.2}
 
 
-# The estimators of ``inference.evaluate`` sample from the one random stream of ``score``, batch
-# after batch.
-
-
-def elbo(
-    model: torch.nn.Module,
-    batch: Batch,
-    num_samples: int = 5,
-    divergence: Callable[..., Tensor] = kl_steps,
-) -> Tensor:
-    """The evidence lower bound of each sequence, ``[B]``."""
-    return elbo_terms(model, prepare_whole(model, batch), num_samples, divergence).bound
-
-
-def surrogate(model: torch.nn.Module, batch: Batch) -> Tensor:
-    """The published objective, which is no bound, ``[B]``."""
-    return elbo(model, batch, divergence=lambda q, p, path: marginal_increments(q, p))
-
-
-def importance(model: torch.nn.Module, batch: Batch, num_samples: int) -> Tensor:
-    """The importance-weighted bound of each sequence, ``[B]``."""
-    return importance_estimate(model, prepare_whole(model, batch), num_samples)
-
-
-def importance_of_frames(model: torch.nn.Module, batch: Batch, num_samples: int) -> Tensor:
-    """The importance-weighted bounds of each sequence's frames, summed, ``[B]``."""
-    return frame_estimate(model, prepare_whole(model, batch), num_samples)
+@torch.no_grad()
+def surrogate(model: nn.Module, batch: Batch) -> Tensor:
+    """The published objective, of which nothing is known but that it is no bound; ``[B]``."""
+    divergence = lambda q, p, path: marginal_increments(q, p)  # noqa: E731
+    return elbo_terms(model, prepare_whole(model, batch), 5, divergence).bound
 
 
 # Exact, upper bounds on the negative log-likelihood (the number of samples follows), or neither.
 FIGURES: dict[str, Callable[..., Tensor]] = {
-    "exact NLL": functools.partial(elbo, num_samples=1),
-    "ELBO": elbo,
-    "IW": importance,
-    "IW a frame": importance_of_frames,
-    "SMC": particle_estimate,
+    "exact NLL": elbo,
+    "ELBO": functools.partial(elbo, samples=5),
+    "IW": importance_bound,
+    "IW a frame": frame_bound,
+    "SMC": particle_bound,
     "published objective (no bound)": surrogate,
 }
 
@@ -71,7 +45,7 @@ FIGURES: dict[str, Callable[..., Tensor]] = {
 SAMPLED = ("IW", "IW a frame", "SMC")
 
 
-def figure(name: str) -> Callable[[torch.nn.Module, Batch], Tensor]:
+def figure(name: str) -> Callable[[nn.Module, Batch], Tensor]:
     """A figure by its name in a table, such as ``"SMC-500"`` or ``"IW-200 a frame"``; ``[B]``.
 
     Raises:
@@ -96,7 +70,7 @@ def music_task(data: str, *figures: str) -> Task:
         metric=figures[0],
         unit="nats per frame",
         score=functools.partial(score, data, figures),
-        draw=functools.partial(draw, data),
+        write_samples=functools.partial(write_samples, data),
         also=figures[1:],
     )
 
@@ -104,7 +78,7 @@ def music_task(data: str, *figures: str) -> Task:
 def score(
     data: str,
     figures: tuple[str, ...],
-    model: torch.nn.Module,
+    model: nn.Module,
     seed: int,
     split: str,
     midi: str | None = None,
@@ -113,14 +87,14 @@ def score(
 
     Arguments:
         data, figures: see ``music_task``; on validation data the first figure alone.
-        model, seed, split: the network, the seed of its draws, and which data.
+        model, seed, split: the network, the seed of its samples, and which data.
         midi: a folder of MIDI files, or one, to score in place of the test data.
     """
     own = midi is not None
     rolls = MidiFolder(str(midi), step=STEPS[data]) if own else Polyphonic(data, split)
     chosen = figures[:1] if split == "validation" else figures
     device, values, frames = device_of(model), [], []
-    with torch.no_grad(), RandomStream(device, "score", seed):
+    with RandomStream(device, "score", seed):
         for _, rows in rolls.batches(FRAMES):
             batch = rows.to(device)
             bounds = torch.stack([figure(name)(model, batch) for name in chosen], 1)
@@ -129,12 +103,14 @@ def score(
     return Scores(torch.cat(values).cpu(), torch.cat(frames).cpu())
 
 
-def draw(data: str, model: torch.nn.Module, path: Path, seed: int, **how) -> None:
+def write_samples(
+    data: str, model: nn.Module, path: Path, seed: int, direction: str | None = None
+) -> None:
     """Writes generated music: as a MIDI file (.mid), a picture (.png), or numbers (.npz)."""
-    from ..pictures import draw_rolls
-
     if path.suffix in (".mid", ".midi"):
-        write_midi(path, model.sample(1, GENERATED, seed=seed, **how)[0], step=STEPS[data])
+        write_midi(
+            path, model.sample(1, GENERATED, seed=seed, direction=direction)[0], step=STEPS[data]
+        )
         return
-    rolls = model.sample(3, GENERATED, seed=seed, **how)
-    draw_rolls({f"sample {i + 1}": roll for i, roll in enumerate(rolls)}, path)
+    rolls = model.sample(3, GENERATED, seed=seed, direction=direction)
+    plot_rolls({f"sample {i + 1}": roll for i, roll in enumerate(rolls)}, path)

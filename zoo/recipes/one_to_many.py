@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of paper 003: one-to-many mappings, read first and asked for T steps later."""
+"""One-to-many mappings, asked for after T steps: Manchev & Spratling (2024), Tables 1 and 2."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ...data import OneToMany
 from ...inference import OutputBPTT, StraightThrough, TargetPropagation
@@ -15,6 +16,7 @@ from ..models.srn import SRN
 from ..part import Part, part
 from ..parts.initialisers import Latch
 from ..parts.likelihoods.categorical import Categorical
+from ..pictures import plot_classes, plot_curve
 from .recipe import Recipe
 from .task import Scores, Task, device_of
 
@@ -39,19 +41,19 @@ PUBLISHED = {
 def score(
     kind: str,
     steps: int,
-    model: torch.nn.Module,
+    model: nn.Module,
     seed: int,
     split: str,
     sequences: int = TESTED,
-    paths: int = PATHS,
+    num_samples: int = PATHS,
 ) -> Scores:
     """Negative log-probability of each held-out answer, ``[N, 1]``, in nats.
 
     Arguments:
         kind, steps: the task.
-        model, seed, split: the network, which data, and the seed of its draws.
+        model, seed, split: the network, which data, and the seed of its samples.
         sequences: how many.
-        paths: of the stochastic units, whose probabilities are averaged.
+        num_samples: paths of the stochastic units, whose probabilities are averaged.
     """
     device = device_of(model)
     data = OneToMany(kind, sequences, steps, seed, split, device)
@@ -59,26 +61,24 @@ def score(
     with RandomStream(device, "score", seed):
         for rows in torch.arange(sequences).split(ROWS):
             batch = data.rows(rows)
-            found.append(-model.log_prob(batch.obs, batch.target, samples=paths))
+            found.append(-model.log_prob(batch.obs, batch.target, samples=num_samples))
     return Scores(torch.cat(found).cpu()[:, None], torch.ones(sequences))
 
 
-def draw(
+def write_samples(
     kind: str,
     steps: int,
-    model: torch.nn.Module,
+    model: nn.Module,
     path: Path,
     seed: int,
     direction: str | None = None,
 ) -> None:
     """Figures 5 and 7: the data, and what the network answers to the same inputs."""
-    from ..pictures import draw_classes, draw_curve
-
     if direction is not None:
         raise ValueError(f"{type(model).__name__} answers questions: it has no direction of time")
     data = OneToMany(kind, 1000, steps, seed, "test", device_of(model))
     answers = model.answer(data.obs, seed=seed)[0]
-    show = draw_classes if kind == "class" else draw_curve
+    show = plot_classes if kind == "class" else plot_curve
     show(data.obs[:, 0, 0], data.target.flatten(), answers.flatten(), path)
 
 
@@ -88,7 +88,7 @@ def answer_task(kind: str, steps: int) -> Task:
         metric=f"NLL, {PATHS} paths" if kind == "class" else "NLL",
         unit="nats",
         score=functools.partial(score, kind, steps),
-        draw=functools.partial(draw, kind, steps),
+        write_samples=functools.partial(write_samples, kind, steps),
     )
 
 
@@ -129,7 +129,7 @@ def budget(kind: str, lr: dict[str, float]) -> dict:
         "epochs": epochs,
         "batch_size": 100,
         "lr": {"readout.": READOUT[kind], **lr},
-        "optimiser": "adam",
+        "optimizer": "adam",
         "schedule": "cosine",
         "average": 0.98,
         "validate_every": 5,
@@ -170,11 +170,11 @@ def _bptt(kind: str) -> Part:
 
 
 def _paths(kind: str) -> dict[str, int]:
-    return {"samples": 5} if kind == "class" else {}
+    return {"num_samples": 5} if kind == "class" else {}
 
 
 def published(kind: str, steps: int, target: bool) -> Recipe:
-    """The network, start, optimiser and rates that the paper and its code name, on less time."""
+    """The network, start, optimizer and rates that the paper and its code name, on less time."""
     if kind == "class":
         ten = part(Categorical, classes=10)
         net = part(SRN, inputs=1, output=ten, hidden=100, stochastic=0.5, inverse="tanh")
@@ -186,7 +186,7 @@ def published(kind: str, steps: int, target: bool) -> Recipe:
         rule = part(TargetPropagation, alpha_i=1.0) if target else part(OutputBPTT)
         lr = {"": 0.01, "back.": 1e-3} if target else 0.01
         epochs, batch_size, title = 330, 500, f"MDRNN, {'TPTT' if target else 'BPTT'}"
-    fit = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimiser": "adagrad"}
+    fit = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "optimizer": "adagrad"}
     fit |= {"schedule": "constant", "validate_every": max(2, epochs // 10)}
     name = {"class": ("ste", "stptt"), "regression": ("bptt", "tptt")}[kind][target]
     return row(

@@ -1,10 +1,11 @@
-"""Table 1 of paper 000: position decoded from a population code, by every model of the table."""
+"""Position decoded from a population code: Abdulsalam & Makin (2023), Table 1."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ...data import PPC, ppc
 from ...inference import BPTT, EM, ContrastiveDivergence, LocalELBO
@@ -15,6 +16,7 @@ from ..models.rvae import RVAE
 from ..models.tvae import TVAE
 from ..part import part
 from ..parts.likelihoods.exponential_family import Poisson
+from ..pictures import plot_population
 from .population import PopulationReadout, SpringFilter
 from .recipe import Recipe
 from .task import Task, device_of
@@ -24,7 +26,7 @@ LIMIT = 1.41e-4  # the Kalman filter with the true parameters: row ppc/kf-true m
 SEQUENCES, STEPS = 40, 1000
 
 
-def position(model: torch.nn.Module, obs: torch.Tensor) -> torch.Tensor:
+def position(model: nn.Module, obs: torch.Tensor) -> torch.Tensor:
     """The position (rad) that a model reads from spike counts, ``[B, T]``.
 
     A linear system's first coordinate is the position; for the others it is decoded from the mean
@@ -35,7 +37,7 @@ def position(model: torch.nn.Module, obs: torch.Tensor) -> torch.Tensor:
     return ppc.decode(model.reconstruct(obs))
 
 
-def score(model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
+def score(model: nn.Module, seed: int, split: str) -> torch.Tensor:
     """Position MSE (rad²) of each of 40 trajectories of 1000 steps, ``[40]``."""
     device = device_of(model)
     data = PPC(SEQUENCES, STEPS, seed=seed, split=split, device=device)
@@ -43,14 +45,12 @@ def score(model: torch.nn.Module, seed: int, split: str) -> torch.Tensor:
     return error.square().mean(1)
 
 
-def draw(model: torch.nn.Module, path: Path, seed: int, **how) -> None:
+def write_samples(model: nn.Module, path: Path, seed: int, direction: str | None = None) -> None:
     """Writes generated spike counts: a picture (.png) or arrays (.npz)."""
-    from ..pictures import draw_population
-
-    draw_population(model.sample(sequences=4, steps=400, seed=seed, **how), path)
+    plot_population(model.sample(sequences=4, steps=400, seed=seed, direction=direction), path)
 
 
-TASK = Task(metric="position MSE", unit="rad²", score=score, draw=draw)
+TASK = Task(metric="position MSE", unit="rad²", score=score, write_samples=write_samples)
 TRAINING = part(PPC, sequences=SEQUENCES, steps=STEPS)
 
 
@@ -74,7 +74,7 @@ def vae(cls, **arguments):
 # three times as wide. The warm-up learns what a frame alone says (no past at all), several times,
 # because a one-dimensional code of the torus may fold; the free energy, in full, tells which did.
 RECURRENT = vae(RVAE, latent_dim=2, seen=1, past_scale=[0.04, 0.1, 1.0, 1.0], past_hidden=0)
-OBJECTIVE = {"forget": 0.1, "weights": {"x": 0.3, "u": [1 / 9, 1.0, 0.3]}}
+OBJECTIVE = {"drop_past": 0.1, "weights": {"x": 0.3, "u": [1 / 9, 1.0, 0.3]}}
 FEWER = part(PPC, sequences=20, steps=STEPS)
 BUDGET = {"epochs": 300, "lr": 7e-4, "average": 0.98, "schedule": "late-exponential", "clip": 50.0}
 
@@ -82,7 +82,7 @@ BUDGET = {"epochs": 300, "lr": 7e-4, "average": 0.98, "schedule": "late-exponent
 def warmup(epochs: int, **rule) -> dict:
     return {
         "restarts": 4,
-        "rule": {"forget": 1.0, "weights": None, **rule},
+        "rule": {"drop_past": 1.0, "weights": None, **rule},
         "fit": {"epochs": epochs, "lr": 3e-3},
     }
 

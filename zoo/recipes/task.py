@@ -1,13 +1,13 @@
-"""Tasks: what a table measures, and how it is drawn."""
+"""Tasks: what a table measures, and how samples of its models are written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Scores(NamedTuple):
@@ -36,10 +36,10 @@ class Task:
     Attributes:
         metric: name of the score, the lower the better.
         unit: its unit.
-        score: ``score(model, seed, split, **how)``: ``Scores``, or plain values ``[N]`` or
-            ``[N, 1 + len(also)]`` of sequences that count alike. ``how`` may change the protocol,
-            where there is one.
-        draw: ``draw(model, path, seed, **how)`` writes what ``model.sample(**how)`` generates.
+        score: ``score(model, seed, split, **protocol)``: ``Scores``, or plain values ``[N]`` or
+            ``[N, 1 + len(also)]`` of sequences that count alike.
+        write_samples: ``write_samples(model, path, seed, direction)`` writes sequences that a model
+            generates, in a direction of time, where it has two.
         also: names of further figures, in the same unit.
         columns: where the figures stand in a table; ``(metric, *also)`` when left out. Figures of
             different rows share a column only where it has the same name.
@@ -48,31 +48,40 @@ class Task:
     metric: str
     unit: str
     score: Callable[..., Tensor | Scores]
-    draw: Callable[..., None]
+    write_samples: Callable[..., None]
     also: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", self.columns or (self.metric, *self.also))
 
-    def measure(self, model: torch.nn.Module, seed: int, split: str, **how) -> Scores:
+    def measure(
+        self, model: nn.Module, seed: int, split: str, protocol: Mapping[str, Any] | None = None
+    ) -> Scores:
         """Scores a model on the sequences of a split.
 
+        Arguments:
+            model: the network.
+            seed: seed of the data, where they are made, and of random numbers.
+            split: ``"validation"`` or ``"test"``.
+            protocol: further arguments of ``score``, which change how a model is scored.
+
         Raises:
-            ValueError: for a protocol ``how`` that the task or the model does not have.
+            ValueError: for a protocol that the task or the model does not have.
         """
+        protocol = protocol or {}
         try:
-            scores = self.score(model, seed, split, **how)
+            scores = self.score(model, seed, split, **protocol)
         except TypeError as error:
-            if how and "unexpected keyword" in str(error):
-                name = type(model).__name__
-                raise ValueError(f"{name} is not scored with {how}: {error}") from error
+            if protocol and "unexpected keyword" in str(error):
+                name, given = type(model).__name__, ", ".join(protocol)
+                raise ValueError(f"{name} is not scored with {given}: {error}") from error
             raise
         if isinstance(scores, Scores):
             return scores
         return Scores(scores.reshape(len(scores), -1), torch.ones(len(scores)))
 
 
-def device_of(model: torch.nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     """Where a network lives; the CPU where it has nothing that lives anywhere."""
     return next(iter(model.state_dict().values()), torch.empty(0)).device

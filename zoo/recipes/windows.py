@@ -1,4 +1,4 @@
-"""Tables 3 and 4 of paper 003: the next frame of Piano-midi after a window of T frames."""
+"""The next frame of Piano-midi after T frames: Manchev & Spratling (2024), Tables 3 and 4."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ...data import Polyphonic, write_midi
 from ...inference import StraightThrough, TargetPropagation
@@ -14,6 +15,7 @@ from ..models.srn import SRN
 from ..part import part
 from ..parts.initialisers import Orthogonal
 from ..parts.likelihoods.exponential_family import Bernoulli
+from ..pictures import plot_rolls
 from .music_task import STEPS as SECONDS
 from .recipe import Recipe
 from .task import Scores, Task, device_of
@@ -22,20 +24,20 @@ KEYS, NAME = 88, "piano-midi"
 ROWS = 100  # windows at a time
 PATHS = 20
 VALIDATED = 7  # validation looks at every so many windows; an even number would keep to the meter
-GENERATED = 128  # frames of a drawn roll, after its prompt
+GENERATED = 128  # frames of a sampled roll, after its prompt
 DATA = ("pianomidi-t50", "pianomidi-t100")
 
 
 def score(
-    steps: int, model: torch.nn.Module, seed: int, split: str, stride: int = 1, paths: int = PATHS
+    steps: int, model: nn.Module, seed: int, split: str, stride: int = 1, num_samples: int = PATHS
 ) -> Scores:
     """-log p of the frame after each window, ``[N, 1]``, nats.
 
     Arguments:
         steps: frames of a window.
-        model, seed, split: the network, the seed of its draws, and which data.
+        model, seed, split: the network, the seed of its samples, and which data.
         stride: frames from one window to the next; validation data are looked at sparsely.
-        paths: of the stochastic units, whose probabilities are averaged.
+        num_samples: paths of the stochastic units, whose probabilities are averaged.
     """
     device = device_of(model)
     stride = VALIDATED if split == "validation" else stride
@@ -44,18 +46,16 @@ def score(
     with RandomStream(device, "score", seed):
         for rows in torch.arange(len(rolls)).split(ROWS):
             batch = rolls.rows(rows)
-            found.append(-model.log_prob(batch.obs, batch.target, samples=paths))
+            found.append(-model.log_prob(batch.obs, batch.target, samples=num_samples))
     values = torch.cat(found).cpu()[:, None]
     return Scores(values, torch.ones(len(values)))
 
 
 @torch.no_grad()
-def draw(
-    steps: int, model: torch.nn.Module, path: Path, seed: int, direction: str | None = None
+def write_samples(
+    steps: int, model: nn.Module, path: Path, seed: int, direction: str | None = None
 ) -> None:
     """Goes on where a test sequence's first window ends: .mid, or a picture of three (.png)."""
-    from ..pictures import draw_rolls
-
     if direction is not None:
         raise ValueError(f"{type(model).__name__} goes on with a roll: it has no other direction")
     device = device_of(model)
@@ -69,7 +69,7 @@ def draw(
         return
     prompt = torch.arange(rolls.shape[1]) < steps
     titles = [f"test sequence {i + 1}: shaded frames are given" for i in range(len(rolls))]
-    draw_rolls(dict(zip(titles, rolls)), path, hidden=prompt)
+    plot_rolls(dict(zip(titles, rolls)), path, hidden=prompt)
 
 
 def window_task(steps: int) -> Task:
@@ -78,7 +78,7 @@ def window_task(steps: int) -> Task:
         metric=f"NLL, {PATHS} paths",
         unit="nats per frame",
         score=functools.partial(score, steps),
-        draw=functools.partial(draw, steps),
+        write_samples=functools.partial(write_samples, steps),
     )
 
 
@@ -90,7 +90,7 @@ PUBLISHED = {
     100: {"stptt": 9.45, "ste": 13.25, "ste-d": 11.22},
 }
 ENDINGS = {"nesterov": "", "adagrad": "-adagrad", "sgd": "-sgd", "rmsprop": "-rmsprop"}
-OPTIMISERS = {"adagrad": "AdaGrad", "nesterov": "Nesterov", "sgd": "SGD", "rmsprop": "RMSprop"}
+OPTIMIZERS = {"adagrad": "AdaGrad", "nesterov": "Nesterov", "sgd": "SGD", "rmsprop": "RMSprop"}
 
 
 # Learning rates by `seqzoo search` over five epochs (docs/search), made a little smaller for the
@@ -106,13 +106,13 @@ def row(
     name: str,
     title: str,
     rule,
-    optimiser: str = "nesterov",
+    optimizer: str = "nesterov",
     stochastic: float = 0.5,
     **options,
 ) -> Recipe:
     """One row; the network answers after the last frame, and learns from every one of a window."""
     epochs, hidden, paths, slower = PLANS[steps]
-    rate = slower * RATES[optimiser]
+    rate = slower * RATES[optimizer]
     net = part(
         SRN,
         inputs=KEYS,
@@ -129,13 +129,13 @@ def row(
         title,
         task=window_task(steps),
         model=net,
-        rule=part(rule, samples=paths, **({"alpha_i": 1.0} if targets else {}), **options),
+        rule=part(rule, num_samples=paths, **({"alpha_i": 1.0} if targets else {}), **options),
         data=part(Polyphonic, name=NAME, window=steps, stride=steps, recut=True, every_step=True),
         fit={
             "epochs": epochs,
             "batch_size": 20,
             "lr": {"": rate, "back.": rate / SLOWER} if targets else rate,
-            "optimiser": optimiser,
+            "optimizer": optimizer,
             "schedule": "late",
             "clip": 1.0,
             "validate_every": 3,
@@ -149,18 +149,18 @@ def row(
     )
 
 
-def each_optimiser(name: str, title: str, rule) -> list[Recipe]:
+def each_optimizer(name: str, title: str, rule) -> list[Recipe]:
     """The rows of table 3; the first, which is best, has the plain name."""
     return [
-        row(50, f"{name}{ending}", f"{title}, {OPTIMISERS[optimiser]}", rule, optimiser)
-        for optimiser, ending in ENDINGS.items()
+        row(50, f"{name}{ending}", f"{title}, {OPTIMIZERS[optimizer]}", rule, optimizer)
+        for optimizer, ending in ENDINGS.items()
     ]
 
 
 RECIPES = [
-    *each_optimiser("stptt", "STPTT", TargetPropagation),
+    *each_optimizer("stptt", "STPTT", TargetPropagation),
     row(50, "stptt-control", "no targets sent back, Nesterov", TargetPropagation, propagate=False),
-    *each_optimiser("ste", "STE-BPTT", StraightThrough),
+    *each_optimizer("ste", "STE-BPTT", StraightThrough),
     row(100, "stptt", "STPTT", TargetPropagation),
     row(100, "ste", "STE-BPTT", StraightThrough),
     row(100, "ste-d", "STE(D)-BPTT", StraightThrough, stochastic=0.0),

@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...inference.contracts import AnswerModel
-from ...inference.diagnostics.psis import check_enough
+from ...inference.diagnostics.psis import check_draws
 from .. import store
 from ..recipes import RECIPES
 from ..recipes.held_out import data_of, held_out
 from ..studies.chains import Chains
-from .answers import look_at_answers, reliability
-from .chains import look_at_chains
-from .draws import look_at_draws
-from .guide import look_at_guide
-from .predictions import look_at_predictions
-from .rules import look_at_rules
-from .simulation import look_at_simulation
-from .subject import NotHere, Section, Sizes, Subject
-from .targets import look_at_targets
-from .weights import Weights, bounds, log_weights
-from .writing import REPORT, check_folder, put_in_place, workshop, written
+from .answers import diagnose_answers, reliability
+from .chains import diagnose_chains
+from .context import Context, NotApplicable, Section, Sizes
+from .export import export_samples
+from .gradient_alignment import diagnose_rules
+from .importance_sampling import diagnose_guide
+from .importance_weights import Weights, bounds, log_weights
+from .markdown import REPORT, check_folder, put_in_place, workshop, written
+from .predictions import diagnose_predictions
+from .simulation_based_calibration import diagnose_simulation
+from .target_alignment import diagnose_targets
 
 __all__ = [
-    "LOOKS",
+    "DIAGNOSTICS",
     "NUM_SAMPLES",
     "SEQUENCES",
     "Report",
@@ -45,15 +45,15 @@ __all__ = [
 SEQUENCES, NUM_SAMPLES = 20, 500
 ANSWERS = 10  # times as many sequences of nets that give one answer each
 
-LOOKS: dict[str, Callable[[Subject], list[Section]]] = {
-    "k-hat and importance-weighted bound": look_at_guide,
-    "Calibration of one-step predictions": look_at_predictions,
-    "Simulation-based calibration": look_at_simulation,
-    "Calibration of answers": look_at_answers,
-    "Clamped Gibbs chains": look_at_chains,
-    "Alignment of targets": look_at_targets,
-    "Gradients of two rules along training": look_at_rules,
-    "Draws, for ArviZ": look_at_draws,
+DIAGNOSTICS: dict[str, Callable[[Context], list[Section]]] = {
+    "k-hat and importance-weighted bound": diagnose_guide,
+    "Calibration of one-step predictions": diagnose_predictions,
+    "Simulation-based calibration": diagnose_simulation,
+    "Calibration of answers": diagnose_answers,
+    "Clamped Gibbs chains": diagnose_chains,
+    "Alignment of targets": diagnose_targets,
+    "Gradients of two rules along training": diagnose_rules,
+    "Draws, for ArviZ": export_samples,
 }
 
 
@@ -104,7 +104,7 @@ def report(
             applies to.
     """
     out = check_folder(out)
-    check_enough(num_samples)
+    check_draws(num_samples)
     if sequences < 1:
         raise ValueError(f"sequences must be at least 1, got {sequences}")
     net = store.load(name)
@@ -114,23 +114,23 @@ def report(
     limit = -recipe.limit if answers and recipe is not None and recipe.limit is not None else None
     how = sequences, num_samples, seed, chains or Chains(), sizes, training
     with workshop(out) as folder:
-        subject = Subject(net, folder, *how, batch, data, answers, limit)
-        sections, left_out = _looked(subject)
+        context = Context(net, folder, *how, batch, data, answers, limit)
+        sections, left_out = _run(context)
         if not sections:
             reasons = "; ".join(dict.fromkeys(why for _, why in left_out))
             raise ValueError(f"no diagnostic applies to {name}: {reasons}")
-        (folder / REPORT).write_text(written(subject, sections, left_out))
+        (folder / REPORT).write_text(written(context, sections, left_out))
         put_in_place(folder, out)
     files = [out / one.figure for one in sections if one.figure is not None]
     return Report(out / REPORT, sections, left_out, [out / REPORT, *files])
 
 
-def _looked(subject: Subject) -> tuple[list[Section], list[tuple[str, str]]]:
+def _run(context: Context) -> tuple[list[Section], list[tuple[str, str]]]:
     """What applies, and why the rest does not."""
     sections, left_out = [], []
-    for title, look in LOOKS.items():
+    for title, look in DIAGNOSTICS.items():
         try:
-            sections += look(subject)
-        except NotHere as why:
+            sections += look(context)
+        except NotApplicable as why:
             left_out.append((title, str(why)))
     return sections, left_out

@@ -10,23 +10,25 @@ from torch import Tensor
 from ...inference import pit
 from ..parts.likelihoods.categorical import Categorical
 from ..recipes.held_out import held_out
-from .drawing import BLUE, covered, diagonal, figure, ranks, save
-from .subject import NotHere, Section, Subject
-from .verdicts import OF_BITS, calibrated, in_numbers, in_words, measured
+from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
+from .context import Context, NotApplicable, Section
+from .figures import BLUE, figure, plot_coverage, plot_histogram, plot_reliability, save
 
 ASKED = 50  # times as many answers as sequences elsewhere, whose calibration is seen
 PATHS = 20  # of stochastic units, whose probabilities are averaged
 
 
-def look_at_answers(subject: Subject) -> list[Section]:
-    net = subject.net
-    if not subject.answers:
-        raise NotHere(f"{subject.name} answers no questions")
-    number, seed = ASKED * subject.sequences, subject.seed
-    batch = held_out(subject.data, number, seed, True, subject.sizes.steps)
+def diagnose_answers(context: Context) -> list[Section]:
+    net = context.net
+    if not context.answers:
+        raise NotApplicable(f"{context.name} answers no questions")
+    number, seed = ASKED * context.sequences, context.seed
+    batch = held_out(context.data, number, seed, True, context.sizes.steps)
     if net.at_every_step(batch):
-        raise NotHere("it answers at every step, and answers of a sequence are not independent")
-    drawn = net.answer(batch.obs, batch.mask, subject.sizes.predictions, seed)
+        raise NotApplicable(
+            "it answers at every step, and answers of a sequence are not independent"
+        )
+    drawn = net.answer(batch.obs, batch.mask, context.sizes.predictions, seed)
     found = pit(batch.target, drawn, seed)
     seen = measured(found, len(batch))
     excess = seen.excess
@@ -35,9 +37,9 @@ def look_at_answers(subject: Subject) -> list[Section]:
     classes, bits = isinstance(net.output, Categorical), hasattr(net.output, "natural")
     discrete = classes or bits
     canvas, axes = figure(3 if discrete else 2)
-    ranks(axes[0], found.flatten(), 10, len(batch) if classes or not bits else None)
+    plot_histogram(axes[0], found.flatten(), 10, len(batch) if classes or not bits else None)
     axes[0].set(xlabel="PIT of the answer", ylabel="share of answers")
-    covered(axes[1], found)
+    plot_coverage(axes[1], found)
     if discrete:
         chance_of = net.predict(batch.obs, batch.mask, PATHS, seed).cpu()
         hits = batch.target.cpu()
@@ -51,14 +53,14 @@ def look_at_answers(subject: Subject) -> list[Section]:
             "paths)."
         )
         excess = max(excess, off - 2 * chance)
-        diagonal(axes[2], said_so, came, "predicted probability", "how often it came")
+        plot_reliability(axes[2], said_so, came, "predicted probability", "how often it came")
         sure = (came * (1 - came) / counts).sqrt()
         axes[2].errorbar(said_so, came, 2 * sure, fmt="none", ecolor=BLUE, lw=1)
     if bits and ((batch.target == 0) | (batch.target == 1)).all():
-        said.append(OF_BITS)
-    verdict = calibrated(excess, seen.chance)
+        said.append(BINARY_NOTE)
+    verdict = verdict_of(excess, seen.chance)
     said.append(in_words(verdict, seen, "answers", "answers"))
-    save(canvas, subject, "answers.png")
+    save(canvas, context, "answers.png")
     return [
         Section(
             "Calibration of answers",

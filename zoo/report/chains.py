@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..models.rvae import RVAE
 from ..studies.chains import DISAGREE, PROBES, Agreement, follow, has_chains, null, spreads
-from .drawing import BLUE, RED, figure, legend_above, save
-from .subject import NotHere, Section, Subject
-from .verdicts import TOO_FEW
+from .calibration import TOO_FEW
+from .context import Context, NotApplicable, Section
+from .figures import BLUE, RED, figure, legend_above, save
 
 OF_A_GUIDE = (
     "Chains agree with one another; they are draws of the model only where the guide is its "
@@ -14,16 +14,16 @@ OF_A_GUIDE = (
 )
 
 
-def look_at_chains(subject: Subject) -> list[Section]:
-    how = subject.chains
-    if not has_chains(subject.net):
-        raise NotHere(f"{subject.name} samples no frames by Gibbs chains")
+def diagnose_chains(context: Context) -> list[Section]:
+    how = context.chains
+    if not has_chains(context.net):
+        raise NotApplicable(f"{context.name} samples no frames by Gibbs chains")
     try:
-        found = follow(subject.net, subject.batch.obs, how, subject.seed)
+        found = follow(context.net, context.batch.obs, how, context.seed)
     except ValueError as why:
-        raise NotHere(str(why)) from why
-    least, total = null(how, subject.seed), how.num_chains * how.num_samples
-    verdict = judged(found, least, subject.paired)
+        raise NotApplicable(str(why)) from why
+    least, total = null(how, context.seed), how.num_chains * how.num_samples
+    verdict = judged(found, least, context.paired)
     said = [
         f"{how.num_chains} chains from random starts, {how.num_warmup} steps, then "
         f"{how.num_samples} kept, at {len(found.rhat)} frames, each judged by the worst of "
@@ -32,13 +32,13 @@ def look_at_chains(subject: Subject) -> list[Section]:
         f"Of as many independent draws: {_in_numbers(least)}. (The worst of {PROBES} is above 1 "
         f"by chance, hence the limit of {DISAGREE} and not of 1.01.)",
         f"Effective sample size: median {found.ess.median():.0f} of {total}.",
-        _in_words(verdict, found, subject.paired),
+        _in_words(verdict, found, context.paired),
     ]
-    if isinstance(subject.net, RVAE):
-        said.append(_spread(subject))
+    if isinstance(context.net, RVAE):
+        said.append(_spread(context))
     if found.still:
         said.insert(1, f"At {found.still} further frames chains did not move at all.")
-    _draw(subject, found, total)
+    _plot(context, found, total)
     return [
         Section(
             "Clamped Gibbs chains",
@@ -46,7 +46,7 @@ def look_at_chains(subject: Subject) -> list[Section]:
             "compares chains from random starts: 1 is agreement. The effective sample size says "
             "what their draws are worth in independent ones."
             + " Chains of this model draw x[t] from its guide, so that what they settle on need "
-            "not be the model's prediction." * subject.paired,
+            "not be the model's prediction." * context.paired,
             said,
             "chains.png",
             verdict,
@@ -84,9 +84,9 @@ def _in_words(verdict: str, found: Agreement, guided: bool) -> str:
     return f"**{verdict.capitalize()}**: {said}"
 
 
-def _spread(subject: Subject) -> str:
+def _spread(context: Context) -> str:
     """How wide an rVAE's chains are beside its own posterior."""
-    chains, model = spreads(subject.net, subject.batch.obs, subject.chains, subject.seed)
+    chains, model = spreads(context.net, context.batch.obs, context.chains, context.seed)
     ratio = chains / model
     low, high = f"{ratio.min():.2f}", f"{ratio.max():.2f}"
     between = low if low == high else f"{low} to {high}"
@@ -97,7 +97,7 @@ def _spread(subject: Subject) -> str:
     )
 
 
-def _draw(subject: Subject, found: Agreement, total: int) -> None:
+def _plot(context: Context, found: Agreement, total: int) -> None:
     canvas, (left, right) = figure(2)
     left.hist(found.rhat.numpy(), bins=20, color=BLUE)
     left.axvline(
@@ -109,4 +109,4 @@ def _draw(subject: Subject, found: Agreement, total: int) -> None:
     right.axvline(total, 0, 0.85, color="black", lw=1, ls=":", label=f"{total} draws")
     right.set(xlabel="effective sample size", ylabel="frames", xlim=(0, None))
     legend_above(right)
-    save(canvas, subject, "chains.png")
+    save(canvas, context, "chains.png")

@@ -11,19 +11,19 @@ from torch import Tensor
 from ...data import Batch
 from ...inference import frame_pit
 from ..models.lgds import LGDS
-from .drawing import covered, figure, ranks, save
-from .subject import NotHere, Section, Subject
-from .verdicts import OF_BITS, calibrated, in_numbers, in_words, measured
+from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
+from .context import Context, NotApplicable, Section
+from .figures import figure, plot_coverage, plot_histogram, save
 
 
-def look_at_predictions(subject: Subject) -> list[Section]:
+def diagnose_predictions(context: Context) -> list[Section]:
     """PIT of every value among what was predicted of it: drawn, or exact of a linear system."""
-    subject.need_pair()
-    net, batch = subject.net, subject.batch
-    if subject.answers:
-        raise NotHere("it gives one answer to a sequence: see the calibration of answers")
+    context.need_pair()
+    net, batch = context.net, context.batch
+    if context.answers:
+        raise NotApplicable("it gives one answer to a sequence: see the calibration of answers")
     if getattr(getattr(net, "likelihood", None), "grey", False):
-        raise NotHere(
+        raise NotApplicable(
             "grey values are taken for expectations of bits, so their predictive intervals mean "
             "nothing"
         )
@@ -31,14 +31,14 @@ def look_at_predictions(subject: Subject) -> list[Section]:
         found, label, how = linear_pit(net, batch), "PIT of y[t] given the past", OF_LINEAR
     else:
         try:
-            found = frame_pit(net, batch, subject.sizes.predictions, subject.seed)
+            found = frame_pit(net, batch, context.sizes.predictions, context.seed)
         except ValueError as why:
-            raise NotHere(str(why)) from why
+            raise NotApplicable(str(why)) from why
         label = "PIT of x[t] given the past"
         how = "The PIT is the place of what came among draws that were predicted"
     found = found.cpu()
     seen = measured(found, batch.frames)
-    verdict = calibrated(seen.excess, seen.chance)
+    verdict = verdict_of(seen.excess, seen.chance)
     said = [
         *in_numbers(seen, "values", "frames"),
         in_words(verdict, seen, "one-step predictions", "frames"),
@@ -47,8 +47,8 @@ def look_at_predictions(subject: Subject) -> list[Section]:
         said += _errors(found)
     values = batch.obs[batch.mask]
     if ((values == 0) | (values == 1)).all():
-        said.append(OF_BITS)
-    _draw(subject, found, label)
+        said.append(BINARY_NOTE)
+    _plot(context, found, label)
     return [
         Section(
             "Calibration of one-step predictions",
@@ -136,9 +136,9 @@ def _errors(pits: Tensor) -> list[str]:
     return said
 
 
-def _draw(subject: Subject, pits: Tensor, label: str) -> None:
+def _plot(context: Context, pits: Tensor, label: str) -> None:
     canvas, (left, right) = figure(2)
-    ranks(left, pits.flatten(), 20, None)
+    plot_histogram(left, pits.flatten(), 20, None)
     left.set(xlabel=label, ylabel="share of values")
-    covered(right, pits)
-    save(canvas, subject, "pit.png")
+    plot_coverage(right, pits)
+    save(canvas, context, "pit.png")

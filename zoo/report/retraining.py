@@ -14,7 +14,7 @@ from ...inference.rules.rule import LearningRule
 from .. import store
 from ..part import Part
 from ..recipes import RECIPES
-from .subject import NotHere, Subject
+from .context import Context, NotApplicable
 
 POINTS = 10  # of a curve, besides the start
 
@@ -27,26 +27,26 @@ class Plan(NamedTuple):
     every: int
 
 
-def train_along(subject: Subject, curve: AlignmentCurve) -> tuple[list[int], str]:
+def train_along(context: Context, curve: AlignmentCurve) -> tuple[list[int], str]:
     """Trains a fresh network on the quick budget, or what ``Sizes`` leaves of it.
 
     Returns:
         The updates that were made before each point of the curve; and what was read, in words.
     """
-    seed, settings = subject.seed, subject.net.card["configuration"]
-    how = {**settings.get("fit", {}), **_quick(subject, "fit")}
+    seed, settings = context.seed, context.net.card["configuration"]
+    how = {**settings.get("fit", {}), **_quick(context, "fit")}
     how.pop("patience", None)
-    part = subject.data
-    for name, value in _quick(subject, "data").items():
+    part = context.data
+    for name, value in _quick(context, "data").items():
         part = part.set([name], value)
     with RandomStream("cpu", "untrained", seed):
-        rule = subject.rule.build(store.build(subject.net.card))
+        rule = context.rule.build(store.build(context.net.card))
     data = part.build(seed=seed)
     batch = data.rows(list(range(min(how.get("batch_size") or len(data), len(data)))))
     rows = min(
         len(data) * how.get("epochs", 10),
-        len(batch) * subject.sizes.updates / rule.count(batch),
-        len(batch) * subject.sizes.values / batch.obs.numel(),
+        len(batch) * context.sizes.updates / rule.count(batch),
+        len(batch) * context.sizes.values / batch.obs.numel(),
     )
     plan = plan_of(rows, len(data))
     some = _fewer(part, data, plan.rows, seed)
@@ -56,7 +56,7 @@ def train_along(subject: Subject, curve: AlignmentCurve) -> tuple[list[int], str
         with RandomStream("cpu", "retraining", seed):
             done = fit(rule, some, validate=curve, seed=seed, device="cpu", progress=False, **how)
     except FloatingPointError as why:
-        raise NotHere(f"training broke off: {why}") from why
+        raise NotApplicable(f"training broke off: {why}") from why
     if done.interrupted:  # ``fit`` ends quietly then; a report does not
         raise KeyboardInterrupt
     each = _updates(rule, batch, plan.rows)
@@ -77,9 +77,9 @@ def plan_of(rows: float, size: int) -> Plan:
     return Plan(max(1, int(rows / POINTS / every)), POINTS * every, every)
 
 
-def _quick(subject: Subject, what: str) -> dict[str, Any]:
+def _quick(context: Context, what: str) -> dict[str, Any]:
     """What ``--quick`` changes of a recipe's ``fit`` or ``data``."""
-    recipe = RECIPES.get(subject.net.card.get("name"))
+    recipe = RECIPES.get(context.net.card.get("name"))
     changes = {} if recipe is None else recipe.quick
     return {
         path.removeprefix(f"{what}."): value

@@ -163,7 +163,7 @@ def target(
             for rule in (TargetPropagation, StraightThrough):
                 torch.manual_seed(0)
                 net = SRN(1, Categorical(10), hidden, stochastic=fraction).to(device)
-                taught = rule(net, samples=num_samples)
+                taught = rule(net, num_samples=num_samples)
                 for _ in range(3):
                     _step(taught, data)  # warm-up
                 times.append(1e3 * _time(taught, data, repeats, device))

@@ -61,4 +61,4 @@ def plot_demo(models: dict[str, nn.Module], picture: Path) -> None:
     for name, model in models.items():
         decoded[SHOWN[name]] = ppc.wrap(position(model, data.obs)[0])
     title = "Position of a noisy spring, read from the spikes of 15 neurons"
-    pictures.draw_trajectory(data.obs[0], data.state[0, :, 0], decoded, picture, title)
+    pictures.plot_trajectory(data.obs[0], data.state[0, :, 0], decoded, picture, title)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from .. import store
-from ..pictures import draw_film
+from ..pictures import plot_film
 from ..recipes import Recipe, balls, mnist, table
 from ..recipes.film_task import FilmTask
 from .tracking import Motion, measure_balls, measure_digits, track_balls, track_digits
@@ -59,7 +59,7 @@ def motion(
         found[title] = MEASURES[name](film)
         first.append(film[:1])
     if picture is not None:
-        draw_film(torch.cat(first), picture, STRIP, every=min(3, max(1, frames // STRIP)))
+        plot_film(torch.cat(first), picture, STRIP, every=min(3, max(1, frames // STRIP)))
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...data import Batch, Polyphonic, add_notes, hide_steps
 from ...data.polyphonic import NAMES
 from ...inference import denoise, impute
-from ..pictures import check_ending, draw_rolls
+from ..pictures import check_ending, plot_rolls
 
 LEAST = 1e-4  # probabilities are taken to be this far from 0 and 1 when they are scored in nats
 FRAMES = 200  # of a test sequence: longer ones are cut
@@ -146,7 +146,7 @@ def denoising(
         for title, frames in (("clean", clean.obs), ("noisy", wrong), ("denoised", found)):
             for i, (roll, real) in enumerate(zip(frames[:2], mask)):
                 rolls[f"{title}, sequence {i + 1}"] = roll[real][:DRAWN]
-        draw_rolls(rolls, picture, columns=min(2, len(mask)))
+        plot_rolls(rolls, picture, columns=min(2, len(mask)))
     return rows
 
 
@@ -205,7 +205,7 @@ def imputation(
             "errors": (drawn - original).abs(),
         }
         rolls = {title: roll[part][real] for title, roll in rolls.items()}
-        draw_rolls(rolls, picture, columns=2, hidden=lost[part][real])
+        plot_rolls(rolls, picture, columns=2, hidden=lost[part][real])
     return rows
 
 

@@ -97,7 +97,7 @@ def mean_guide(net):
 
 
 def test_online_equals_fold_with_a_window_of_one():
-    """Without an optimiser between the windows, T online gradients average to the fold's."""
+    """Without an optimizer between the windows, T online gradients average to the fold's."""
     net, data = rvae(), batch()
     net.guide = mean_guide(net)
     inference.LocalELBO(net).gradients(data)
@@ -188,7 +188,7 @@ def test_importance_weighted_bound_is_tighter_and_rises_with_k():
     fold, _ = inference.LocalELBO(net)._fold(data, net.initial(B))
     bounds = []
     for k in (1, 8, 64):
-        rule = inference.LocalELBO(net, bound="iwae", particles=k)
+        rule = inference.LocalELBO(net, bound="iwae", num_samples=k)
         with torch.no_grad():
             bounds.append(sum(float(rule.loss(fold)) for _ in range(40)) / 40)
     assert bounds[0] > bounds[1] > bounds[2]
@@ -210,15 +210,15 @@ def test_importance_weights_against_a_loop_over_particles():
         torch.testing.assert_close(weights[k], -(energy - kl + sampled), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("through_time", [False, True])
-def test_padding_and_mask_change_nothing(through_time):
+@pytest.mark.parametrize("rule", [inference.LocalELBO, inference.BPTT])
+def test_padding_and_mask_change_nothing(rule):
     net, data = rvae(), batch()
     padded_obs = torch.cat((data.obs, torch.full((B, 4, M), float("nan"))), 1)
     mask = torch.arange(T + 4)[None] < torch.full((B, 1), T)
     results = []
     for each in (data, Batch(padded_obs, mask)):
         with inference.RandomStream("cpu", 6):
-            metrics = inference.LocalELBO(net, through_time=through_time).gradients(each)
+            metrics = rule(net).gradients(each)
         results.append((metrics, gradient(net)))
     torch.testing.assert_close(results[0][0]["loss"], results[1][0]["loss"])
     assert results[0][0]["frames"] == results[1][0]["frames"] == B * T
@@ -271,7 +271,7 @@ def test_weights_scale_sites_of_the_loss():
 def test_forgotten_frames_see_no_past():
     """Where every past is forgotten, the recognition net's recurrent weights get no gradient."""
     net = rvae()
-    inference.LocalELBO(net, forget=1.0).gradients(batch())
+    inference.LocalELBO(net, drop_past=1.0).gradients(batch())
     assert not net.recognition.from_past.weight.grad.any()
     assert not net.past_decoder[0].weight.grad.any()
     assert net.recognition.alone.weight.grad.any()
@@ -307,11 +307,9 @@ def test_drawn_statistics_are_carried():
     [
         ({"window": 0}, "window"),
         ({"minibatch": 0}, "minibatch"),
-        ({"particles": 0}, "particles"),
+        ({"num_samples": 0}, "num_samples"),
         ({"bound": "tight"}, "bound"),
-        ({"minibatch": 3, "through_time": True}, "minibatch"),
-        ({"compiled": True, "through_time": True}, "compiled"),
-        ({"forget": 1.5}, "forget"),
+        ({"drop_past": 1.5}, "drop_past"),
         ({"weights": {"x": [1.0, 0.5]}}, "fraction"),
     ],
 )

@@ -194,7 +194,7 @@ def by_the_book(net, data, drawn, alpha_i, difference):
 def both(net, data, difference=True, samples=M):
     """Gradients and metrics of the rule, and those of the book."""
     drawn = listen(net, "sample_units")
-    rule = TargetPropagation(net, alpha_i=0.7, difference=difference, samples=samples)
+    rule = TargetPropagation(net, alpha_i=0.7, difference=difference, num_samples=samples)
     metrics = rule.gradients(data)
     found = {name: part.grad for name, part in net.named_parameters()}
     drawn = torch.stack(drawn)
@@ -249,7 +249,7 @@ def test_metrics_are_those_of_the_book(kind, mask, difference):
 def test_targets_are_those_of_the_book(kind, mask, difference, every_step):
     """Equations 3 and 4 themselves; zero in padding. No gradient is touched."""
     net, data = srn(kind, every_step=every_step), batch("classes", mask, every_step)
-    rule = TargetPropagation(net, alpha_i=0.4, samples=3, difference=difference)
+    rule = TargetPropagation(net, alpha_i=0.4, num_samples=3, difference=difference)
     rule.gradients(data)
     before = {name: part.grad.clone() for name, part in net.named_parameters()}
     drawn = listen(net, "sample_units")
@@ -267,7 +267,7 @@ def test_the_control_sends_no_target_back(kind, mask, every_step):
     """Steps have their own answer's target, -alpha_i dE/dh_t, or none; all else is the same."""
     net, data = srn(kind, every_step=every_step), batch("classes", mask, every_step)
     drawn = listen(net, "sample_units")
-    steps = TargetPropagation(net, alpha_i=0.4, samples=3, propagate=False).targets(data)
+    steps = TargetPropagation(net, alpha_i=0.4, num_samples=3, propagate=False).targets(data)
     with torch.enable_grad():
         states = torch.stack(drawn).requires_grad_()
         chance = net.readout(states).softmax(-1).mean(1)  # [T, B, C]
@@ -424,10 +424,10 @@ def test_no_graph_that_is_differentiated_spans_two_steps(kind, noise, monkeypatc
         return plain(tensors, *args, **how)
 
     monkeypatch.setattr(torch.autograd, "backward", watched)
-    TargetPropagation(net, noise=noise, samples=2).gradients(data)
+    TargetPropagation(net, noise=noise, num_samples=2).gradients(data)
     assert max(depths) == 1
     depths.clear()
-    inference.StraightThrough(net, samples=2).gradients(data)
+    inference.StraightThrough(net, num_samples=2).gradients(data)
     assert max(depths) == T
 
 
@@ -450,7 +450,7 @@ def test_what_a_step_is_given_by_others_has_no_graph(kind, noise):
 
     watch("mean")
     watch("invert")
-    TargetPropagation(net, noise=noise, samples=2).gradients(batch())
+    TargetPropagation(net, noise=noise, num_samples=2).gradients(batch())
     assert calls["mean"].count(False) >= T  # the sweep forward
     assert calls["invert"].count(False) >= T - 1  # the sweep back
     for seen in calls.values():
@@ -578,7 +578,7 @@ def test_an_exact_inverse_has_nothing_to_learn_and_needs_no_correction(
 def test_targets_are_compared_with_gradients_on_the_same_paths(kind, mask, every_step):
     """Cosines over paths, sequences and units; gradients go straight through bits."""
     net, data = srn(kind, every_step=every_step), batch("classes", mask, every_step)
-    rule, drawn = TargetPropagation(net, samples=3), listen(net, "sample_units")
+    rule, drawn = TargetPropagation(net, num_samples=3), listen(net, "sample_units")
     state = torch.get_rng_state()
     found = inference.target_alignment(rule, data, seed=2)
     assert torch.equal(state, torch.get_rng_state())
@@ -653,7 +653,7 @@ def test_the_inverse_learns_to_find_the_step_before():
         ({"alpha_i": 0.0}, "alpha_i > 0"),
         ({"alpha_i": -0.1}, "alpha_i > 0"),
         ({"noise": -1e-3}, "noise >= 0"),
-        ({"samples": 0}, "samples must be at least 1"),
+        ({"num_samples": 0}, "num_samples must be at least 1"),
     ],
 )
 def test_bad_arguments(how, message):

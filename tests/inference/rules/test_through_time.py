@@ -122,7 +122,7 @@ def test_gradients_are_those_of_appendix_a(kind, samples, every_step, mask):
         return drawn[-1]
 
     net.straight_through = straight
-    rule = StraightThrough(net, samples=samples)
+    rule = StraightThrough(net, num_samples=samples)
     metrics = rule.gradients(data)
     hs = torch.stack(drawn).detach()
     assert hs.shape == (T, samples if net.num_stochastic else 1, B, H)
@@ -144,7 +144,7 @@ def test_without_stochastic_units_it_is_plain_backpropagation(kind, every_step, 
     net, data = srn(kind, every_step=every_step), batch(mask, every_step)
     plain = gradient(OutputBPTT(net), data)
     for samples in (1, 20):  # there is one path, however many are asked for
-        assert_equal(gradient(StraightThrough(net, samples=samples), data), plain)
+        assert_equal(gradient(StraightThrough(net, num_samples=samples), data), plain)
 
 
 OUTPUTS = {
@@ -193,7 +193,7 @@ def test_plain_backpropagation_refuses_sampled_units(kind):
 def test_a_sample_at_least(samples):
     for kind in ("sigmoid", "hybrid"):
         with pytest.raises(ValueError, match=f"samples must be at least 1, got {samples}"):
-            StraightThrough(srn(kind), samples=samples)
+            StraightThrough(srn(kind), num_samples=samples)
 
 
 def test_more_samples_make_a_gradient_less_noisy():
@@ -201,7 +201,7 @@ def test_more_samples_make_a_gradient_less_noisy():
     net, data = srn("hybrid"), batch()
     spread = []
     for samples in (1, 30):
-        rule = StraightThrough(net, samples=samples)
+        rule = StraightThrough(net, num_samples=samples)
         draws = [gradient(rule, data)["from_state.weight"].clone() for _ in range(30)]
         spread.append(torch.stack(draws).var(0).sum())
     assert spread[1] < 0.3 * spread[0]

@@ -14,16 +14,16 @@ def slope(point):
     return CURVATURE @ point
 
 
-def trained(point, optimiser, steps, rates=None):
+def trained(point, optimizer, steps, rates=None):
     """Steps down the quadratic; returns the points at which gradients were taken."""
     path = []
     for number in range(steps):
         if rates is not None:
-            optimiser.param_groups[0]["lr"] = rates[number]
+            optimizer.param_groups[0]["lr"] = rates[number]
         path.append(point.detach().clone())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (point @ CURVATURE @ point / 2).backward()
-        optimiser.step()
+        optimizer.step()
     return torch.stack([*path, point.detach()])
 
 
@@ -46,8 +46,8 @@ def test_the_two_points_of_the_textbook(point, momentum, start):
         velocity = momentum * velocity - rate * gradient / (square + epsilon) ** 0.5
         theta = theta + velocity
     ahead.append(theta + momentum * velocity)
-    optimiser = RMSpropNesterov([point], 1.0, decay, momentum, epsilon, start)
-    torch.testing.assert_close(trained(point, optimiser, steps, rates), torch.stack(ahead))
+    optimizer = RMSpropNesterov([point], 1.0, decay, momentum, epsilon, start)
+    torch.testing.assert_close(trained(point, optimizer, steps, rates), torch.stack(ahead))
 
 
 def test_without_momentum_it_is_plain_rmsprop(point):
@@ -79,7 +79,7 @@ def test_groups_gaps_and_closures(point):
     still = torch.ones(2, requires_grad=True)
     alone = copy.deepcopy(point)
     groups = [{"params": [point], "momentum": 0.3}, {"params": [still]}]
-    optimiser, single = RMSpropNesterov(groups), RMSpropNesterov([alone], momentum=0.3)
+    optimizer, single = RMSpropNesterov(groups), RMSpropNesterov([alone], momentum=0.3)
 
     def loss(at, steps):
         def closure():
@@ -91,10 +91,10 @@ def test_groups_gaps_and_closures(point):
         return closure
 
     for _ in range(3):
-        assert optimiser.step(loss(point, optimiser)) == single.step(loss(alone, single))
+        assert optimizer.step(loss(point, optimizer)) == single.step(loss(alone, single))
     assert torch.equal(point, alone)
     assert torch.equal(still, torch.ones(2))
-    assert still not in optimiser.state
+    assert still not in optimizer.state
 
 
 @pytest.mark.parametrize(

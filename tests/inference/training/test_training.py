@@ -178,7 +178,7 @@ def test_the_rate_follows_the_share_of_the_run_batch_by_batch():
 
 
 @pytest.mark.parametrize(
-    ("name", "optimiser"),
+    ("name", "optimizer"),
     [
         ("sgd", torch.optim.SGD),
         ("momentum", lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)),
@@ -189,10 +189,10 @@ def test_the_rate_follows_the_share_of_the_run_batch_by_batch():
         ("rmsprop-nesterov", lambda p, lr: RMSpropNesterov(p, lr=lr, start=1.0)),
     ],
 )
-def test_optimisers_match_torch_driven_by_hand(name, optimiser):
+def test_optimizers_match_torch_driven_by_hand(name, optimizer):
     fitted, by_hand, data = linear(), linear(), uneven()
-    train(fitted, Squared, data=data, epochs=5, lr=0.02, optimiser=name, schedule="linear")
-    plain = optimiser(by_hand.parameters(), lr=0.02)
+    train(fitted, Squared, data=data, epochs=5, lr=0.02, optimizer=name, schedule="linear")
+    plain = optimizer(by_hand.parameters(), lr=0.02)
     for epoch in range(5):
         plain.param_groups[0]["lr"] = 0.02 * (1 - epoch / 5)
         plain.zero_grad()
@@ -202,16 +202,16 @@ def test_optimisers_match_torch_driven_by_hand(name, optimiser):
     (assert_close if name == "adam" else assert_same)(weights(fitted), weights(by_hand))
 
 
-def test_every_optimiser_is_tested_above():
+def test_every_optimizer_is_tested_above():
     names = {"sgd", "momentum", "nesterov", "adam", "adagrad", "rmsprop", "rmsprop-nesterov"}
-    assert set(training.OPTIMISERS) == names
+    assert set(training.OPTIMIZERS) == names
 
 
 def test_the_longest_prefix_sets_the_rate():
     net, data = two_layers(), uneven()
     start = weights(net)
     rates = {"": 0.1, "0.": 0.0, "0.bias": 0.05}
-    train(net, Squared, data=data, epochs=1, lr=rates, optimiser="sgd")
+    train(net, Squared, data=data, epochs=1, lr=rates, optimizer="sgd")
     by_hand = two_layers()
     Squared(by_hand).error(data).mean().backward()
     assert torch.equal(net[0].weight, start["0.weight"])
@@ -240,7 +240,7 @@ def test_clip_bounds_the_norm_of_the_applied_gradient():
             Squared,
             data=uneven(),
             epochs=4,
-            optimiser=lambda groups: made.append(Recording(groups)) or made[0],
+            optimizer=lambda groups: made.append(Recording(groups)) or made[0],
             clip=clip,
         )
         return made[0].norms
@@ -257,7 +257,7 @@ def test_the_average_is_the_exponential_one_over_all_updates():
         epochs=3,
         lr=0.005,
         average=0.7,
-        optimiser=lambda groups: made.append(Recording(groups)) or made[0],
+        optimizer=lambda groups: made.append(Recording(groups)) or made[0],
     )
     average = made[0].weights[0]
     for update in made[0].weights[1:]:
@@ -287,7 +287,7 @@ def test_the_sweep_uses_the_average():
         epochs=4,
         lr=0.005,
         average=0.5,
-        optimiser=lambda groups: made.append(Recording(groups)) or made[0],
+        optimizer=lambda groups: made.append(Recording(groups)) or made[0],
         **QUIET,
     )
     assert rule.reference is rule.net
@@ -338,7 +338,7 @@ def test_the_average_is_what_is_validated():
         data=uneven(),
         epochs=2,
         average=0.5,
-        optimiser=lambda groups: made.append(Recording(groups)) or made[0],
+        optimizer=lambda groups: made.append(Recording(groups)) or made[0],
         validate=lambda net: snapshots.append(weights(net)) or 1.0,
     )
     first, second = (update[0] for update in made[0].weights)
@@ -411,8 +411,8 @@ def test_a_score_that_is_not_a_number_is_no_better():
 RULES = {
     "minibatch": (rvae, lambda net: inference.LocalELBO(net, minibatch=16), {}),
     "online": (rvae, lambda net: inference.LocalELBO(net, window=1), {}),
-    "contrastive": (refh, inference.ContrastiveDivergence, {"optimiser": "momentum"}),
-    "averaged": (rvae, inference.LocalELBO, {"average": 0.9, "optimiser": "rmsprop"}),
+    "contrastive": (refh, inference.ContrastiveDivergence, {"optimizer": "momentum"}),
+    "averaged": (rvae, inference.LocalELBO, {"average": 0.9, "optimizer": "rmsprop"}),
     "validated": (rvae, inference.LocalELBO, {"average": 0.9, "validate": True, "clip": 1.0}),
     "fixed data, shards": (rvae, inference.LocalELBO, {"shards": 2, "data": "batch"}),
 }
@@ -582,7 +582,7 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path):
         {"lr": 0.5},
         {"average": 0.5},
         {"shards": 2},
-        {"optimiser": "sgd"},
+        {"optimizer": "sgd"},
         {"schedule": "cosine"},
         {"batch_size": 2},
         {"clip": 0.1},
@@ -679,7 +679,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(error, tmp_path
 @pytest.mark.parametrize("shards", [2, 4])
 def test_shards_of_unequal_lengths_equal_the_joined_batch(shards):
     joined, split, unweighted = linear(), linear(), linear()
-    how = {"data": uneven(), "epochs": 5, "lr": 0.05, "optimiser": "sgd"}
+    how = {"data": uneven(), "epochs": 5, "lr": 0.05, "optimizer": "sgd"}
     one = train(joined, Squared, **how)
     many = train(split, Squared, shards=shards, **how)
     assert_close(weights(joined), weights(split))
@@ -701,7 +701,7 @@ def test_a_rule_may_count_in_plain_numbers(shards):
             return {**metrics, "frames": int(metrics["frames"])}
 
     plain, tensors = linear(), linear()
-    how = {"data": uneven(), "shards": shards, "optimiser": "sgd"}
+    how = {"data": uneven(), "shards": shards, "optimizer": "sgd"}
     assert train(plain, Plain, **how).history == train(tensors, Squared, **how).history
     assert_same(weights(plain), weights(tensors))
 
@@ -737,8 +737,8 @@ def test_shards_whose_sequences_have_ended_wait_for_the_others(window):
     def make(net):
         return Energy(net, window=window)
 
-    train(joined, make, data=data, lr=1e-3, optimiser="sgd")
-    train(split, make, data=data, lr=1e-3, optimiser="sgd", shards=2)
+    train(joined, make, data=data, lr=1e-3, optimizer="sgd")
+    train(split, make, data=data, lr=1e-3, optimizer="sgd", shards=2)
     assert not torch.equal(joined.obs_weight, refh().obs_weight)
     assert_close(weights(joined), weights(split))
 
@@ -878,7 +878,7 @@ def test_an_error_in_a_rule_leaves_the_callers_random_state_alone():
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(FloatingPointError, match="lower lr"):
-        train(linear(), Squared, data=uneven(), epochs=9, lr=1e30, optimiser="sgd")
+        train(linear(), Squared, data=uneven(), epochs=9, lr=1e30, optimizer="sgd")
 
 
 @pytest.mark.parametrize(
@@ -898,7 +898,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         ({"average": 1.0}, "average is a decay"),
         ({"shards": 3}, "a batch of 4 sequences cannot be split evenly into 3 shards"),
         ({"shards": -1}, "shards"),
-        ({"optimiser": "adamw"}, "optimiser must be one of adam, sgd"),
+        ({"optimizer": "adamw"}, "optimizer must be one of adam, sgd"),
         ({"schedule": "step"}, "schedule must be one of constant"),
         ({"patience": 2}, "patience needs validate"),
         ({"patience": 0, "validate": lambda net: 0.0}, "patience"),

@@ -53,7 +53,7 @@ def in_process(monkeypatch):
     """Pools of processes become a thread of this one."""
     for module in (reproduce, bench):
         monkeypatch.setattr(
-            module, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1)
+            module, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(1)
         )
 
 

@@ -705,5 +705,5 @@ def test_windows_of_piano_rolls_are_what_the_network_takes():
         data = PianoRolls(rolls, window=4, every_step=every_step).batch()
         net = SRN(88, Bernoulli(88), hidden=6, stochastic=0.5, every_step=every_step)
         assert net.log_prob(data.obs, data.target, data.mask, samples=2).shape == (len(data),)
-        metrics = inference.TargetPropagation(net, samples=2).gradients(data)
+        metrics = inference.TargetPropagation(net, num_samples=2).gradients(data)
         assert metrics["frames"] == len(data) * (4 if every_step else 1)

@@ -41,7 +41,7 @@ def film():
 
 
 def test_a_gif_moves(film, tmp_path):
-    pictures.draw_film(film, tmp_path / "film.gif")
+    pictures.plot_film(film, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as gif:
         assert gif.n_frames == 5
         assert gif.size == (
@@ -55,7 +55,7 @@ def test_a_gif_moves(film, tmp_path):
 
 
 def test_a_strip_shows_every_so_many_frames(film, tmp_path):
-    pictures.draw_film(film, tmp_path / "film.png", shown=2, every=3)
+    pictures.plot_film(film, tmp_path / "film.png", shown=2, every=3)
     with Image.open(tmp_path / "film.png") as strip:
         seen = np.asarray(strip)[::2, ::2]
     assert seen.shape == (3 * 8, 2 * 8)
@@ -65,16 +65,16 @@ def test_a_strip_shows_every_so_many_frames(film, tmp_path):
 
 
 def test_numbers_are_kept_as_they_are(film, tmp_path):
-    pictures.draw_film(film, tmp_path / "film.npz")
+    pictures.plot_film(film, tmp_path / "film.npz")
     with np.load(tmp_path / "film.npz") as file:
         assert np.array_equal(file["film"], film.numpy())
 
 
 def test_film_that_cannot_be_drawn(film, tmp_path):
     with pytest.raises(ValueError, match=r"film\.mp4'.*\.gif, \.png, \.npz"):
-        pictures.draw_film(film, tmp_path / "film.mp4")
+        pictures.plot_film(film, tmp_path / "film.mp4")
     with pytest.raises(ValueError, match="square frames, got 35"):
-        pictures.draw_film(film[..., 1:], tmp_path / "film.gif")
+        pictures.plot_film(film[..., 1:], tmp_path / "film.gif")
     assert not list(tmp_path.iterdir())
 
 
@@ -140,7 +140,7 @@ def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
 
     task = find("balls/order0").task
     single, together = task.measure(Noisy(), 0, "test").figures
-    assert task.measure(Noisy(), 0, "test", sequences=3).values.shape == (3, 2)
+    assert task.measure(Noisy(), 0, "test", {"sequences": 3}).values.shape == (3, 2)
     base = task.measure(Order0(), 0, "test").figures[0]
     assert float(single - base) == pytest.approx(0.01, rel=0.02)
     assert float(together - base) == pytest.approx(0.01 / 8, rel=0.02)
@@ -158,7 +158,7 @@ def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path, request)
     net = zoo.load(tmp_path)
     film = recipe.task.film(seed=3, split="validation").obs[:, :5]
     assert len(film) == 2
-    assert inference.predict_next(net, film, num_samples=2).samples.shape == (2, *film.shape)
+    assert inference.predict_next(net, film, chains=2).chains.shape == (2, *film.shape)
 
 
 def test_the_recipes_of_film_stay_what_they_are_when_quick():
@@ -256,7 +256,9 @@ def test_evaluate_takes_another_protocol(tmp_path, monkeypatch):
         assert second.startswith("  mean of 8 chains: ")
         figures.append(first)
     assert len(set(figures)) == 3
-    expected = float(recipe.task.measure(zoo.load(tmp_path), 0, "test", by="posterior").figures[0])
+    expected = float(
+        recipe.task.measure(zoo.load(tmp_path), 0, "test", {"by": "posterior"}).figures[0]
+    )
     assert f" {expected:.4g} per pixel" in figures[1]
     for words, message in (("by=magic", "by must be one of"), ("chain=3", "not scored with")):
         with pytest.raises(ValueError, match=message):
@@ -305,7 +307,7 @@ def test_a_shipped_model_predicts_film(name, request):
         request.getfixturevalue("published")
     task = find(name).task
     film = task.film(sequences=2, seed=21, split="validation").obs[:, :20]
-    predicted = inference.predict_next(zoo.load(name), film, num_samples=8).mean
+    predicted = inference.predict_next(zoo.load(name), film, chains=8).mean
     error = (predicted - film)[:, 1:].square().mean()
     order0 = (film[:, 1:] - film[:, :-1]).square().mean()
     if name in ("balls/refh", "balls/rtrbm", "balls/rvae", "mnist/rvae"):  # these know velocity

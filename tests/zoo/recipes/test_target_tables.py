@@ -132,7 +132,7 @@ def test_the_tables_print_the_published_figures():
     again = {f"{name}-published": value for name, value in PUBLISHED.items() if name in ASKED}
     assert plain == PUBLISHED | again
     rest = [recipe for recipe in rows if recipe.table == "pianomidi-t50"]
-    assert {(r.rule.name, r.fit["optimiser"]): r.published for r in rest} == BY_OPTIMISER
+    assert {(r.rule.name, r.fit["optimizer"]): r.published for r in rest} == BY_OPTIMISER
     assert len(rest) == len(BY_OPTIMISER)
     for name in PLAYED:
         number = 3 if "-t50/" in name else 4
@@ -181,8 +181,8 @@ def test_a_row_is_what_its_name_says(name):
     if "-t50/" in name and row != "stptt-control":
         first, _, shown = recipe.title.partition(", ")
         assert first == ("STPTT" if by_targets else "STE-BPTT")
-        assert shown.lower() == recipe.fit["optimiser"]
-        assert name.partition("-t50/")[2].partition("-")[2] in ("", recipe.fit["optimiser"])
+        assert shown.lower() == recipe.fit["optimizer"]
+        assert name.partition("-t50/")[2].partition("-")[2] in ("", recipe.fit["optimizer"])
     assert recipe.validate
     quick = recipe.quickened()
     assert quick.fit["epochs"] < recipe.fit["epochs"]
@@ -258,7 +258,7 @@ def still(net, bias):
 @pytest.mark.parametrize("stochastic", [0.0, 0.5, 1.0])
 def test_a_uniform_answer_scores_the_log_of_ten(stochastic):
     net = still(SRN(1, Categorical(10), 4, stochastic), torch.zeros(10))
-    scores = one_to_many.score("class", 3, net, 0, "test", sequences=301, paths=5)
+    scores = one_to_many.score("class", 3, net, 0, "test", sequences=301, num_samples=5)
     assert scores.values.shape == (301, 1)
     torch.testing.assert_close(scores.values, torch.full((301, 1), math.log(10)))
     assert torch.equal(scores.weights, torch.ones(301))
@@ -267,7 +267,7 @@ def test_a_uniform_answer_scores_the_log_of_ten(stochastic):
 def test_an_answer_that_never_changes_scores_by_hand():
     rates = torch.arange(1.0, 11) / 55
     net = still(SRN(1, Categorical(10), 4, 0.5), rates.log() + 3)
-    values = one_to_many.score("class", 2, net, 4, "test", sequences=250, paths=3).values
+    values = one_to_many.score("class", 2, net, 4, "test", sequences=250, num_samples=3).values
     truth = OneToMany("class", 250, 2, 4, "test").target
     expected = [-math.log(float(rates[label])) for label in truth]
     torch.testing.assert_close(values, torch.tensor(expected)[:, None])
@@ -286,7 +286,7 @@ def test_paths_average_probabilities():
         nn.init.zeros_(part)
     net.readout.weight.data[4, 0] = 3.0  # class 4 becomes likelier with the bit
     few, many = (
-        one_to_many.score("class", 2, net, 1, "test", sequences=400, paths=paths).values[:, 0]
+        one_to_many.score("class", 2, net, 1, "test", sequences=400, num_samples=paths).values[:, 0]
         for paths in (5, 200)
     )
     four = OneToMany("class", 400, 2, 1, "test").target == 4
@@ -354,7 +354,7 @@ def test_validation_looks_at_other_data_than_training_and_test(kind):
     read, task = [data.obs[:, 0, 0]], one_to_many.answer_task(kind, 3)
     for split in ("validation", "test"):
         recorder = Recorder()
-        scores = task.measure(recorder, 0, split, sequences=500)
+        scores = task.measure(recorder, 0, split, {"sequences": 500})
         assert scores.figures.tolist() == [20.0]  # as many paths as in the paper
         assert tuple(recorder.asked) == (20,)
         obs, target = recorder.everything(20)
@@ -363,7 +363,9 @@ def test_validation_looks_at_other_data_than_training_and_test(kind):
         assert torch.equal(target, held.target)
         read.append(obs[:, 0, 0])
     other = Recorder()
-    assert task.measure(other, 0, "test", sequences=5, paths=3).figures.tolist() == [3.0]
+    assert task.measure(other, 0, "test", {"sequences": 5, "num_samples": 3}).figures.tolist() == [
+        3.0
+    ]
     assert task.columns == ("NLL, 20 paths" if kind == "class" else "NLL",)
     together = torch.cat(read)
     assert len(together.unique()) > 0.999 * len(together)  # but for chance, no number comes twice
@@ -374,7 +376,7 @@ def test_scores_of_one_seed_are_figures_on_the_same_draws():
     net = SRN(1, Categorical(10), 6, 0.5)
     before = torch.get_rng_state()
     first, again, other = (
-        one_to_many.score("class", 2, net, seed, "test", sequences=50, paths=2).values
+        one_to_many.score("class", 2, net, seed, "test", sequences=50, num_samples=2).values
         for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), before)
@@ -476,8 +478,8 @@ def answers():
 
 
 DRAWN = {
-    "classes": (pictures.draw_classes, lambda x: x),
-    "curve": (pictures.draw_curve, lambda x: x / 9),
+    "classes": (pictures.plot_classes, lambda x: x),
+    "curve": (pictures.plot_curve, lambda x: x / 9),
 }
 
 
@@ -535,7 +537,7 @@ def lines(axis):
 
 def test_bars_stand_at_the_mean_of_each_class(answers, drawn, tmp_path):
     x, truth, other = answers
-    pictures.draw_classes(x, truth, other, tmp_path / "x.png")
+    pictures.plot_classes(x, truth, other, tmp_path / "x.png")
     bars = [points for points, _ in lines(drawn[0].axes[0]) if len(points) == 2]
     assert len(bars) == len(truth.unique()) + len(other.unique())
     for (left, _), (right, end) in bars:
@@ -548,7 +550,7 @@ def test_a_curve_shows_what_was_asked_for_across_and_what_was_read_upwards(
     answers, drawn, tmp_path
 ):
     x, truth, other = answers
-    pictures.draw_curve(x, truth / 9, other / 9, tmp_path / "x.png")
+    pictures.plot_curve(x, truth / 9, other / 9, tmp_path / "x.png")
     (data, first), (samples, second) = lines(drawn[0].axes[0])
     assert (first, second) == ("data", "samples")
     for points, values in ((data, truth), (samples, other)):
@@ -557,7 +559,7 @@ def test_a_curve_shows_what_was_asked_for_across_and_what_was_read_upwards(
 
 def test_a_network_that_knows_few_classes_is_drawn(answers, tmp_path):
     x, truth, _ = answers
-    pictures.draw_classes(x, truth, torch.full_like(truth, 9), tmp_path / "x.png")
+    pictures.plot_classes(x, truth, torch.full_like(truth, 9), tmp_path / "x.png")
     seen(tmp_path / "x.png")
 
 
@@ -567,7 +569,7 @@ def test_a_roll_goes_on_where_a_window_ends(few, tmp_path):
     rolls = [roll for roll in numbered(LENGTHS["test"], 2000) if len(roll) > 50]
     drawn = []
     for number, seed in enumerate((1, 1, 2)):
-        windows.draw(50, net, tmp_path / f"{number}.npz", seed)
+        windows.write_samples(50, net, tmp_path / f"{number}.npz", seed)
         with np.load(tmp_path / f"{number}.npz") as file:
             drawn.append(np.stack([file[title] for title in file]))
     first, again, other = drawn
@@ -577,10 +579,10 @@ def test_a_roll_goes_on_where_a_window_ends(few, tmp_path):
     assert not np.array_equal(first[:, 50:], other[:, 50:])
     assert set(np.unique(first[:, 50:])) == {0, 1}
 
-    windows.draw(50, net, tmp_path / "x.mid", 1)
+    windows.write_samples(50, net, tmp_path / "x.mid", 1)
     played = read_midi(tmp_path / "x.mid", step=piano.STEPS["piano-midi"])
     assert np.array_equal(played, first[0])
-    windows.draw(50, net, tmp_path / "x.png", 1)
+    windows.write_samples(50, net, tmp_path / "x.png", 1)
     pixels = seen(tmp_path / "x.png")
     assert (np.abs(pixels - [251, 222, 197]).max(-1) < 12).mean() > 0.05  # the prompt is shaded
 
@@ -593,7 +595,7 @@ def test_a_continuation_sees_the_last_window_alone(few, tmp_path):
             asked.append(obs)
             return obs[None, :, 3]
 
-    windows.draw(50, Echo(), tmp_path / "x.npz", 0)
+    windows.write_samples(50, Echo(), tmp_path / "x.npz", 0)
     assert [obs.shape for obs in asked] == [(2, 50, 88)] * 6
     for before, after in itertools.pairwise(asked):
         assert torch.equal(after[:, :-1], before[:, 1:])
@@ -603,7 +605,7 @@ def test_a_continuation_sees_the_last_window_alone(few, tmp_path):
 @pytest.mark.parametrize("file", ["x.gif", "x.wav", "x"])
 def test_a_roll_is_refused_another_ending(file, few, tmp_path):
     with pytest.raises(ValueError, match=f"cannot write '{file}'"):
-        windows.draw(50, SRN(88, Bernoulli(88), 4), tmp_path / "new" / file, 0)
+        windows.write_samples(50, SRN(88, Bernoulli(88), 4), tmp_path / "new" / file, 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -837,7 +839,7 @@ def test_search_says_that_ranges_do_not_fit_the_rates(rates, ranged, refused, sc
 def in_process(monkeypatch):
     """Pools of processes become a thread of this one."""
     monkeypatch.setattr(
-        reproduce, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1)
+        reproduce, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(1)
     )
 
 
@@ -1115,7 +1117,7 @@ def test_the_benchmark_times_both_rules_on_equal_networks(monkeypatch):
     timed = []
 
     def note(rule, data, repeats, device):
-        timed.append((type(rule).__name__, rule.net, rule.samples, data))
+        timed.append((type(rule).__name__, rule.net, rule.num_samples, data))
         return 0.001 * len(timed)
 
     monkeypatch.setattr(bench, "_time", note)
@@ -1210,12 +1212,12 @@ def test_sample_refuses_another_ending_for_answers(answering, refused, tmp_path)
 
 def test_evaluate_scores_as_many_as_it_is_told(answering, seqzoo):
     folder = answering[WORST]
-    how = ["--how", "sequences=60", "--how", "paths=7"]
+    how = ["--how", "sequences=60", "--how", "num_samples=7"]
     code, out, _ = seqzoo("evaluate", folder, "--json", "--seed", 2, *how)
     assert code == 0
     result = json.loads(out)
     net = zoo.load(folder)
-    expected = one_to_many.score("class", 2, net, 2, "test", sequences=60, paths=7).figures
+    expected = one_to_many.score("class", 2, net, 2, "test", sequences=60, num_samples=7).figures
     assert [result["value"]] == expected.tolist()
     assert (result["n_sequences"], result["limit"]) == (60, 1.322)
 

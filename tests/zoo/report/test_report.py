@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from seqzoo.inference.samples import prepare_plate
+from seqzoo.inference.draws import prepare
 from seqzoo.zoo import cli, report, store
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
@@ -57,7 +57,7 @@ KINDS = {  # network, rule, data, and what applies
     "refh": (spiking(zoo.REFH, hidden_dim=9), CONTRAST, SPIKES, {CHAINS}),
     "stptt": (
         part(SRN, inputs=1, output=TEN, hidden=6, stochastic=0.5),
-        part(inference.TargetPropagation, samples=3),
+        part(inference.TargetPropagation, num_samples=3),
         question("class"),
         GUIDED | {ANSWERS, TARGETS, RULES},
     ),
@@ -116,7 +116,7 @@ def test_a_report_has_what_applies_and_says_why_the_rest_does_not(kind, tmp_path
         assert len(why) > 20
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {path.name for path in found.files}
-    assert written <= report.writing.FIGURES | {"report.md"}  # so that a later report removes it
+    assert written <= report.markdown.FIGURES | {"report.md"}  # so that a later report removes it
     for path in found.files:
         if path.suffix == ".png":
             assert f"]({path.name})" in text
@@ -156,7 +156,7 @@ def test_weights_of_frames_make_up_those_of_sequences(tmp_path):
     found = report.log_weights(net, batch, 30, 0)
     assert found.sequences is None
     assert torch.equal(found.frames[3].isnan(), ~mask)
-    assert isinstance(prepare_plate(net, batch), inference.Fold)
+    assert isinstance(prepare(net, batch), inference.Fold)
 
 
 def test_bounds_of_groups_of_draws():
@@ -236,7 +236,7 @@ def test_an_exact_posterior_is_found_to_be_calibrated(tmp_path):
 
 def test_a_system_of_the_first_order_repeats_its_errors(tmp_path, monkeypatch):
     """It knows of no velocity. Its noise makes up for that: intervals are right, errors are not."""
-    monkeypatch.setattr(report, "LOOKS", {PIT: report.LOOKS[PIT]})
+    monkeypatch.setattr(report, "DIAGNOSTICS", {PIT: report.DIAGNOSTICS[PIT]})
     said = {}
     for name in ("ppc/kf-true", "ppc/kf1"):
         (section,) = report.report(name, tmp_path, sequences=40).sections
@@ -284,10 +284,10 @@ def test_predictions_of_a_linear_system_are_those_of_its_filter():
 
 def judged(errors):
     """The verdict on predictions N(0, 1), and what is said of them, for such errors."""
-    found = report.verdicts.measured(torch.special.ndtr(errors), len(errors))
-    verdict = report.verdicts.calibrated(found.excess, found.chance)
-    said = report.verdicts.in_numbers(found, "values", "frames")
-    return verdict, " ".join([*said, report.verdicts.in_words(verdict, found, "they", "frames")])
+    found = report.calibration.measured(torch.special.ndtr(errors), len(errors))
+    verdict = report.calibration.verdict_of(found.excess, found.chance)
+    said = report.calibration.in_numbers(found, "values", "frames")
+    return verdict, " ".join([*said, report.calibration.in_words(verdict, found, "they", "frames")])
 
 
 def errors(number, spread=1.0, bias=0.0):
@@ -341,9 +341,13 @@ def test_the_bound_that_is_one_is_named(tmp_path, monkeypatch):
     """Where k-hat is high and smoothing moves the estimate, read what was not smoothed."""
     wild = report.Weights(3 * torch.randn(30, 4, dtype=torch.float64).exp(), None)
     tame = report.Weights(torch.zeros(30, 4, dtype=torch.float64), None)
-    monkeypatch.setattr(report, "LOOKS", {"guide": report.LOOKS[next(iter(report.LOOKS))]})
+    monkeypatch.setattr(
+        report, "DIAGNOSTICS", {"guide": report.DIAGNOSTICS[next(iter(report.DIAGNOSTICS))]}
+    )
     for weights, named in ((wild, True), (tame, False)):
-        monkeypatch.setattr(report.guide, "log_weights", lambda *_, found=weights: found)
+        monkeypatch.setattr(
+            report.importance_sampling, "log_weights", lambda *_, found=weights: found
+        )
         text = looked(tmp_path, "vrae").path.read_text()
         assert ("read the one that is not smoothed" in text) == named
         assert "in one or two dimensions it forgives half the variance" in text
@@ -355,7 +359,7 @@ def test_the_bound_that_is_one_is_named(tmp_path, monkeypatch):
 
 def test_chains_of_a_guide_that_is_too_narrow_are_no_draws_of_the_model(tmp_path, monkeypatch):
     """They agree with one another, on about 0.6 times the spread."""
-    monkeypatch.setattr(report, "LOOKS", {CHAINS: report.LOOKS[CHAINS]})
+    monkeypatch.setattr(report, "DIAGNOSTICS", {CHAINS: report.DIAGNOSTICS[CHAINS]})
     chains = Chains(frames=20, num_chains=8, num_warmup=10, num_samples=50)
     (section,) = report.report("ppc/rvae", tmp_path, sequences=4, chains=chains).sections
     assert section.verdict == "fair"
@@ -401,7 +405,7 @@ def test_verdicts_on_chains(rhat, least, guided, verdict):
 @pytest.fixture
 def rules_alone(monkeypatch):
     """A report looks at nothing else, which saves the time."""
-    monkeypatch.setattr(report, "LOOKS", {RULES: report.LOOKS[RULES]})
+    monkeypatch.setattr(report, "DIAGNOSTICS", {RULES: report.DIAGNOSTICS[RULES]})
 
 
 def compared(tmp_path, kind):
@@ -445,7 +449,7 @@ def test_the_budget_of_a_recipe_is_cut(rules_alone, tmp_path):
 
 
 def test_nothing_is_trained_unless_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(report.rules, "train_along", None)
+    monkeypatch.setattr(report.gradient_alignment, "train_along", None)
     found = looked(tmp_path, "refh", training=False)
     assert "ContrastiveDivergence, which has no counterpart" in dict(found.left_out)[RULES]
     found = looked(tmp_path / "other", "stptt", training=False)
@@ -480,7 +484,7 @@ def test_diagnose_writes_a_report(tmp_path):
     assert result.exit_code == 0
     _, *rows, last = result.stdout.splitlines()
     assert last == f"wrote report.md, answers.png, posterior.nc to {out}"
-    assert len(rows) == len(report.LOOKS)
+    assert len(rows) == len(report.DIAGNOSTICS)
     assert rows[0].endswith(("good", "fair", "bad", TOO_FEW))
     assert rows[-1].endswith("left out, see the report")
     assert (out / "posterior.nc").is_file()
@@ -525,12 +529,12 @@ def test_what_is_interrupted_leaves_what_was_there(stop, there, tmp_path, monkey
         report.report("ppc/kf-true", out, sequences=1, num_samples=25)
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
 
-    def stopped(subject):
-        assert (subject.out / "pit.png").is_file()
+    def stopped(context):
+        assert (context.out / "pit.png").is_file()
         raise stop
 
-    looks = {PIT: report.LOOKS[PIT], EXPORT: stopped}
-    monkeypatch.setattr(report, "LOOKS", looks)
+    diagnostics = {PIT: report.DIAGNOSTICS[PIT], EXPORT: stopped}
+    monkeypatch.setattr(report, "DIAGNOSTICS", diagnostics)
     with pytest.raises(stop):
         report.report("ppc/kf2", out, sequences=1, num_samples=25)
     assert before == {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}

@@ -12,7 +12,7 @@ from ...inference import calibration_error, coverage
 TOO_FEW = "too few to tell"
 CHANCE = 0.33  # over sqrt(n): the error that chance makes of n independent values
 GOOD, FAIR = 0.02, 0.05  # errors below which a calibration is so, on top of what chance makes
-OF_BITS = (
+BINARY_NOTE = (
     "Values are bits: most of a bit's PIT is drawn at random, so this test forgives much, and its "
     "histogram is flat unless rates are badly off."
 )
@@ -67,7 +67,7 @@ def measured(pits: Tensor, number: int) -> Calibration:
     return Calibration(values, number, *errors, *shares, mean, math.sqrt(spread / number))
 
 
-def calibrated(excess: float, chance: float) -> str:
+def verdict_of(excess: float, chance: float) -> str:
     """A verdict on an error: on what exceeds twice of what chance makes."""
     if excess >= FAIR:
         return "bad"

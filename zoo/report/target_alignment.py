@@ -5,22 +5,22 @@ from __future__ import annotations
 from ...inference import RandomStream, TargetPropagation, target_alignment
 from .. import store
 from ..recipes.task import device_of
-from .drawing import BLUE, GREY, figure, legend_above, save
-from .subject import NotHere, Section, Subject
+from .context import Context, NotApplicable, Section
+from .figures import BLUE, GREY, figure, legend_above, save
 
 
-def look_at_targets(subject: Subject) -> list[Section]:
-    rule = subject.rule
+def diagnose_targets(context: Context) -> list[Section]:
+    rule = context.rule
     if rule.name != TargetPropagation.__name__:
-        raise NotHere(f"it was trained by {rule.name}, which sends no targets back")
-    batch, seed = subject.batch, subject.seed
-    found = target_alignment(rule.build(subject.net), batch, seed)
-    with RandomStream(device_of(subject.net), "untrained", seed):
-        fresh = store.build(subject.net.card)
+        raise NotApplicable(f"it was trained by {rule.name}, which sends no targets back")
+    batch, seed = context.batch, context.seed
+    found = target_alignment(rule.build(context.net), batch, seed)
+    with RandomStream(device_of(context.net), "untrained", seed):
+        fresh = store.build(context.net.card)
     before = target_alignment(rule.build(fresh), batch, seed)
     real = found[~found.isnan()]
     if not len(real):
-        raise NotHere("no gradient arrives at any state, so there is nothing to align with")
+        raise NotApplicable("no gradient arrives at any state, so there is nothing to align with")
     first, last, mean = float(real[0]), float(real[-1]), float(real.mean())
     said = [
         f"Cosine of targets and gradient: {last:.2f} at the answer, {first:.2f} at the first step, "
@@ -38,7 +38,7 @@ def look_at_targets(subject: Subject) -> list[Section]:
     axis.set(xlabel="step t", ylabel="cosine of target and gradient", ylim=(-1.05, 1.05))
     axis.xaxis.get_major_locator().set_params(integer=True)
     legend_above(axis)
-    save(canvas, subject, "targets.png")
+    save(canvas, context, "targets.png")
     return [
         Section(
             "Alignment of targets",

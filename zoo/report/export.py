@@ -5,26 +5,26 @@ from __future__ import annotations
 import torch
 
 from ...inference import RandomStream, save_arviz, to_arviz
-from ...inference.samples import prepare_plate, sample_sites
-from .subject import Section, Subject
+from ...inference.draws import draw, prepare
+from .context import Context, Section
 
 EXPORTED = 1_000_000  # numbers that are written of latents and predictions of each kind
 EXPORTED_DRAWS = 25, 100  # at least, at most
 UNITS = {"PPC": "neuron", "Polyphonic": "key", "BouncingBalls": "pixel", "MovingMNIST": "pixel"}
 
 
-def look_at_draws(subject: Subject) -> list[Section]:
-    subject.need_pair()
-    few = subject.batch.rows(slice(1))
+def export_samples(context: Context) -> list[Section]:
+    context.need_pair()
+    few = context.batch.rows(slice(1))
     with RandomStream(few.obs.device, "report"), torch.no_grad():
-        latents = sample_sites(subject.net, prepare_plate(subject.net, few), 1).latents.values()
+        latents = draw(context.net, prepare(context.net, few), 1).latents.values()
     each = few.obs.numel() + sum(value.numel() for value in latents)  # of a draw and sequence
     least, most = EXPORTED_DRAWS
-    draws = min(subject.num_samples, max(least, min(most, EXPORTED // each)))
-    rows = min(subject.sequences, max(1, EXPORTED // (draws * each)))
-    batch = subject.batch.rows(slice(rows))
-    found = to_arviz(subject.net, batch, draws, subject.seed, UNITS.get(subject.data.name, "unit"))
-    path = subject.out / "posterior.nc"
+    draws = min(context.num_samples, max(least, min(most, EXPORTED // each)))
+    rows = min(context.sequences, max(1, EXPORTED // (draws * each)))
+    batch = context.batch.rows(slice(rows))
+    found = to_arviz(context.net, batch, draws, context.seed, UNITS.get(context.data.name, "unit"))
+    path = context.out / "posterior.nc"
     save_arviz(found, path)
     size = path.stat().st_size / 1e6
     return [

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...inference import coverage
 from ...inference.diagnostics.calibration import LEVELS
 from ..pictures import save_figure
-from .subject import Subject
+from .context import Context
 
 BLUE, RED, GREEN, GREY = "#1d3557", "#d1495b", "#00798c", "#8d99ae"
 
@@ -23,9 +23,9 @@ def figure(panels: int, width: float = 3.9):
     return canvas, canvas.subplots(1, panels, squeeze=False)[0]
 
 
-def save(canvas, subject: Subject, name: str) -> None:
+def save(canvas, context: Context, name: str) -> None:
     """Writes it beside the report."""
-    save_figure(canvas, subject.out / name)
+    save_figure(canvas, context.out / name)
 
 
 def legend_above(axis) -> None:
@@ -35,7 +35,7 @@ def legend_above(axis) -> None:
     axis.legend(frameon=False, fontsize=8, loc="upper left")
 
 
-def ranks(axis, pits: Tensor, bins: int, number: int | None) -> None:
+def plot_histogram(axis, pits: Tensor, bins: int, number: int | None) -> None:
     """A histogram of PITs over that of uniform ones; ``number`` independent values make a band."""
     pits = pits[~pits.isnan()].numpy()
     counts = np.histogram(pits, bins, (0, 1))[0] / len(pits)
@@ -51,23 +51,23 @@ def ranks(axis, pits: Tensor, bins: int, number: int | None) -> None:
     axis.set(xlim=(0, 1), ylim=(0, max(2.2 / bins, 1.2 * counts.max())))
 
 
-def diagonal(axis, across, up, xlabel: str, ylabel: str) -> None:
+def plot_reliability(axis, across, up, xlabel: str, ylabel: str) -> None:
     """What was found against what was claimed, with the line where the two are equal."""
     axis.plot((0, 1), (0, 1), color="black", lw=0.8)
     axis.plot(across, up, "o-", color=BLUE, ms=4)
     axis.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1), aspect="equal")
 
 
-def covered(axis, pits: Tensor) -> None:
+def plot_coverage(axis, pits: Tensor) -> None:
     """Coverage of central intervals and of one-sided ones, which alone see a bias."""
-    diagonal(axis, LEVELS, coverage(pits), "nominal level", "share covered")
+    plot_reliability(axis, LEVELS, coverage(pits), "nominal level", "share covered")
     axis.lines[-1].set_label("central")
     sided = coverage(pits, central=False)
     axis.plot(LEVELS, sided, "s--", color=RED, ms=3, lw=1, label="one-sided")
     axis.legend(frameon=False, fontsize=8, loc="upper left")
 
 
-def sorted_khat(axis, khat: Tensor, limit: float, label: str | None) -> None:
+def plot_sorted_khat(axis, khat: Tensor, limit: float, label: str | None) -> None:
     """k-hat of sequences in order, those that are too large in red."""
     ranked = finite(khat).sort().values.numpy()
     colours = [RED if value > limit else BLUE for value in ranked]
@@ -78,7 +78,7 @@ def sorted_khat(axis, khat: Tensor, limit: float, label: str | None) -> None:
     legend_above(axis)
 
 
-def khat_band(axis, across, khat: Tensor, limit: float, style: str) -> None:
+def plot_khat_band(axis, across, khat: Tensor, limit: float, style: str) -> None:
     """Median of k-hat ``[N, L]`` at each of ``L`` places, and its 10 % to 90 %."""
     low, middle, high = np.nanquantile(finite(khat), (0.1, 0.5, 0.9), axis=0)
     axis.fill_between(across, low, high, color=BLUE, alpha=0.2, lw=0)

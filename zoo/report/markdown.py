@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .subject import Section, Subject
+from .context import Context, Section
 
 REPORT = "report.md"
 FIGURES = frozenset(  # every name that a report writes, so that an earlier one's can go
@@ -57,13 +57,13 @@ def _nearest(out: Path) -> Path:
     return next(path for path in (out, *out.parents) if path.exists())
 
 
-def written(subject: Subject, sections: list[Section], left_out: list[tuple[str, str]]) -> str:
-    card, batch = subject.net.card, subject.batch
+def written(context: Context, sections: list[Section], left_out: list[tuple[str, str]]) -> str:
+    card, batch = context.net.card, context.batch
     lines = [f"# Diagnostics of {card['name']}", ""]
     lines += [
-        f"{card.get('title', subject.name)} ({subject.name}), on {len(batch)} held-out"
+        f"{card.get('title', context.name)} ({context.name}), on {len(batch)} held-out"
         f" sequence{'s' * (len(batch) > 1)} of"
-        f" {subject.data.name}, {batch.frames} frames, seed {subject.seed}.",
+        f" {context.data.name}, {batch.frames} frames, seed {context.seed}.",
         "",
     ]
     judged = [one for one in sections if one.verdict]

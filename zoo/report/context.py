@@ -10,7 +10,7 @@ import torch
 from ...data import Batch
 from ...inference import RandomStream
 from ...inference.contracts import FrameModel, SequenceModel
-from ...inference.samples import prepare_plate, sample_sites
+from ...inference.draws import draw, prepare
 from ..part import Part
 from ..recipes.held_out import STEPS
 from ..registry import read
@@ -59,11 +59,11 @@ class Sizes(NamedTuple):
     values: int = 60_000_000
 
 
-class NotHere(Exception):
+class NotApplicable(Exception):
     """A diagnostic does not apply; the message says why."""
 
 
-class Subject(NamedTuple):
+class Context(NamedTuple):
     """A trained model and what is asked of it.
 
     Arguments:
@@ -106,20 +106,20 @@ class Subject(NamedTuple):
         """What it was trained by."""
         content = self.net.card["configuration"].get("rule")
         if content is None:
-            raise NotHere("it was not trained by any rule")
+            raise NotApplicable("it was not trained by any rule")
         return read(content)
 
     def need_pair(self) -> None:
         if not self.paired:
-            raise NotHere(f"{self.name} has no Pyro pair of model and guide to draw from")
+            raise NotApplicable(f"{self.name} has no Pyro pair of model and guide to draw from")
 
     def need_latents(self) -> None:
         self.need_pair()
         few = self.batch.rows(slice(1))
         with RandomStream(few.obs.device, "report"), torch.no_grad():
-            latents = sample_sites(self.net, prepare_plate(self.net, few), 1, prior=True).latents
+            latents = draw(self.net, prepare(self.net, few), 1, prior=True).latents
         if not latents:
-            raise NotHere(
+            raise NotApplicable(
                 f"the Pyro model of this {self.name} draws no latent state (there is none, or it is"
                 " integrated out), so a guide has nothing to infer"
             )

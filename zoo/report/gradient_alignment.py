@@ -18,9 +18,9 @@ from ...inference import (
 )
 from ...inference.rules.rule import LearningRule
 from ..recipes.held_out import held_out
-from .drawing import BLUE, figure, save
+from .context import Context, NotApplicable, Section
+from .figures import BLUE, figure, save
 from .retraining import train_along
-from .subject import NotHere, Section, Subject
 
 EQUAL = 0.999  # a cosine from which on two gradients count as equal
 OF_FRAMES = ("minibatch", "window", "chunk", "compiled")  # how LocalELBO cuts its updates
@@ -36,22 +36,22 @@ class Pair(NamedTuple):
     meaning: list[str]
 
 
-def look_at_rules(subject: Subject) -> list[Section]:
+def diagnose_rules(context: Context) -> list[Section]:
     """Trains a fresh network by the model's rule, and compares gradients on the way."""
-    pair = pair_of(subject)
-    if not subject.training:
-        raise NotHere("it trains a network: ask for it with --training")
-    number, steps = len(subject.batch), subject.sizes.steps
-    batch = held_out(subject.data, number, subject.seed, subject.answers, steps, split="validation")
-    curve = AlignmentCurve(pair.own, pair.other, batch, seed=subject.seed)
-    ships = AlignmentCurve(pair.own, pair.other, batch, seed=subject.seed)
-    ships(subject.net)
-    seen, read = train_along(subject, curve)
+    pair = pair_of(context)
+    if not context.training:
+        raise NotApplicable("it trains a network: ask for it with --training")
+    number, steps = len(context.batch), context.sizes.steps
+    batch = held_out(context.data, number, context.seed, context.answers, steps, split="validation")
+    curve = AlignmentCurve(pair.own, pair.other, batch, seed=context.seed)
+    ships = AlignmentCurve(pair.own, pair.other, batch, seed=context.seed)
+    ships(context.net)
+    seen, read = train_along(context, curve)
     taught = [name for name, found in curve.modules.items() if not all(map(math.isnan, found))]
     if not taught:
-        raise NotHere("no gradient arrives anywhere, so there is nothing to compare")
+        raise NotApplicable("no gradient arrives anywhere, so there is nothing to compare")
     said = [
-        f"A fresh network was trained by {subject.rule.name} for {seen[-1]} updates ({read}) and "
+        f"A fresh network was trained by {context.rule.name} for {seen[-1]} updates ({read}) and "
         f"compared on {len(batch)} validation sequences, {batch.frames} frames.",
         *(_course(f"`{name}`", curve.modules[name], ships.modules[name]) for name in taught),
         _course("All together", curve.cosines["all"], ships.cosines["all"]),
@@ -65,7 +65,7 @@ def look_at_rules(subject: Subject) -> list[Section]:
     if alone:
         names = ", ".join(f"`{name}`" for name in alone)
         said.append(f"At most one of the rules teaches what is left out here: {names}.")
-    _draw(subject, pair, curve, ships, seen, taught)
+    _plot(context, pair, curve, ships, seen, taught)
     return [
         Section(
             "Gradients of two rules along training",
@@ -78,13 +78,13 @@ def look_at_rules(subject: Subject) -> list[Section]:
     ]
 
 
-def pair_of(subject: Subject) -> Pair:
+def pair_of(context: Context) -> Pair:
     """The model's own rule and its counterpart.
 
     Raises:
-        NotHere: for a rule that has none.
+        NotApplicable: for a rule that has none.
     """
-    rule = subject.rule
+    rule = context.rule
     maker = rule.cls
     if maker is LocalELBO:
         shared = {name: value for name, value in rule.arguments.items() if name not in OF_FRAMES}
@@ -99,12 +99,12 @@ def pair_of(subject: Subject) -> Pair:
             ],
         )
     if maker is TargetPropagation:
-        sampled = subject.net.num_stochastic > 0
+        sampled = context.net.num_stochastic > 0
 
         def through_time(net: nn.Module) -> LearningRule:
             if not sampled:
                 return OutputBPTT(net)
-            return StraightThrough(net, samples=rule.build(net).samples)
+            return StraightThrough(net, num_samples=rule.build(net).num_samples)
 
         return Pair(
             rule.build,
@@ -116,7 +116,9 @@ def pair_of(subject: Subject) -> Pair:
                 "disguise. It is no verdict on learning.",
             ],
         )
-    raise NotHere(f"it was trained by {rule.name}, which has no counterpart through time here")
+    raise NotApplicable(
+        f"it was trained by {rule.name}, which has no counterpart through time here"
+    )
 
 
 def _course(what: str, found: list[float], ships: list[float]) -> str:
@@ -128,8 +130,8 @@ def _course(what: str, found: list[float], ships: list[float]) -> str:
     return f"{what}: cosine {first} at first, {last} at the end, {trained} in the trained model."
 
 
-def _draw(
-    subject: Subject,
+def _plot(
+    context: Context,
     pair: Pair,
     curve: AlignmentCurve,
     ships: AlignmentCurve,
@@ -146,7 +148,7 @@ def _draw(
     axis.axhline(ships.cosines["all"][0], color=BLUE, lw=1.2, ls=":", label=label)
     axis.axhline(0, color="black", lw=0.8)
     lowest = min((v for c in curve.modules.values() for v in c if not math.isnan(v)), default=0.0)
-    axis.set(xlabel=f"updates by {subject.rule.name}", ylim=(min(-0.1, lowest - 0.05), 1.05))
+    axis.set(xlabel=f"updates by {context.rule.name}", ylim=(min(-0.1, lowest - 0.05), 1.05))
     axis.set_ylabel(f"cosine of the gradients\n{pair.named}", fontsize=9)
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    save(canvas, subject, "rules.png")
+    save(canvas, context, "rules.png")

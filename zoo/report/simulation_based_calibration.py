@@ -5,31 +5,33 @@ from __future__ import annotations
 import math
 
 from ...inference import SBC, FrameModel, sbc, simulator
-from .drawing import figure, ranks, save
-from .subject import NotHere, Section, Subject
+from .context import Context, NotApplicable, Section
+from .figures import figure, plot_histogram, save
 
 
-def look_at_simulation(subject: Subject) -> list[Section]:
-    subject.need_latents()
-    if subject.answers:
-        raise NotHere(
+def diagnose_simulation(context: Context) -> list[Section]:
+    context.need_latents()
+    if context.answers:
+        raise NotApplicable(
             "the guide of this net is its prior, by which ranks of latents are uniform whatever "
             "the posterior is"
         )
-    if getattr(getattr(subject.net, "likelihood", None), "grey", False):
-        raise NotHere("the model draws bits and the guide reads grey values: it would be misled")
-    batch, sizes, fold = subject.batch, subject.sizes, isinstance(subject.net, FrameModel)
+    if getattr(getattr(context.net, "likelihood", None), "grey", False):
+        raise NotApplicable(
+            "the model draws bits and the guide reads grey values: it would be misled"
+        )
+    batch, sizes, fold = context.batch, context.sizes, isinstance(context.net, FrameModel)
     if fold:
         batch = batch.rows(slice(sizes.folded))
     steps = sizes.steps if fold else min(sizes.simulated_steps, int(batch.mask.sum(1).min()))
     batch = batch.window(0, steps)
     try:
-        model = simulator(subject.net, batch)
+        model = simulator(context.net, batch)
     except ValueError as why:
-        raise NotHere(str(why)) from why
+        raise NotApplicable(str(why)) from why
     each = batch.frames if fold else len(batch)
     rounds = math.ceil(sizes.simulated / each)
-    found = sbc(model, rounds, sizes.predictions, subject.seed)
+    found = sbc(model, rounds, sizes.predictions, context.seed)
     number = rounds * each
     latents = [name for name in found.pits if name != "log_likelihood"]
     values = {name: found.p_value(name) for name in found.pits}
@@ -57,7 +59,7 @@ def look_at_simulation(subject: Subject) -> list[Section]:
         f"{', '.join(f'`{name}`' for name, value in values.items() if value <= 0.01)} failed. "
         "(It learned on data, and what the model makes up may lie outside of those.)"
     )
-    _draw_sbc(subject, found, latents, number)
+    _plot_sbc(context, found, latents, number)
     return [
         Section(
             "Simulation-based calibration",
@@ -73,12 +75,12 @@ def look_at_simulation(subject: Subject) -> list[Section]:
     ]
 
 
-def _draw_sbc(subject: Subject, found: SBC, latents: list[str], number: int) -> None:
+def _plot_sbc(context: Context, found: SBC, latents: list[str], number: int) -> None:
     canvas, axes = figure(len(found.pits))
     for axis, name in zip(axes, [*latents, *(n for n in found.pits if n not in latents)]):
         pits = found.pits[name]
         single = pits.dim() == 1
-        ranks(axis, pits.flatten(), 10, number if single else None)
+        plot_histogram(axis, pits.flatten(), 10, number if single else None)
         axis.set_title(name if single else f"{name}, all steps and dimensions", fontsize=10)
         axis.set(xlabel="rank of the truth", ylabel="share")
-    save(canvas, subject, "sbc.png")
+    save(canvas, context, "sbc.png")

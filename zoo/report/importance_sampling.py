@@ -8,58 +8,58 @@ from torch import Tensor, nn
 
 from ...inference import FrameModel, SequenceModel, good_khat
 from ...inference.diagnostics.psis import smooth_weights
-from ...inference.samples import spread_out
-from .drawing import BLUE, GREEN, RED, figure, khat_band, legend_above, save, sorted_khat
-from .subject import Section, Subject
-from .weights import Weights, bounds, log_weights
+from ...inference.draws import spread_out
+from .context import Context, Section
+from .figures import BLUE, GREEN, RED, figure, legend_above, plot_khat_band, plot_sorted_khat, save
+from .importance_weights import Weights, bounds, log_weights
 
 HIGH = 0.7  # k-hat above which weighted draws should not be used
 APART = 0.01  # nats between two bounds that are worth a word
 WIDE = 500  # values of a frame, from where on so few are weighed
 
 
-def look_at_guide(subject: Subject) -> list[Section]:
+def diagnose_guide(context: Context) -> list[Section]:
     """k-hat and the bound: both are of the same weights."""
-    subject.need_latents()
-    if isinstance(subject.net, FrameModel) and subject.batch.obs.shape[-1] > WIDE:
-        subject = subject._replace(batch=subject.batch.rows(slice(subject.sizes.folded)))
-    found = log_weights(subject.net, subject.batch, subject.num_samples, subject.seed)
-    return [_khat(subject, found), _bound(subject, found)]
+    context.need_latents()
+    if isinstance(context.net, FrameModel) and context.batch.obs.shape[-1] > WIDE:
+        context = context._replace(batch=context.batch.rows(slice(context.sizes.folded)))
+    found = log_weights(context.net, context.batch, context.num_samples, context.seed)
+    return [_khat(context, found), _bound(context, found)]
 
 
-def _khat(subject: Subject, found: Weights) -> Section:
-    limit = good_khat(subject.num_samples)
-    mask = subject.batch.mask.cpu()
-    what = "prior, which is the guide here," if subject.answers else "guide"
+def _khat(context: Context, found: Weights) -> Section:
+    limit = good_khat(context.num_samples)
+    mask = context.batch.mask.cpu()
+    what = "prior, which is the guide here," if context.answers else "guide"
     said, shapes = [], None
     if found.frames is not None:
         smoothed = smooth_weights(found.frames[:, mask])
         shapes = spread_out(smoothed.khat, mask)
-        said.append(_shares("frames", smoothed.khat, limit))
+        said.append(_fractions("frames", smoothed.khat, limit))
         said.append(
-            f"Of {subject.num_samples} draws, a frame has the use of "
+            f"Of {context.num_samples} draws, a frame has the use of "
             f"{smoothed.effective.median():.0f} (median effective number)."
         )
         judged = smoothed.khat
     if found.sequences is not None:
         smoothed = smooth_weights(found.sequences)
-        said.append(_shares("sequences", smoothed.khat, limit))
+        said.append(_fractions("sequences", smoothed.khat, limit))
         said.append(
-            f"Of {subject.num_samples} draws, a sequence has the use of "
+            f"Of {context.num_samples} draws, a sequence has the use of "
             f"{smoothed.effective.median():.1f} (median effective number)."
         )
         judged, whole = smoothed.khat if shapes is None else judged, smoothed.khat
     else:
         whole = shapes.nanmedian(1).values
         said.append(
-            f"{subject.name} is a model of single frames, so a sequence has no weights of its own: "
+            f"{context.name} is a model of single frames, so a sequence has no weights of its own: "
             f"the medians over the frames of each go from {whole.min():.2f} to {whole.max():.2f}."
         )
     cuts: dict[int, Tensor] = {}
-    if shapes is None and not subject.answers:
-        for steps in (length for length in subject.sizes.lengths if length < mask.shape[1]):
-            batch = subject.batch.window(0, steps)
-            cut = log_weights(subject.net, batch, subject.num_samples, subject.seed).sequences
+    if shapes is None and not context.answers:
+        for steps in (length for length in context.sizes.lengths if length < mask.shape[1]):
+            batch = context.batch.window(0, steps)
+            cut = log_weights(context.net, batch, context.num_samples, context.seed).sequences
             cuts[steps] = smooth_weights(cut).khat
         cuts[mask.shape[1]] = whole
         middle = ", ".join(f"{float(k.median()):.2f} at {t}" for t, k in cuts.items())
@@ -81,13 +81,13 @@ def _khat(subject: Subject, found: Weights) -> Section:
     )
 
     label = "median of a sequence" if found.sequences is None else None
-    _draw_khat(subject, whole, limit, label, None if shapes is None else (shapes, mask), cuts)
+    _plot_khat(context, whole, limit, label, None if shapes is None else (shapes, mask), cuts)
     return Section(
         "k-hat of importance weights",
         f"How far can draws of the {what} stand in for the posterior? k-hat is the tail of their "
         f"importance weights: below {limit:.2f} weighted draws can be trusted if there are "
-        f"{subject.num_samples} of them; above {HIGH} they should not be. It is estimated from "
-        f"these {subject.num_samples} draws, and in many dimensions such estimates are high "
+        f"{context.num_samples} of them; above {HIGH} they should not be. It is estimated from "
+        f"these {context.num_samples} draws, and in many dimensions such estimates are high "
         "before they settle. It compares the guide with the model's posterior, not the model with "
         "data, and in one or two dimensions it forgives half the variance.",
         said,
@@ -96,8 +96,8 @@ def _khat(subject: Subject, found: Weights) -> Section:
     )
 
 
-def _draw_khat(
-    subject: Subject,
+def _plot_khat(
+    context: Context,
     whole: Tensor,
     limit: float,
     label: str | None,
@@ -106,24 +106,24 @@ def _draw_khat(
 ) -> None:
     """k-hat of sequences; of frames, given with their mask; and of sequences cut short."""
     canvas, axes = figure(1 + 2 * (frames is not None) + bool(cuts))
-    sorted_khat(axes[0], whole, limit, label)
+    plot_sorted_khat(axes[0], whole, limit, label)
     if frames is not None:
         shapes, mask = frames
         shown = shapes[mask].numpy()
         axes[1].hist(shown[np.isfinite(shown)], bins=30, color=BLUE)
         axes[1].axvline(limit, color=RED, ls="--", lw=1)
         axes[1].set(xlabel="k-hat of a frame", ylabel="frames")
-        khat_band(axes[2], range(shapes.shape[1]), shapes, limit, "-")
+        plot_khat_band(axes[2], range(shapes.shape[1]), shapes, limit, "-")
         axes[2].set(xlabel="frame t", ylabel="k-hat")
         legend_above(axes[2])
     if cuts:
-        khat_band(axes[-1], list(cuts), torch.stack(list(cuts.values()), 1), limit, "o-")
+        plot_khat_band(axes[-1], list(cuts), torch.stack(list(cuts.values()), 1), limit, "o-")
         axes[-1].set(xlabel="frames of a sequence, from its start", ylabel="k-hat")
         legend_above(axes[-1])
-    save(canvas, subject, "khat.png")
+    save(canvas, context, "khat.png")
 
 
-def _shares(what: str, khat: Tensor, limit: float) -> str:
+def _fractions(what: str, khat: Tensor, limit: float) -> str:
     low = int((khat <= limit).sum())
     return (
         f"k-hat is below {limit:.2f} for {low} of {khat.numel()} {what} "
@@ -131,11 +131,11 @@ def _shares(what: str, khat: Tensor, limit: float) -> str:
     )
 
 
-def _bound(subject: Subject, found: Weights) -> Section:
-    batch, frames = subject.batch, found.frames
+def _bound(context: Context, found: Weights) -> Section:
+    batch, frames = context.batch, found.frames
     weights = found.sequences if frames is None else frames[:, batch.mask.cpu()]
-    each = len(batch) if subject.answers else batch.frames
-    unit = "nats an answer" if subject.answers else "nats a frame"
+    each = len(batch) if context.answers else batch.frames
+    unit = "nats an answer" if context.answers else "nats a frame"
     few = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
     numbers = [number for number in few if 2 * number <= len(weights)] + [len(weights)]
     curve = bounds(weights, numbers) / each
@@ -143,7 +143,7 @@ def _bound(subject: Subject, found: Weights) -> Section:
     smoothed = float(smooth.bound.sum()) / each
     first, last = float(curve[0]), float(curve[-1])
     rising = last - float(curve[-2])
-    name = "ELBO" if not subject.answers else "bound of one path"
+    name = "ELBO" if not context.answers else "bound of one path"
     said = [
         f"The {name} is {first:.3f} {unit}; with {numbers[-1]} draws the bound is {last:.3f}, "
         f"{last - first:.3f} higher.",
@@ -156,8 +156,8 @@ def _bound(subject: Subject, found: Weights) -> Section:
             "Those two differ, and k-hat is high: read the one that is not smoothed. It is a bound "
             "on average over draws; the smoothed one is none."
         )
-    if subject.limit is not None:
-        said.append(f"No network can exceed {subject.limit:.3f} on average (all data, not these).")
+    if context.limit is not None:
+        said.append(f"No network can exceed {context.limit:.3f} on average (all data, not these).")
     if found.sequences is None:
         said.append("It is of a frame together with the statistics u of what was seen before it.")
     size = abs(rising)
@@ -167,17 +167,17 @@ def _bound(subject: Subject, found: Weights) -> Section:
             "good": "**Good**: it has levelled off. (Where k-hat is high, that proves nothing.)",
             "fair": "**Fair**: it still rises a little; log p(x) lies above.",
             "bad": "**Bad**: it still rises, so that log p(x) is well above."
-            + " Take `inference.particle_bound`." * _causal(subject.net),
+            + " Take `inference.particle_bound`." * _causal(context.net),
         }[verdict]
     )
     canvas, (axis,) = figure(1)
     axis.plot(numbers, curve, "o-", color=BLUE, ms=4, label="importance-weighted bound")
     axis.plot(numbers[-1], smoothed, "*", ms=11, color=GREEN, label="smoothed (PSIS)")
-    if subject.limit is not None:
-        axis.axhline(subject.limit, color="black", lw=1, label="what no net can exceed")
+    if context.limit is not None:
+        axis.axhline(context.limit, color="black", lw=1, label="what no net can exceed")
     axis.set(xscale="log", xlabel="draws M", ylabel=unit)
     axis.legend(frameon=False, fontsize=8)
-    save(canvas, subject, "bound.png")
+    save(canvas, context, "bound.png")
     return Section(
         "Importance-weighted bound",
         "How much log-likelihood does the guide lose? A bound that rises with the number of draws "
