@@ -1,8 +1,7 @@
-"""Whether parts that were swapped in are what a model takes, and what is said when they are not."""
+"""Checks of the parts that a model is given, with errors that name the part."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import pyro.distributions as dist
@@ -12,51 +11,50 @@ from torch import Tensor, nn
 
 from ...inference.paths import Path
 
-SHAPES = re.compile(r"(shape|size)s?\b")  # what torch's complaints of widths have in common
 CASTS = {torch.float64: "double", torch.float32: "float", torch.float16: "half"}
 
 
 def check_dtype(net: nn.Module, obs: Tensor) -> None:
-    """Raises a ValueError where floating-point ``obs`` are of a dtype that no parameter has."""
-    kinds = (parameter.dtype for parameter in net.parameters())
-    first = next(kinds, obs.dtype)
-    if first == obs.dtype or not obs.is_floating_point() or obs.dtype in kinds:
+    """Raises a ValueError where floating-point ``obs`` have a dtype that no parameter has."""
+    dtypes = [parameter.dtype for parameter in net.parameters()]
+    if not dtypes or not obs.is_floating_point() or obs.dtype in dtypes:
         return
+    first = dtypes[0]
     given, wanted = (str(dtype).removeprefix("torch.") for dtype in (obs.dtype, first))
     use = f"obs.{CASTS[first]}()" if first in CASTS else f"obs.to({first})"
     use += ", or net.double()" if obs.dtype == torch.float64 else ""
     raise ValueError(f"obs are {given}, the network's weights are {wanted}: use {use}")
 
 
-def check_units(hidden: int) -> None:
-    """Raises a ValueError where ``hidden`` is no number: a part that was given by its position."""
+def check_hidden(hidden: int) -> None:
+    """Raises a ValueError where ``hidden`` is not an int, such as a part given by position."""
     if not isinstance(hidden, int):
         raise ValueError(
-            f"hidden is a number of units, got {type(hidden).__name__}: give parts by name, such "
-            "as prior=... or guide=..."
+            f"hidden must be an int, got {type(hidden).__name__}: give parts by name, such as "
+            "prior=... or guide=..."
         )
 
 
-def ask(part: Callable[..., Tensor], role: str, *inputs: Tensor) -> Tensor:
-    """What a part makes of its inputs.
+def call(part: Callable[..., Tensor], role: str, *inputs: Tensor) -> Tensor:
+    """The output of a part.
 
     Raises:
-        ValueError: when torch complains of shapes: the part was built for other widths.
+        ValueError: when torch cannot run the part on these inputs, as where widths differ.
     """
     try:
         return part(*inputs)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        if not SHAPES.search(str(error)):
-            raise
         given = tuple(inputs[0].shape)
         raise ValueError(f"the {role} fails on inputs of shape {given}: {error}") from error
 
 
-def size_of(part: nn.Module, role: str, name: str) -> int:
-    """A size that a part must tell.
+def size_of(part: object, role: str, name: str) -> int:
+    """The attribute ``name`` of a part, such as ``dim``.
 
     Raises:
-        ValueError: when it does not.
+        ValueError: when the part has no such attribute.
     """
     size = getattr(part, name, None)
     if size is None:
@@ -65,38 +63,55 @@ def size_of(part: nn.Module, role: str, name: str) -> int:
 
 
 def check_shape(value: Tensor, role: str, axes: str, shape: Sequence[int]) -> Tensor:
-    """``value``, or a ValueError where it is no tensor of this shape; ``axes`` names them."""
+    """``value``, checked to be a tensor of this shape; ``axes`` names the axes in the error.
+
+    Raises:
+        ValueError: for another shape or type.
+    """
     found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if found != tuple(shape):
         raise ValueError(f"the {role} must return {axes} = {tuple(shape)}, got {found}")
     return value
 
 
-def check_path(law: Path, role: str, shape: tuple[int, int, int]) -> Path:
-    """``law``, or a ValueError where it is no law of ``B`` paths of event shape ``[T, K]``."""
-    if not isinstance(law, Path):
+def check_path(path: Path, role: str, shape: tuple[int, int, int]) -> Path:
+    """``path``, checked to be a distribution over ``B`` paths of event shape ``[T, K]``.
+
+    Raises:
+        ValueError: for another shape or type.
+    """
+    if not isinstance(path, Path):
         raise ValueError(
             f"the {role} must return an inference.Path, such as LinearChain(mask, 0.0, mean, "
-            f"scale), which knows what is padding: got {type(law).__name__}"
+            f"scale), got {type(path).__name__}"
         )
-    found = (*law.batch_shape, *law.event_shape)
+    found = (*path.batch_shape, *path.event_shape)
     if found != shape:
         raise ValueError(
-            f"the {role} must return a law of [sequences, steps, latents] = {shape}, got {found}"
+            f"the {role} must return a distribution over paths [sequences, steps, latents] = "
+            f"{shape}, got {found}"
         )
-    return law
+    return path
 
 
-def check_law(law: dist.TorchDistribution, role: str, event: tuple[int]) -> dist.TorchDistribution:
-    """``law``, or a ValueError where it is no distribution of Pyro's with this event shape."""
-    if not isinstance(law, TorchDistributionMixin):
+def check_distribution(
+    distribution: dist.TorchDistribution, role: str, event_shape: tuple[int]
+) -> dist.TorchDistribution:
+    """``distribution``, checked to be one of Pyro's with this event shape.
+
+    Raises:
+        ValueError: for another event shape or type.
+    """
+    if not isinstance(distribution, TorchDistributionMixin):
+        kind = type(distribution)
         raise ValueError(
             f"the {role} must be one of pyro.distributions, such as Normal(...).to_event(1), got "
-            f"{type(law).__module__}.{type(law).__name__}"
+            f"{kind.__module__}.{kind.__name__}"
         )
-    if tuple(law.event_shape) != event:
+    if tuple(distribution.event_shape) != event_shape:
         raise ValueError(
-            f"the {role} must have event shape {event}, got {tuple(law.event_shape)} and batch "
-            f"shape {tuple(law.batch_shape)}: see its size, and that it ends in .to_event(1)"
+            f"the {role} must have event shape {event_shape}, got "
+            f"{tuple(distribution.event_shape)} and batch shape {tuple(distribution.batch_shape)}: "
+            "check its size, and end it in .to_event(1)"
         )
-    return law
+    return distribution

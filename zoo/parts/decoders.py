@@ -1,9 +1,9 @@
-"""Generating nets: from a latent path to the natural parameters of every frame.
+"""Decoders: nets from a latent path to the natural parameters of every frame.
 
-A user's own decoder is called as ``decoder(inputs [..., T, K], mask [B, T]) -> [..., T, N]``. One
-that is causal may be stepped through by particles: it says ``causal = True`` and offers what
-``CausalDecoder`` does, ``memory``, ``take`` and ``emit``; an ``Autoregressive`` guide needs its
-``follow`` and ``drift``, too.
+A user's own decoder is any ``nn.Module`` called as ``decoder(inputs [..., T, K], mask [B, T]) ->
+[..., T, N]``. A particle filter needs a causal one. Such a decoder has ``causal = True`` and the
+members ``memory``, ``take`` and ``emit`` of ``CausalDecoder``. An ``Autoregressive`` guide also
+needs its ``follow`` and ``drift``.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from .nets import MLP
 
 __all__ = ["BidirectionalDecoder", "CausalDecoder"]
 
-MAX_LOG_SCALE = 2.0  # of a step: a half-trained decoder must not run away
+MAX_LOG_SCALE = 2.0  # of a step: keeps the path of a new decoder bounded
 
 
 class CausalDecoder(Described, nn.Module):
-    """x_t from z_1 .. z_t: a recurrent net, then two layers that see its state and the last step.
+    """x_t given z_1 .. z_t: a recurrent net, then two layers that read its state and the last step.
 
         u_t = m(g_{t-1}) + s(g_{t-1}) e_t    g_t = f(u_t, g_{t-1})    natural_t = V r(W [g_t, u_t])
 
-    With ``drift`` the decoder decides where a step of the path takes it, and how far: white
-    innovations e_t become the steps u_t of a nonlinear process, whose law is learned. Without it
-    u_t = e_t (or z_t, whatever the decoder sees).
+    With ``drift`` the decoder learns the mean m and the scale s of a step: white innovations e_t
+    become the steps u_t of a nonlinear process. Without it u_t is the decoder's input, e_t or z_t.
 
     Arguments:
         dim: size ``K`` of the state.
-        natural_dim: natural parameters a frame, ``N``.
+        natural_dim: natural parameters of one frame, ``N``.
         hidden: units of the recurrent net.
-        width: of the layer before the last.
-        cell: of the recurrent net, see ``Memory``.
-        dropout: of the layer before the last.
+        width: units of the layer before the last.
+        cell: ``"gru"``, ``"lstm"`` or ``"tanh"``.
+        dropout: probability that a unit of that layer is dropped.
         drift: learn m and s.
     """
 
@@ -50,11 +49,11 @@ class CausalDecoder(Described, nn.Module):
         cell: str = "gru",
         dropout: float = 0.0,
         drift: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         self.memory = Memory(dim, hidden, cell)
         self.steps = nn.Linear(hidden, 2 * dim) if drift else None
-        if drift:  # begins as no drift at all
+        if self.steps is not None:  # the drift begins at 0
             nn.init.zeros_(self.steps.bias)
             self.steps.weight.data *= 0.1
         self.emission = MLP([hidden + dim, width, natural_dim], dropout=dropout)
@@ -65,41 +64,56 @@ class CausalDecoder(Described, nn.Module):
         return self.emit(after, taken)
 
     def follow(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The memory's output before and after each step, and the steps u_t, ``[..., T, *]``."""
+        """The memory's output before and after each step, and the steps u_t.
+
+        Arguments:
+            inputs: the path or its innovations, ``[..., T, K]``.
+
+        Returns:
+            ``[..., T, H]``, ``[..., T, H]`` and ``[..., T, K]``.
+        """
         if self.steps is None:
             after = self.memory(inputs)
             first = self.memory.output(self.memory.initial(*inputs.shape[:-2], 1))
             return torch.cat((first, after[..., :-1, :]), -2), after, inputs
-        state, trail = self.memory.initial(*inputs.shape[:-2]), []
+        state = self.memory.initial(*inputs.shape[:-2])
+        before, after, steps = [], [], []
         for now in inputs.unbind(-2):
-            before = self.memory.output(state)
-            taken = self.take(now, before)
-            state = self.memory.step(taken, state)
-            trail.append((before, self.memory.output(state), taken))
-        return tuple(torch.stack(parts, -2) for parts in zip(*trail))
+            before.append(self.memory.output(state))
+            steps.append(self.take(now, before[-1]))
+            state = self.memory.step(steps[-1], state)
+            after.append(self.memory.output(state))
+        return torch.stack(before, -2), torch.stack(after, -2), torch.stack(steps, -2)
 
     def drift(self, remembered: Tensor) -> tuple[Tensor, Tensor]:
-        """m and s at a memory's output, each ``[..., K]``."""
+        """m and s given the memory's output ``[..., H]``, each ``[..., K]``."""
         if self.steps is None:
             return remembered.new_zeros(()), remembered.new_ones(())
         drift, scale = self.steps(remembered).chunk(2, -1)
         return drift, torch.exp(MAX_LOG_SCALE * torch.tanh(scale))
 
     def take(self, inputs: Tensor, remembered: Tensor) -> Tensor:
-        """The step u_t that an innovation makes where the memory stands, ``[..., K]``."""
+        """The step u_t of an innovation, given the memory's output; ``[..., K]``."""
         drift, scale = self.drift(remembered)
         return drift + scale * inputs
 
     def emit(self, remembered: Tensor, taken: Tensor) -> Tensor:
-        """From the memory's output after a step and the step itself, ``[..., N]``."""
+        """Natural parameters given the memory's output after a step and the step, ``[..., N]``."""
         return self.emission(torch.cat((remembered, taken), -1))
 
 
 class BidirectionalDecoder(Described, nn.Module):
-    """x_t from the whole path, as in the paper.
+    """x_t given the whole path: a bidirectional recurrent net and a linear layer.
 
     Arguments:
-        dim, natural_dim, hidden, cell, dropout: see ``CausalDecoder``; ``hidden`` units each way.
+        dim: size ``K`` of the state.
+        natural_dim: natural parameters of one frame, ``N``.
+        hidden: units of the recurrent net in each direction.
+        cell: ``"gru"``, ``"lstm"`` or ``"tanh"``.
+        dropout: probability that a unit of the recurrent net is dropped.
+
+    Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
+    networks" (2014).
     """
 
     causal = False
@@ -111,14 +125,14 @@ class BidirectionalDecoder(Described, nn.Module):
         hidden: int = 200,
         cell: str = "gru",
         dropout: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         self.reader = Reader(dim, hidden, "both", cell=cell)
         self.dropout = nn.Dropout(dropout)
         self.emission = nn.Linear(2 * hidden, natural_dim)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Natural parameters, ``[..., T, N]``."""
+        """The path ``[..., B, T, K]`` to natural parameters ``[..., B, T, N]``; mask ``[B, T]``."""
         mask = mask.expand(inputs.shape[:-1]).reshape(-1, mask.shape[-1])
         features = self.reader(inputs.reshape(-1, *inputs.shape[-2:]), mask)
         return self.emission(self.dropout(features)).unflatten(0, inputs.shape[:-2])

@@ -1,11 +1,11 @@
 """Fast dropout: layers that carry the mean and the variance that dropout gives every unit.
 
-Instead of drawing masks, a layer computes the moments of its weighted sum over all masks, takes
-the sum for Gaussian, and passes its moments through the transfer function. Nothing is drawn, so
-training and evaluation compute the same numbers.
+A layer samples no masks. It computes the moments of its weighted sum over all masks, approximates
+the sum as Gaussian, and passes its moments through the transfer function. Training and evaluation
+therefore compute the same numbers.
 
-``keep`` is the probability that a unit stays (the paper's "complementary dropout rates" d: 0.9
-for its "drop out rates of 0.1"). Means are multiplied by ``keep``, the recurrent one as well.
+``keep`` is the probability that a unit is kept, one minus the dropout rate. Means, the recurrent
+one too, are multiplied by ``keep``.
 
 Sources: Wang & Manning, "Fast dropout training" (2013); Bayer et al., "On fast dropout and its
 applicability to recurrent networks" (2013); Bayer & Osendorfer, "Learning stochastic recurrent
@@ -30,22 +30,22 @@ __all__ = ["FastDropoutLinear", "FastDropoutMLP", "FastDropoutRNN", "Keep"]
 
 
 class Keep(Described, nn.Module):
-    """The probability that a unit is kept: a number, or a parameter behind a sigmoid.
+    """The probability that a unit is kept: a number, or a parameter through a sigmoid.
 
     Arguments:
-        keep: the probability, or where learning starts.
+        keep: the probability, or its initial value where it is learned.
         learn: make it a parameter.
 
     Raises:
-        ValueError: outside (0, 1], or 1 where it is learned.
+        ValueError: for a value outside (0, 1], or 1 where it is learned.
     """
 
-    def __init__(self, keep: float, learn: bool = False):
+    def __init__(self, keep: float, learn: bool = False) -> None:
         super().__init__()
         if not 0 < keep <= 1:
-            raise ValueError(f"keep is the probability that a unit stays, in (0, 1], got {keep}")
+            raise ValueError(f"keep is the probability that a unit is kept, in (0, 1], got {keep}")
         if learn and keep == 1:
-            raise ValueError("a keep of 1 cannot be learned from: start below 1, such as at 0.9")
+            raise ValueError("keep=1 has no gradient: to learn it, begin below 1, such as at 0.9")
         self.keep = keep
         self.logit = nn.Parameter(torch.tensor(math.log(keep / (1 - keep)))) if learn else None
 
@@ -58,25 +58,25 @@ class Keep(Described, nn.Module):
 
 
 class FastDropoutLinear(Described, nn.Module):
-    """A linear layer whose inputs are dropped: the moments of its sums.
+    """A linear layer with dropped inputs: the moments of its sums.
 
     E[a] = d E[x] W + b and V[a] = (d (1 - d) E[x]² + d V[x]) W², for keep probability d.
 
     Arguments:
         inputs: number of inputs.
         outputs: number of outputs.
-        keep: probability that an input stays.
+        keep: probability that an input is kept.
         learn: learn ``keep``.
     """
 
-    def __init__(self, inputs: int, outputs: int, keep: float = 0.9, learn: bool = False):
+    def __init__(self, inputs: int, outputs: int, keep: float = 0.9, learn: bool = False) -> None:
         super().__init__()
         self.keep = Keep(keep, learn)
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, value: Tensor | Moments) -> Moments:
-        """``[..., inputs]`` to the moments ``[..., outputs]`` before any transfer function."""
+        """``[..., inputs]`` to the moments ``[..., outputs]``, before any transfer function."""
         return _dropped(Moments.of(value), self.keep(), self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -95,7 +95,7 @@ class FastDropoutMLP(Described, nn.Module):
 
     Arguments:
         sizes: width of the input, of every hidden layer, and of the output.
-        keep: probability that an input of any layer stays.
+        keep: probability that an input of any layer is kept.
         nonlinearity: a name in ``moments.TRANSFERS``.
         learn: learn ``keep``, one for each layer.
 
@@ -111,7 +111,7 @@ class FastDropoutMLP(Described, nn.Module):
         keep: float = 0.9,
         nonlinearity: str = "tanh",
         learn: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         self.nonlinearity, self.transfer = nonlinearity, transfer(nonlinearity)
         layers = (FastDropoutLinear(*pair, keep, learn) for pair in itertools.pairwise(sizes))
@@ -129,25 +129,24 @@ class FastDropoutMLP(Described, nn.Module):
 
 
 class FastDropoutRNN(Described, nn.Module):
-    """A recurrent layer with fast dropout of its inputs and of its own last state.
+    """A recurrent layer with fast dropout of its inputs and of its last state.
 
-    The state starts at 0 with variance 0. Dropping is taken to be independent between units and
-    between steps, as the paper has it. One rate for the inputs and one for the state, which both
-    directions share.
+    The first state has mean 0 and variance 0. Units are dropped independently of one another and
+    of other steps, as in the source. Both directions have the same two rates, one for the inputs
+    and one for the state.
 
     Arguments:
         inputs: values a frame, ``M``.
         hidden: units, ``H`` in each direction.
-        keep_input: probability that an input stays.
-        keep_hidden: probability that a unit of the last state stays.
-        bidirectional: run a second set of units backwards; the output is both side by side.
+        keep_input: probability that an input is kept.
+        keep_hidden: probability that a unit of the last state is kept.
+        bidirectional: run a second set of units backwards; outputs are concatenated.
         nonlinearity: a name in ``moments.TRANSFERS``.
-        learn_rates: learn both probabilities (the paper's recognition models).
-        spectral_radius: of the recurrent weights at the start. Left out, they are Gaussian with
-            standard deviation ``1 / sqrt(H)``, for a radius near 1.
-        incoming: recurrent connections of each unit at the start; needs ``spectral_radius``.
-        input_scale: standard deviation of the input weights at the start; ``1 / sqrt(M)`` when
-            left out.
+        learn_rates: learn both probabilities.
+        spectral_radius: of the initial recurrent weights. With None they are Gaussian with standard
+            deviation ``1 / sqrt(H)``, for a radius near 1.
+        incoming: initial recurrent connections of each unit; needs ``spectral_radius``.
+        input_scale: standard deviation of the initial input weights; None is ``1 / sqrt(M)``.
 
     Raises:
         ValueError: for arguments out of range.
@@ -165,12 +164,12 @@ class FastDropoutRNN(Described, nn.Module):
         spectral_radius: float | None = None,
         incoming: int | None = None,
         input_scale: float | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if inputs < 1 or hidden < 1:
             raise ValueError(f"inputs and hidden must be at least 1, got {inputs} and {hidden}")
         if incoming is not None and spectral_radius is None:
-            raise ValueError("incoming needs spectral_radius: fewer connections, scaled anew")
+            raise ValueError("incoming needs spectral_radius: give both")
         if input_scale is not None and input_scale <= 0:
             raise ValueError(f"input_scale must be positive, got {input_scale}")
         self.inputs, self.hidden, self.bidirectional = inputs, hidden, bidirectional
@@ -188,7 +187,7 @@ class FastDropoutRNN(Described, nn.Module):
 
     @property
     def outputs(self) -> int:
-        """Units of the output: ``H``, or ``2H`` where it runs both ways."""
+        """Units of the output: ``H``, or ``2H`` where it is bidirectional."""
         return self.bias.numel()
 
     def forward(
@@ -202,23 +201,23 @@ class FastDropoutRNN(Described, nn.Module):
 
         Arguments:
             value: inputs, or their means, ``[B, T, M]``.
-            mask: True where a frame is real, ``[B, T]``. A padded frame leaves the state as it
-                was, so the backward units start at a sequence's last real frame.
-            variance: of the inputs, ``[B, T, M]``; 0 when left out.
-            initial: the state before the first frame, ``[B, H]``, to go on from an earlier call's
-                last frame; only forwards.
+            mask: True where a frame is real, ``[B, T]``. A padded frame does not change the state,
+                so backward units begin at the last real frame of a sequence.
+            variance: of the inputs, ``[B, T, M]``; None is 0.
+            initial: moments of the state before the first frame, ``[B, H]`` each, such as those of
+                an earlier call's last frame; not where bidirectional.
 
         Returns:
             Moments ``[B, T, H]``, or ``[B, T, 2H]``: forward units, then backward ones.
 
         Raises:
-            ValueError: for shapes that do not fit.
+            ValueError: for shapes that do not match.
         """
         self._check(value, mask, variance, initial)
         given = Moments(value, torch.zeros_like(value) if variance is None else variance)
         real = None
         if mask is not None and not bool(mask.all()):
-            # Whatever stands in the padding, NaN too, must not reach a gradient.
+            # Values in the padding, NaN among them, must not reach a gradient.
             given = Moments(*(part.masked_fill(~mask[..., None], 0) for part in given))
             real = self._in_order(mask[..., None].transpose(0, 1))
         means, variances = zip(*self._run(self._drive(given), real, initial))
@@ -227,13 +226,13 @@ class FastDropoutRNN(Described, nn.Module):
     def _run(
         self, drive: Moments, real: Tensor | None, initial: Moments | None
     ) -> list[tuple[Tensor, Tensor]]:
-        """The serial part. ``D`` directions run at once: every state is ``[D, B, H]``."""
+        """The serial part, for ``D`` directions at once: every state is ``[D, B, H]``."""
         if initial is None:
             mean = variance = torch.zeros_like(drive.mean[0])
         else:
             mean, variance = (part.unsqueeze(0) for part in initial)
-        # All that depends on the weights alone is done once. d (1 - d) m² + d v is written as
-        # d ((1 - d) m² + v), so that the outer d goes into the weights.
+        # Products of weights alone are computed once: d (1 - d) m² + d v is d ((1 - d) m² + v),
+        # and the outer d goes into the weights.
         keep = self.keep_hidden()
         weight = (keep * self.hidden_weight).transpose(1, 2).contiguous()
         square = (keep * self.hidden_weight.square()).transpose(1, 2).contiguous()
@@ -253,7 +252,7 @@ class FastDropoutRNN(Described, nn.Module):
         return states
 
     def _drive(self, given: Moments) -> Moments:
-        """What the inputs add at every step, all steps at once: ``[T, D, B, H]``."""
+        """Moments of the drive by the inputs, all steps at once: ``[T, D, B, H]`` each."""
         by_time = Moments(*(part.transpose(0, 1) for part in given))
         ways = [
             _dropped(by_time, self.keep_input(), weight, bias)
@@ -262,7 +261,7 @@ class FastDropoutRNN(Described, nn.Module):
         return Moments(*(self._in_order(*parts) for parts in zip(*ways)))
 
     def _in_order(self, forward: Tensor, backward: Tensor | None = None) -> Tensor:
-        """Stacks ``[T, B, ...]`` for each direction, in the order in which it meets frames."""
+        """Stacks ``[T, B, ...]`` for each direction, in the order of its steps."""
         if not self.bidirectional:
             return forward.unsqueeze(1)
         return torch.stack([forward, (forward if backward is None else backward).flip(0)], 1)
@@ -274,14 +273,20 @@ class FastDropoutRNN(Described, nn.Module):
             return stacked[0]
         return torch.cat([stacked[0], stacked[1].flip(1)], -1)
 
-    def _check(self, value, mask, variance, initial) -> None:
+    def _check(
+        self,
+        value: Tensor,
+        mask: Tensor | None,
+        variance: Tensor | None,
+        initial: Moments | None,
+    ) -> None:
         if value.dim() != 3 or value.shape[2] != self.inputs:
             raise ValueError(f"inputs must be [B, T, {self.inputs}], got {tuple(value.shape)}")
         if value.shape[1] == 0:
             raise ValueError("a sequence needs at least one frame")
         if variance is not None and variance.shape != value.shape:
             raise ValueError(
-                f"variance must have the shape of its mean, {tuple(value.shape)}, "
+                f"variance must have the shape of the inputs, {tuple(value.shape)}, "
                 f"got {tuple(variance.shape)}"
             )
         if mask is not None and (mask.shape != value.shape[:2] or mask.dtype != torch.bool):
@@ -290,9 +295,7 @@ class FastDropoutRNN(Described, nn.Module):
                 f"got {mask.dtype} and {tuple(mask.shape)}"
             )
         if initial is not None and self.bidirectional:
-            raise ValueError(
-                "a bidirectional net has no one state to start from: leave initial out"
-            )
+            raise ValueError("initial is not for a bidirectional net: leave it out")
         state = (len(value), self.hidden)
         if initial is not None and not initial.mean.shape == initial.variance.shape == state:
             raise ValueError(f"initial must be moments {state}, got {tuple(initial.mean.shape)}")

@@ -1,6 +1,6 @@
-"""Fast dropout in the places of other recurrent nets: memory, reader, readout and decoder.
+"""A memory, a reader, a readout and a decoder with fast dropout.
 
-Units go from part to part as mean and variance side by side, ``[..., 2 H]``.
+The parts exchange means and variances of units, concatenated: ``[..., 2 H]``.
 
 Sources: Bayer et al., "On fast dropout and its applicability to recurrent networks" (2013); Bayer &
 Osendorfer (2014), section 3.1 and appendix.
@@ -19,12 +19,14 @@ __all__ = ["FastDropoutDecoder", "FastDropoutMemory", "FastDropoutReader", "Fast
 
 
 class FastDropoutMemory(Described, nn.Module):
-    """A ``Memory`` whose units are mean and variance: the FD-RNN's recurrence.
+    """A ``Memory`` whose state is the mean and the variance of units: the recurrence of the FD-RNN.
 
     Arguments:
         inputs: values a step.
-        units: number of units; ``output`` gives twice as many numbers.
-        keep_input, keep_hidden, spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
+        units: number of units; ``output`` has twice as many values.
+        keep_input: probability that an input is kept.
+        keep_hidden: probability that a unit of the last state is kept.
+        spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
     """
 
     def __init__(
@@ -36,19 +38,25 @@ class FastDropoutMemory(Described, nn.Module):
         spectral_radius: float | None = None,
         incoming: int | None = None,
         input_scale: float | None = None,
-    ):
+    ) -> None:
         super().__init__()
-        start = {"spectral_radius": spectral_radius, "incoming": incoming}
         self.inputs, self.outputs, self.state_dim = inputs, 2 * units, 2 * units
-        rates = {"keep_input": keep_input, "keep_hidden": keep_hidden}
-        self.net = FastDropoutRNN(inputs, units, **rates, **start, input_scale=input_scale)
+        self.net = FastDropoutRNN(
+            inputs,
+            units,
+            keep_input,
+            keep_hidden,
+            spectral_radius=spectral_radius,
+            incoming=incoming,
+            input_scale=input_scale,
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See ``Memory.forward``; ``[B, T, I] -> [B, T, 2 H]``."""
         return torch.cat(self.net(inputs), -1)
 
     def initial(self, *rows: int) -> Tensor:
-        """See ``Memory.initial``: nothing is known with certainty, mean 0 and variance 0."""
+        """See ``Memory.initial``: mean 0 and variance 0."""
         return self.net.bias.new_zeros(*rows, self.state_dim)
 
     def step(self, inputs: Tensor, state: Tensor) -> Tensor:
@@ -62,13 +70,13 @@ class FastDropoutMemory(Described, nn.Module):
 
 
 class FastDropoutReader(Described, nn.Module):
-    """A bidirectional ``Reader`` with fast dropout: the recognition net of the paper.
+    """A bidirectional ``Reader`` with fast dropout.
 
     Arguments:
         inputs: values a frame.
         units: number of units in each direction.
-        keep: probability that an input or a unit stays, to begin with.
-        learn_rates: learn it, as the paper does in recognition models.
+        keep: probability that an input or a unit is kept; initial where ``learn_rates``.
+        learn_rates: learn the probabilities, as the recognition models of the source do.
         spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
     """
 
@@ -81,10 +89,13 @@ class FastDropoutReader(Described, nn.Module):
         spectral_radius: float | None = None,
         incoming: int | None = None,
         input_scale: float | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.net = FastDropoutRNN(
-            *(inputs, units, keep, keep),
+            inputs,
+            units,
+            keep,
+            keep,
             bidirectional=True,
             learn_rates=learn_rates,
             spectral_radius=spectral_radius,
@@ -99,16 +110,16 @@ class FastDropoutReader(Described, nn.Module):
 
 
 class FastDropoutReadout(Described, nn.Module):
-    """Log-odds of binary units from units that are mean and variance.
+    """Log-odds of binary units given the moments of hidden units.
 
     Arguments:
-        units: number of units.
+        units: number of hidden units.
         natural_dim: number of binary units.
-        keep: probability that an input stays.
-        bias: of the log-odds at the start (-0.8 in the paper).
+        keep: probability that an input is kept.
+        bias: initial bias of the log-odds, -0.8 as in the source.
     """
 
-    def __init__(self, units: int, natural_dim: int, keep: float = 0.9, bias: float = -0.8):
+    def __init__(self, units: int, natural_dim: int, keep: float = 0.9, bias: float = -0.8) -> None:
         super().__init__()
         self.linear = FastDropoutLinear(units, natural_dim, keep)
         nn.init.constant_(self.linear.bias, bias)
@@ -119,13 +130,13 @@ class FastDropoutReadout(Described, nn.Module):
 
 
 class FastDropoutDecoder(Described, nn.Module):
-    """A bidirectional generating net with fast dropout: the one of the paper.
+    """A bidirectional decoder with fast dropout.
 
     Arguments:
         dim: size ``K`` of the latent state.
         natural_dim: number of binary units a frame.
         units: number of units in each direction.
-        keep: probability that a unit stays, everywhere.
+        keep: probability that a unit of any layer is kept.
         bias: see ``FastDropoutReadout``.
         spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
     """
@@ -142,10 +153,13 @@ class FastDropoutDecoder(Described, nn.Module):
         spectral_radius: float | None = None,
         incoming: int | None = None,
         input_scale: float | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.net = FastDropoutRNN(
-            *(dim, units, keep, keep),
+            dim,
+            units,
+            keep,
+            keep,
             bidirectional=True,
             spectral_radius=spectral_radius,
             incoming=incoming,
@@ -154,7 +168,7 @@ class FastDropoutDecoder(Described, nn.Module):
         self.readout = FastDropoutReadout(self.net.outputs, natural_dim, keep, bias)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """From the path ``[..., B, T, K]`` to natural parameters ``[..., B, T, N]``."""
+        """The path ``[..., B, T, K]`` to natural parameters ``[..., B, T, N]``; mask ``[B, T]``."""
         rows = inputs.reshape(-1, *inputs.shape[-2:])
         real = mask.expand(inputs.shape[:-1]).reshape(-1, mask.shape[-1])
         natural = self.readout(torch.cat(self.net(rows, real), -1))

@@ -1,13 +1,12 @@
-"""Recognition models: who guesses the latent state from what was seen.
+"""Recognition models of single frames, q(x_t | u_{t-1}, y_t).
 
-A guide for one time step offers ``initial(rows)``, the statistics before the first frame;
-``encode(obs)``, which sees each frame alone; ``guide(features, past)``, the distribution of x_t;
-``step(features, past)``, its statistics u_t; and the attribute ``statistics_dim``. A user's own
-module with these goes wherever a model takes ``guide=``. It may offer ``advance``, a quicker
-``step`` for when no past is blank.
+``FrameGuide`` lists the members that a model uses. A user's own guide is any ``nn.Module`` with
+these members.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import pyro.distributions as dist
 import torch
@@ -20,34 +19,80 @@ from .nets import MLP, activation
 __all__ = ["FilmGuide", "GaussianGuide"]
 
 STATISTICS = ("mean+spread", "mean")
-MIN_SPREAD = 1e-4  # a belief is never a point, and generated statistics never nonsense
-MAX_MEAN = 5.0  # standard deviations of the prior: a half-trained recursion must not run away
+MIN_SPREAD = 1e-4  # keeps a belief from becoming a point
+MAX_MEAN = 5.0  # standard deviations of the prior: keeps the recursion of a new guide bounded
 UNIT_SPREAD = 0.5413  # softplus(0.5413) = 1, the spread of the prior
-LEAK = 0.8  # a new guide is a leaky integrator: 0.8 of the belief before, 0.2 of the frame's
+LEAK = 0.8  # a new guide integrates with a leak: 0.8 of the last belief and 0.2 of the frame's
+
+
+class FrameGuide(Protocol):
+    """The members of a recognition model of single frames.
+
+    Two more members are optional. ``advance(features, past)`` is a faster ``step`` for a past that
+    is nowhere blank. ``complete = True`` says that u_t determines q(x_t), so that
+    ``posterior(statistics)`` is that distribution.
+    """
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of x, ``K``."""
+        ...
+
+    @property
+    def statistics_dim(self) -> int:
+        """Size of u, ``U``."""
+        ...
+
+    def initial(self, rows: int, /) -> Tensor:
+        """Statistics before the first frame, ``[B, U]``."""
+        ...
+
+    def encode(self, obs: Tensor, /) -> Tensor:
+        """Features of each frame alone, ``[..., M] -> [..., F]``."""
+        ...
+
+    def step(self, features: Tensor, past: Tensor, /) -> Tensor:
+        """The statistics u_t, ``[N, F], [N, U] -> [N, U]``."""
+        ...
+
+    def posterior(self, statistics: Tensor, /) -> dist.TorchDistribution:
+        """The belief with these statistics, ``[..., U]`` to event shape ``[K]``."""
+        ...
+
+    def __call__(self, features: Tensor, past: Tensor, /) -> dist.TorchDistribution:
+        """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""
+        ...
 
 
 class GaussianGuide(Described, nn.Module):
-    """q(x_t | u_{t-1}, y_t) = N(mean, spread²), diagonal: paper equation (2).
+    """q(x_t | u_{t-1}, y_t) = N(mean, spread²), diagonal.
 
-    The frame passes a net of its own and meets u_{t-1} only after encoding. With h(y) the encoded
-    frame, c(y) the mean that the frame alone suggests, and f the nonlinearity,
+    A net encodes the frame before it meets u_{t-1}. With h(y) the encoded frame, c(y) the mean
+    given the frame alone, and f the nonlinearity,
 
         mean_t = S u_{t-1} + g c(y_t) + V f(W_y h(y_t) + W_u u_{t-1})
 
-    and the spread likewise through V. Without a past, at the first frame, the moments are those
-    the frame alone suggests. A blank past is zero throughout, which no belief is.
+    and the spread likewise through V. At the first frame, whose past is blank, the moments are
+    those given the frame alone. A blank past is all zeros, which no belief is.
 
     Arguments:
         obs_dim: values a frame, ``M``.
         latent_dim: size of x, ``K``.
         hidden: width of the two encoding layers and of the joint layer.
-        statistics: what u_t is made of: ``"mean+spread"`` (as in the paper) or ``"mean"``.
-        seen: latents that a frame alone tells of; about the others it says N(0, 1).
+        statistics: the statistics u_t: ``"mean+spread"``, as in the source, or ``"mean"``.
+        emission_dim: number of latents, the first ones, that a frame alone determines; given one
+            frame the others are N(0, 1). None takes all.
         nonlinearity: activation of the layers.
         encoder: a net from ``[..., M]`` to ``[..., hidden]`` in place of the two layers.
 
+    Attributes:
+        statistics_dim: size of u, ``U``.
+
     Raises:
-        ValueError: for unknown statistics, or ``seen`` outside 1 to ``latent_dim``.
+        ValueError: for unknown statistics, or ``emission_dim`` outside 1 to ``latent_dim``.
+
+    Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023),
+    equation 2.
     """
 
     def __init__(
@@ -56,23 +101,26 @@ class GaussianGuide(Described, nn.Module):
         latent_dim: int,
         hidden: int = 64,
         statistics: str = "mean+spread",
-        seen: int | None = None,
+        emission_dim: int | None = None,
         nonlinearity: str = "relu",
         encoder: nn.Module | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if statistics not in STATISTICS:
             raise ValueError(f"statistics must be one of {STATISTICS}, got {statistics!r}")
-        if seen is not None and not 1 <= seen <= latent_dim:
-            raise ValueError(f"seen must be 1 to latent_dim ({latent_dim}), got {seen}")
-        self.latent_dim, self.statistics, self.seen = latent_dim, statistics, seen or latent_dim
+        if emission_dim is not None and not 1 <= emission_dim <= latent_dim:
+            raise ValueError(
+                f"emission_dim must be 1 to latent_dim ({latent_dim}), got {emission_dim}"
+            )
+        self.latent_dim, self.statistics = latent_dim, statistics
+        self.emission_dim = emission_dim or latent_dim
         self.features_dim = hidden
-        self.complete = statistics == "mean+spread"  # u_t tells all of q(x_t)
+        self.complete = statistics == "mean+spread"  # u_t determines q(x_t)
         self.statistics_dim = latent_dim * (2 if self.complete else 1)
         layers = [obs_dim, hidden, hidden]
         self.encoder = MLP(layers, nonlinearity, last=nonlinearity) if encoder is None else encoder
-        self.alone = nn.Linear(hidden, 2 * self.seen)
-        self.gain = nn.Parameter(torch.full((self.seen,), 1 - LEAK))
+        self.alone = nn.Linear(hidden, 2 * self.emission_dim)
+        self.gain = nn.Parameter(torch.full((self.emission_dim,), 1 - LEAK))
         self.from_frame = nn.Linear(hidden, hidden)
         self.from_past = nn.Linear(self.statistics_dim, hidden + 2 * latent_dim, bias=False)
         self.nonlinearity = activation(nonlinearity)
@@ -89,18 +137,18 @@ class GaussianGuide(Described, nn.Module):
         return self.heads.weight.new_zeros(rows, self.statistics_dim)
 
     def encode(self, obs: Tensor) -> Tensor:
-        """``[..., M] -> [..., hidden + 4 K]``: all that can be computed without the past."""
+        """All that needs no past, ``[..., M] -> [..., hidden + 4 K]``."""
         code = self.encoder(obs)
         alone = self.alone(code)
         mean, spread = alone.chunk(2, -1)
-        rest = (0, self.latent_dim - self.seen)
+        rest = (0, self.latent_dim - self.emission_dim)
         blank = functional.pad(mean, rest), functional.pad(spread, rest, value=UNIT_SPREAD)
         return torch.cat((self.from_frame(code), self._lead(alone) + self.heads.bias, *blank), -1)
 
     def _lead(self, alone: Tensor) -> Tensor:
-        """What the frame's own moments ``[..., 2 S]`` add to those of x_t, ``[..., 2 K]``."""
-        mean = alone[..., : self.seen]
-        return functional.pad(self.gain * mean, (0, 2 * self.latent_dim - self.seen))
+        """The term of a frame's own moments ``[..., 2 S]`` in those of x_t, ``[..., 2 K]``."""
+        mean = alone[..., : self.emission_dim]
+        return functional.pad(self.gain * mean, (0, 2 * self.latent_dim - self.emission_dim))
 
     def moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread (standard deviation) of x_t, each ``[N, K]``."""
@@ -114,12 +162,12 @@ class GaussianGuide(Described, nn.Module):
         return self._statistics(*self.moments(features, past))
 
     def advance(self, features: Tensor, past: Tensor) -> Tensor:
-        """``step`` where no past is blank, without looking: what a sweep does but once."""
+        """``step`` for a past that is nowhere blank, ``[N, U]``: every step of a sweep but one."""
         mean, spread = self._moments(features, past)[0].chunk(2, -1)
         return self._statistics(mean, functional.softplus(spread) + MIN_SPREAD)
 
     def _moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and raw spread with the past, and from the frame alone, each ``[N, 2 K]``."""
+        """Mean and raw spread given both, and given the frame alone, each ``[N, 2 K]``."""
         pair = 2 * self.latent_dim
         drive, alone = features.split((self.from_past.out_features, pair), -1)
         drive = torch.addmm(drive, past, self.from_past.weight.T)
@@ -135,7 +183,7 @@ class GaussianGuide(Described, nn.Module):
         return dist.Normal(*self.moments(features, past), validate_args=False).to_event(1)
 
     def posterior(self, statistics: Tensor) -> dist.TorchDistribution:
-        """The belief that ``[..., U]`` stands for (a point, where it lacks the spread)."""
+        """The belief with statistics ``[..., U]``; a point where they lack the spread."""
         if not self.complete:
             return dist.Delta(statistics, event_dim=1)
         mean, spread = statistics.chunk(2, -1)
@@ -143,26 +191,49 @@ class GaussianGuide(Described, nn.Module):
 
 
 class FilmGuide(GaussianGuide):
-    """A guide for frames that show their own latents all but without noise.
+    """A guide for frames with little noise, such as film.
 
-    Where a frame is noisy the default's leaky average over frames is what a filter does; of film it
-    makes a blur. Here the latents that are seen begin as what the frame alone says of them, and the
-    others as mixtures of that and of u_{t-1}, so that there is something of the past to keep. With
-    c(y) the moments that the frame alone suggests,
+    For noisy frames a filter averages over time, as ``GaussianGuide`` does at first. Of film that
+    makes a blur. Here the first ``emission_dim`` latents begin as their moments given the frame
+    alone. The others begin as mixtures of these moments and of u_{t-1}, so that they carry
+    information about the past. With c(y) the moments given the frame alone,
 
         mean_t, spread_t = L c(y_t) + S u_{t-1} + V f(W_y h(y_t) + W_u u_{t-1})
 
     Arguments:
-        rate: None mixes at random. A number begins the others as rates of change, ``rate`` times
-            the difference of what this frame and u_{t-1} say: a velocity that is built in, where
-            a random mixture has to become one by learning.
-        others: see ``GaussianGuide``.
+        obs_dim: values a frame, ``M``.
+        latent_dim: size of x, ``K``.
+        hidden: width of the two encoding layers and of the joint layer.
+        statistics: the statistics u_t: ``"mean+spread"`` or ``"mean"``.
+        emission_dim: number of latents, the first ones, that a frame alone determines. None takes
+            all.
+        nonlinearity: activation of the layers.
+        encoder: a net from ``[..., M]`` to ``[..., hidden]`` in place of the two layers.
+        rate: None mixes at random. A number begins the other latents as rates of change:
+            ``rate`` times the difference between the latents given this frame and those in
+            u_{t-1}.
+
+    Raises:
+        ValueError: for unknown statistics, or ``emission_dim`` outside 1 to ``latent_dim``.
     """
 
-    def __init__(self, *sizes, rate: float | None = None, **parts):
-        super().__init__(*sizes, **parts)
+    def __init__(
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        hidden: int = 64,
+        statistics: str = "mean+spread",
+        emission_dim: int | None = None,
+        nonlinearity: str = "relu",
+        encoder: nn.Module | None = None,
+        *,
+        rate: float | None = None,
+    ) -> None:
+        super().__init__(
+            obs_dim, latent_dim, hidden, statistics, emission_dim, nonlinearity, encoder
+        )
         del self.gain
-        seen, latents = self.seen, self.latent_dim
+        seen, latents = self.emission_dim, self.latent_dim
         self.lead = nn.Linear(2 * seen, 2 * latents, bias=False)
         others = min(seen, latents - seen)
         with torch.no_grad():

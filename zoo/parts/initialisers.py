@@ -1,16 +1,19 @@
-"""How the recurrent weights of an ``SRN`` begin: what it can remember before it has learned."""
+"""Initialisers of the recurrent weights of an ``SRN``."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..part import Described
+from .units import HybridUnits
 
 __all__ = ["Latch", "Orthogonal"]
 
 SLOPES = {"sigmoid": 0.25, "tanh": 1.0}  # of units in the middle of their range
-# Where G puts out a given value, and its slope there.
+# The drive at which G gives a value, and the slope of G there.
 INVERSES = {
     "sigmoid": (torch.logit, lambda value: value * (1 - value)),
     "tanh": (torch.atanh, lambda value: 1 - value.square()),
@@ -18,23 +21,46 @@ INVERSES = {
 }
 
 
-class Orthogonal(Described):
-    """W_hh is an orthogonal matrix times ``gain``, V_hh another; units start in mid-range.
+class RecurrentNet(Protocol):
+    """The members of a network that an initialiser sets or reads."""
 
-    Of units with slope 1, as tanh has, a gain of 1 neither loses nor amplifies anything; sigmoids
-    have slope 1/4, and need 4 for that.
+    from_input: nn.Linear  # W_xh
+    from_state: nn.Linear  # W_hh, b_h
+    back: nn.Linear  # V_hh, c_h
+    units: HybridUnits
+    inverse: str
+
+    def rest(self) -> Tensor:
+        """h_0, ``[H]``."""
+        ...
+
+
+class Initialiser(Protocol):
+    """Sets the recurrent weights of a network in place: ``initialiser(net)``."""
+
+    def __call__(self, net: RecurrentNet, /) -> None: ...
+
+
+class Orthogonal(Described):
+    """W_hh is an orthogonal matrix times ``gain``, and V_hh is another. Units begin in mid-range.
+
+    A gain of 1 keeps the scale of a state where units have slope 1, as tanh has. Sigmoid units have
+    slope 1/4, and a gain of 4 keeps the scale.
 
     Arguments:
         gain: factor on W_hh.
         input_gain: factor on W_xh, which is uniform on (-1, 1) / sqrt(I).
+
+    Raises:
+        ValueError: for a gain that is not positive.
     """
 
-    def __init__(self, gain: float = 1.0, input_gain: float = 1.0):
+    def __init__(self, gain: float = 1.0, input_gain: float = 1.0) -> None:
         _check(gain, input_gain)
         self.gain, self.input_gain = gain, input_gain
 
     @torch.no_grad()
-    def __call__(self, net: nn.Module) -> None:
+    def __call__(self, net: RecurrentNet) -> None:
         """Sets the weights of a network in place."""
         nn.init.orthogonal_(net.from_state.weight, self.gain)
         nn.init.orthogonal_(net.back.weight)
@@ -46,42 +72,45 @@ class Orthogonal(Described):
 
 
 class Latch(Orthogonal):
-    """Every deterministic unit excites itself, so much that it stays on the side it first fell to.
+    """Every deterministic unit excites itself and holds its first state.
 
-    Each compares the first input with a threshold of its own, drawn from the unit cube of inputs,
-    and holds the answer: later inputs are weaker than its hold on itself. Stochastic units listen,
-    and send nothing to begin with. G begins as the identity: with ``inverse="linear"`` targets come
-    back through held states unchanged, where gradients vanish.
+    Each unit compares the first input with a threshold of its own, drawn from the unit cube of
+    inputs, and keeps the result: later inputs are weaker than its self-excitation. Stochastic units
+    receive from the others and at first send nothing. G begins as the identity. With
+    ``inverse="linear"`` targets pass back through held states unchanged, where gradients vanish.
 
-    A hard latch (a gain of 20) holds without learning, and its units are so saturated that W_hh has
-    no gradient; a soft one (5) leaves something to learn.
+    With a large gain, such as 20, units hold their state without learning, but are so saturated
+    that W_hh has no gradient. A smaller gain, such as 5, lets W_hh learn.
 
     Arguments:
         gain: slope of a unit's effect on itself from step to step, more than 1.
-        input_gain: slope of an input's effect. The hold lasts while the sum over inputs stays below
-            half of ``gain`` (sigmoid units), or all of it (tanh).
+        input_gain: slope of an input's effect. A unit holds its state while the sum over inputs
+            stays below half of ``gain`` (sigmoid units) or below ``gain`` (tanh units).
 
-    Source of the idea: Le et al., "A simple way to initialize recurrent networks of rectified
-    linear units" (2015), who begin with the identity.
+    Raises:
+        ValueError: for an ``input_gain`` that is not positive, or a ``gain`` of 1 or less.
+
+    Source: Le et al., "A simple way to initialize recurrent networks of rectified linear units"
+    (2015), whose recurrent weights begin as the identity.
     """
 
-    def __init__(self, gain: float = 5.0, input_gain: float = 2.0):
+    def __init__(self, gain: float = 5.0, input_gain: float = 2.0) -> None:
         super().__init__(gain, input_gain)
         if gain <= 1:
-            raise ValueError(f"a latch needs a gain above 1, got {gain}")
+            raise ValueError(f"the gain of a latch must be above 1, got {gain}")
 
     @torch.no_grad()
-    def __call__(self, net: nn.Module) -> None:
+    def __call__(self, net: RecurrentNet) -> None:
         """Sets the weights of a network in place.
 
         Raises:
-            ValueError: for units that do not saturate on both sides.
+            ValueError: for units that do not saturate on both sides, or an unsuitable inverse.
         """
         name, sampled = net.units.nonlinearity, net.num_stochastic
         if name not in SLOPES or net.inverse not in INVERSES:
             raise ValueError(
-                f"a latch is made of sigmoid or tanh units, not {name}, and its inverse of these "
-                f"or linear ones, not {net.inverse}"
+                f"a latch needs sigmoid or tanh units, got {name}, and an inverse that is sigmoid, "
+                f"tanh or linear, got {net.inverse}"
             )
         slope, held = SLOPES[name], slice(sampled, None)
         own = torch.eye(net.units.dim - sampled)
@@ -97,8 +126,8 @@ class Latch(Orthogonal):
 
 
 @torch.no_grad()
-def _centre(net: nn.Module, threshold: Tensor) -> None:
-    """Biases by which units at rest stay there while inputs are at the threshold, ``[H, I]``."""
+def _centre(net: RecurrentNet, threshold: Tensor) -> None:
+    """Sets biases that keep units at rest while inputs are at the threshold ``[H, I]``."""
     rest, inputs = net.rest(), net.from_input.weight
     net.from_state.bias.copy_(-net.from_state.weight @ rest - (inputs * threshold).sum(-1))
     middle = 0.5 * inputs.sum(-1) if threshold.dim() else 0.0

@@ -1,6 +1,8 @@
-"""Recurrent nets: causal memories, which can be stepped, and readers of whole sequences."""
+"""Recurrent nets: causal memories, which run step by step, and readers of whole sequences."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +15,71 @@ __all__ = ["DeepTransition", "Memory", "Reader"]
 CELLS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
+class CausalNet(Protocol):
+    """The members of a causal recurrent net, such as ``Memory``.
+
+    A user's own memory is any ``nn.Module`` with these members.
+    """
+
+    @property
+    def inputs(self) -> int:
+        """Values a step, ``I``."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """Values of an output, ``H``."""
+        ...
+
+    def initial(self, *rows: int) -> Tensor:
+        """The state before the first step, ``[*rows, U]``."""
+        ...
+
+    def step(self, inputs: Tensor, state: Tensor, /) -> Tensor:
+        """The state after one step, ``[..., I], [..., U] -> [..., U]``."""
+        ...
+
+    def output(self, state: Tensor, /) -> Tensor:
+        """The output at a state, ``[..., U] -> [..., H]``."""
+        ...
+
+    def __call__(self, inputs: Tensor, /) -> Tensor:
+        """Outputs after every step of whole sequences, ``[..., T, I] -> [..., T, H]``."""
+        ...
+
+
+class SequenceReader(Protocol):
+    """The members of a net that reads whole sequences, such as ``Reader``."""
+
+    @property
+    def features_dim(self) -> int:
+        """Values of the features, ``F``."""
+        ...
+
+    def __call__(self, inputs: Tensor, mask: Tensor, /) -> Tensor:
+        """Features of every step, ``[B, T, I]`` with its mask ``[B, T]`` to ``[B, T, F]``."""
+        ...
+
+
 class Memory(Described, nn.Module):
     """A causal recurrent net whose state is one flat vector, ``[..., U]``.
-
-    A user's own memory has the same four methods and the attributes ``inputs`` and ``outputs``.
 
     Arguments:
         inputs: values a step, ``I``.
         hidden: units a layer.
         cell: ``"gru"``, ``"lstm"`` or ``"tanh"``.
-        layers: layers, each fed by the one before.
-        dropout: between layers.
-        skip: remember the last input, too, beside the units.
-        radius: spectral radius of the recurrent weights at the start, which are then Gaussian
-            (Sutskever et al., 2013); of a ``"tanh"`` cell.
+        layers: number of layers.
+        dropout: probability that a unit between two layers is dropped.
+        skip: keep the last input in the state, beside the units.
+        radius: spectral radius of the initial recurrent weights of a ``"tanh"`` cell, which are
+            then Gaussian (Sutskever et al., 2013).
 
     Attributes:
-        outputs: what ``output`` gives, ``H``: the units of the last layer, and the last input.
+        outputs: values of an output, ``H``: the units of the last layer, then the last input where
+            ``skip``.
 
     Raises:
-        ValueError: for an unknown cell.
+        ValueError: for an unknown cell, or a radius for a cell other than ``"tanh"``.
 
     Example:
         >>> Memory(88, 200)(torch.zeros(2, 50, 88)).shape
@@ -48,18 +95,19 @@ class Memory(Described, nn.Module):
         dropout: float = 0.0,
         skip: bool = False,
         radius: float | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
         if radius is not None and cell != "tanh":
-            raise ValueError(f"radius is about the weights of a tanh cell, not of {cell}")
+            raise ValueError(f"radius is for a tanh cell, got {cell}")
         self.inputs, self.hidden, self.cell, self.layers = inputs, hidden, cell, layers
-        self.net = CELLS[cell](inputs, hidden, layers, batch_first=True, dropout=dropout)
+        self.net: nn.RNNBase = CELLS[cell](
+            inputs, hidden, layers, batch_first=True, dropout=dropout
+        )
         if radius is not None:
             for layer in range(layers):
-                recurrent = getattr(self.net, f"weight_hh_l{layer}")
-                scale_to_radius(nn.init.normal_(recurrent), radius)
+                scale_to_radius(nn.init.normal_(self._weight("weight_hh", layer)), radius)
         self.skip, self.outputs = skip, hidden + (inputs if skip else 0)
         self.units = hidden * layers * (2 if cell == "lstm" else 1)
         self.state_dim = self.units + (inputs if skip else 0)
@@ -72,16 +120,16 @@ class Memory(Described, nn.Module):
 
     def initial(self, *rows: int) -> Tensor:
         """The state before the first step, ``[*rows, U]``."""
-        return self.net.weight_hh_l0.new_zeros(*rows, self.state_dim)
+        return self._weight("weight_hh", 0).new_zeros(*rows, self.state_dim)
 
     def step(self, inputs: Tensor, state: Tensor) -> Tensor:
         """The state after one step, ``[..., I], [..., U] -> [..., U]``."""
         value, new = inputs.reshape(-1, self.inputs), []
-        # of an LSTM all layers' outputs come first, then all layers' cells
+        # The state of an LSTM has the outputs of all layers, then the cells of all layers.
         parts = state[..., : self.units].reshape(-1, self.units // self.hidden, self.hidden)
         for layer in range(self.layers):
             weights = [
-                getattr(self.net, f"{name}_l{layer}")
+                self._weight(name, layer)
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             ]
             before = parts[:, layer]
@@ -99,26 +147,31 @@ class Memory(Described, nn.Module):
             new.append(inputs.reshape(-1, self.inputs))
         return torch.cat(new, -1).reshape(state.shape)
 
+    def _weight(self, name: str, layer: int) -> Tensor:
+        """A parameter of one layer, which torch holds by name."""
+        return getattr(self.net, f"{name}_l{layer}")
+
     def output(self, state: Tensor) -> Tensor:
-        """What the state says, ``[..., U] -> [..., H]``."""
+        """The output at a state, ``[..., U] -> [..., H]``."""
         last = state[..., (self.layers - 1) * self.hidden : self.layers * self.hidden]
         return torch.cat((last, state[..., self.units :]), -1) if self.skip else last
 
 
 class DeepTransition(Described, nn.Module):
-    """A recurrence with a hidden layer of its own and a shortcut past it: the DT(S)-RNN.
+    """A recurrence through a hidden layer, with a shortcut past it: the DT(S)-RNN.
 
         h_t = tanh(V f(W [x_t, h_{t-1}]) + S x_t + R h_{t-1})
 
     Source: Pascanu et al., "How to construct deep recurrent neural networks" (2014).
 
     Arguments:
-        inputs, hidden: see ``Memory``.
+        inputs: values a step, ``I``.
+        hidden: units of the state, ``H``.
         width: units of the layer between one state and the next.
-        nonlinearity: its activation, a name in ``nets.ACTIVATIONS``.
+        nonlinearity: activation of that layer, a name in ``nets.ACTIVATIONS``.
     """
 
-    def __init__(self, inputs: int, hidden: int, width: int, nonlinearity: str = "relu"):
+    def __init__(self, inputs: int, hidden: int, width: int, nonlinearity: str = "relu") -> None:
         super().__init__()
         self.inputs, self.hidden, self.outputs, self.state_dim = inputs, hidden, hidden, hidden
         self.from_input = nn.Linear(inputs, width + hidden)
@@ -152,16 +205,16 @@ class DeepTransition(Described, nn.Module):
 
 
 class Remembers:
-    """A model whose ``memory`` reads the frames: what filtering and prediction ask of it.
+    """The recursion of a model whose ``memory`` reads the frames.
 
     Attributes:
-        memory: a ``Memory`` over frames.
+        memory: a ``CausalNet`` over frames.
     """
 
-    memory: nn.Module
+    memory: CausalNet
 
     def remembered(self, obs: Tensor) -> Tensor:
-        """h_{t-1}, what the memory says before each frame, ``[B, T, M] -> [B, T, H]``."""
+        """h_{t-1}, the memory's output before each frame, ``[B, T, M] -> [B, T, H]``."""
         after = self.memory(obs)[:, :-1]
         first = self.memory.output(self.memory.initial(len(obs), 1))
         return torch.cat((first, after), 1)
@@ -180,15 +233,20 @@ class Remembers:
 
 
 class Reader(Described, nn.Module):
-    """What a recurrent net knows of a whole sequence at each of its steps.
+    """Features of a whole sequence at each of its steps, by one or two recurrent nets.
 
     Arguments:
-        inputs, hidden, cell, layers, dropout: see ``Memory``.
-        direction: ``"forwards"``, h_t of x_1 .. x_t; ``"backwards"``, of x_t .. x_T; ``"both"``.
+        inputs: values a step, ``I``.
+        hidden: units a layer in each direction.
+        direction: ``"forwards"`` reads x_1 .. x_t; ``"backwards"`` reads x_T .. x_t; ``"both"``.
+        cell: ``"gru"``, ``"lstm"`` or ``"tanh"``.
+        layers: number of layers.
+        dropout: probability that a unit between two layers is dropped.
         skip: add x_t itself to the features.
 
     Attributes:
-        features_dim: ``F``: ``hidden``, or twice that for both directions; and ``inputs``.
+        features_dim: ``F``: ``hidden``, or twice that for both directions, plus ``inputs`` where
+            ``skip``.
 
     Raises:
         ValueError: for an unknown direction.
@@ -203,7 +261,7 @@ class Reader(Described, nn.Module):
         layers: int = 1,
         dropout: float = 0.0,
         skip: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         ways = {"forwards": 1, "backwards": 1, "both": 2}
         if direction not in ways:
@@ -225,7 +283,7 @@ class Reader(Described, nn.Module):
 
 
 def reverse(sequences: Tensor, mask: Tensor) -> Tensor:
-    """Each sequence ``[B, T, ...]`` from its last real frame to its first; padding stays behind.
+    """Each sequence ``[B, T, ...]`` from its last real frame to its first; padding stays last.
 
     Raises:
         ValueError: when padding is not at the end.
@@ -242,12 +300,12 @@ def check_ends(mask: Tensor) -> None:
     if (mask[:, 1:] & ~mask[:, :-1]).any():
         row = int((mask[:, 1:] & ~mask[:, :-1]).any(1).nonzero()[0])
         raise ValueError(
-            f"sequence {row} has padding before real frames: move it to the end; what was not "
-            "seen within a sequence is said by observed, see inference.impute"
+            f"sequence {row} has padding before real frames: move it to the end; for values "
+            "missing within a sequence use observed, see inference.impute"
         )
 
 
-def check_fits(memory: nn.Module, obs_dim: int) -> None:
+def check_fits(memory: CausalNet, obs_dim: int) -> None:
     """Raises a ValueError where a memory reads frames of another size."""
     if memory.inputs != obs_dim:
         raise ValueError(f"the memory reads {memory.inputs} values a frame, obs_dim is {obs_dim}")

@@ -1,4 +1,4 @@
-"""Mean and variance of units, and what transfer functions make of them.
+"""Mean and variance of units, and their moments after transfer functions.
 
 Sources: Wang & Manning, "Fast dropout training" (2013); Bayer et al., "On fast dropout and its
 applicability to recurrent networks" (2013).
@@ -27,7 +27,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, value: Tensor | Moments) -> Moments:
-        """Moments as they are; a tensor is known exactly, with variance 0."""
+        """The moments of a value: itself, or a tensor with variance 0."""
         return value if isinstance(value, Moments) else cls(value, torch.zeros_like(value))
 
 
@@ -39,10 +39,10 @@ def linear(mean: Tensor, variance: Tensor) -> Moments:
 def tanh(mean: Tensor, variance: Tensor) -> Moments:
     """Moments of tanh(a) for a Gaussian a.
 
-    The mean is Wang & Manning's, from the likeness of sigmoid and probit: tanh(m / sqrt(1 +
-    pi v / 2)). The variance is (1 - mean²) (1 - 1 / sqrt(1 + 2 (1 - mean²) v)), which is right
-    to first order in v and as v grows. (Theirs is off by up to 0.06 even where v = 0, which a
-    recurrent net would feed on.) The largest errors over all m, found by integration:
+    The mean is Wang & Manning's, tanh(m / sqrt(1 + pi v / 2)), from the similarity of sigmoid and
+    probit. The variance is (1 - mean²) (1 - 1 / sqrt(1 + 2 (1 - mean²) v)), which is correct to
+    first order in v and in the limit of large v. (Their variance has an error of up to 0.06 even at
+    v = 0, which grows in a recurrent net.) The largest errors over all m, by integration:
 
         v up to    0.01      0.1      1        25
         mean       0.0006    0.0045   0.021    0.034
@@ -58,16 +58,16 @@ def tanh(mean: Tensor, variance: Tensor) -> Moments:
 def sigmoid(mean: Tensor, variance: Tensor) -> Moments:
     """Moments of sigmoid(a) = (1 + tanh(a / 2)) / 2 for a Gaussian a.
 
-    As accurate as ``tanh`` at a quarter of the variance: half its error in the mean, a quarter of
-    it in the variance.
+    The error of the mean is half that of ``tanh`` at a quarter of the variance, and the error of
+    the variance is a quarter.
     """
     half = tanh(mean / 2, variance / 4)
     return Moments((1 + half.mean) / 2, half.variance / 4)
 
 
 def relu(mean: Tensor, variance: Tensor) -> Moments:
-    """Moments of max(a, 0) for a Gaussian a: exact, but for rounding."""
-    # The root has no derivative at 0: a unit that varies by less than 1e-6 does not vary.
+    """Moments of max(a, 0) for a Gaussian a: exact up to rounding."""
+    # The root has no derivative at 0: a standard deviation below 1e-6 counts as 1e-6.
     scale = variance.clamp_min(1e-12).sqrt()
     ratio = mean / scale
     above = torch.special.ndtr(ratio)
@@ -98,8 +98,9 @@ def transfer(name: str) -> Callable[[Tensor, Tensor], Moments]:
 
 
 def bernoulli_logits(moments: Moments) -> Tensor:
-    """Log-odds of E[sigmoid(a)]: m / sqrt(1 + pi v / 8), which never saturates.
+    """Log-odds of E[sigmoid(a)]: m / sqrt(1 + pi v / 8), which does not saturate.
 
-    Feed them to ``likelihoods.Bernoulli``. The probability is within 0.017 of the integral.
+    These are natural parameters of ``likelihoods.Bernoulli``. The probability has an error below
+    0.017.
     """
     return moments.mean * (1 + math.pi / 8 * moments.variance).rsqrt()

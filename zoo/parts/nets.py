@@ -1,4 +1,4 @@
-"""Feed-forward nets that models are built from, and how weights begin."""
+"""Feed-forward nets, and initial values of weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from ..part import Described
+from .likelihoods import Likelihood
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "activation", "scale_to_radius", "start_at"]
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "activation", "scale_to_radius", "set_output_mean"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -41,7 +42,7 @@ class MLP(Described, nn.Sequential):
         nonlinearity: a name in ``ACTIVATIONS``.
         last: activation after the last layer.
         skip: add a linear map from input to output.
-        dropout: after every hidden layer.
+        dropout: probability that a unit of a hidden layer is dropped.
 
     Example:
         >>> MLP([15, 64, 64, 10])(torch.zeros(2, 15)).shape
@@ -55,7 +56,7 @@ class MLP(Described, nn.Sequential):
         last: str = "linear",
         skip: bool = False,
         dropout: float = 0.0,
-    ):
+    ) -> None:
         layers: list[nn.Module] = []
         for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=2):
             layers += [nn.Linear(inputs, outputs)]
@@ -66,6 +67,7 @@ class MLP(Described, nn.Sequential):
         self.skip = nn.Linear(sizes[0], sizes[-1], bias=False) if skip else None
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
+        """``[..., sizes[0]] -> [..., sizes[-1]]``."""
         out = value
         for name, layer in self._modules.items():
             if name != "skip" and layer is not None:
@@ -73,8 +75,8 @@ class MLP(Described, nn.Sequential):
         return out if self.skip is None else out + self.skip(value)
 
 
-def start_at(net: nn.Module, likelihood: nn.Module, mean: float) -> None:
-    """Lets a net's last linear layer begin with the natural parameters of this mean."""
+def set_output_mean(net: nn.Module, likelihood: Likelihood, mean: float) -> None:
+    """Sets the bias of a net's last linear layer to the natural parameters of this mean."""
     last = [layer for layer in net.modules() if isinstance(layer, nn.Linear)][-1]
     with torch.no_grad():
         last.bias.copy_(likelihood.natural(torch.full((likelihood.dim,), mean)))
@@ -83,21 +85,21 @@ def start_at(net: nn.Module, likelihood: nn.Module, mean: float) -> None:
 def scale_to_radius(
     weight: torch.Tensor, radius: float, incoming: int | None = None
 ) -> torch.Tensor:
-    """Prepares recurrent weights in place: few connections, and a given spectral radius.
-
-    Source: Sutskever et al., "On the importance of initialization and momentum in deep learning"
-    (2013), section 4. Start from Gaussian weights.
+    """Scales recurrent weights in place to a spectral radius, after dropping connections.
 
     Arguments:
-        weight: ``[H, H]``, a row for each receiving unit (as ``nn.RNN`` has it).
+        weight: Gaussian weights, ``[H, H]``, with a row for each receiving unit as in ``nn.RNN``.
         radius: the largest modulus of an eigenvalue.
-        incoming: connections that each unit keeps, chosen by chance; all when left out.
+        incoming: number of random connections that each unit keeps; None keeps all.
 
     Returns:
         ``weight``.
 
     Raises:
         ValueError: for arguments out of range, or weights whose eigenvalues are all 0.
+
+    Source: Sutskever et al., "On the importance of initialization and momentum in deep learning"
+    (2013), section 4.
     """
     if weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
         raise ValueError(f"recurrent weights must be square, got {tuple(weight.shape)}")
@@ -111,20 +113,24 @@ def scale_to_radius(
             weight.scatter_(1, dropped, 0.0)
         largest = torch.linalg.eigvals(weight.double()).abs().max().item()
         if largest == 0:
-            raise ValueError("all eigenvalues of the weights are 0: draw them anew")
+            raise ValueError("all eigenvalues of the weights are 0: sample them again")
         return weight.mul_(radius / largest)
 
 
 class ConvEncoder(Described, nn.Sequential):
-    """Square grey images to codes: strided convolutions that halve the image, then a full layer.
-
-    Source of the design: Radford et al., "Unsupervised representation learning with DCGAN" (2016).
+    """Square grey images to codes: strided convolutions that halve the image, then a linear layer.
 
     Arguments:
         size: pixels along one side.
         width: size of the code.
         channels: channels of every convolution (4x4, stride 2).
         nonlinearity: activation after every layer, a name in ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: when there are more convolutions than halvings of ``size``.
+
+    Source: Radford et al., "Unsupervised representation learning with deep convolutional generative
+    adversarial networks" (2016).
 
     Example:
         >>> ConvEncoder(30, 128)(torch.zeros(2, 5, 900)).shape
@@ -137,7 +143,7 @@ class ConvEncoder(Described, nn.Sequential):
         width: int,
         channels: Sequence[int] = (16, 32, 64),
         nonlinearity: str = "relu",
-    ):
+    ) -> None:
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise((1, *channels)):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), activation(nonlinearity)]
@@ -153,13 +159,13 @@ class ConvEncoder(Described, nn.Sequential):
 
 
 class ConvDecoder(Described, nn.Sequential):
-    """The way back: two full layers, then transposed convolutions that double the image.
+    """Codes to square grey images: two linear layers, then transposed convolutions that double it.
 
     Arguments:
         latent_dim: size of the input.
         size: pixels along one side.
-        width: width of the first full layer.
-        channels: channels of the image after every layer, from the smallest on.
+        width: width of the first linear layer.
+        channels: channels of the image before every convolution, from the smallest image on.
         nonlinearity: activation between the layers, a name in ``ACTIVATIONS``.
     """
 
@@ -170,7 +176,7 @@ class ConvDecoder(Described, nn.Sequential):
         width: int,
         channels: Sequence[int] = (64, 32, 16),
         nonlinearity: str = "relu",
-    ):
+    ) -> None:
         sizes = _halved(size, len(channels))[::-1]
         smallest = channels[0] * sizes[0] ** 2
         layers: list[nn.Module] = [
@@ -199,5 +205,5 @@ def _halved(size: int, times: int) -> list[int]:
     for _ in range(times):
         sizes.append(sizes[-1] // 2)
     if sizes[-1] < 1:
-        raise ValueError(f"{times} convolutions halve {size} pixels to nothing: use fewer")
+        raise ValueError(f"{size} pixels cannot be halved {times} times: use fewer convolutions")
     return sizes

@@ -1,12 +1,12 @@
-"""Recognition models over whole latent paths: modules that turn features of the data into a law.
+"""Recognition models of whole latent paths, q(z_{1:T} | x_{1:T}), given features of the data.
 
-Each is called as ``guide(features [B, T, F], mask [B, T], prior, decoder)``, where ``prior`` is the
-law of paths under the model and ``decoder`` the model's own if it is a ``CausalDecoder`` that sees
-innovations, else None. It returns an ``inference.Path``. A user's own guide is any module that does
-so and has the attributes ``features_dim`` and ``dim``.
+``PathGuide`` lists the members that a model uses. A user's own guide is any ``nn.Module`` with
+these members.
 """
 
 from __future__ import annotations
+
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,38 @@ from .decoders import CausalDecoder
 
 __all__ = ["Autoregressive", "Diagonal", "Increments", "MarkovChain"]
 
-MIN_SPREAD = 1e-3  # of a step, in units of the prior's: a belief is never a point
+MIN_SPREAD = 1e-3  # of a step, in units of the prior's: keeps a belief from becoming a point
 
 
-class PathGuide(Described, nn.Module):
-    """Mean and spread of every step, from the features of the data at that step.
+class PathGuide(Protocol):
+    """The members of a recognition model of latent paths."""
+
+    @property
+    def features_dim(self) -> int:
+        """Values of the features, ``F``."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Size of the state, ``K``."""
+        ...
+
+    def __call__(
+        self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder | None, /
+    ) -> Path:
+        """q(z | x), batch shape ``[B]``, event shape ``[T, K]``.
+
+        Arguments:
+            features: ``[B, T, F]``.
+            mask: True where a frame is real, ``[B, T]``.
+            prior: the distribution over paths under the model.
+            decoder: that of the model, where it is a ``CausalDecoder`` of innovations; else None.
+        """
+        ...
+
+
+class StepGuide(Described, nn.Module):
+    """Mean and spread of every step given the features of the data at that step.
 
     Arguments:
         features_dim: ``F``.
@@ -33,81 +60,103 @@ class PathGuide(Described, nn.Module):
     coefficient = 0.0
     heads_count = 2
 
-    def __init__(self, features_dim: int, dim: int):
+    def __init__(self, features_dim: int, dim: int) -> None:
         super().__init__()
         self.features_dim, self.dim = features_dim, dim
         self.heads = nn.Linear(features_dim, self.heads_count * dim)
 
-    def forward(self, features: Tensor, mask: Tensor, prior: Path, decoder=None) -> LinearChain:
+    def forward(
+        self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder | None = None
+    ) -> LinearChain:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``."""
         mean, spread = self.heads(features).chunk(2, -1)
         return LinearChain(mask, self.coefficient, mean, positive(spread))
 
 
-class Diagonal(PathGuide):
-    """q(z_t | x) = N(m_t, s_t²), the steps independent: the guide of the paper.
+class Diagonal(StepGuide):
+    """q(z_t | x) = N(m_t, s_t²), with independent steps.
 
-    Under a Wiener prior it cannot be good: see ``paths.marginal_increments``.
+    It is a poor approximation under a Wiener prior: see ``paths.marginal_increments``.
+
+    Arguments:
+        features_dim: ``F``.
+        dim: size ``K`` of the state.
+
+    Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
+    networks" (2014).
     """
 
 
-class Increments(PathGuide):
-    """q(z_t - z_{t-1} | x) = N(m_t, s_t²), the increments independent."""
+class Increments(StepGuide):
+    """q(z_t - z_{t-1} | x) = N(m_t, s_t²), with independent increments.
+
+    Arguments:
+        features_dim: ``F``.
+        dim: size ``K`` of the state.
+    """
 
     coefficient = 1.0
 
 
-class MarkovChain(PathGuide):
-    """q(z_t | z_{t-1}, x) = N(a_t z_{t-1} + m_t, s_t²), with a gate a_t in (0, 1): Gaussian.
+class MarkovChain(StepGuide):
+    """q(z_t | z_{t-1}, x) = N(a_t z_{t-1} + m_t, s_t²), with a gate a_t in (0, 1).
 
-    It holds the posterior of a model that is linear and Gaussian, dimension by dimension.
+    The family contains the posterior of a linear-Gaussian model with independent dimensions.
+
+    Arguments:
+        features_dim: ``F``.
+        dim: size ``K`` of the state.
     """
 
     heads_count = 3
 
-    def forward(self, features, mask, prior, decoder=None):
+    def forward(
+        self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder | None = None
+    ) -> LinearChain:
+        """q(z | x), batch shape ``[B]``, event shape ``[T, K]``."""
         gate, mean, spread = self.heads(features).chunk(3, -1)
         return LinearChain(mask, torch.sigmoid(gate + 2), mean, positive(spread))
 
 
 class Autoregressive(Described, nn.Module):
-    """q(z_t | z_{1:t-1}, x), Gaussian: where the decoder stands, and what is still to come.
+    """q(z_t | z_{1:t-1}, x), Gaussian, given the decoder's state and the features of the data.
 
-    What the decoder remembers of the path so far, g_{t-1}, is what its next step is judged by, so
-    the guide reads it beside the features of the data:
+    Frames depend on the path through the decoder's memory, so the guide reads its output g_{t-1}:
 
         mean_t, spread_t = V f(W features_t + U g_{t-1})
 
-    are the moments of u_t, the step that the decoder takes (see ``CausalDecoder``), which moves z_t
-    linearly. There is no exact KL term. Paths are drawn step by step; the density of a path that
-    was not drawn here is computed at once.
+    are the moments of u_t, the step of the decoder (see ``CausalDecoder``), in which z_t is linear.
+    There is no exact KL term. Paths are sampled step by step. The density of any other path is
+    computed for all steps at once.
 
     Arguments:
         features_dim: ``F``.
         dim: size ``K`` of the state.
-        memory_dim: what the decoder's memory puts out, ``H``.
-        hidden: width of the layer between.
+        memory_dim: values of the output of the decoder's memory, ``H``.
+        hidden: width of the hidden layer.
 
-    Source of the idea: Fraccaro et al., "Sequential neural models with stochastic layers" (2016).
+    Source: Fraccaro et al., "Sequential neural models with stochastic layers" (2016).
     """
 
-    def __init__(self, features_dim: int, dim: int, memory_dim: int, hidden: int = 200):
+    def __init__(self, features_dim: int, dim: int, memory_dim: int, hidden: int = 200) -> None:
         super().__init__()
         self.features_dim, self.dim = features_dim, dim
         self.from_features = nn.Linear(features_dim, hidden)
         self.from_memory = nn.Linear(memory_dim, hidden, bias=False)
         self.heads = nn.Linear(hidden, 2 * dim)
 
-    def forward(self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder) -> Path:
+    def forward(
+        self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder | None
+    ) -> Path:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``.
 
         Raises:
-            ValueError: where the decoder has no memory of the innovations.
+            ValueError: where the model has no causal decoder of innovations.
         """
         if decoder is None:
             raise ValueError(
-                "an Autoregressive guide reads a causal decoder's memory of innovations: give the "
-                "model a CausalDecoder and sees='innovations', or take a MarkovChain guide"
+                "an Autoregressive guide needs a causal decoder of innovations: give the model a "
+                "CausalDecoder and decoder_input='innovations', or use a MarkovChain guide"
             )
         return AutoregressivePath(prior, decoder, self, self.from_features(features), mask)
 
@@ -119,26 +168,32 @@ class Autoregressive(Described, nn.Module):
 
 
 class AutoregressivePath(Path):
-    """What an ``Autoregressive`` guide returns.
+    """The distribution over paths of an ``Autoregressive`` guide.
 
     Arguments:
-        prior: whose innovations are drawn.
-        decoder: whose memory is read.
-        guide: gives ``moments``.
-        drive: what the data say of each step, ``[B, T, H]``.
+        prior: the distribution whose innovations are sampled.
+        decoder: the decoder whose memory is read.
+        guide: the guide, for its ``moments``.
+        drive: terms of the data in the hidden layer, ``[B, T, H]``.
         mask: ``[B, T]``.
-        drawn: the last draw and what was computed on its way, which laws expanded from one another
-            share: neither its density nor the decoder's memory of it need computing again.
+        drawn: the last sample with its moments and the decoder's outputs, so that they are not
+            computed again. Expanded copies have it in common.
     """
 
     def __init__(
-        self, prior, decoder: CausalDecoder, guide, drive, mask, drawn: dict | None = None
-    ):
+        self,
+        prior: Path,
+        decoder: CausalDecoder,
+        guide: Autoregressive,
+        drive: Tensor,
+        mask: Tensor,
+        drawn: dict[str, Any] | None = None,
+    ) -> None:
         self.prior, self.decoder, self.guide, self.drive = prior, decoder, guide, drive
         self.drawn = {} if drawn is None else drawn
         super().__init__(mask, guide.dim, drive)
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> AutoregressivePath:
         drive = self.drive.expand(*batch_shape, *self.drive.shape[-2:])
         mask = self.real.expand(*batch_shape, -1)
         return AutoregressivePath(self.prior, self.decoder, self.guide, drive, mask, self.drawn)
@@ -168,7 +223,7 @@ class AutoregressivePath(Path):
         return (innovations - mean) / spread, spread * scale
 
     def trail(self, path: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The decoder's memory after each step of the last draw, and u_t; None for other paths."""
+        """The memory's outputs after each step and the steps u_t of the last sample, else None."""
         return self.drawn["trail"] if path is self.drawn.get("path") else None
 
     def propose(self, step, before, memory):
@@ -178,19 +233,21 @@ class AutoregressivePath(Path):
         mean, spread = self._innovations(*self.guide.moments(drive, remembered), remembered)
         return centre + scale * mean, scale * spread
 
-    def _innovations(self, mean: Tensor, spread: Tensor, remembered: Tensor):
-        """Moments of e_t from those of the step u_t that the decoder takes."""
+    def _innovations(
+        self, mean: Tensor, spread: Tensor, remembered: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Moments of the innovation e_t from those of the decoder's step u_t."""
         drift, scale = self.decoder.drift(remembered)
         return (mean - drift) / scale, spread / scale
 
 
 def positive(raw: Tensor) -> Tensor:
-    """Spreads from what a net puts out."""
+    """Spreads from the output of a net, positive."""
     return functional.softplus(raw) + MIN_SPREAD
 
 
-def check_guide(guide: nn.Module, dim: int, features_dim: int) -> None:
-    """Raises a ValueError where a guide is of other latents or features than its model."""
+def check_guide(guide: PathGuide, dim: int, features_dim: int) -> None:
+    """Raises a ValueError where a guide has other latents or features than its model."""
     for name, found, needed in (
         ("latents", size_of(guide, "guide", "dim"), dim),
         ("features", size_of(guide, "guide", "features_dim"), features_dim),

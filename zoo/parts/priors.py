@@ -1,6 +1,7 @@
-"""Priors over whole latent paths: modules that turn a mask ``[B, T]`` into a law of paths.
+"""Priors over whole latent paths.
 
-A user's own prior is any module with an attribute ``dim`` that returns an ``inference.Path``.
+``Prior`` lists the members that a model uses. A user's own prior is any ``nn.Module`` with these
+members.
 
 Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
 networks" (2014), section 3.3.
@@ -9,20 +10,22 @@ networks" (2014), section 3.3.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Protocol
 
 import pyro
 import torch
 from pyro.contrib.gp import kernels
 from torch import Tensor, nn
 
-from ...inference.paths import GaussianPath, LinearChain
+from ...inference.paths import GaussianPath, LinearChain, Path
 from ..part import Described
 
 __all__ = ["AR1", "GaussianProcess", "WhiteNoise", "WienerProcess"]
 
-JITTER = 1e-6  # relative to the first step's variance: smooth kernels are singular
+JITTER = 1e-6  # relative to the first step's variance: smooth kernels are nearly singular
 
-KERNELS = {
+KERNELS: dict[str, Callable[..., kernels.Kernel]] = {
     "brownian": kernels.Brownian,
     "exponential": kernels.Exponential,
     "matern32": kernels.Matern32,
@@ -31,13 +34,26 @@ KERNELS = {
 }
 
 
+class Prior(Protocol):
+    """The members of a prior over latent paths."""
+
+    @property
+    def dim(self) -> int:
+        """Size of the state, ``K``."""
+        ...
+
+    def __call__(self, mask: Tensor, /) -> Path:
+        """p(z) of paths as long as ``mask [B, T]``: batch shape ``[B]``, event shape ``[T, K]``."""
+        ...
+
+
 class WhiteNoise(Described, nn.Module):
-    """z_t = s e_t: nothing is remembered from one step to the next.
+    """z_t = s e_t: white noise, with independent steps.
 
     Arguments:
         dim: size ``K`` of the state.
         scale: standard deviation s.
-        learn: make s a parameter, one for each dimension.
+        learn: make s a parameter, one value for each dimension.
 
     Raises:
         ValueError: when ``dim`` or ``scale`` is not positive.
@@ -46,20 +62,19 @@ class WhiteNoise(Described, nn.Module):
     formula = "z[t] = s e[t]"
     coefficient: float | Tensor = 0.0
 
-    def __init__(self, dim: int, scale: float = 1.0, learn: bool = False):
+    def __init__(self, dim: int, scale: float = 1.0, learn: bool = False) -> None:
         super().__init__()
         if dim < 1 or scale <= 0:
             raise ValueError(f"dim and scale must be positive, got {dim} and {scale}")
         self.dim = dim
-        start = torch.full((dim,), math.log(scale))
-        self.log_scale = nn.Parameter(start, requires_grad=learn)
+        self.log_scale = nn.Parameter(torch.full((dim,), math.log(scale)), requires_grad=learn)
 
     def scales(self, mask: Tensor) -> Tensor:
         """s_t, broadcasts to ``[T, K]``."""
         return self.log_scale.exp()[None]
 
     def forward(self, mask: Tensor) -> LinearChain:
-        """The law of paths as long as ``mask [..., T]``, batch shape ``[...]``."""
+        """p(z) of paths as long as ``mask [..., T]``, batch shape ``[...]``."""
         scale = self.scales(mask)
         return LinearChain(mask, self.coefficient, torch.zeros_like(scale), scale)
 
@@ -68,10 +83,15 @@ class WhiteNoise(Described, nn.Module):
 
 
 class WienerProcess(WhiteNoise):
-    """z_t = z_{t-1} + s e_t: independent increments, the paper's prior.
+    """z_t = z_{t-1} + s e_t: a Wiener process, with independent increments.
 
     Arguments:
-        dim, scale, learn: see ``WhiteNoise``; s is the standard deviation of an increment.
+        dim: size ``K`` of the state.
+        scale: standard deviation s of an increment.
+        learn: make s a parameter, one value for each dimension.
+
+    Raises:
+        ValueError: when ``dim`` or ``scale`` is not positive.
     """
 
     formula = "z[t] = z[t-1] + s e[t]"
@@ -79,45 +99,51 @@ class WienerProcess(WhiteNoise):
 
 
 class AR1(WhiteNoise):
-    """z_t = a z_{t-1} + s sqrt(1 - a²) e_t: forgets, and has the same variance s² at every step.
+    """z_t = a z_{t-1} + s sqrt(1 - a²) e_t: stationary, with variance s² at every step.
 
     Arguments:
-        dim, scale, learn: see ``WhiteNoise``; s is the standard deviation of every z_t.
+        dim: size ``K`` of the state.
         coefficient: a, in (-1, 1).
+        scale: standard deviation s of every z_t.
+        learn: make s a parameter, one value for each dimension.
 
     Raises:
-        ValueError: when ``coefficient`` is not in (-1, 1).
+        ValueError: when ``dim`` or ``scale`` is not positive, or ``coefficient`` not in (-1, 1).
     """
+
+    coefficient: float
 
     formula = "z[t] = a z[t-1] + s sqrt(1 - a²) e[t]"
 
-    def __init__(self, dim: int, coefficient: float = 0.9, scale: float = 1.0, learn: bool = False):
+    def __init__(
+        self, dim: int, coefficient: float = 0.9, scale: float = 1.0, learn: bool = False
+    ) -> None:
         super().__init__(dim, scale, learn)
         if not -1 < coefficient < 1:
             raise ValueError(f"coefficient must be in (-1, 1), got {coefficient}")
         self.coefficient = coefficient
 
     def scales(self, mask: Tensor) -> Tensor:
-        later = math.sqrt(1 - self.coefficient**2)
-        share = self.log_scale.new_full((mask.shape[-1], 1), later)
-        share[0] = 1.0  # the first step starts in the stationary law
-        return self.log_scale.exp() * share
+        """s for the first step, s sqrt(1 - a²) for the others, all stationary, ``[T, K]``."""
+        factor = self.log_scale.new_full((mask.shape[-1], 1), math.sqrt(1 - self.coefficient**2))
+        factor[0] = 1.0
+        return self.log_scale.exp() * factor
 
 
 class GaussianProcess(Described, nn.Module):
     """z_{1:T} ~ N(0, k(t, r)) for every dimension, with any kernel of ``pyro.contrib.gp``.
 
-    Time costs: T³ for the law, T² a path.
+    The cost grows as T³ for the covariance, and as T² for each path.
 
     Arguments:
         dim: size ``K`` of the state.
         kernel: a name in ``KERNELS``, or a kernel of ``pyro.contrib.gp`` over one input, the time.
-        lengthscale: in steps, of a kernel given by name (a Brownian one has none).
+        lengthscale: of a kernel given by name, in steps; of no use for ``"brownian"``.
         variance: of a kernel given by name.
-        learn: make the kernel's settings parameters.
+        learn: train the parameters of the kernel.
 
     Raises:
-        ValueError: for an unknown kernel.
+        ValueError: when ``dim`` is not positive, or the kernel unknown.
     """
 
     def __init__(
@@ -127,7 +153,7 @@ class GaussianProcess(Described, nn.Module):
         lengthscale: float = 5.0,
         variance: float = 1.0,
         learn: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if dim < 1:
             raise ValueError(f"dim must be positive, got {dim}")
@@ -138,18 +164,19 @@ class GaussianProcess(Described, nn.Module):
             if kernel != "brownian":
                 settings["lengthscale"] = torch.tensor(float(lengthscale))
             kernel = KERNELS[kernel](input_dim=1, **settings)
-        self.dim, self.kernel = dim, kernel
+        self.dim = dim
+        self.kernel: kernels.Kernel = kernel
         for setting in kernel.parameters():
             setting.requires_grad_(learn)
 
     def forward(self, mask: Tensor) -> GaussianPath:
-        """The law of paths as long as ``mask [..., T]``, batch shape ``[...]``."""
+        """p(z) of paths as long as ``mask [..., T]``, batch shape ``[...]``."""
         steps = mask.shape[-1]
         setting = next(self.kernel.parameters())
         times = torch.arange(1, steps + 1, device=setting.device, dtype=setting.dtype)
-        with pyro.get_param_store().scope():  # a kernel that is called writes its parameters there
+        with pyro.get_param_store().scope():  # calling a kernel writes to it
             covariance = self.kernel(times).double()
-        jitter = JITTER * covariance[0, 0].detach()  # the same however long the path is
+        jitter = JITTER * covariance[0, 0].detach()  # independent of the length of the path
         factor = torch.linalg.cholesky(covariance + jitter * torch.eye(steps).to(covariance))
         return GaussianPath(mask, factor.to(setting.dtype), self.dim)
 

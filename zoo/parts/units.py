@@ -1,4 +1,4 @@
-"""Hidden units of which some are binary and stochastic, and the others deterministic."""
+"""Hidden units, of which a fraction is binary and stochastic."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ __all__ = ["HybridUnits"]
 
 
 class HybridUnits(Described, nn.Module):
-    """``dim`` units; the first of them fire with probability sigma(a), the others put out f(a).
+    """``dim`` units: the first ones fire with probability sigma(a), the others have output f(a).
 
     Arguments:
         dim: number of units, ``H``.
-        stochastic: share of the *units* that are stochastic, in [0, 1].
+        stochastic: fraction of the units that are stochastic, in [0, 1].
         nonlinearity: f, a name in ``nets.ACTIVATIONS``.
 
     Attributes:
-        num_stochastic: how many are stochastic, ``S``.
+        num_stochastic: number of stochastic units, ``S``.
 
     Raises:
-        ValueError: when there is no unit, or the share is no share.
+        ValueError: for fewer than one unit, or a fraction outside [0, 1].
 
     Source: Tang & Salakhutdinov, "Learning stochastic feedforward neural networks" (2013);
-    Manchev & Spratling (2024), section 3.
+    Manchev & Spratling, "Learning multi-modal recurrent neural networks with target propagation"
+    (2024), section 3.
     """
 
-    def __init__(self, dim: int, stochastic: float = 0.0, nonlinearity: str = "sigmoid"):
+    def __init__(self, dim: int, stochastic: float = 0.0, nonlinearity: str = "sigmoid") -> None:
         super().__init__()
         if dim < 1:
-            raise ValueError(f"a network needs at least one hidden unit, got {dim}")
+            raise ValueError(f"the number of hidden units must be at least 1, got {dim}")
         if not 0 <= stochastic <= 1:
-            raise ValueError(f"stochastic is a share of the units, in [0, 1]: got {stochastic}")
+            raise ValueError(
+                f"stochastic must be a fraction of the units, in [0, 1], got {stochastic}"
+            )
         self.dim, self.num_stochastic = dim, round(stochastic * dim)
         self.nonlinearity = nonlinearity
         self.function = activation(nonlinearity)

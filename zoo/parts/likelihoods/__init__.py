@@ -1,28 +1,23 @@
-"""Distributions of one frame or one answer given natural parameters that a net puts out."""
+"""Distributions of one frame or one answer, given natural parameters that a net puts out.
+
+``Likelihood`` lists the members that a model of frames uses, ``Output`` those that a network of
+answers uses. A user's own likelihood is any ``nn.Module`` with these members.
+"""
 
 from .categorical import Categorical
-from .exponential_family import (
-    MAX_LOG_RATE,
-    Bernoulli,
-    ExponentialFamily,
-    Gaussian,
-    LogPoisson,
-    Poisson,
-    draw_bits,
-)
+from .exponential_family import Bernoulli, ExponentialFamily, Gaussian, Poisson
+from .likelihood import Likelihood, Output
 from .mixture import GaussianMixture
-from .nade import NADE, NADEDistribution
+from .nade import NADE
 
 __all__ = [
-    "MAX_LOG_RATE",
     "NADE",
     "Bernoulli",
     "Categorical",
     "ExponentialFamily",
     "Gaussian",
     "GaussianMixture",
-    "LogPoisson",
-    "NADEDistribution",
+    "Likelihood",
+    "Output",
     "Poisson",
-    "draw_bits",
 ]

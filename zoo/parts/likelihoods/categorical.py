@@ -1,8 +1,4 @@
-"""One class of many, as the distribution of an output.
-
-It has the members of a likelihood that an output needs: ``natural_dim``, ``event_dim`` (the axes of
-a value), ``distribution``, ``mean``, ``mode``, ``sample`` and ``check``.
-"""
+"""One class of many, as the distribution of an output."""
 
 from __future__ import annotations
 
@@ -14,18 +10,24 @@ from ...part import Described
 
 
 class Categorical(Described, nn.Module):
-    """One of ``classes``, eta = log-odds up to a constant (paper 003, equation 2).
+    """One of ``classes``, eta = log-odds up to a constant.
 
     Arguments:
-        classes: how many there are, ``C``. A value is a whole number from 0 to C - 1.
+        classes: number of classes, ``C``. A value is a whole number from 0 to C - 1.
+
+    Raises:
+        ValueError: for fewer than two classes.
+
+    Source: Manchev & Spratling, "Learning multi-modal recurrent neural networks with target
+    propagation" (2024), equation 2.
     """
 
     event_dim = 0
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int) -> None:
         super().__init__()
         if classes < 2:
-            raise ValueError(f"a categorical output needs two classes or more, got {classes}")
+            raise ValueError(f"classes must be at least 2, got {classes}")
         self.classes = self.natural_dim = classes
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:
@@ -41,7 +43,7 @@ class Categorical(Described, nn.Module):
         return natural.argmax(-1)
 
     def sample(self, natural: Tensor) -> Tensor:
-        """A class, ``[..., C] -> [...]``."""
+        """A random class, ``[..., C] -> [...]``."""
         return self.distribution(natural).sample()
 
     def check(self, value: Tensor) -> None:

@@ -1,13 +1,14 @@
-"""Exponential families: the emissions of directed models and the visible units of harmoniums.
+"""Exponential families, for emissions of directed models and for visible units of harmoniums.
 
-One parameterisation serves both: p(y | eta) = exp(eta . T(y) - A(eta) + B(y)), with natural
-parameter eta, sufficient statistic T, log-normaliser A and base measure B. A directed model lets
-a network put out eta; in a harmonium eta is linear in the hidden units.
+Both use one parameterisation: p(y | eta) = exp(eta . T(y) - A(eta) + B(y)), with natural
+parameter eta, sufficient statistic T, log-normaliser A and base measure B. In a
+directed model a network puts out eta. In a harmonium eta is linear in the hidden units.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -17,7 +18,9 @@ from torch.nn import functional
 
 from ...part import Described
 
-MAX_LOG_RATE = 10.0  # a Poisson unit never fires above exp(10): a guard, far from any data
+MAX_LOG_RATE = (
+    10.0  # a Poisson unit never fires above exp(10): a numerical guard, far outside any data
+)
 
 
 class ExponentialFamily(Described, nn.Module):
@@ -25,11 +28,14 @@ class ExponentialFamily(Described, nn.Module):
 
     Arguments:
         dim: number of units ``M``.
+
+    Raises:
+        ValueError: for a number below 1.
     """
 
     event_dim = 1  # axes of a value
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int) -> None:
         super().__init__()
         if dim < 1:
             raise ValueError(f"a likelihood needs at least one unit, got {dim}")
@@ -37,7 +43,7 @@ class ExponentialFamily(Described, nn.Module):
 
     @property
     def natural_dim(self) -> int:
-        """Numbers that set the law of one frame, what a decoder must put out."""
+        """Natural parameters of one frame, which a decoder puts out."""
         return self.dim
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:
@@ -49,7 +55,7 @@ class ExponentialFamily(Described, nn.Module):
         raise NotImplementedError
 
     def sample(self, natural: Tensor) -> Tensor:
-        """A draw from p(y | eta), ``[..., M] -> [..., M]``."""
+        """A random frame, ``[..., M] -> [..., M]``."""
         return self.distribution(natural).sample()
 
     def mode(self, natural: Tensor) -> Tensor:
@@ -69,7 +75,7 @@ class ExponentialFamily(Described, nn.Module):
         return torch.zeros_like(value)
 
     def natural(self, mean: Tensor) -> Tensor:
-        """The natural parameter with this mean: how biases are set from data."""
+        """The natural parameter with this mean, unit by unit: how biases are set from data."""
         raise NotImplementedError
 
     def check(self, value: Tensor) -> None:
@@ -88,8 +94,8 @@ class ExponentialFamily(Described, nn.Module):
         return str(self.dim)
 
 
-def draw_bits(mean: Tensor) -> Tensor:
-    """Binary units with these means (``torch.bernoulli``, at a tenth of its time)."""
+def sample_bits(mean: Tensor) -> Tensor:
+    """Binary units with these means, as ``torch.bernoulli`` in a tenth of its time."""
     return (torch.rand_like(mean, dtype=torch.float32) < mean).to(mean)
 
 
@@ -98,32 +104,32 @@ class Bernoulli(ExponentialFamily):
 
     Arguments:
         dim: number of units.
-        grey: accept any value in [0, 1], as the expectation of a binary unit (grey pixels).
+        grey: accept any value in [0, 1], the mean of a binary unit, such as a grey pixel.
     """
 
-    def __init__(self, dim: int, grey: bool = False):
+    def __init__(self, dim: int, grey: bool = False) -> None:
         super().__init__(dim)
         self.grey = grey
 
-    def distribution(self, natural):
+    def distribution(self, natural: Tensor) -> dist.TorchDistribution:
         return dist.Bernoulli(logits=natural, validate_args=False).to_event(1)
 
-    def mean(self, natural):
+    def mean(self, natural: Tensor) -> Tensor:
         return torch.sigmoid(natural)
 
-    def sample(self, natural):
-        return draw_bits(self.mean(natural))
+    def sample(self, natural: Tensor) -> Tensor:
+        return sample_bits(self.mean(natural))
 
-    def mode(self, natural):
+    def mode(self, natural: Tensor) -> Tensor:
         return (natural > 0).to(natural)
 
-    def log_normaliser(self, natural):
+    def log_normaliser(self, natural: Tensor) -> Tensor:
         return functional.softplus(natural)
 
-    def natural(self, mean):
+    def natural(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
 
-    def check(self, value):
+    def check(self, value: Tensor) -> None:
         super().check(value)
         if self.grey and ((value < 0) | (value > 1)).any():
             raise ValueError("grey Bernoulli data must lie in [0, 1]: rescale them")
@@ -134,27 +140,31 @@ class Bernoulli(ExponentialFamily):
 
 
 class Poisson(ExponentialFamily):
-    """Counts, eta = log-rate (held below ``MAX_LOG_RATE``)."""
+    """Counts, eta = log-rate, held below ``MAX_LOG_RATE``.
 
-    def distribution(self, natural):
+    Arguments:
+        dim: number of units.
+    """
+
+    def distribution(self, natural: Tensor) -> dist.TorchDistribution:
         return LogPoisson(natural.clamp_max(MAX_LOG_RATE)).to_event(1)
 
-    def mean(self, natural):
+    def mean(self, natural: Tensor) -> Tensor:
         return natural.clamp_max(MAX_LOG_RATE).exp()
 
-    def mode(self, natural):
+    def mode(self, natural: Tensor) -> Tensor:
         return self.mean(natural).floor()
 
-    def log_normaliser(self, natural):
+    def log_normaliser(self, natural: Tensor) -> Tensor:
         return self.mean(natural)
 
-    def log_base(self, value):
+    def log_base(self, value: Tensor) -> Tensor:
         return -torch.lgamma(value + 1)
 
-    def natural(self, mean):
+    def natural(self, mean: Tensor) -> Tensor:
         return mean.clamp_min(1e-3).log()
 
-    def check(self, value):
+    def check(self, value: Tensor) -> None:
         super().check(value)
         if (value < 0).any():
             raise ValueError("Poisson data are counts: they cannot be negative")
@@ -163,13 +173,13 @@ class Poisson(ExponentialFamily):
 
 
 class LogPoisson(torch.distributions.Poisson, TorchDistributionMixin):
-    """A Poisson distribution that keeps its log-rate: its log-density takes no logarithm again."""
+    """A Poisson distribution given its log-rate, whose log-density takes no second logarithm."""
 
-    def __init__(self, log_rate: Tensor):
+    def __init__(self, log_rate: Tensor) -> None:
         self.log_rate = log_rate
         super().__init__(log_rate.exp(), validate_args=False)
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> LogPoisson:
         return LogPoisson(self.log_rate.expand(batch_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -182,30 +192,33 @@ class Gaussian(ExponentialFamily):
     Arguments:
         dim: number of units.
         scale: standard deviation, in the units of the data.
+
+    Raises:
+        ValueError: when ``scale`` is not positive.
     """
 
-    def __init__(self, dim: int, scale: float = 1.0):
+    def __init__(self, dim: int, scale: float = 1.0) -> None:
         super().__init__(dim)
         if scale <= 0:
             raise ValueError(f"scale must be positive, got {scale}")
         self.scale = scale
 
-    def distribution(self, natural):
+    def distribution(self, natural: Tensor) -> dist.TorchDistribution:
         mean = self.mean(natural)
         return dist.Normal(mean, self.scale, validate_args=False).to_event(1)
 
-    def mean(self, natural):
+    def mean(self, natural: Tensor) -> Tensor:
         return natural * self.scale
 
-    def log_normaliser(self, natural):
+    def log_normaliser(self, natural: Tensor) -> Tensor:
         return natural.square() / 2
 
-    def statistic(self, value):
+    def statistic(self, value: Tensor) -> Tensor:
         return value / self.scale
 
-    def log_base(self, value):
+    def log_base(self, value: Tensor) -> Tensor:
         constant = math.log(self.scale) + math.log(2 * math.pi) / 2
         return -(value / self.scale).square() / 2 - constant
 
-    def natural(self, mean):
+    def natural(self, mean: Tensor) -> Tensor:
         return mean / self.scale

@@ -1,9 +1,4 @@
-"""Laws of an output that is no frame of units: one class of many, and a mixture of Gaussians.
-
-They have the members of a likelihood that an output needs: ``natural_dim``, ``event_dim`` (the axes
-of a value), ``distribution``, ``mean``, ``mode``, ``sample`` and ``check``; a net puts out their
-natural parameters.
-"""
+"""A mixture of Gaussians, as the distribution of an output."""
 
 from __future__ import annotations
 
@@ -15,11 +10,11 @@ from torch import Tensor, nn
 
 from ...part import Described
 
-LOG_SCALES = (-7.0, 7.0)  # of a mixture's components: a guard, far from any data
+LOG_SCALES = (-7.0, 7.0)  # of a component: a numerical guard, far outside any data
 
 
 class GaussianMixture(Described, nn.Module):
-    """A mixture of k Gaussians (paper 003, equations 8 to 12).
+    """A mixture of k Gaussians.
 
         p(y) = sum_i pi_i N(y; mu_i, sigma_i^2),  pi = softmax(.), mu = (.), sigma = exp(.)
 
@@ -27,15 +22,19 @@ class GaussianMixture(Described, nn.Module):
     ``[k, D]``; log sigma is held within ``LOG_SCALES``.
 
     Arguments:
-        dim: values of an output, ``D``; a component's are independent of one another.
-        components: ``k``.
+        dim: values of an output, ``D``, independent within a component.
+        components: number of components, ``k``.
 
-    Source: Bishop, "Mixture density networks" (1994).
+    Raises:
+        ValueError: for a number below 1.
+
+    Sources: Bishop, "Mixture density networks" (1994); Manchev & Spratling, "Learning multi-modal
+    recurrent neural networks with target propagation" (2024), equations 8 to 12.
     """
 
     event_dim = 1
 
-    def __init__(self, dim: int = 1, components: int = 3):
+    def __init__(self, dim: int = 1, components: int = 3) -> None:
         super().__init__()
         if dim < 1 or components < 1:
             raise ValueError(f"dim and components must be at least 1, got {dim}, {components}")
@@ -43,14 +42,18 @@ class GaussianMixture(Described, nn.Module):
         self.natural_dim = components * (1 + 2 * dim)
 
     @torch.no_grad()
-    def start(self, readout: nn.Linear, low: float, high: float) -> None:
-        """Lets a readout begin with components side by side from ``low`` to ``high``.
+    def initialise(self, readout: nn.Linear, low: float, high: float) -> None:
+        """Sets a readout in place, so that the components tile the range ``low`` to ``high``.
+
+        Arguments:
+            readout: the layer that puts out the natural parameters.
+            low, high: ends of the range, in the units of the output.
 
         Raises:
             ValueError: when ``low`` is not below ``high``.
         """
         if not low < high:
-            raise ValueError(f"components are spread from low to high, got {low} and {high}")
+            raise ValueError(f"low must be below high, got {low} and {high}")
         k, width = self.components, (high - low) / self.components
         means = low + width * (torch.arange(k) + 0.5)
         readout.weight.mul_(0.1)
@@ -59,7 +62,7 @@ class GaussianMixture(Described, nn.Module):
         places.copy_(means.repeat_interleave(self.dim))
         log_scales.fill_(math.log(width / 2))
 
-    def parameters_of(self, natural: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def components_of(self, natural: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log pi ``[..., k]``, mu and sigma ``[..., k, D]``."""
         k, inner = self.components, self.components * self.dim
         logits, means, log_scales = natural.split((k, inner, inner), -1)
@@ -69,32 +72,32 @@ class GaussianMixture(Described, nn.Module):
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:
         """p(y | eta), ``[..., N]`` to values ``[..., D]``; its log-density is a log-sum-exp."""
-        logits, means, scales = self.parameters_of(natural)
+        logits, means, scales = self.components_of(natural)
         parts = dist.Normal(means, scales, validate_args=False).to_event(1)
         weights = dist.Categorical(logits=logits, validate_args=False)
         return dist.MixtureSameFamily(weights, parts, validate_args=False)
 
     def mean(self, natural: Tensor) -> Tensor:
         """E[y], ``[..., N] -> [..., D]``."""
-        logits, means, _ = self.parameters_of(natural)
+        logits, means, _ = self.components_of(natural)
         return (logits.exp()[..., None] * means).sum(-2)
 
     def mode(self, natural: Tensor) -> Tensor:
         """The mean of the component with the highest peak, ``[..., N] -> [..., D]``."""
-        logits, means, scales = self.parameters_of(natural)
+        logits, means, scales = self.components_of(natural)
         highest = (logits - scales.log().sum(-1)).argmax(-1)[..., None, None]
         return means.take_along_dim(highest, -2).squeeze(-2)
 
     def sample(self, natural: Tensor) -> Tensor:
-        """A draw, ``[..., N] -> [..., D]``."""
+        """A random value, ``[..., N] -> [..., D]``."""
         return self.distribution(natural).sample()
 
     def check(self, value: Tensor) -> None:
         """Raises a ValueError for anything but finite numbers ``[..., D]``."""
         if not value.is_floating_point() or value.shape[-1:] != (self.dim,):
             raise ValueError(
-                f"a mixture over {self.dim} value(s) needs floating-point targets "
-                f"[..., {self.dim}], got {value.dtype} {tuple(value.shape)}"
+                f"target must be floating point, [..., {self.dim}], "
+                f"got {value.dtype} {tuple(value.shape)}"
             )
         if not torch.isfinite(value).all():
             raise ValueError("target has NaN or Inf: clean the data")

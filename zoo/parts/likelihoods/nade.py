@@ -15,6 +15,7 @@ sequences" (2012), section 6.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -26,19 +27,19 @@ from ...part import Described
 
 
 class NADEDistribution(TorchDistribution):
-    """Binary frames of ``M`` units with the law of a NADE with ``H`` hidden units.
+    """Binary frames of ``M`` units distributed as a NADE with ``H`` hidden units says.
 
-    ``mean`` is not defined: it has no closed form (``NADE.mean`` estimates it).
+    ``mean`` has no closed form and is not defined; ``NADE.mean`` estimates it.
 
     Arguments:
         visible_bias: b, ``[..., M]``.
         hidden_bias: c, ``[..., H]``.
         below: W, ``[M, H]``.
         above: V, ``[M, H]``.
-        validate_args: whether arguments and values are checked.
+        validate_args: check arguments and values.
 
     Raises:
-        ValueError: when the shapes do not fit.
+        ValueError: when the shapes do not match.
     """
 
     arg_constraints = {  # noqa: RUF012  (torch declares it so)
@@ -56,11 +57,11 @@ class NADEDistribution(TorchDistribution):
         below: Tensor,
         above: Tensor,
         validate_args: bool | None = None,
-    ):
+    ) -> None:
         sizes = visible_bias.shape[-1:] + hidden_bias.shape[-1:]
         if not below.shape == above.shape == sizes:
             raise ValueError(
-                f"below and above must both be {tuple(sizes)}, as the biases say, "
+                f"below and above must both be {tuple(sizes)}, as the biases are, "
                 f"got {tuple(below.shape)} and {tuple(above.shape)}"
             )
         batch = torch.broadcast_shapes(visible_bias.shape[:-1], hidden_bias.shape[:-1])
@@ -69,21 +70,22 @@ class NADEDistribution(TorchDistribution):
         self.below, self.above = below, above
         super().__init__(batch, sizes[:1], validate_args=validate_args)
 
-    def expand(self, batch_shape, _instance=None):
-        biases = (bias.expand((*batch_shape, -1)) for bias in (self.visible_bias, self.hidden_bias))
-        return NADEDistribution(*biases, self.below, self.above, self._validate_args)
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> NADEDistribution:
+        visible = self.visible_bias.expand((*batch_shape, -1))
+        hidden = self.hidden_bias.expand((*batch_shape, -1))
+        return NADEDistribution(visible, hidden, self.below, self.above, self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(x), exact: ``[..., M]`` to ``[...]``, in nats.
 
-        The hidden layer of a frame changes only after an active unit: a frame with a active units
-        has a + 1 hidden layers, not M. So all logits take one product with V over these, which
-        for sparse frames is cheap; dense ones are as right, and slower.
+        The hidden layer of a frame changes only after an active unit: a frame with n active units
+        has n + 1 different hidden layers, not M. One product of these layers with V gives all
+        logits, which is fast for sparse frames.
         """
         if self._validate_args:
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        # Leading axes that only the parameters have (particles) share the work on the indices.
+        # Leading axes of the parameters alone, such as particles, use the same indices.
         own = len(_stripped(value.shape[:-1]))
         lead, core = shape[: len(shape) - own], shape[len(shape) - own :]
         value = value.reshape(value.shape[value.dim() - 1 - own :]).expand((*core, -1))
@@ -94,10 +96,10 @@ class NADEDistribution(TorchDistribution):
         )
 
         before = frames.cumsum(-1).sub_(frames).long()  # active units below every unit, [N, M]
-        seen, owner, start = self._seen(frames, before)  # one row for each distinct hidden layer
+        seen, owner, first = self._seen(frames, before)  # one row for each different hidden layer
         layers = torch.sigmoid(hidden.index_select(-2, owner) + seen)
         logits = functional.linear(layers, self.above)
-        place = (start[:, None] + before) * frames.shape[1]
+        place = (first[:, None] + before) * frames.shape[1]
         place += torch.arange(frames.shape[1], device=place.device)
         own_logits = logits.flatten(-2).index_select(-1, place.flatten()).view_as(visible) + visible
         losses = functional.binary_cross_entropy_with_logits(
@@ -106,35 +108,38 @@ class NADEDistribution(TorchDistribution):
         return -losses.sum(-1).view(shape)
 
     def _seen(self, frames: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the active units add to the hidden layer, after each of them.
+        """The sums that active units add to the hidden layer, after each of them.
 
         Arguments:
             frames: ``[N, M]``.
             before: number of active units below each unit, ``[N, M]``.
 
         Returns:
-            The sums of rows of W, ``[R, H]``: for every frame the empty sum, then one more row
-            for each active unit, in order. With them the frame of every row, ``[R]``, and the
-            first row of every frame, ``[N]``.
+            Sums of rows of W, ``[R, H]``: for every frame the empty sum, then one more row for
+            each active unit, in order; the frame of every row, ``[R]``; and the first row of every
+            frame, ``[N]``.
         """
         lengths = frames.sum(-1).long() + 1
-        start = lengths.cumsum(0) - lengths
+        first = lengths.cumsum(0) - lengths
         owner = torch.arange(len(frames), device=frames.device).repeat_interleave(lengths)
-        rank = torch.arange(len(owner), device=frames.device) - start[owner]
+        rank = torch.arange(len(owner), device=frames.device) - first[owner]
         # One product for all rows: no frame is padded to the fullest one.
         summed = torch.where(before[owner] < rank[:, None], frames[owner], 0.0)
-        return summed @ self.below, owner, start
+        return summed @ self.below, owner, first
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """Ancestral draws, unit after unit: ``sample_shape + [..., M]``."""
-        return self.draw(sample_shape)[0]
+        """Ancestral samples, unit after unit: ``sample_shape + [..., M]``."""
+        return self.sample_with_means(sample_shape)[0]
 
     @torch.no_grad()
-    def draw(self, sample_shape: torch.Size = torch.Size()) -> tuple[Tensor, Tensor]:  # noqa: B008
-        """Ancestral draws and, unit by unit, the probability that each was drawn with.
+    def sample_with_means(
+        self,
+        sample_shape: torch.Size = torch.Size(),  # noqa: B008
+    ) -> tuple[Tensor, Tensor]:
+        """Ancestral samples with the conditional mean of every unit.
 
         Returns:
-            Bits and p(x_i = 1 | x_<i), both ``sample_shape + [..., M]``.
+            Samples and p(x_i = 1 | x_<i), both ``sample_shape + [..., M]``.
         """
         shape = self._extended_shape(sample_shape)
         uniform = torch.rand(shape, device=self.below.device).unbind(-1)
@@ -142,24 +147,24 @@ class NADEDistribution(TorchDistribution):
 
     @torch.no_grad()
     def mode(self) -> Tensor:
-        """The greedy frame, ``[..., M]``: every unit takes its likelier value, in order.
+        """The greedy frame, ``[..., M]``: every unit takes its more likely value, in order.
 
-        It need not be the likeliest frame, which would take a search over all of them.
+        It is not always the most likely frame, which only a search over all frames finds.
         """
         return self._ancestral(self._extended_shape(), lambda unit, chance: chance > 0.5)[0]
 
     def _ancestral(
         self, shape: torch.Size, choose: Callable[[int, Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        bits = self.visible_bias.new_zeros(shape)
-        chances = torch.empty_like(bits)
+        units = self.visible_bias.new_zeros(shape)
+        chances = torch.empty_like(units)
         hidden = self.hidden_bias.expand(shape[:-1] + self.hidden_bias.shape[-1:]).clone()
         for unit, (row, column) in enumerate(zip(self.below, self.above)):
             logit = torch.sigmoid(hidden) @ column + self.visible_bias[..., unit]
             chances[..., unit] = torch.sigmoid(logit)
-            bits[..., unit] = choose(unit, chances[..., unit])
-            hidden.addcmul_(bits[..., unit, None], row)
-        return bits, chances
+            units[..., unit] = choose(unit, chances[..., unit])
+            hidden.addcmul_(units[..., unit, None], row)
+        return units, chances
 
 
 def _stripped(shape: torch.Size) -> torch.Size:
@@ -169,11 +174,10 @@ def _stripped(shape: torch.Size) -> torch.Size:
 
 
 class NADE(Described, nn.Module):
-    """Binary units that depend on each other within a frame: a likelihood beside ``Bernoulli``.
+    """Binary units that depend on each other within a frame.
 
-    It is no exponential family with a parameter for each unit: a network that decodes into it
-    puts out ``natural_dim`` values a frame, the visible biases and then the hidden ones. It has
-    no ``log_normaliser``, and a harmonium cannot take it for its visible units.
+    A decoder puts out ``natural_dim`` values a frame: the visible biases, then the hidden biases.
+    NADE is no exponential family with one parameter for each unit, so a harmonium cannot use it.
 
     Arguments:
         dim: number of units ``M``.
@@ -189,17 +193,17 @@ class NADE(Described, nn.Module):
 
     event_dim = 1
 
-    def __init__(self, dim: int, hidden: int = 100):
+    def __init__(self, dim: int, hidden: int = 100) -> None:
         super().__init__()
         if dim < 1 or hidden < 1:
-            raise ValueError(f"NADE needs units of both kinds, got {dim} and {hidden} hidden ones")
+            raise ValueError(f"dim and hidden must be at least 1, got {dim} and {hidden}")
         self.dim, self.hidden = dim, hidden
         self.below = nn.Parameter(0.01 * torch.randn(dim, hidden))
         self.above = nn.Parameter(0.01 * torch.randn(dim, hidden))
 
     @property
     def natural_dim(self) -> int:
-        """What a network must put out for a frame: ``M + H`` values."""
+        """Natural parameters of one frame, ``M + H``, which a decoder puts out."""
         return self.dim + self.hidden
 
     def distribution(self, natural: Tensor) -> NADEDistribution:
@@ -213,41 +217,47 @@ class NADE(Described, nn.Module):
                 f"NADE({self.dim}, hidden={self.hidden}) needs {self.natural_dim} values a frame "
                 f"(visible and hidden biases), got {natural.shape[-1]}"
             )
-        biases = natural.split([self.dim, self.hidden], -1)
-        return NADEDistribution(*biases, self.below, self.above, validate_args=False)
+        visible, hidden = natural.split([self.dim, self.hidden], -1)
+        return NADEDistribution(visible, hidden, self.below, self.above, validate_args=False)
 
     def sample(self, natural: Tensor) -> Tensor:
-        """A draw, ``[..., M + H] -> [..., M]``."""
+        """A random frame, ``[..., M + H] -> [..., M]``."""
         return self.distribution(natural).sample()
 
     def mode(self, natural: Tensor) -> Tensor:
-        """The greedy frame, ``[..., M + H] -> [..., M]``: not always the likeliest one."""
+        """The greedy frame, ``[..., M + H] -> [..., M]``: not always the most likely one."""
         return self.distribution(natural).mode()
 
-    def mean(self, natural: Tensor, draws: int = 32) -> Tensor:
-        """Estimated E[y], ``[..., M + H] -> [..., M]``, without a gradient.
+    def mean(self, natural: Tensor, num_samples: int = 32) -> Tensor:
+        """An estimate of E[y], ``[..., M + H] -> [..., M]``, without a gradient.
 
-        The marginal of a unit is a sum over all frames. This averages p(x_i = 1 | x_<i) over
-        ancestral draws: unbiased, and of less variance than averaging the bits (Rao-Blackwell).
-        The standard error of a unit is at most ``0.5 / sqrt(draws)``.
+        The marginal of a unit is a sum over all frames. The estimate averages p(x_i = 1 | x_<i)
+        over ancestral samples. It is unbiased, and by the Rao-Blackwell theorem its variance is
+        below that of the average sample. The standard error of a unit is at most
+        ``0.5 / sqrt(num_samples)``.
 
         Arguments:
             natural: visible and hidden biases.
-            draws: number of ancestral draws.
+            num_samples: number of ancestral samples.
+
+        Raises:
+            ValueError: for a number below 1.
         """
-        if draws < 1:
-            raise ValueError(f"draws must be at least 1, got {draws}")
-        law = self.distribution(natural)
-        total = sum(law.draw()[1] for _ in range(draws))
-        return total / draws
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        distribution = self.distribution(natural)
+        total = torch.zeros_like(distribution.visible_bias)
+        for _ in range(num_samples):
+            total += distribution.sample_with_means()[1]
+        return total / num_samples
 
     @torch.no_grad()
     def natural(self, mean: Tensor) -> Tensor:
-        """Biases to start from, ``[..., M] -> [..., M + H]``.
+        """Initial biases with about this mean, ``[..., M] -> [..., M + H]``.
 
-        Hidden biases are 0. A visible bias gives its unit this probability when the units before
-        it stand at their means: exact for W = 0 or V = 0, close for the small weights of a new
-        NADE.
+        Hidden biases are 0. A visible bias gives its unit this probability where the units before
+        it are at their means. That is exact for W = 0 or V = 0, and close for a new NADE, whose
+        weights are small.
         """
         seen = mean[..., None] * self.below
         layers = torch.sigmoid(seen.cumsum(-2) - seen)
