@@ -129,7 +129,7 @@ class PathSteps:
     """Frames depend on the latent path alone, causally; a guide proposes it, such as a VRAE's.
 
     Arguments:
-        net: has ``prior``, ``decoder``, ``sees`` as a ``VRAE``.
+        net: has ``prior``, ``decoder``, ``decoder_input`` as a ``VRAE``.
         encoding: of data that are near the true ones: they decide how good proposals are.
     """
 
@@ -159,7 +159,7 @@ class PathSteps:
         now = _first(guessed + spread * torch.randn_like(guessed), given)
         noise, innovation = (now - guessed) / spread, (now - expected) / scale
         ratio = (noise.square() - innovation.square()) / 2 + (spread / scale).log()
-        taken = now if net.sees == "path" else innovation
+        taken = now if net.decoder_input == "path" else innovation
         taken = decoder.take(taken, decoder.memory.output(memory))
         memory = decoder.memory.step(taken, memory)
         natural = decoder.emit(decoder.memory.output(memory), taken)

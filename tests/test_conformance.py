@@ -11,7 +11,7 @@ from seqzoo.zoo import decoders, likelihoods, memory, path_guides, priors, store
 from seqzoo.zoo.models import baselines
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
-from seqzoo.zoo.parts.likelihoods.nade import NADE
+from seqzoo.zoo.parts.likelihoods import NADE
 from seqzoo.zoo.recipes.population import PopulationReadout, SpringFilter
 
 from seqzoo import inference, zoo
@@ -62,14 +62,14 @@ class Counts(Frames):
 
 
 def film_guide(rate=None):
-    return zoo.guides.FilmGuide(M, 4, hidden=6, seen=2, rate=rate)
+    return zoo.guides.FilmGuide(M, 4, hidden=6, emission_dim=2, rate=rate)
 
 
 MODELS = {
     "RVAE": lambda: zoo.RVAE(M, 2, poisson, hidden=6),
     "RVAE, means": lambda: zoo.RVAE(M, 2, poisson, hidden=6, statistics="mean"),
     "RVAE, film guide": lambda: zoo.RVAE(
-        *(M, 4, poisson), hidden=6, seen=2, guide=film_guide(), predictor_hidden=5
+        *(M, 4, poisson), hidden=6, emission_dim=2, guide=film_guide(), predictor_hidden=5
     ),
     "TVAE": lambda: zoo.TVAE(M, 2, poisson, hidden=6),
     "TVAE, static": lambda: zoo.TVAE(M, 2, poisson, hidden=6, transition=False),
@@ -207,14 +207,14 @@ SEQUENCE_MODELS = {
         encoder=memory.Reader(M, 6, "both"),
         guide=path_guides.Diagonal(12, 2),
         decoder=decoders.BidirectionalDecoder(2, M, 6),
-        sees="path",
+        decoder_input="path",
     ),
     "VRAE, AR1": lambda: zoo.VRAE(
         M, 2, poisson, hidden=6, prior=priors.AR1(2), guide=path_guides.MarkovChain(6, 2)
     ),
     "VOSP": lambda: zoo.VOSP(M, 2, poisson, hidden=6, width=5),
     "VOSP, path": lambda: zoo.VOSP(
-        M, 2, poisson, memory=memory.DeepTransition(M, 6, 4), width=5, sees="path"
+        M, 2, poisson, memory=memory.DeepTransition(M, 6, 4), width=5, decoder_input="path"
     ),
     "RNN": lambda: zoo.RNN(M, poisson, hidden=6),
     "RNN, deep": lambda: zoo.RNN(M, poisson, memory=memory.Memory(M, 6, "lstm", layers=2)),

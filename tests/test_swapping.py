@@ -234,13 +234,13 @@ WRONG = {
         lambda: vrae(
             guide=Guide(lambda mask, m, s: LinearChain(mask, 0.0, m[..., :1], s[..., :1]))
         ),
-        r"guide must return a law of .* = \(3, 6, 2\), got \(3, 6, 1\)",
+        r"guide must return a distribution over paths .* = \(3, 6, 2\), got \(3, 6, 1\)",
     ),
     "guide, steps": (
         lambda: vrae(
             guide=Guide(lambda mask, m, s: LinearChain(mask[:, 1:], 0.0, m[:, 1:], s[:, 1:]))
         ),
-        r"guide must return a law of .* = \(3, 6, 2\), got \(3, 5, 2\)",
+        r"guide must return a distribution over paths .* = \(3, 6, 2\), got \(3, 5, 2\)",
     ),
     "guide, parts": (
         lambda: vrae(guide=Guide(lambda mask, m, s: LinearChain(mask, 0.0, m[:, 1:], s[:, 1:]))),
@@ -248,7 +248,7 @@ WRONG = {
     ),
     "prior, latents": (
         lambda: vrae(prior=Prior(priors.WienerProcess(K + 1))),
-        r"prior must return a law of .* got \(3, 6, 3\)",
+        r"prior must return a distribution over paths .* got \(3, 6, 3\)",
     ),
     "guide without dim": (
         lambda: vrae(guide=Guide(dim=None)),
@@ -424,9 +424,9 @@ LOCAL = {
     "initial": (lambda: rvae(Long()), r"guide's initial must return .* = \(3, 2\), got \(3, 3\)"),
     "to_event": (
         lambda: rvae(Eventless()),
-        r"guide's law must have event shape \(2,\), got \(\) .*to_event\(1\)",
+        r"guide's distribution must have event shape \(2,\), got \(\) .*to_event\(1\)",
     ),
-    "torch": (lambda: rvae(Plain()), r"guide's law must be one of pyro\.distributions"),
+    "torch": (lambda: rvae(Plain()), r"guide's distribution must be one of pyro\.distributions"),
     "latent_dim": (lambda: rvae(Leaky(None)), "guide needs an attribute latent_dim: Leaky"),
     "statistics_dim": (lambda: rvae(Leaky(K, None)), "guide needs an attribute statistics_dim"),
     "decoder": (
@@ -572,11 +572,12 @@ def test_what_is_generated_by_nets_of_other_widths():
             net.sample(2, 3)
 
 
-def test_other_errors_of_a_part_stay_what_they_are(batch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyError])
+def test_other_errors_of_a_part_stay_what_they_are(batch, error):
     def broken(value):
-        raise RuntimeError("no idea")
+        raise error("no idea")
 
-    with pytest.raises(RuntimeError, match="no idea"):
+    with pytest.raises(error, match="no idea"):
         loss(vrae(encoder=reader(broken)), batch)
 
 
@@ -600,7 +601,7 @@ def test_other_errors_of_a_part_stay_what_they_are(batch):
 )
 def test_a_part_where_a_number_of_units_belongs(build):
     for part in (priors.WienerProcess(K), Memory(M, H), "many"):
-        with pytest.raises(ValueError, match=r"hidden is a number of units, got .* by name"):
+        with pytest.raises(ValueError, match=r"hidden must be an int, got .* by name"):
             build(part)
     assert isinstance(build(H), nn.Module)
 

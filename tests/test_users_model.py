@@ -14,7 +14,7 @@ from seqzoo.data import Batch
 from seqzoo.inference import testing
 from seqzoo.inference.paths import previous
 from seqzoo.zoo.models.srn import SRN
-from seqzoo.zoo.parts.likelihoods.categorical import Categorical
+from seqzoo.zoo.parts.likelihoods import Categorical
 from torch import nn
 from torch.distributions import register_kl
 from torch.nn.functional import softplus

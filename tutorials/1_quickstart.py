@@ -147,7 +147,7 @@ net = zoo.RVAE(
     obs_dim=15,
     latent_dim=2,
     likelihood=zoo.likelihoods.Poisson(15),
-    seen=1,  # frames depend on the first latent alone; the other lives in u
+    emission_dim=1,  # frames depend on the first latent alone; the other lives in u
     past_scale=[0.04, 0.1, 1.0, 1.0],  # spread of each statistic of u given x: a filter's errors
     past_hidden=0,  # the mean of u is linear in x
 )

@@ -80,10 +80,10 @@ plt.show()
 
 
 # %%
-def network(start=None):
+def network(initialiser=None):
     torch.manual_seed(0)
     ten = zoo.likelihoods.Categorical(10)
-    return zoo.SRN(1, ten, hidden=HIDDEN, nonlinearity="tanh", start=start)
+    return zoo.SRN(1, ten, hidden=HIDDEN, nonlinearity="tanh", initialiser=initialiser)
 
 
 net = network()

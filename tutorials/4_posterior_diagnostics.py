@@ -92,7 +92,12 @@ class Guide(nn.Module):
 
 
 def model(**wrong):
-    parts = {"encoder": Encoder(), "guide": Guide(**wrong), "decoder": Decoder(), "sees": "path"}
+    parts = {
+        "encoder": Encoder(),
+        "guide": Guide(**wrong),
+        "decoder": Decoder(),
+        "decoder_input": "path",
+    }
     family, prior = zoo.likelihoods.Gaussian(4, TAU), zoo.priors.WhiteNoise(1, SIGMA)
     return zoo.VRAE(4, 1, family, prior=prior, **parts)
 

@@ -178,7 +178,7 @@ GUIDES = {
 }
 
 
-def linear_model(prior="Wiener", guide="MarkovChain", dim=K, sees="path"):
+def linear_model(prior="Wiener", guide="MarkovChain", dim=K, decoder_input="path"):
     """A model with a guide that is wrong, but wider than the posterior: weights have a variance."""
     law, encoder = PRIORS[prior][0](dim), Projected()
     belief = GUIDES[guide](encoder.features_dim, dim)
@@ -190,7 +190,7 @@ def linear_model(prior="Wiener", guide="MarkovChain", dim=K, sees="path"):
         encoder=encoder,
         guide=belief,
         decoder=Linear(dim),
-        sees=sees,
+        decoder_input=decoder_input,
     )
 
 
@@ -201,7 +201,14 @@ def solved_model(prior):
     law = PRIORS[prior][0](1)
     family = likelihoods.Gaussian(M, NOISE)
     return VRAE(
-        M, 1, family, prior=law, encoder=encoder, guide=Given(), decoder=decoder, sees="path"
+        M,
+        1,
+        family,
+        prior=law,
+        encoder=encoder,
+        guide=Given(),
+        decoder=decoder,
+        decoder_input="path",
     )
 
 
@@ -275,7 +282,7 @@ def test_elbo_equals_dense_gaussians_and_is_below_the_evidence(prior, guide):
 
 def test_elbo_of_a_decoder_that_sees_innovations_does_not_know_the_prior():
     """White noise goes in whatever the prior is: the evidence is that of a white prior."""
-    nets = {name: linear_model(name, "MarkovChain", sees="innovations") for name in PRIORS}
+    nets = {name: linear_model(name, "MarkovChain", decoder_input="innovations") for name in PRIORS}
     batch = frames_of(nets["Wiener"])
     white = evidence(nets["Wiener"], np.eye(T), batch)
     for net in nets.values():
@@ -350,7 +357,7 @@ def test_importance_bound_rises_towards_the_evidence_and_is_unbiased(prior, guid
 
 @pytest.mark.parametrize("threshold", [0, 0.5, 1])
 @pytest.mark.parametrize(
-    ("prior", "guide", "sees"),
+    ("prior", "guide", "decoder_input"),
     [
         ("Wiener", "MarkovChain", "path"),
         ("AR1", "MarkovChain", "innovations"),
@@ -358,11 +365,11 @@ def test_importance_bound_rises_towards_the_evidence_and_is_unbiased(prior, guid
     ],
 )
 def test_particle_estimates_are_unbiased_and_rows_may_come_in_any_order(
-    prior, guide, sees, threshold
+    prior, guide, decoder_input, threshold
 ):
-    net, number = linear_model(prior, guide, sees=sees), 3000
+    net, number = linear_model(prior, guide, decoder_input=decoder_input), 3000
     batch = frames_of(net)
-    covariance = np.eye(T) if sees == "innovations" else PRIORS[prior][1]
+    covariance = np.eye(T) if decoder_input == "innovations" else PRIORS[prior][1]
     known = evidence(net, covariance, batch)
     order = torch.randperm(B * number)
     found = particle_bound(net, copies(batch, number).rows(order), 16, threshold)
@@ -397,14 +404,14 @@ def test_particles_do_better_than_whole_paths():
     assert particles > importance_bound(net, batch, 50).mean() + 1
 
 
-@pytest.mark.parametrize("sees", ["innovations", "path"])
+@pytest.mark.parametrize("decoder_input", ["innovations", "path"])
 @pytest.mark.parametrize("guide", [*GUIDES, "Autoregressive"])
 @every_markov
-def test_weights_of_particles_sum_to_those_of_whole_paths(prior, guide, sees):
+def test_weights_of_particles_sum_to_those_of_whole_paths(prior, guide, decoder_input):
     """Step through the model by hand, then weigh the paths that came out as Pyro does."""
-    if guide == "Autoregressive" and sees == "path":
+    if guide == "Autoregressive" and decoder_input == "path":
         pytest.skip("an Autoregressive guide reads a memory of innovations")
-    net = nonlinear_model(prior, guide, sees)
+    net = nonlinear_model(prior, guide, decoder_input)
     lengths = torch.tensor([4, 3, 2])
     batch = Batch(net.sample(B, T), torch.arange(T) < lengths[:, None])
     particles = 5
@@ -545,7 +552,7 @@ def test_the_surrogate_exceeds_the_evidence_where_the_elbo_does_not():
         encoder=Projected(),
         guide=Still(),
         decoder=Linear(K),
-        sees="path",
+        decoder_input="path",
     )
     batch = Batch(net.decoder.shift.detach().expand(B, length, M).clone())
     index = np.arange(1.0, length + 1)
@@ -651,7 +658,7 @@ def test_models_whose_frames_share_noise_have_no_frame_bound():
         nonlinear_model("WhiteNoise", "Diagonal"),
         vosp(K, guide=path_guides.Diagonal(7, K)),
         vosp(K, guide=path_guides.MarkovChain(7, K)),
-        vosp(K, sees="path"),
+        vosp(K, decoder_input="path"),
         vosp(K, prior=priors.AR1(K)),
         vosp(K, prior=priors.WhiteNoise(K)),
         vosp(K, prior=priors.GaussianProcess(K)),
@@ -665,13 +672,17 @@ def test_models_whose_frames_share_noise_have_no_frame_bound():
 
 def test_a_white_path_is_forgotten_even_where_the_decoder_sees_it():
     prior, guide = priors.WhiteNoise(1), path_guides.Diagonal(7, 1)
-    assert frame_bound(vosp(prior=prior, guide=guide, sees="path"), film(), 3).shape == (B,)
+    assert frame_bound(vosp(prior=prior, guide=guide, decoder_input="path"), film(), 3).shape == (
+        B,
+    )
 
 
 # The rule ---------------------------------------------------------------------------------------
 
 
-def nonlinear_model(prior="Wiener", guide="Autoregressive", sees="innovations", decoder="Causal"):
+def nonlinear_model(
+    prior="Wiener", guide="Autoregressive", decoder_input="innovations", decoder="Causal"
+):
     """A VRAE over binary frames, with weights that matter."""
     law = {
         "Wiener": lambda: priors.WienerProcess(K, 0.8, learn=True),
@@ -684,7 +695,7 @@ def nonlinear_model(prior="Wiener", guide="Autoregressive", sees="innovations", 
     writer = None
     if decoder == "Bidirectional":
         writer = decoders.BidirectionalDecoder(K, M, H)
-    parts = {"prior": law, "guide": belief, "decoder": writer, "sees": sees}
+    parts = {"prior": law, "guide": belief, "decoder": writer, "decoder_input": decoder_input}
     net = VRAE(M, K, likelihoods.Bernoulli(M), H, **parts)
     for name, part in net.named_parameters():
         if part.dim() > 1 and not name.startswith("prior"):
@@ -782,10 +793,10 @@ def test_gradients_of_the_elbo_are_those_of_dense_gaussians():
 
 
 COMBINATIONS = [
-    (prior, guide, sees, decoder)
+    (prior, guide, decoder_input, decoder)
     for prior in ("Wiener", "AR1", "WhiteNoise", "rbf")
     for guide in (*GUIDES, "Autoregressive")
-    for sees, decoder in (
+    for decoder_input, decoder in (
         ("innovations", "Causal"),
         ("path", "Causal"),
         ("innovations", "Bidirectional"),
@@ -793,12 +804,14 @@ COMBINATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("prior", "guide", "sees", "decoder"), COMBINATIONS)
-def test_gradients_reach_every_parameter_under_every_objective(prior, guide, sees, decoder):
+@pytest.mark.parametrize(("prior", "guide", "decoder_input", "decoder"), COMBINATIONS)
+def test_gradients_reach_every_parameter_under_every_objective(
+    prior, guide, decoder_input, decoder
+):
     batch = film()
-    if guide == "Autoregressive" and (sees, decoder) != ("innovations", "Causal"):
+    if guide == "Autoregressive" and (decoder_input, decoder) != ("innovations", "Causal"):
         with pytest.raises(ValueError, match=r"Autoregressive.*(innovations|causal)"):
-            SequenceELBO(nonlinear_model(prior, guide, sees, decoder)).gradients(batch)
+            SequenceELBO(nonlinear_model(prior, guide, decoder_input, decoder)).gradients(batch)
         return
     refused = {
         "frames": True,
@@ -806,7 +819,7 @@ def test_gradients_reach_every_parameter_under_every_objective(prior, guide, see
         "marginal-increments": prior != "Wiener" or guide == "Autoregressive",
     }
     for objective in ("elbo", "importance", "frames", "particles", "marginal-increments"):
-        net = nonlinear_model(prior, guide, sees, decoder)
+        net = nonlinear_model(prior, guide, decoder_input, decoder)
         rule = SequenceELBO(net, objective=objective, num_samples=3)
         if refused.get(objective, False):
             with pytest.raises(ValueError, match=r"\w+ \w+"):

@@ -8,7 +8,7 @@ import torch
 from seqzoo.data import BouncingBalls
 from seqzoo.inference.laplace import explaining_posterior, resample
 from seqzoo.zoo.models import baselines
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli, Gaussian
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian
 from seqzoo.zoo.recipes.population import PopulationReadout
 
 from seqzoo import inference, zoo

@@ -13,7 +13,7 @@ from seqzoo.zoo import decoders, likelihoods, path_guides
 from seqzoo.zoo.models.rnn import RNN
 from seqzoo.zoo.models.vosp import VOSP
 from seqzoo.zoo.models.vrae import VRAE
-from seqzoo.zoo.parts.likelihoods.nade import NADE
+from seqzoo.zoo.parts.likelihoods import NADE
 from seqzoo.zoo.pictures import plot_rolls
 from seqzoo.zoo.studies import restoration
 
@@ -352,7 +352,10 @@ def test_imputation_names_the_mistake(change, sentence):
         ({"obs": NOISY.long()}, "floating point"),
         ({"net": RNN(M, likelihoods.Bernoulli(M), H)}, "RNN has no latent path"),
         ({"net": VRAE(M, K, likelihoods.Gaussian(M), H)}, "Gaussian values are not binary"),
-        ({"net": VOSP(M, K, likelihoods.Bernoulli(M), H, sees="path")}, "share latent noise"),
+        (
+            {"net": VOSP(M, K, likelihoods.Bernoulli(M), H, decoder_input="path")},
+            "share latent noise",
+        ),
     ],
     ids=str,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..parts.likelihoods.exponential_family import draw_bits
+from ..parts.likelihoods.exponential_family import sample_bits
 from .generation import Generates
 
 
@@ -16,7 +16,7 @@ class GibbsSampler(Generates):
     x_t, in turns.
     """
 
-    sample_hidden = staticmethod(draw_bits)
+    sample_hidden = staticmethod(sample_bits)
 
     def gibbs(
         self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = False

@@ -27,7 +27,7 @@ from torch.nn import functional
 from ...inference.contracts import EnergyModel
 from ...inference.predict import Filtered, run_filter
 from ..parts.checks import check_dtype
-from ..parts.likelihoods.exponential_family import ExponentialFamily
+from ..parts.likelihoods import ExponentialFamily
 from .gibbs import GibbsSampler
 
 

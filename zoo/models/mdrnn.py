@@ -9,11 +9,8 @@ recurrent neural networks with target propagation" (2024), section 4, equations 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import nn
-
-from ..parts.likelihoods.mixture import GaussianMixture
+from ..parts.initialisers import Initialiser
+from ..parts.likelihoods import GaussianMixture
 from .srn import SRN
 
 
@@ -24,7 +21,7 @@ class MDRNN(SRN):
         inputs: values of an input frame, ``I``.
         outputs: values of an output, ``D``.
         components: ``k``.
-        hidden, stochastic, nonlinearity, inverse, every_step, start: see ``SRN``.
+        hidden, stochastic, nonlinearity, inverse, every_step, initialiser: see ``SRN``.
         spread: the components begin side by side between these two numbers; where they begin as
             one, two of them may never part.
 
@@ -46,10 +43,10 @@ class MDRNN(SRN):
         nonlinearity: str = "tanh",
         inverse: str | None = None,
         every_step: bool = False,
-        start: Callable[[nn.Module], None] | None = None,
+        initialiser: Initialiser | None = None,
         spread: tuple[float, float] = (0.0, 1.0),
     ):
         output = GaussianMixture(outputs, components)
-        how = stochastic, nonlinearity, inverse, every_step, start
+        how = stochastic, nonlinearity, inverse, every_step, initialiser
         super().__init__(inputs, output, hidden, *how)
-        output.start(self.readout, *spread)
+        output.initialise(self.readout, *spread)

@@ -18,11 +18,11 @@ from ...data import Batch
 from ...inference.contracts import Encoding, LatentPathModel
 from ...inference.paths import LinearChain, Path
 from ...inference.rng import RandomStream
-from ..parts.checks import check_dtype, check_law, check_path, size_of
+from ..parts.checks import check_distribution, check_dtype, check_path, size_of
 from ..parts.memory import check_ends
 from .generation import Generates
 
-SEES = ("innovations", "path")
+DECODER_INPUTS = ("innovations", "path")
 
 
 class PathModel(Generates, LatentPathModel, PyroModule):
@@ -33,16 +33,21 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         latent_dim: size ``K`` of the state.
         likelihood: the family of a frame, of dimension ``obs_dim``.
         prior: the law of paths (see ``priors``), of dimension ``latent_dim``.
-        sees: what the decoder is fed with. ``"innovations"``, (z_t - E[z_t | z_<t]) / sd, which
-            are white noise under any prior; ``"path"``, z_t itself, as in the paper: it drifts
-            away with t under a Wiener prior.
+        decoder_input: ``"innovations"``, (z_t - E[z_t | z_<t]) / sd, which are white noise under
+            any prior; or ``"path"``, z_t itself, as in the source, which grows with t under a
+            Wiener prior.
 
     Raises:
         ValueError: when the parts do not fit one another.
     """
 
     def __init__(
-        self, obs_dim: int, latent_dim: int, likelihood: nn.Module, prior: nn.Module, sees: str
+        self,
+        obs_dim: int,
+        latent_dim: int,
+        likelihood: nn.Module,
+        prior: nn.Module,
+        decoder_input: str,
     ):
         super().__init__()
         if size_of(likelihood, "likelihood", "dim") != obs_dim:
@@ -50,9 +55,10 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         size_of(likelihood, "likelihood", "natural_dim")
         if size_of(prior, "prior", "dim") != latent_dim:
             raise ValueError(f"the prior has {prior.dim} latents, the model {latent_dim}")
-        if sees not in SEES:
-            raise ValueError(f"sees must be one of {', '.join(SEES)}, got {sees!r}")
-        self.obs_dim, self.latent_dim, self.sees = obs_dim, latent_dim, sees
+        if decoder_input not in DECODER_INPUTS:
+            known = ", ".join(DECODER_INPUTS)
+            raise ValueError(f"decoder_input must be one of {known}, got {decoder_input!r}")
+        self.obs_dim, self.latent_dim, self.decoder_input = obs_dim, latent_dim, decoder_input
         self.likelihood, self.prior = likelihood, prior
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
@@ -111,11 +117,11 @@ class PathModel(Generates, LatentPathModel, PyroModule):
     def frames(self, path: Tensor, encoding: Encoding) -> dist.TorchDistribution:
         """p(x_t | z), batch shape ``[..., B, T]``, event shape ``[M]``."""
         law = self.likelihood.distribution(self.natural(path, encoding))
-        return check_law(law, "likelihood's distribution", (self.obs_dim,))
+        return check_distribution(law, "likelihood's distribution", (self.obs_dim,))
 
     def inputs(self, path: Tensor, prior: Path) -> Tensor:
-        """What the decoder sees of a path, ``[..., T, K]``."""
-        return path if self.sees == "path" else prior.to_innovations(path)[0]
+        """The decoder's input of a path, ``[..., T, K]``."""
+        return path if self.decoder_input == "path" else prior.to_innovations(path)[0]
 
     # Weights of single frames -------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from ...data import Batch
 from ...inference.contracts import Fold, FrameModel, GibbsModel
 from ...inference.predict import Filtered, run_sweep
-from ..parts.checks import ask, check_dtype, check_law, check_shape, check_units, size_of
+from ..parts.checks import call, check_distribution, check_dtype, check_hidden, check_shape, size_of
 from ..parts.guides import GaussianGuide
-from ..parts.likelihoods.exponential_family import ExponentialFamily
+from ..parts.likelihoods import ExponentialFamily
 from ..parts.nets import MLP
 from .generation import Generates
 
@@ -35,11 +35,11 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         latent_dim: size of x, ``K``.
         likelihood: the family of y, of dimension ``obs_dim``.
         hidden: width of the layers.
-        seen: latents that the frame depends on, the first ones; all when left out. The others
-            are tied to the frames through u alone, as a velocity is when positions are seen.
+        emission_dim: number of latents, the first ones, that the frame depends on; None is all. The
+            others are tied to the frames through u alone, as a velocity is to positions.
         statistics: what the default guide's u_t is made of, ``"mean+spread"`` or ``"mean"``.
         guide: a recognition model (see ``guides``) in place of the ``GaussianGuide``.
-        decoder: a net from the seen latents to the natural parameters of y, in place of the one
+        decoder: a net from these latents to the natural parameters of y, in place of the one
             with two hidden layers.
 
     Raises:
@@ -55,23 +55,28 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         likelihood: ExponentialFamily,
         hidden: int = 64,
         *,
-        seen: int | None = None,
+        emission_dim: int | None = None,
         statistics: str = "mean+spread",
         guide: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ):
         super().__init__()
-        check_units(hidden)
+        check_hidden(hidden)
         if size_of(likelihood, "likelihood", "dim") != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         if guide is not None and size_of(guide, "guide", "latent_dim") != latent_dim:
             raise ValueError(f"the guide has {guide.latent_dim} latents, the model {latent_dim}")
         self.obs_dim, self.latent_dim, self.likelihood = obs_dim, latent_dim, likelihood
-        self.seen = seen or latent_dim
-        default = GaussianGuide(obs_dim, latent_dim, hidden, statistics, seen)
+        self.emission_dim = emission_dim or latent_dim
+        default = GaussianGuide(obs_dim, latent_dim, hidden, statistics, emission_dim)
         self.recognition = default if guide is None else guide
         size_of(self.recognition, "guide", "statistics_dim")
-        layers = [self.seen, hidden, hidden, size_of(likelihood, "likelihood", "natural_dim")]
+        layers = [
+            self.emission_dim,
+            hidden,
+            hidden,
+            size_of(likelihood, "likelihood", "natural_dim"),
+        ]
         self.decoder = MLP(layers) if decoder is None else decoder
 
     def extra_repr(self) -> str:
@@ -92,7 +97,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
 
     def encode(self, obs: Tensor) -> Tensor:
         """What each frame says alone, ``[..., M] -> [..., F]``."""
-        return ask(self.recognition.encode, "guide's encode", obs)
+        return call(self.recognition.encode, "guide's encode", obs)
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[B, U]``."""
@@ -127,18 +132,19 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         if fold.present is not None and getattr(self.recognition, "complete", False):
             return self.recognition.posterior(fold.present)
         features = self.encode(fold.obs) if fold.features is None else fold.features
-        return check_law(self.recognition(features, fold.past), "guide's law", (self.latent_dim,))
+        belief = self.recognition(features, fold.past)
+        return check_distribution(belief, "guide's distribution", (self.latent_dim,))
 
     def natural(self, x: Tensor) -> Tensor:
         """Natural parameters of y given x, ``[..., K] -> [..., M]``."""
         shape = *x.shape[:-1], self.likelihood.natural_dim
-        natural = ask(self.decoder, "decoder", x[..., : self.seen])
+        natural = call(self.decoder, "decoder", x[..., : self.emission_dim])
         return check_shape(natural, "decoder", "[..., natural_dim]", shape)
 
     def emit(self, x: Tensor) -> dist.TorchDistribution:
         """p(y_t | x_t), batch shape ``[...]``, event shape ``[M]``."""
         law = self.likelihood.distribution(self.natural(x))
-        return check_law(law, "likelihood's distribution", (self.obs_dim,))
+        return check_distribution(law, "likelihood's distribution", (self.obs_dim,))
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
         """The part of the generative model that is about u_{t-1}: none."""

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from ...data import Batch
 from ...inference.contracts import Recurrent, SequenceModel
 from ...inference.evaluate import elbo
-from ..parts.checks import ask, check_dtype, check_shape, check_units
+from ..parts.checks import call, check_dtype, check_hidden, check_shape
 from ..parts.memory import Memory, Remembers, check_ends, check_fits
-from ..parts.nets import MLP, start_at
+from ..parts.nets import MLP, set_output_mean
 from .generation import Generates
 
 
@@ -59,7 +59,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         obs_mean: float | None = None,
     ):
         super().__init__()
-        check_units(hidden)
+        check_hidden(hidden)
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         self.obs_dim, self.likelihood = obs_dim, likelihood
@@ -68,7 +68,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         linear = MLP([self.memory.outputs, likelihood.natural_dim])
         self.readout = linear if readout is None else readout
         if obs_mean is not None:
-            start_at(self.readout, likelihood, obs_mean)
+            set_output_mean(self.readout, likelihood, obs_mean)
         self.hide, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
     def extra_repr(self) -> str:
@@ -104,7 +104,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
     def natural(self, obs: Tensor) -> Tensor:
         """Natural parameters of every frame given those before it, ``[B, T, N]``."""
         shape = *obs.shape[:-1], self.memory.outputs
-        past = ask(self.remembered, "memory", self.hide(obs))
+        past = call(self.remembered, "memory", self.hide(obs))
         return self._frame(
             self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
         )
@@ -112,7 +112,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
     def _frame(self, remembered: Tensor) -> Tensor:
         """Natural parameters of frames from what is remembered, ``[..., H] -> [..., N]``."""
         shape = *remembered.shape[:-1], self.likelihood.natural_dim
-        natural = ask(self.readout, "readout", remembered)
+        natural = call(self.readout, "readout", remembered)
         return check_shape(natural, "readout", "[..., natural_dim]", shape)
 
     # Verbs --------------------------------------------------------------------------------------

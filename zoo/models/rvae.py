@@ -21,9 +21,9 @@ from torch.distributions import MultivariateNormal
 
 from ...inference.contracts import Fold
 from ...inference.laplace import explaining_posterior, resample
-from ..parts.checks import ask, check_shape
+from ..parts.checks import call, check_shape
 from ..parts.guides import MIN_SPREAD
-from ..parts.likelihoods.exponential_family import ExponentialFamily
+from ..parts.likelihoods import ExponentialFamily
 from ..parts.nets import MLP
 from .recurrent_vae import RecurrentVAE
 
@@ -104,7 +104,7 @@ class RVAE(RecurrentVAE):
     def _recalled(self, x: Tensor) -> Tensor:
         """The mean of u_{t-1} given x_t, ``[..., K] -> [..., U]``."""
         shape = *x.shape[:-1], self.recognition.statistics_dim
-        mean = ask(self.past_decoder, "past_decoder", x)
+        mean = call(self.past_decoder, "past_decoder", x)
         return check_shape(mean, "past_decoder", "[..., statistics_dim]", shape)
 
     def amortised(self, past: Tensor) -> dist.TorchDistribution:

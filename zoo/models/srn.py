@@ -13,7 +13,6 @@ target propagation" (2024), equations 1 to 7.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import pyro
 import torch
@@ -27,9 +26,9 @@ from ...inference.rng import RandomStream
 from ...inference.unrolling import answering, in_paths, last_real, score_of, unroll
 from ..part import Described
 from ..parts.checks import check_dtype
-from ..parts.initialisers import Orthogonal
+from ..parts.initialisers import Initialiser, Orthogonal
 from ..parts.memory import check_ends
-from ..parts.nets import activation, start_at
+from ..parts.nets import activation, set_output_mean
 from ..parts.units import HybridUnits
 from .stochastic_units import StochasticUnits
 
@@ -46,7 +45,7 @@ class SRN(Described, AnswerModel, SequenceModel, PyroModule):
         nonlinearity: f of the others, a name in ``nets.ACTIVATIONS``.
         inverse: activation of G, a name in ``nets.ACTIVATIONS``; f when left out, as in the paper.
         every_step: answer at every step, or else at the last one alone, where no target says which.
-        start: how W_xh, W_hh and G begin, ``initialisers.Orthogonal()`` when left out.
+        initialiser: of W_xh, W_hh and G; None is ``initialisers.Orthogonal()``.
         output_mean: mean of an output to begin with, the same for all its units (likelihoods only).
 
     Raises:
@@ -65,7 +64,7 @@ class SRN(Described, AnswerModel, SequenceModel, PyroModule):
         nonlinearity: str = "sigmoid",
         inverse: str | None = None,
         every_step: bool = False,
-        start: Callable[[nn.Module], None] | None = None,
+        initialiser: Initialiser | None = None,
         output_mean: float | None = None,
     ):
         super().__init__()
@@ -80,11 +79,11 @@ class SRN(Described, AnswerModel, SequenceModel, PyroModule):
         self.back_function = activation(self.inverse)
         self.readout = nn.Linear(hidden, output.natural_dim)  # W_hy, b_y
         self.output = output
-        (start or Orthogonal())(self)
+        (initialiser or Orthogonal())(self)
         if output_mean is not None and not hasattr(output, "natural"):
             raise ValueError(f"{type(output).__name__} has no one mean to begin at: leave it out")
         if output_mean is not None:
-            start_at(self.readout, output, output_mean)
+            set_output_mean(self.readout, output, output_mean)
 
     def extra_repr(self) -> str:
         when = "y[t] | x[1:t]" if self.every_step else "y | x[1:T]"

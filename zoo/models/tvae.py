@@ -11,7 +11,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ...inference.contracts import Fold
-from ..parts.likelihoods.exponential_family import ExponentialFamily
+from ..parts.likelihoods import ExponentialFamily
 from ..parts.nets import MLP
 from .recurrent_vae import RecurrentVAE
 

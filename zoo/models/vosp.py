@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from ...inference.contracts import Encoding, Recurrent
 from ...inference.paths import Path
 from ...inference.predict import Filtered
-from ..parts.checks import ask, check_shape, check_units
+from ..parts.checks import call, check_hidden, check_shape
 from ..parts.memory import Memory, Remembers, check_fits
-from ..parts.nets import MLP, start_at
+from ..parts.nets import MLP, set_output_mean
 from ..parts.path_guides import Increments, check_guide
 from ..parts.priors import WienerProcess
 from .path_model import PathModel, same_noise
@@ -31,7 +31,7 @@ class VOSP(Remembers, PathModel, Recurrent):
     ``inference.frame_bound`` tightens, and training is parallel in time but for h.
 
     Arguments:
-        obs_dim, latent_dim, likelihood, prior, sees: see ``PathModel``.
+        obs_dim, latent_dim, likelihood, prior, decoder_input: see ``PathModel``.
         hidden: units of the default nets.
         memory: the recurrent net f, a ``Memory`` over frames.
         guide: a recognition model over paths with ``features_dim`` equal to ``width``.
@@ -55,14 +55,14 @@ class VOSP(Remembers, PathModel, Recurrent):
         memory: nn.Module | None = None,
         guide: nn.Module | None = None,
         width: int = 200,
-        sees: str = "innovations",
+        decoder_input: str = "innovations",
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         obs_mean: float | None = None,
     ):
-        check_units(hidden)
+        check_hidden(hidden)
         prior = WienerProcess(latent_dim) if prior is None else prior
-        super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
+        super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input)
         self.memory = Memory(obs_dim, hidden) if memory is None else memory
         check_fits(self.memory, obs_dim)
         self.recognition = Increments(width, latent_dim) if guide is None else guide
@@ -73,7 +73,7 @@ class VOSP(Remembers, PathModel, Recurrent):
         self.from_latent = nn.Linear(latent_dim, width, bias=False)
         self.decoder = nn.Linear(width, likelihood.natural_dim)
         if obs_mean is not None:
-            start_at(self.decoder, likelihood, obs_mean)
+            set_output_mean(self.decoder, likelihood, obs_mean)
         self.hide, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
     def extra_repr(self) -> str:
@@ -85,13 +85,13 @@ class VOSP(Remembers, PathModel, Recurrent):
         prior = self.prior(blank)
         features = torch.zeros(1, 2, self.recognition.features_dim, device=self.device)
         belief = self.recognition(features, blank, prior, None)
-        forgets = self.sees == "innovations" or getattr(prior, "coefficient", None) == 0
+        forgets = self.decoder_input == "innovations" or getattr(prior, "coefficient", None) == 0
         return same_noise(belief, prior) and forgets
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
         """h_{t-1} beside every frame, ``[B, T, H]``."""
         shape = *mask.shape, self.memory.outputs
-        past = ask(self.remembered, "memory", self.hide(obs))
+        past = call(self.remembered, "memory", self.hide(obs))
         return self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
@@ -117,7 +117,7 @@ class VOSP(Remembers, PathModel, Recurrent):
         Raises:
             ValueError: when the decoder sees the path, whose beginning is not known here.
         """
-        if self.sees == "path":
+        if self.decoder_input == "path":
             raise ValueError("this VOSP's frames depend on the path: it predicts from innovations")
         noise = torch.randn(chains, len(past), self.latent_dim, device=past.device)
         return self.likelihood.mean(self._frame(noise, self.memory.output(past)))

@@ -18,10 +18,10 @@ from ...inference.conditional_smc import PathSteps
 from ...inference.contracts import Encoding
 from ...inference.particles import ParticleSteps
 from ...inference.paths import Path
-from ..parts.checks import ask, check_shape, check_units, size_of
+from ..parts.checks import call, check_hidden, check_shape, size_of
 from ..parts.decoders import BidirectionalDecoder, CausalDecoder
 from ..parts.memory import Memory, Reader
-from ..parts.nets import start_at
+from ..parts.nets import set_output_mean
 from ..parts.path_guides import Autoregressive, MarkovChain, check_guide
 from ..parts.priors import WienerProcess
 from .path_model import PathModel
@@ -31,7 +31,7 @@ class VRAE(PathModel):
     """p(z) p(x | z) over whole sequences; trained by ``SequenceELBO``.
 
     Arguments:
-        obs_dim, latent_dim, likelihood, prior, sees: see ``PathModel``; the prior is a
+        obs_dim, latent_dim, likelihood, prior, decoder_input: see ``PathModel``; the prior is a
             ``WienerProcess`` when left out.
         hidden: units of the default nets.
         encoder: ``encoder(obs [B, T, M], mask [B, T]) -> [B, T, F]`` with ``features_dim``; when
@@ -59,13 +59,13 @@ class VRAE(PathModel):
         encoder: nn.Module | None = None,
         guide: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        sees: str = "innovations",
+        decoder_input: str = "innovations",
         input_dropout: float = 0.0,
         obs_mean: float | None = None,
     ):
-        check_units(hidden)
+        check_hidden(hidden)
         prior = WienerProcess(latent_dim) if prior is None else prior
-        super().__init__(obs_dim, latent_dim, likelihood, prior, sees)
+        super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input)
         natural = likelihood.natural_dim
         self.decoder = CausalDecoder(latent_dim, natural, hidden) if decoder is None else decoder
         self.encoder = Reader(obs_dim, hidden) if encoder is None else encoder
@@ -79,13 +79,13 @@ class VRAE(PathModel):
             guide = MarkovChain(self.encoder.features_dim, latent_dim)
         check_guide(guide, latent_dim, self.encoder.features_dim)
         if obs_mean is not None:
-            start_at(self.decoder, likelihood, obs_mean)
+            set_output_mean(self.decoder, likelihood, obs_mean)
         self.recognition, self.hide = guide, nn.Dropout(input_dropout)
 
     @property
     def stepped(self) -> bool:
         """Whether the decoder takes the path's innovations one by one."""
-        return self.causal and self.sees == "innovations"
+        return self.causal and self.decoder_input == "innovations"
 
     @property
     def causal(self) -> bool:
@@ -98,7 +98,7 @@ class VRAE(PathModel):
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
         shape = *mask.shape, self.encoder.features_dim
-        features = ask(self.encoder, "encoder", self.hide(obs), mask)
+        features = call(self.encoder, "encoder", self.hide(obs), mask)
         return check_shape(features, "encoder", "[batch, steps, features_dim]", shape)
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
@@ -113,7 +113,7 @@ class VRAE(PathModel):
 
     def _decode(self, path: Tensor, prior: Path, mask: Tensor) -> Tensor:
         """The decoder's natural parameters, ``[..., B, T, N]``."""
-        return self._fitting(ask(self.decoder, "decoder", self.inputs(path, prior), mask), path)
+        return self._fitting(call(self.decoder, "decoder", self.inputs(path, prior), mask), path)
 
     def _fitting(self, natural: Tensor, path: Tensor) -> Tensor:
         shape = *path.shape[:-1], self.likelihood.natural_dim

@@ -12,7 +12,7 @@ from ..models.harmonium import REFH, RTRBM, TRBM
 from ..models.rvae import RVAE
 from ..models.tvae import TVAE
 from ..part import part
-from ..parts.likelihoods.exponential_family import Bernoulli
+from ..parts.likelihoods import Bernoulli
 from .film_task import FilmTask, film_vae, local, local_spatial, next_frame_task, spatial_vae
 from .recipe import Recipe
 
@@ -70,7 +70,7 @@ def contrastive(epochs: int, lr: float, batch_size: int = 2, chains=CHAINS, **fi
 
 # The VAEs. A warm-up teaches what a frame alone says (no past at all); then the recurrence learns.
 # sigma_u is tight for the latents that frames show, looser for the others, and wide for spreads.
-NETS = {"size": SIZE, "seen": 24, "latent_dim": 48, "channels": [16, 32, 64]}
+NETS = {"size": SIZE, "emission_dim": 24, "latent_dim": 48, "channels": [16, 32, 64]}
 PAST_SCALE = [0.03] * 24 + [0.4] * 24 + [1.0] * 48
 
 

@@ -17,7 +17,7 @@ from ...inference import LocalELBO, predict_next
 from ..models.rvae import RVAE
 from ..part import Part, part
 from ..parts.guides import FilmGuide
-from ..parts.likelihoods.exponential_family import Bernoulli
+from ..parts.likelihoods import Bernoulli
 from ..parts.nets import ConvDecoder, ConvEncoder
 from ..parts.spatial import SpatialDecoder, SpatialGuide, SpatialNet
 from ..pictures import plot_film
@@ -89,7 +89,9 @@ def write_samples(model: nn.Module, path: Path, seed: int, direction: str | None
     plot_film(model.sample(4, GENERATED, seed=seed, noise=False, direction=direction), path)
 
 
-def film_vae(cls, size: int, seen: int, latent_dim: int, channels: list[int], **arguments) -> Part:
+def film_vae(
+    cls, size: int, emission_dim: int, latent_dim: int, channels: list[int], **arguments
+) -> Part:
     """A convolutional rVAE or TVAE of grey film.
 
     Arguments:
@@ -100,7 +102,12 @@ def film_vae(cls, size: int, seen: int, latent_dim: int, channels: list[int], **
         channels: of the encoder's convolutions; the decoder has them backwards.
         arguments: further arguments of the class.
     """
-    shape = {"obs_dim": size**2, "latent_dim": latent_dim, "seen": seen, "hidden": 256}
+    shape = {
+        "obs_dim": size**2,
+        "latent_dim": latent_dim,
+        "emission_dim": emission_dim,
+        "hidden": 256,
+    }
     encoder = part(ConvEncoder, size=size, width=256, channels=channels)
     guide = part(FilmGuide, **shape, rate=None, encoder=encoder)  # no velocity is built in
     return part(
@@ -108,7 +115,9 @@ def film_vae(cls, size: int, seen: int, latent_dim: int, channels: list[int], **
         **shape,
         likelihood=part(Bernoulli, dim=size**2, grey=True),
         guide=guide,
-        decoder=part(ConvDecoder, latent_dim=seen, size=size, width=256, channels=channels[::-1]),
+        decoder=part(
+            ConvDecoder, latent_dim=emission_dim, size=size, width=256, channels=channels[::-1]
+        ),
         **arguments,
     )
 

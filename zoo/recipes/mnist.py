@@ -20,7 +20,7 @@ def film(sequences: int, steps: int = FRAMES, **which) -> MovingMNIST:
 
 TASK = next_frame_task("MovingMNIST", film)
 TRAINING = part(MovingMNIST, sequences=1000, steps=FRAMES)
-NETS = {"size": SIZE, "seen": 40, "latent_dim": 64, "channels": [8, 16, 32, 64]}
+NETS = {"size": SIZE, "emission_dim": 40, "latent_dim": 64, "channels": [8, 16, 32, 64]}
 PAST_SCALE = [0.05] * 40 + [0.4] * 24 + [1.0] * 64
 
 RECIPES = [

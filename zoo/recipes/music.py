@@ -15,8 +15,7 @@ from ..parts.fast_memory import (
     FastDropoutReader,
     FastDropoutReadout,
 )
-from ..parts.likelihoods.exponential_family import Bernoulli
-from ..parts.likelihoods.nade import NADE
+from ..parts.likelihoods import NADE, Bernoulli
 from ..parts.memory import DeepTransition, Memory, Reader
 from ..parts.nets import MLP
 from ..parts.path_guides import Autoregressive, Diagonal
@@ -154,7 +153,7 @@ def published(data: str, exact: bool = False) -> Recipe:
         encoder=part(FastDropoutReader, inputs=KEYS, units=units, **start),
         decoder=part(FastDropoutDecoder, dim=LATENTS, natural_dim=KEYS, units=units, **start),
         guide=part(Diagonal, features_dim=4 * units, dim=LATENTS),
-        sees="path",
+        decoder_input="path",
     )
     epochs = {"jsb": 60, "nottingham": 10, "piano-midi": 15, "musedata": 6}[data]
     how = {"lr": 1e-3, "optimizer": "rmsprop-nesterov", "clip": 225.0, "average": None}

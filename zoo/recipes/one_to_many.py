@@ -15,7 +15,7 @@ from ..models.mdrnn import MDRNN
 from ..models.srn import SRN
 from ..part import Part, part
 from ..parts.initialisers import Latch
-from ..parts.likelihoods.categorical import Categorical
+from ..parts.likelihoods import Categorical
 from ..pictures import plot_classes, plot_curve
 from .recipe import Recipe
 from .task import Scores, Task, device_of
@@ -139,7 +139,7 @@ def budget(kind: str, lr: dict[str, float]) -> dict:
 
 def network(kind: str) -> Part:
     """What the rows of ours train: units that hold what they saw."""
-    common = {"inputs": 1, "hidden": 100, "inverse": "linear", "start": LATCH[kind]}
+    common = {"inputs": 1, "hidden": 100, "inverse": "linear", "initialiser": LATCH[kind]}
     if kind == "regression":
         return part(MDRNN, components=3, **common)
     return part(SRN, output=part(Categorical, classes=10), stochastic=0.5, **common)

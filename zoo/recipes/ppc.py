@@ -15,7 +15,7 @@ from ..models.lgds import LGDS
 from ..models.rvae import RVAE
 from ..models.tvae import TVAE
 from ..part import part
-from ..parts.likelihoods.exponential_family import Poisson
+from ..parts.likelihoods import Poisson
 from ..pictures import plot_population
 from .population import PopulationReadout, SpringFilter
 from .recipe import Recipe
@@ -73,7 +73,7 @@ def vae(cls, **arguments):
 # number for each mean and each spread, is on the scale of the errors a filter makes; it starts
 # three times as wide. The warm-up learns what a frame alone says (no past at all), several times,
 # because a one-dimensional code of the torus may fold; the free energy, in full, tells which did.
-RECURRENT = vae(RVAE, latent_dim=2, seen=1, past_scale=[0.04, 0.1, 1.0, 1.0], past_hidden=0)
+RECURRENT = vae(RVAE, latent_dim=2, emission_dim=1, past_scale=[0.04, 0.1, 1.0, 1.0], past_hidden=0)
 OBJECTIVE = {"drop_past": 0.1, "weights": {"x": 0.3, "u": [1 / 9, 1.0, 0.3]}}
 FEWER = part(PPC, sequences=20, steps=STEPS)
 BUDGET = {"epochs": 300, "lr": 7e-4, "average": 0.98, "schedule": "late-exponential", "clip": 50.0}

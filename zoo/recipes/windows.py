@@ -14,7 +14,7 @@ from ...inference.rng import RandomStream
 from ..models.srn import SRN
 from ..part import part
 from ..parts.initialisers import Orthogonal
-from ..parts.likelihoods.exponential_family import Bernoulli
+from ..parts.likelihoods import Bernoulli
 from ..pictures import plot_rolls
 from .music_task import STEPS as SECONDS
 from .recipe import Recipe
@@ -119,7 +119,7 @@ def row(
         output=part(Bernoulli, dim=KEYS),
         hidden=hidden,
         stochastic=stochastic,
-        start=part(Orthogonal, input_gain=4.0),
+        initialiser=part(Orthogonal, input_gain=4.0),
         output_mean=0.05,
     )
     targets = rule is TargetPropagation

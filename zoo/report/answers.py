@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...inference import pit
-from ..parts.likelihoods.categorical import Categorical
+from ..parts.likelihoods import Categorical
 from ..recipes.held_out import held_out
 from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
 from .context import Context, NotApplicable, Section

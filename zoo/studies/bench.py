@@ -28,8 +28,7 @@ from ..models.rvae import RVAE
 from ..models.srn import SRN
 from ..models.vrae import VRAE
 from ..parts.decoders import CausalDecoder
-from ..parts.likelihoods.categorical import Categorical
-from ..parts.likelihoods.exponential_family import Bernoulli, Poisson
+from ..parts.likelihoods import Bernoulli, Categorical, Poisson
 from ..parts.path_guides import Increments
 from .stepwise import StepwiseELBO, StepwiseVRAE
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from seqzoo.data import PPC, Batch, OneToMany
 from seqzoo.inference import BPTT, AlignmentCurve, LocalELBO, OutputBPTT, TargetPropagation
-from seqzoo.zoo.parts.likelihoods.categorical import Categorical
-from seqzoo.zoo.parts.likelihoods.exponential_family import Poisson
+from seqzoo.zoo.parts.likelihoods import Categorical, Poisson
 
 from seqzoo import inference, zoo
 

@@ -63,7 +63,7 @@ class Guide(nn.Module):
 def analyser(factor=1.0, blind=False):
     parts = {"encoder": Projected(), "guide": Guide(factor, blind), "decoder": Linear()}
     family, prior = likelihoods.Gaussian(M, NOISE), priors.WhiteNoise(K, SPREAD)
-    return VRAE(M, K, family, prior=prior, sees="path", **parts)
+    return VRAE(M, K, family, prior=prior, decoder_input="path", **parts)
 
 
 def blank(sequences=200):
@@ -332,4 +332,4 @@ def test_bad_requests_get_a_clear_sentence():
     with pytest.raises(ValueError, match="depends on all it makes of the past"):
         frame_pit(analyser(), batch)
     with pytest.raises(ValueError, match="depends on all it makes of the past"):
-        frame_pit(zoo.VOSP(M, 2, likelihoods.Gaussian(M), hidden=4, sees="path"), batch)
+        frame_pit(zoo.VOSP(M, 2, likelihoods.Gaussian(M), hidden=4, decoder_input="path"), batch)

@@ -107,7 +107,12 @@ def known(batch):
 
 def solved(factor=1.0):
     """The model with its posterior as guide, or with one as wide as some times that."""
-    parts = {"encoder": Smoother(), "guide": Scaled(factor), "decoder": Linear(), "sees": "path"}
+    parts = {
+        "encoder": Smoother(),
+        "guide": Scaled(factor),
+        "decoder": Linear(),
+        "decoder_input": "path",
+    }
     return VRAE(M, 1, likelihoods.Gaussian(M, NOISE), prior=priors.AR1(1, 0.7, 1.2), **parts)
 
 

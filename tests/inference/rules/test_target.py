@@ -8,8 +8,7 @@ from seqzoo.data import Batch
 from seqzoo.inference import TargetPropagation
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
-from seqzoo.zoo.parts.likelihoods import Categorical, GaussianMixture
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Categorical, GaussianMixture
 from torch import nn
 
 from seqzoo import inference

@@ -8,7 +8,7 @@ import torch
 from seqzoo.data import Batch
 from seqzoo.inference import ContrastiveDivergence, Fold, sweep
 from seqzoo.zoo import REFH, RTRBM, TRBM
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli, Gaussian, Poisson
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian, Poisson
 
 KINDS = [REFH, TRBM, RTRBM]
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -51,7 +51,7 @@ def vosp(kind="gru", **how):
     return loud(VOSP(M, K, bernoulli(), memory=memory(kind), width=W, **how))
 
 
-def vrae(guide="Autoregressive", sees="innovations", decoder="causal", prior=None, **how):
+def vrae(guide="Autoregressive", decoder_input="innovations", decoder="causal", prior=None, **how):
     features = how["encoder"].features_dim if "encoder" in how else H
     sizes = (features, K, H, H) if guide == "Autoregressive" else (features, K)
     belief = getattr(path_guides, guide)(*sizes)
@@ -67,7 +67,7 @@ def vrae(guide="Autoregressive", sees="innovations", decoder="causal", prior=Non
         prior=prior,
         guide=belief,
         decoder=writer,
-        sees=sees,
+        decoder_input=decoder_input,
         **how,
     )
     return loud(net)
@@ -94,16 +94,16 @@ VRAES = {
     "default": vrae,
     "plain": lambda: vrae(decoder="plain"),
     "lstm": lambda: vrae("Increments", decoder="lstm"),
-    "path": lambda: vrae("MarkovChain", sees="path"),
+    "path": lambda: vrae("MarkovChain", decoder_input="path"),
     "both": lambda: vrae("Diagonal", decoder="both"),
-    "both, path": lambda: vrae("Increments", sees="path", decoder="both"),
+    "both, path": lambda: vrae("Increments", decoder_input="path", decoder="both"),
     "AR1": lambda: vrae(prior=priors.AR1(K)),
     "GP": lambda: vrae("MarkovChain", prior=priors.GaussianProcess(K, "matern32")),
     "reader": lambda: vrae("Diagonal", encoder=Reader(M, H, "both", skip=True)),
 }
 VOSPS = {
     "vosp": vosp,
-    "vosp, path": lambda: vosp("lstm", sees="path"),
+    "vosp, path": lambda: vosp("lstm", decoder_input="path"),
     "vosp, AR1": lambda: vosp("deep", prior=priors.AR1(K), guide=path_guides.MarkovChain(W, K)),
 }
 PATH_MODELS = VRAES | VOSPS
@@ -456,18 +456,18 @@ def test_an_rnns_probabilities_add_up_and_its_samples_have_them(kind):
     assert ((counts - probability).abs() < 5 * error).all()
 
 
-@pytest.mark.parametrize("sees", ["innovations", "path"])
+@pytest.mark.parametrize("decoder_input", ["innovations", "path"])
 @pytest.mark.parametrize("kind", ["VRAE", "VOSP"])
-def test_samples_have_the_frequencies_that_the_bounds_promise(kind, sees):
+def test_samples_have_the_frequencies_that_the_bounds_promise(kind, decoder_input):
     keys, steps, number = 2, 2, 20_000
     family = likelihoods.Bernoulli(keys)
     guide = path_guides.Increments(H, 1)  # the prior itself: no weight is above 1
     guide.heads.weight.data.zero_()
     guide.heads.bias.data.copy_(torch.tensor([0.0, math.log(math.e - 1)]))
     if kind == "VRAE":
-        net = VRAE(keys, 1, family, hidden=H, guide=guide, sees=sees)
+        net = VRAE(keys, 1, family, hidden=H, guide=guide, decoder_input=decoder_input)
     else:
-        net = VOSP(keys, 1, family, hidden=W, width=H, guide=guide, sees=sees)
+        net = VOSP(keys, 1, family, hidden=W, width=H, guide=guide, decoder_input=decoder_input)
         loud(net.memory)
     loud(net.decoder)
     films = all_films(keys, steps)
@@ -492,7 +492,7 @@ def test_a_linear_vrae_draws_from_its_joint_gaussian():
 
     family, number = likelihoods.Gaussian(M, 1.0), 20_000
     guide, prior = path_guides.Diagonal(H, K), priors.AR1(K, 0.7, 1.3)
-    parts = {"prior": prior, "guide": guide, "decoder": Projection(), "sees": "path"}
+    parts = {"prior": prior, "guide": guide, "decoder": Projection(), "decoder_input": "path"}
     net = VRAE(M, K, family, H, **parts)
     found = torch.cov(net.sample(number, 3).flatten(1).T)
     gap = (torch.arange(3)[:, None] - torch.arange(3)).abs()
@@ -589,7 +589,7 @@ def test_predictions_of_a_vosp_average_over_its_noise():
 
 
 def test_a_vosp_that_sees_the_path_predicts_nothing():
-    net = vosp(sees="path")
+    net = vosp(decoder_input="path")
     with pytest.raises(ValueError, match="depend on the path"):
         inference.predict_next(net, bits(B, T))
 
@@ -675,8 +675,8 @@ def test_bad_data(name):
             lambda: vosp(guide=path_guides.Increments(W + 1, K)),
             "guide has 10 features, the model 9",
         ),
-        (lambda: vrae("Diagonal", sees="noise"), "sees must be one of .*'noise'"),
-        (lambda: vosp(sees="noise"), "sees must be one of .*'noise'"),
+        (lambda: vrae("Diagonal", decoder_input="noise"), "decoder_input must be one of .*'noise'"),
+        (lambda: vosp(decoder_input="noise"), "decoder_input must be one of .*'noise'"),
         (lambda: Memory(M, H, "rnn"), "cell must be one of .*'rnn'"),
         (lambda: decoders.CausalDecoder(K, M, H, cell="rnn"), "cell must be one of .*'rnn'"),
         (lambda: decoders.BidirectionalDecoder(K, M, H, cell="rnn"), "cell must be one of"),
@@ -703,7 +703,7 @@ def test_a_memory_of_other_frames_does_not_fit(build):
 
 def test_a_guide_that_needs_a_causal_decoder_says_so():
     batch = Batch(bits(B, T))
-    for how in ({"sees": "path"}, {"decoder": "both"}):
+    for how in ({"decoder_input": "path"}, {"decoder": "both"}):
         with pytest.raises(ValueError, match="causal decoder's memory"):
             elbo(vrae("Autoregressive", **how), batch)
     with pytest.raises(ValueError, match="causal decoder's memory"):
@@ -712,7 +712,7 @@ def test_a_guide_that_needs_a_causal_decoder_says_so():
 
 def test_the_guide_that_is_left_out_suits_the_decoder():
     assert isinstance(VRAE(M, K, bernoulli()).recognition, path_guides.Autoregressive)
-    for how in ({"sees": "path"}, {"decoder": decoders.BidirectionalDecoder(K, M, H)}):
+    for how in ({"decoder_input": "path"}, {"decoder": decoders.BidirectionalDecoder(K, M, H)}):
         net = VRAE(M, K, bernoulli(), hidden=H, **how)
         assert isinstance(net.recognition, path_guides.MarkovChain)
         assert torch.isfinite(elbo(net, Batch(torch.ones(B, T, M)))).all()

@@ -13,8 +13,7 @@ from seqzoo.data import Batch, PianoRolls
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
 from seqzoo.zoo.models.stochastic_units import StochasticUnits
-from seqzoo.zoo.parts.likelihoods import Categorical, GaussianMixture
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Categorical, GaussianMixture
 from seqzoo.zoo.parts.units import HybridUnits
 from torch import nn
 
@@ -581,10 +580,10 @@ def test_a_mixture_networks_density_is_equation_8(how):
     ("how", "message"),
     [
         ({"inputs": 0}, "inputs must be at least 1, got 0"),
-        ({"hidden": 0}, "at least one hidden unit, got 0"),
-        ({"stochastic": -0.1}, r"in \[0, 1\]: got -0.1"),
-        ({"stochastic": 1.01}, r"in \[0, 1\]: got 1.01"),
-        ({"stochastic": math.nan}, r"in \[0, 1\]: got nan"),
+        ({"hidden": 0}, "hidden units must be at least 1, got 0"),
+        ({"stochastic": -0.1}, r"in \[0, 1\], got -0.1"),
+        ({"stochastic": 1.01}, r"in \[0, 1\], got 1.01"),
+        ({"stochastic": math.nan}, r"in \[0, 1\], got nan"),
         ({"nonlinearity": "step"}, "'step'"),
         ({"inverse": "step"}, "'step'"),
     ],
@@ -656,7 +655,7 @@ def test_bad_frames_get_a_clear_sentence(obs, message):
         ("bits", True, torch.full((B, T, C), math.nan), "NaN"),
         ("mixture", False, torch.full((B, 2), math.nan), "NaN"),
         ("mixture", False, torch.zeros(B, 3), r"\[..., 2\]"),
-        ("mixture", False, torch.zeros(B, 2, dtype=torch.long), "floating-point"),
+        ("mixture", False, torch.zeros(B, 2, dtype=torch.long), "floating point"),
         ("mixture", False, torch.zeros(B), "target must be"),
     ],
 )

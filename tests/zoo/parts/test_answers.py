@@ -186,8 +186,8 @@ def test_draws_have_the_density():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.zeros(4, D, dtype=torch.long), "floating-point targets"),
-        (torch.zeros(4, D, dtype=torch.bool), "floating-point targets"),
+        (torch.zeros(4, D, dtype=torch.long), "floating point"),
+        (torch.zeros(4, D, dtype=torch.bool), "floating point"),
         (torch.zeros(4, D + 1), rf"\[..., {D}\]"),
         (torch.zeros(4), rf"\[..., {D}\]"),
         (torch.tensor([[0.0, math.nan]]), "NaN"),
@@ -274,7 +274,7 @@ def test_classes_are_checked(value, message):
 
 @pytest.mark.parametrize("classes", [-1, 0, 1])
 def test_a_choice_needs_two_classes(classes):
-    with pytest.raises(ValueError, match=f"two classes or more, got {classes}"):
+    with pytest.raises(ValueError, match=f"at least 2, got {classes}"):
         Categorical(classes)
 
 

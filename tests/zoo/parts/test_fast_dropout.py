@@ -185,7 +185,7 @@ def test_a_net_starts_as_it_is_told():
     [
         (lambda: Keep(0.0), r"in \(0, 1\]"),
         (lambda: Keep(1.1), r"in \(0, 1\]"),
-        (lambda: Keep(1.0, learn=True), "start below 1"),
+        (lambda: Keep(1.0, learn=True), "begin below 1"),
         (lambda: FastDropoutLinear(2, 2, keep=-0.5), r"in \(0, 1\]"),
         (lambda: FastDropoutRNN(0, 2), "at least 1"),
         (lambda: FastDropoutRNN(2, 2, keep_hidden=2.0), r"in \(0, 1\]"),
@@ -219,5 +219,5 @@ def test_bad_inputs(arguments, message):
 
 def test_two_directions_have_no_one_state():
     net = FastDropoutRNN(M, H, bidirectional=True)
-    with pytest.raises(ValueError, match="leave initial out"):
+    with pytest.raises(ValueError, match="leave it out"):
         net(torch.zeros(B, T, M), initial=Moments.of(torch.zeros(B, H)))

@@ -12,7 +12,7 @@ from seqzoo.zoo.parts.fast_memory import (
     FastDropoutReader,
     FastDropoutReadout,
 )
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli
+from seqzoo.zoo.parts.likelihoods import Bernoulli
 from seqzoo.zoo.parts.moments import Moments, bernoulli_logits
 
 from seqzoo import inference
@@ -37,7 +37,9 @@ def vosp():
 def vrae():
     encoder, decoder = FastDropoutReader(M, H), FastDropoutDecoder(K, M, H)
     guide = path_guides.Diagonal(encoder.features_dim, K)
-    return VRAE(M, K, Bernoulli(M), encoder=encoder, decoder=decoder, guide=guide, sees="path")
+    return VRAE(
+        M, K, Bernoulli(M), encoder=encoder, decoder=decoder, guide=guide, decoder_input="path"
+    )
 
 
 MODELS = {"RNN": rnn, "VOSP": vosp, "VRAE": vrae}
@@ -196,7 +198,7 @@ def test_an_rnn_predicts_frame_by_frame_what_it_does_at_once():
         (lambda: FastDropoutMemory(0, H), "at least 1"),
         (lambda: FastDropoutMemory(M, H, incoming=2), "needs spectral_radius"),
         (lambda: FastDropoutMemory(M, H, keep_hidden=0.0), r"in \(0, 1\]"),
-        (lambda: FastDropoutReader(M, H, keep=1.0), "start below 1"),
+        (lambda: FastDropoutReader(M, H, keep=1.0), "begin below 1"),
         (lambda: FastDropoutReadout(H, M, keep=1.5), r"in \(0, 1\]"),
         (lambda: FastDropoutMemory(M, H)(torch.zeros(B, T, M + 1)), "inputs must be"),
         (lambda: FastDropoutReader(M, H)(torch.zeros(B, T, M), MASK[:, 1:]), "mask must be"),

@@ -8,8 +8,7 @@ import torch
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
 from seqzoo.zoo.parts.initialisers import Latch, Orthogonal
-from seqzoo.zoo.parts.likelihoods import Categorical, GaussianMixture
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Categorical, GaussianMixture
 from seqzoo.zoo.recipes import part
 from seqzoo.zoo.registry import read
 from torch import nn
@@ -22,9 +21,9 @@ every_kind = pytest.mark.parametrize(("nonlinearity", "stochastic"), KINDS)
 saturating = pytest.mark.parametrize("nonlinearity", list(SLOPES))
 
 
-def srn(start=None, nonlinearity="sigmoid", stochastic=0.0, inputs=I, **how):
+def srn(initialiser=None, nonlinearity="sigmoid", stochastic=0.0, inputs=I, **how):
     how = {"hidden": H, "nonlinearity": nonlinearity, "stochastic": stochastic} | how
-    return SRN(inputs, Categorical(C), start=start, **how)
+    return SRN(inputs, Categorical(C), initialiser=initialiser, **how)
 
 
 def at_rest(net, nonlinearity):
@@ -108,10 +107,10 @@ def test_a_gain_of_four_keeps_what_sigmoids_hold_around_rest():
 @pytest.mark.parametrize(
     "how", [{"gain": 0.0}, {"gain": -1.0}, {"input_gain": 0.0}, {"input_gain": -2.0}]
 )
-@pytest.mark.parametrize("start", [Orthogonal, Latch])
-def test_gains_are_positive(start, how):
+@pytest.mark.parametrize("initialiser", [Orthogonal, Latch])
+def test_gains_are_positive(initialiser, how):
     with pytest.raises(ValueError, match="gains must be positive"):
-        start(**how)
+        initialiser(**how)
 
 
 # Latch ------------------------------------------------------------------------------------------
@@ -233,23 +232,23 @@ def test_an_untrained_inverse_is_the_identity_around_rest(nonlinearity, stochast
 
 @pytest.mark.parametrize("nonlinearity", ["relu", "linear", "elu", "silu"])
 def test_units_that_do_not_saturate_are_no_latch(nonlinearity):
-    with pytest.raises(ValueError, match=f"sigmoid or tanh units, not {nonlinearity}"):
+    with pytest.raises(ValueError, match=f"sigmoid or tanh units, got {nonlinearity}"):
         srn(Latch(), nonlinearity)
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.5])
 def test_a_latch_amplifies(gain):
-    with pytest.raises(ValueError, match="gain above 1"):
+    with pytest.raises(ValueError, match="must be above 1"):
         Latch(gain=gain)
 
 
 @pytest.mark.parametrize("stochastic", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("start", [Orthogonal(), Latch()])
-def test_starts_touch_the_recurrent_part_alone(start, stochastic):
+@pytest.mark.parametrize("initialiser", [Orthogonal(), Latch()])
+def test_starts_touch_the_recurrent_part_alone(initialiser, stochastic):
     """The readout is as it was, no gradient is left behind, and all weights are still learned."""
-    net = srn(start, stochastic=stochastic)
+    net = srn(initialiser, stochastic=stochastic)
     before = {name: value.clone() for name, value in net.readout.state_dict().items()}
-    start(net)
+    initialiser(net)
     for name, value in net.readout.state_dict().items():
         assert torch.equal(value, before[name])
     for weight in net.parameters():
@@ -259,23 +258,24 @@ def test_starts_touch_the_recurrent_part_alone(start, stochastic):
         assert weight.isfinite().all()
 
 
-@pytest.mark.parametrize("start", [Orthogonal, Latch])
-def test_starts_follow_the_seed(start):
+@pytest.mark.parametrize("initialiser", [Orthogonal, Latch])
+def test_starts_follow_the_seed(initialiser):
     weights = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        weights.append(srn(start(), stochastic=0.5).from_input.weight.detach())
+        weights.append(srn(initialiser(), stochastic=0.5).from_input.weight.detach())
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
 @pytest.mark.parametrize(
-    "start", [part(Latch, gain=7.0, input_gain=3.0), part(Orthogonal, gain=7.0, input_gain=3.0)]
+    "initialiser",
+    [part(Latch, gain=7.0, input_gain=3.0), part(Orthogonal, gain=7.0, input_gain=3.0)],
 )
-def test_starts_are_parts_of_a_recipe(start):
-    """Built from what a card says, and changed by ``--set model.start.gain=9``."""
+def test_starts_are_parts_of_a_recipe(initialiser):
+    """Built from what a card says, and changed by ``--set model.initialiser.gain=9``."""
     ten = part(Categorical, classes=10)
-    recipe = part(SRN, inputs=1, output=ten, hidden=6, start=start)
+    recipe = part(SRN, inputs=1, output=ten, hidden=6, initialiser=initialiser)
     again = read(json.loads(json.dumps(recipe.to_json())))
     assert again == recipe
     nets = []
@@ -284,12 +284,12 @@ def test_starts_are_parts_of_a_recipe(start):
         nets.append(each.build())
     for one, other in zip(*(net.parameters() for net in nets), strict=True):
         assert torch.equal(one, other)
-    assert repr(start.build()) == f"{start.name}(gain=7.0, input_gain=3.0)"
-    changed = recipe.set(["start", "gain"], 9.0).build()
+    assert repr(initialiser.build()) == f"{initialiser.name}(gain=7.0, input_gain=3.0)"
+    changed = recipe.set(["initialiser", "gain"], 9.0).build()
     lengths = [net.from_state.weight[0].norm().item() for net in (changed, nets[0])]
     assert lengths[0] / lengths[1] == pytest.approx(9 / 7)
-    with pytest.raises(ValueError, match=r"gains must be positive|gain above 1"):
-        recipe.set(["start", "gain"], -1.0).build()
+    with pytest.raises(ValueError, match=r"gains must be positive|must be above 1"):
+        recipe.set(["initialiser", "gain"], -1.0).build()
 
 
 # Mixtures ---------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_components_begin_side_by_side(outputs, components, low, high):
     """Means in the middles of equal parts of the interval, and sds of half a part."""
     net = MDRNN(1, outputs, components, hidden=30, spread=(low, high))
     with torch.no_grad():
-        logits, means, scales = net.output.parameters_of(net.readout(torch.zeros(30)))
+        logits, means, scales = net.output.components_of(net.readout(torch.zeros(30)))
     torch.testing.assert_close(logits.exp(), torch.full((components,), 1 / components))
     part = (high - low) / components
     for i in range(components):
@@ -327,11 +327,11 @@ def test_a_mixtures_start_hardly_depends_on_the_question():
 
 @pytest.mark.parametrize("spread", [(1.0, 0.0), (0.5, 0.5), (math.nan, 1.0)])
 def test_a_spread_goes_from_low_to_high(spread):
-    with pytest.raises(ValueError, match="spread from low to high"):
+    with pytest.raises(ValueError, match="low must be below high"):
         MDRNN(1, spread=spread)
     law = GaussianMixture(1, 2)
-    with pytest.raises(ValueError, match="spread from low to high"):
-        law.start(nn.Linear(3, law.natural_dim), *spread)
+    with pytest.raises(ValueError, match="low must be below high"):
+        law.initialise(nn.Linear(3, law.natural_dim), *spread)
 
 
 def test_a_spread_is_part_of_a_recipe():

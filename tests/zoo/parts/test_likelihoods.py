@@ -5,12 +5,8 @@ import math
 import pytest
 import torch
 from scipy import stats
-from seqzoo.zoo.parts.likelihoods.exponential_family import (
-    MAX_LOG_RATE,
-    Bernoulli,
-    Gaussian,
-    Poisson,
-)
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian, Poisson
+from seqzoo.zoo.parts.likelihoods.exponential_family import MAX_LOG_RATE
 from torch import distributions
 
 DIM = 3

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli, Poisson
-from seqzoo.zoo.parts.nets import MLP, scale_to_radius, start_at
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Poisson
+from seqzoo.zoo.parts.nets import MLP, scale_to_radius, set_output_mean
 
 
 @pytest.mark.parametrize("incoming", [None, 1, 7])
@@ -45,7 +45,7 @@ def test_an_mlp_by_hand():
 def test_a_net_may_begin_at_a_mean(family):
     likelihood = family(3)
     net = MLP([4, 5, 3])
-    start_at(net, likelihood, 0.05)
+    set_output_mean(net, likelihood, 0.05)
     with torch.no_grad():
         net[2].weight.zero_()
     torch.testing.assert_close(likelihood.mean(net(torch.randn(2, 4))), torch.full((2, 3), 0.05))

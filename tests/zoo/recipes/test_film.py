@@ -101,7 +101,7 @@ def test_a_convolutional_net_sees_the_picture_and_not_a_row_of_pixels():
 
 
 def test_too_many_convolutions_are_refused():
-    with pytest.raises(ValueError, match="4 convolutions halve 12 pixels to nothing"):
+    with pytest.raises(ValueError, match="12 pixels cannot be halved 4 times"):
         nets.ConvEncoder(12, 5, (2, 2, 2, 2))
 
 

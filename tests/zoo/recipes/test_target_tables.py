@@ -20,8 +20,7 @@ from seqzoo.data.midi import read_midi
 from seqzoo.data.one_to_many import class_probabilities, conditional_entropy, log_density
 from seqzoo.zoo import MDRNN, SRN, pictures, store
 from seqzoo.zoo.parts.initialisers import Orthogonal
-from seqzoo.zoo.parts.likelihoods.categorical import Categorical
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Categorical
 from seqzoo.zoo.recipes import (
     COLLECTIONS,
     RECIPES,
@@ -1227,7 +1226,7 @@ def test_evaluate_scores_as_many_as_it_is_told(answering, seqzoo):
 
 def test_all_parameters_are_those_that_both_rules_teach():
     torch.manual_seed(0)
-    net = SRN(1, Categorical(10), 6, start=Orthogonal(gain=4.0, input_gain=9.0))
+    net = SRN(1, Categorical(10), 6, initialiser=Orthogonal(gain=4.0, input_gain=9.0))
     batch = OneToMany("class", 30, 3).batch()
     rules = inference.TargetPropagation(net), inference.OutputBPTT(net)
     gradients = []

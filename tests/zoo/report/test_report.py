@@ -12,8 +12,7 @@ from seqzoo.inference.draws import prepare
 from seqzoo.zoo import cli, report, store
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
-from seqzoo.zoo.parts.likelihoods.categorical import Categorical
-from seqzoo.zoo.parts.likelihoods.exponential_family import Bernoulli, Poisson
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Categorical, Poisson
 from seqzoo.zoo.recipes import find, one_to_many, part
 from seqzoo.zoo.recipes.held_out import held_out
 from seqzoo.zoo.studies.chains import Agreement, Chains
