@@ -2,22 +2,16 @@
 
 from . import balls, fetch, midi, moving_mnist, one_to_many, polyphonic, ppc
 from .balls import BouncingBalls
-from .batch import (
-    Batch,
-    BatchLike,
-    Dataset,
-    Loader,
-    as_batch,
-    check_sequences,
-    collate,
-    generator,
-)
+from .batch import Batch, BatchLike, as_batch, check_sequences, collate
+from .dataset import Dataset
 from .fetch import DataError
+from .loader import Loader
 from .midi import MidiFolder, read_midi, write_midi
 from .moving_mnist import MovingMNIST
 from .one_to_many import OneToMany
 from .polyphonic import PianoRolls, Polyphonic, add_notes, hide_steps
 from .ppc import PPC
+from .rng import generator
 
 __all__ = [
     "PPC",

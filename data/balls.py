@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .batch import Index
 from .synthetic import Synthetic
 
 BOX = 10.0  # the box is [0, BOX] x [0, BOX]
@@ -51,6 +52,8 @@ class BouncingBalls(Synthetic):
         torch.Size([2, 100, 900])
     """
 
+    unit = "pixel"
+
     def __init__(
         self,
         sequences: int,
@@ -62,7 +65,7 @@ class BouncingBalls(Synthetic):
         split: str = "train",
         device: torch.device | str = "cpu",
         epoch: int = 0,
-    ):
+    ) -> None:
         if not 1 <= balls <= MOST_BALLS:
             raise ValueError(f"balls must be 1 to {MOST_BALLS}, got {balls}")
         check_rendering(size, rendering)
@@ -74,7 +77,7 @@ class BouncingBalls(Synthetic):
         state = _trajectories(self.sequences, self.steps, self.balls, random)
         self.state = state.float().to(self.device)
 
-    def _observe(self, index) -> Tensor:
+    def _observe(self, index: Index) -> Tensor:
         return render(self.state[index][..., :2], self.size, self.rendering)
 
 

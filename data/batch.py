@@ -1,4 +1,4 @@
-"""Batches of sequences, their masks, and the loader that serves them.
+"""Batches of sequences, and their masks.
 
 Three different masks exist in seqzoo and are never mixed:
 
@@ -9,17 +9,16 @@ Three different masks exist in seqzoo and are never mixed:
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-POOL = 8  # batches whose rows are sorted by length together
+#: Which rows: a slice, or a list or tensor of their numbers.
+Index = slice | Sequence[int] | Tensor
 
 
 @dataclass(frozen=True, init=False)
@@ -90,7 +89,7 @@ class Batch:
         """The same batch on another device."""
         return self._map(lambda value: value.to(device))
 
-    def rows(self, index) -> Batch:
+    def rows(self, index: Index) -> Batch:
         """The sequences at ``index`` (a slice, a list or a tensor of indices)."""
         return self._map(lambda value: value[index])
 
@@ -218,8 +217,11 @@ def collate(sequences: Sequence[Tensor], targets: Sequence[Tensor] | None = None
     """
     if len(sequences) == 0:
         raise ValueError("cannot collate an empty list of sequences")
-    for name, parts, axis in (("sequence", sequences, 1), ("target", targets, 0)):
-        for number, part in enumerate(() if parts is None else parts):
+    for name, parts, axis in (
+        ("sequence", sequences, 1),
+        ("target", () if targets is None else targets, 0),
+    ):
+        for number, part in enumerate(parts):
             if not isinstance(part, Tensor):
                 kind = type(part).__name__
                 raise ValueError(f"{name} {number} is no tensor but {kind}: use torch.as_tensor")
@@ -235,81 +237,3 @@ def collate(sequences: Sequence[Tensor], targets: Sequence[Tensor] | None = None
     mask = torch.arange(obs.shape[1])[None] < lengths[:, None]
     target = None if targets is None else torch.stack(list(targets))
     return Batch(obs=obs, mask=mask.to(obs.device), target=target)
-
-
-@runtime_checkable
-class Dataset(Protocol):
-    """What ``Loader`` and ``fit`` serve from: a set of sequences that can give all or some rows."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, index) -> Batch: ...
-
-
-class Loader:
-    """Serves minibatches, in an order that depends on ``seed`` and the epoch alone.
-
-    A data set with a method ``fresh(epoch)``, as the synthetic ones have, is drawn anew every
-    epoch; others are shuffled, those with ``lengths [N]`` into batches of rows alike in length.
-    Either way epoch 7 is the same whether or not the run was killed
-    after epoch 6, and on however many processes.
-
-    Arguments:
-        dataset: a data set, or a plain ``Batch``.
-        batch_size: sequences a batch; all of them when left out.
-        shuffle: a new order every epoch.
-        fresh: draw synthetic data anew every epoch (epoch 0 is the data set itself).
-        seed: seed of the order.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset | Batch,
-        batch_size: int | None = None,
-        shuffle: bool = True,
-        fresh: bool = True,
-        seed: int = 0,
-    ):
-        if len(dataset) == 0:
-            raise ValueError("the data set is empty")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.dataset, self.batch_size = dataset, batch_size or len(dataset)
-        self.shuffle, self.fresh, self.seed = shuffle, fresh, seed
-
-    def __len__(self) -> int:
-        """Batches an epoch."""
-        return math.ceil(len(self.dataset) / self.batch_size)
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
-        source = self.dataset
-        if self.fresh and hasattr(source, "fresh"):
-            source = source.fresh(number)
-        order = torch.arange(len(source))
-        if self.shuffle and self.batch_size < len(source):
-            random = generator(self.seed, number)
-            order = torch.randperm(len(source), generator=random)
-            if hasattr(source, "lengths"):
-                order = self._alike(order, source.lengths, random)
-        for index in order.split(self.batch_size):
-            yield source.rows(index)
-
-    def _alike(self, order: Tensor, lengths: Tensor, random: torch.Generator) -> Tensor:
-        """Sorts pools of some batches by length, so that little is padded, and shuffles them."""
-        pools = order.split(POOL * self.batch_size)
-        batches = [
-            part
-            for pool in pools
-            for part in pool[lengths[pool].argsort(stable=True)].split(self.batch_size)
-        ]
-        last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # stays the last
-        shuffled = [batches[i] for i in torch.randperm(len(batches), generator=random).tolist()]
-        return torch.cat(shuffled + last)
-
-
-def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A random generator whose stream is a hash of ``key``: unequal keys, unrelated streams."""
-    plain = [part if isinstance(part, str) else int(part) for part in key]
-    digest = hashlib.sha256(repr(plain).encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -16,14 +16,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .dataset import sequences_of
 from .fetch import DataError
 from .files import write_whole
 from .polyphonic import KEYS, LOWEST, PianoRolls, check_roll
+
+if TYPE_CHECKING:
+    from mido import MidiFile
 
 DRUMS = 9  # the tenth channel: its notes are instruments, not pitches
 LONGEST = 2**22  # frames; a file that states more is damaged or its frames are far too short
@@ -150,18 +155,30 @@ class MidiFolder(PianoRolls):
         per_beat: frames a beat, in place of ``step``.
         chunk: cut every sequence into pieces of at most this many frames.
         window: serve every run of this many frames with the frame after it as ``target``.
-        seed: accepted because every data set of a recipe takes one; files do not depend on it.
+        seed: seed of the places where rows are cut anew; files do not depend on it.
         device: where the data live.
+        recut: cut chunks, or windows that are a stride apart, at other places in every epoch.
+        stride: windows begin every so many frames of a sequence, see ``PianoRolls``.
+        every_step: ``target`` is the frame after each frame of a window, ``[B, T, 88]``.
+        split: read only the files of ``"train"``, ``"validation"`` or ``"test"``; all of them when
+            left out. A model can be diagnosed if it was trained on ``"train"``.
+        fraction: fraction of the files that go to test, and to validation: at least one each.
+        split_seed: seed of the shuffle that splits the files. The split depends on nothing but
+            their number and order, ``fraction`` and ``split_seed``.
 
     Attributes:
-        names: the files, in the order of ``sequences``: in a folder, their paths within it.
+        names: the files read, in the order of ``sequences``: in a folder, their paths within it.
         sequences: their rolls, ``[T_i, 88]``, uint8.
-        frames: frames of all files together.
+        frames: frames of these files together.
 
     Raises:
         ValueError: when a number is out of its range, see ``PianoRolls`` and ``read_midi``.
         DataError: when the folder or a file is missing, the folder holds no MIDI file, a file is
             corrupt or cut short, or no note of a file sounds in any frame.
+
+    Example:
+        >>> train = MidiFolder("songs", step=0.25, chunk=100, split="train")
+        >>> train.held_out(5, split="test")  # whole files that ``train`` does not serve
     """
 
     def __init__(
@@ -173,18 +190,39 @@ class MidiFolder(PianoRolls):
         window: int | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
-    ):
-        self.seed = seed
+        recut: bool = False,
+        stride: int = 1,
+        every_step: bool = False,
+        split: str | None = None,
+        fraction: float = 0.1,
+        split_seed: int = 0,
+    ) -> None:
+        self.files = str(files) if isinstance(files, str | PathLike) else [str(f) for f in files]
+        self.step, self.per_beat = step, per_beat
         found = _find(files)
+        if split is not None:
+            found = [found[i] for i in sequences_of(split, len(found), fraction, split_seed)]
         self.names = [name for name, _ in found]
-        rolls = [read_midi(path, step, per_beat) for _, path in found]
-        for (_, path), roll in zip(found, rolls):
-            if not roll.any():
-                raise DataError(
-                    f"{path} has no note that sounds in a frame (drums are left out): "
-                    "leave the file out, or choose shorter frames"
-                )
-        super().__init__(rolls, chunk, window, device)
+        rolls = [_sounding(path, step, per_beat) for _, path in found]
+        super().__init__(rolls, chunk, window, device, recut, seed, stride, every_step)
+        self.split, self.fraction, self.split_seed = split, fraction, split_seed
+
+    def _rolls_of(self, split: str) -> Sequence[Tensor]:
+        self._check_split()
+        found = _find(self.files)
+        chosen = sequences_of(split, len(found), self.fraction, self.split_seed)
+        return [_sounding(found[i][1], self.step, self.per_beat) for i in chosen]
+
+
+def _sounding(path: Path, step: float | None, per_beat: float | None) -> Tensor:
+    """The roll of a file in which a note sounds."""
+    roll = read_midi(path, step, per_beat)
+    if not roll.any():
+        raise DataError(
+            f"{path} has no note that sounds in a frame (drums are left out): "
+            "leave the file out, or choose shorter frames"
+        )
+    return roll
 
 
 def _find(files: str | PathLike | Sequence[str | PathLike]) -> list[tuple[str, Path]]:
@@ -213,13 +251,15 @@ def _frame(step: float | None, per_beat: float | None) -> tuple[float, str]:
     """How long a frame is, as it was given, and whether in seconds or frames a beat."""
     if (step is None) == (per_beat is None):
         raise ValueError("give either step, in seconds a frame, or per_beat, in frames a beat")
-    name, value = ("step", step) if per_beat is None else ("per_beat", per_beat)
+    value = step if step is not None else per_beat
+    assert value is not None  # one of them is given
+    name = "step" if per_beat is None else "per_beat"
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be above 0 and finite, got {value}")
     return value, "seconds" if per_beat is None else "beats"
 
 
-def _parse(path: str | PathLike):
+def _parse(path: str | PathLike) -> MidiFile:
     """A file as mido reads it."""
     import mido
 
@@ -242,7 +282,7 @@ def _parse(path: str | PathLike):
     return song
 
 
-def _notes(song) -> tuple[list[tuple[int, int, int]], int]:
+def _notes(song: MidiFile) -> tuple[list[tuple[int, int, int]], int]:
     """MIDI note, first tick and last tick of every note, and the tick at which the song ends."""
     notes, last = [], 0
     for track in song.tracks:
@@ -268,7 +308,7 @@ def _notes(song) -> tuple[list[tuple[int, int, int]], int]:
     return notes, last
 
 
-def _clock(song) -> Callable[[int], int]:
+def _clock(song: MidiFile) -> Callable[[int], int]:
     """Time from the start at a tick, in microseconds times ticks a beat: a whole number."""
     changes = sorted(_tempi(song), key=lambda change: change[0])
     ticks, tempi, times = [0], [TEMPO], [0]
@@ -284,7 +324,7 @@ def _clock(song) -> Callable[[int], int]:
     return clock
 
 
-def _tempi(song) -> Iterator[tuple[int, int]]:
+def _tempi(song: MidiFile) -> Iterator[tuple[int, int]]:
     """The ticks at which the tempo changes, and the new one in microseconds a beat."""
     for track in song.tracks:
         tick = 0

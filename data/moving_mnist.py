@@ -14,12 +14,12 @@ import gzip
 import math
 import struct
 import zlib
-from functools import cached_property
 from os import PathLike
 
 import torch
 from torch import Tensor
 
+from .batch import Index
 from .fetch import DataError, fetch
 from .synthetic import Synthetic
 
@@ -64,6 +64,8 @@ class MovingMNIST(Synthetic):
         torch.Size([2, 20, 4096])
     """
 
+    unit = "pixel"
+
     def __init__(
         self,
         sequences: int,
@@ -74,17 +76,20 @@ class MovingMNIST(Synthetic):
         split: str = "train",
         device: torch.device | str = "cpu",
         epoch: int = 0,
-    ):
+    ) -> None:
         if digits < 1:
             raise ValueError(f"digits must be at least 1, got {digits}")
         if size <= DIGIT:
             raise ValueError(f"size must be at least {DIGIT + 1} pixels, got {size}")
         self.digits, self.size = digits, size
+        self._pools: dict[str, Tensor] = {}
         super().__init__(sequences, steps, seed, split, device, epoch)
 
-    @cached_property
+    @property
     def images(self) -> Tensor:
-        return _pool(self.split).to(self.device)
+        if self.split not in self._pools:  # which sets made from this one share
+            self._pools[self.split] = _pool(self.split).to(self.device)
+        return self._pools[self.split]
 
     def _draw(self, random: torch.Generator) -> None:
         shape = (self.sequences, self.digits)
@@ -92,7 +97,7 @@ class MovingMNIST(Synthetic):
         state = _trajectories(self.sequences, self.steps, self.digits, self.size, random)
         self.state = state.float().to(self.device)
 
-    def _observe(self, index) -> Tensor:
+    def _observe(self, index: Index) -> Tensor:
         return render(self.images[self.digit[index]], self.state[index][..., :2], self.size)
 
 

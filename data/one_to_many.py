@@ -15,8 +15,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .batch import Batch, generator
-from .synthetic import SPLITS
+from .batch import Batch, Index
+from .dataset import SPLITS, Dataset, check_held_out
+from .rng import generator
 
 KINDS = ("class", "regression")
 CLASSES = 10
@@ -27,7 +28,7 @@ _ROUNDING = 1e-7  # float32: data shall be possible under their own distribution
 _CELLS = 18 * 10_000  # of a in [0, 1]; classes change at odd multiples of 1/18, between two cells
 
 
-class OneToMany:
+class OneToMany(Dataset):
     """Numbers whose origin is asked for, read first and followed by distractors ``U(0, 1)``.
 
     A finite set: every epoch serves the same rows. Of one seed and split, ``a`` and ``eps`` are
@@ -63,7 +64,7 @@ class OneToMany:
         seed: int = 0,
         split: str = "train",
         device: torch.device | str = "cpu",
-    ):
+    ) -> None:
         _check_kind(kind)
         if sequences < 1 or steps < 1:
             raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
@@ -88,13 +89,23 @@ class OneToMany:
         size = f"{self.sequences} x {self.steps}"
         return f"OneToMany({self.kind!r}, {size}, seed={self.seed}, split={self.split!r})"
 
-    def rows(self, index) -> Batch:
+    def rows(self, index: Index) -> Batch:
         """Some of the sequences, as a batch with ``target``."""
         return Batch(obs=self.obs[index], target=self.target[index])
 
-    def batch(self) -> Batch:
-        """All sequences, as one batch."""
-        return self.rows(slice(None))
+    def subset(self, num_sequences: int, seed: int = 0) -> OneToMany:
+        """A set of ``num_sequences`` sequences, drawn from the stream of ``seed``."""
+        return self._like(num_sequences, seed, self.split)
+
+    def held_out(
+        self, num_sequences: int, seed: int = 0, split: str = "test", steps: int | None = None
+    ) -> Batch:
+        """Sequences drawn for another split; see ``Dataset``."""
+        check_held_out(num_sequences, split, steps)
+        return self._like(num_sequences, seed, split).batch()
+
+    def _like(self, sequences: int, seed: int, split: str) -> OneToMany:
+        return OneToMany(self.kind, sequences, self.steps, seed, split, self.device)
 
 
 def curve(a: Tensor) -> Tensor:

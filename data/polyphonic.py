@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batch import Batch, check_sequences, generator
+from .batch import Batch, Index, check_sequences
+from .dataset import SPLITS, Dataset, check_held_out, sequences_of
 from .fetch import DataError, fetch
-from .synthetic import SPLITS
+from .rng import generator
 
 KEYS = 88  # of a piano
 LOWEST = 21  # the MIDI note of key 0, the lowest A of a piano
@@ -30,10 +31,10 @@ _FILES = {
     "musedata": "poly/MuseData.mat",
 }
 NAMES = tuple(_FILES)
-_PARTS = dict(zip(SPLITS, ("traindata", "validdata", "testdata")))
+_PARTS: dict[str, str] = dict(zip(SPLITS, ("traindata", "validdata", "testdata")))
 
 
-class PianoRolls:
+class PianoRolls(Dataset):
     """A data set of piano rolls of different lengths.
 
     What one row is depends on two arguments: a whole sequence; a piece of it (``chunk``), which
@@ -54,22 +55,31 @@ class PianoRolls:
             a circle, so that every window of a sequence is served equally often over the epochs.
         every_step: ``target`` is the frame after each frame of a window, ``[B, T, 88]``, rather
             than the frame after the last.
+        split: serve only the sequences of ``"train"``, ``"validation"`` or ``"test"``; all of them
+            when left out. A model can be diagnosed if it was trained on ``"train"``.
+        fraction: fraction of the sequences that go to test, and to validation: at least one each.
+        split_seed: seed of the shuffle that splits them. The split depends on nothing but the
+            number of sequences, ``fraction`` and ``split_seed``.
 
     Attributes:
-        sequences: the whole sequences, ``[T_i, 88]``, uint8, whatever ``chunk`` and ``window``.
-        frames: frames of all sequences together.
+        sequences: the whole sequences given, ``[T_i, 88]``, uint8, whatever ``chunk``, ``window``
+            and ``split``.
+        frames: frames of all sequences that are served.
 
     Raises:
         ValueError: when there is no sequence, when one is not ``[T, 88]`` of zeros and ones with
             a frame or more, when ``chunk``, ``window`` or ``stride`` is below 1 or both of the
             first are given, when ``stride`` or ``every_step`` is given without ``window``, when
-            ``recut`` has nothing to choose (neither chunks nor windows with a stride above 1), or
-            when no sequence is longer than a window.
+            ``recut`` has nothing to choose (neither chunks nor windows with a stride above 1),
+            when no sequence is longer than a window, or when a split is unknown or the sequences
+            are too few for it.
 
     Example:
         >>> PianoRolls([torch.zeros(5, 88), torch.zeros(3, 88)]).batch().obs.shape
         torch.Size([2, 5, 88])
     """
+
+    unit = "key"
 
     def __init__(
         self,
@@ -81,7 +91,10 @@ class PianoRolls:
         seed: int = 0,
         stride: int = 1,
         every_step: bool = False,
-    ):
+        split: str | None = None,
+        fraction: float = 0.1,
+        split_seed: int = 0,
+    ) -> None:
         if chunk is not None and window is not None:
             raise ValueError("chunk and window exclude one another: give one of them")
         for name, value in (("chunk", chunk), ("window", window), ("stride", stride)):
@@ -103,10 +116,16 @@ class PianoRolls:
         self.chunk, self.window, self.device = chunk, window, torch.device(device)
         self.recut, self.seed = recut, seed
         self.stride, self.every_step = stride, every_step
+        self.split, self.fraction, self.split_seed = split, fraction, split_seed
+        served = rolls
+        if split is not None:
+            served = [rolls[i] for i in sequences_of(split, len(rolls), fraction, split_seed)]
         # one tensor of all frames: a row is two numbers, where it starts and where it stops
-        self._frames = torch.cat(rolls).to(self.device)
-        lengths = [len(roll) for roll in rolls]
+        self._frames = torch.cat(served).to(self.device)
+        lengths = [len(roll) for roll in served]
         self.sequences = list(self._frames.split(lengths))
+        if split is not None:
+            self.sequences = [roll.to(self.device) for roll in rolls]
         self.frames = len(self._frames)
         self._lengths = torch.tensor(lengths)
         self._pieces = _cut(self._lengths, chunk, window, stride).to(self.device)
@@ -142,10 +161,13 @@ class PianoRolls:
         )
         cut += f", stride={self.stride}" if self.stride > 1 else ""
         cut += ", every_step=True" if self.every_step else ""
-        size = f"{len(self.sequences)} sequences, {self.frames} frames"
-        return f"{type(self).__name__}({size}{cut})"
+        size = f"{len(self._lengths)} sequences, {self.frames} frames"
+        return f"{type(self).__name__}({self._which()}{size}{cut})"
 
-    def rows(self, index) -> Batch:
+    def _which(self) -> str:
+        return "" if self.split is None else f"{self.split!r}, "
+
+    def rows(self, index: Index) -> Batch:
         """Some of the rows, padded to the longest of them.
 
         Arguments:
@@ -203,8 +225,38 @@ class PianoRolls:
             order = order[many:]
 
     def rates(self) -> Tensor:
-        """Share of all frames in which each key sounds, ``[88]``, float32."""
+        """Fraction of all frames in which each key sounds, ``[88]``, float32."""
         return self._frames.sum(0) / self.frames
+
+    def held_out(
+        self, num_sequences: int, seed: int = 0, split: str = "test", steps: int | None = None
+    ) -> Batch:
+        """Sequences of another split, chosen at random; see ``Dataset``.
+
+        A set with ``window`` gives windows that do not overlap, with the frame after each as
+        ``target [B, 88]``. Any other gives the beginnings of whole sequences, ``[B, steps, 88]``.
+        """
+        check_held_out(num_sequences, split, steps)
+        rolls = self._rolls_of(split)
+        other = PianoRolls(rolls, window=self.window, device=self.device, stride=self.window or 1)
+        order = torch.randperm(len(other), generator=generator(seed, "report"))
+        batch = other.rows(order[:num_sequences].tolist())
+        return batch if self.window or steps is None else batch.window(0, steps)
+
+    def _rolls_of(self, split: str) -> Sequence[Tensor]:
+        """The sequences of a split."""
+        self._check_split()
+        chosen = sequences_of(split, len(self.sequences), self.fraction, self.split_seed)
+        return [self.sequences[i] for i in chosen]
+
+    def _check_split(self) -> None:
+        if self.split is None:
+            name = type(self).__name__
+            raise ValueError(
+                f"this {name} serves all of its sequences, so none is held out: train on "
+                f"{name}(..., split='train'), which keeps a fraction of {self.fraction} for test "
+                "and as much for validation"
+            )
 
 
 class Polyphonic(PianoRolls):
@@ -251,17 +303,20 @@ class Polyphonic(PianoRolls):
         recut: bool = False,
         stride: int = 1,
         every_step: bool = False,
-    ):
+    ) -> None:
         if name not in NAMES:
             raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        self.name, self.split = name, split
         rolls = read_mat(fetch(_FILES[name]), split)
         super().__init__(rolls, chunk, window, device, recut, seed, stride, every_step)
+        self.name, self.split = name, split
 
-    def __repr__(self) -> str:
-        return super().__repr__().replace("(", f"({self.name!r}, {self.split!r}, ", 1)
+    def _which(self) -> str:
+        return f"{self.name!r}, {self.split!r}, "
+
+    def _rolls_of(self, split: str) -> Sequence[Tensor]:
+        return read_mat(fetch(_FILES[self.name]), split)
 
 
 def check_roll(roll: Tensor | np.ndarray, name: str = "the roll") -> Tensor:

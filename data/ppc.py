@@ -55,6 +55,7 @@ class PPC(Synthetic):
         torch.Size([2, 100, 15])
     """
 
+    unit = "neuron"
     drawn_on = None  # spikes are drawn where they shall live
 
     def __init__(
@@ -65,7 +66,7 @@ class PPC(Synthetic):
         split: str = "train",
         device: torch.device | str = "cpu",
         epoch: int = 0,
-    ):
+    ) -> None:
         super().__init__(sequences, steps, seed, split, device, epoch)
 
     def _draw(self, random: torch.Generator) -> None:

@@ -1,22 +1,26 @@
-"""What the synthetic data sets share: sizes, seeds, splits, and how they are served."""
+"""The base class of synthetic data sets: sizes, seeds, splits, and how rows are served."""
 
 from __future__ import annotations
 
 import copy
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from .batch import Batch, generator
+from .batch import Batch, Index
+from .dataset import SPLITS, Dataset, check_held_out
+from .rng import generator
 
-SPLITS = ("train", "validation", "test")
 
-
-class Synthetic:
+class Synthetic(Dataset):
     """Sequences drawn from a generative process.
 
-    A subclass writes ``_draw(random)``, which sets ``state`` (and whatever else was drawn), and
-    ``_observe(index)``, which gives the observations of some rows.
+    A subclass defines ``_draw(random)``, which sets ``state`` (and anything else it draws), and
+    ``_observe(index)``, which returns the observations of some rows.
+
+    Every epoch of training draws sequences of its own. So do ``subset`` and ``held_out``: their
+    streams differ from the set's own in the seed or the split.
 
     Arguments:
         sequences: number of sequences ``N``.
@@ -48,15 +52,25 @@ class Synthetic:
         split: str,
         device: torch.device | str,
         epoch: int,
-    ):
+    ) -> None:
         if sequences < 1 or steps < 1:
             raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        self.device = torch.device(device)
+        self._set(sequences, steps, seed, split, epoch)
+
+    def _set(self, sequences: int, steps: int, seed: int, split: str, epoch: int) -> None:
         self.sequences, self.steps, self.seed = sequences, steps, seed
-        self.split, self.device, self.epoch = split, torch.device(device), epoch
+        self.split, self.epoch, self._obs = split, epoch, None
         self.mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
         self._draw(self._random())
+
+    def _like(self, sequences: int, steps: int, seed: int, split: str, epoch: int) -> Self:
+        """A set of the same kind."""
+        other = copy.copy(self)
+        other._set(sequences, steps, seed, split, epoch)
+        return other
 
     def _random(self) -> torch.Generator:
         name = f"{type(self).__name__} {self.split}"
@@ -65,7 +79,7 @@ class Synthetic:
     def _draw(self, random: torch.Generator) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _draw(random)")
 
-    def _observe(self, index) -> Tensor:
+    def _observe(self, index: Index) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define _observe(index)")
 
     @property
@@ -84,7 +98,7 @@ class Synthetic:
         size = f"{self.sequences} x {self.steps}"
         return f"{type(self).__name__}({size}, seed={self.seed}, split={self.split!r})"
 
-    def rows(self, index) -> Batch:
+    def rows(self, index: Index) -> Batch:
         """Some of the sequences, as a batch."""
         obs = self._observe(index) if self._obs is None else self._obs[index]
         return Batch(obs=obs, mask=self.mask[index], state=self.state[index])
@@ -93,11 +107,21 @@ class Synthetic:
         """All sequences, as one batch."""
         return Batch(obs=self.obs, mask=self.mask, state=self.state)
 
-    def fresh(self, epoch: int):
+    def fresh(self, epoch: int) -> Self:
         """A set of the same size, drawn anew; the set's own epoch gives the set itself."""
         if epoch == self.epoch:
             return self
-        other = copy.copy(self)
-        other.epoch, other._obs = epoch, None
-        other._draw(other._random())
-        return other
+        return self._like(self.sequences, self.steps, self.seed, self.split, epoch)
+
+    def subset(self, num_sequences: int, seed: int = 0) -> Self:
+        """A set of ``num_sequences`` sequences, drawn from the stream of ``seed``."""
+        if num_sequences < 1:
+            raise ValueError(f"num_sequences must be at least 1, got {num_sequences}")
+        return self._like(num_sequences, self.steps, seed, self.split, self.epoch)
+
+    def held_out(
+        self, num_sequences: int, seed: int = 0, split: str = "test", steps: int | None = None
+    ) -> Batch:
+        """Sequences drawn for another split, of ``steps`` frames; see ``Dataset``."""
+        check_held_out(num_sequences, split, steps)
+        return self._like(num_sequences, steps or self.steps, seed, split, 0).batch()

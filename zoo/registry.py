@@ -64,7 +64,11 @@ RULES_AND_DATA: dict[str, Class] = _by_name(
             for cls in exported(inference)
             if issubclass(cls, (inference.LearningRule, inference.ClosedForm))
         ),
-        *(cls for cls in exported(data) if hasattr(cls, "batch")),
+        *(
+            cls
+            for cls in exported(data)
+            if issubclass(cls, data.Dataset) and cls is not data.Dataset
+        ),
     ]
 )
 #: Modules that the user named, in order: other processes import them, too.

@@ -135,7 +135,7 @@ def fit(
     _check(epochs, shards, accelerator.num_processes, average, patience, validate, clip)
     if validate_every < 1:
         raise ValueError(f"validate_every must be at least 1, got {validate_every}")
-    if not isinstance(data, (Loader, Dataset)):
+    if not isinstance(data, (Loader, Dataset, Batch)):
         raise ValueError(
             f"data must be a data set, a Batch or a Loader, got {type(data).__name__}: "
             "data.collate makes a Batch of a list of tensors [T, M], data.Batch of one [B, T, M]"

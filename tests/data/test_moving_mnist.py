@@ -213,7 +213,7 @@ def test_fresh_is_reproducible_and_fresh_zero_is_itself(published):
 def test_rows_are_the_same_before_and_after_the_film_is_rendered(published, index):
     data = MovingMNIST(5, 4, seed=2, split="test")
     before = data.rows(index)
-    assert "obs" not in vars(data), "rows rendered the whole film"
+    assert data._obs is None, "rows rendered the whole film"
     assert torch.equal(before.obs, data.obs[index])
     assert torch.equal(data.rows(index).obs, before.obs)
     assert torch.equal(before.state, data.state[index])
@@ -236,10 +236,13 @@ def idx(array):
 
 
 DIGITS = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
-WHOLE = gzip.compress(idx(DIGITS))
+WHOLE = gzip.compress(idx(DIGITS), mtime=0)
+DAMAGED = {"cut short": WHOLE[:-1], "empty": b"", "garbled": WHOLE[:50] + b"x" + WHOLE[51:]}
 
 
-@pytest.mark.parametrize("array", [DIGITS, np.array([7, 2, 1], dtype=np.uint8)])
+@pytest.mark.parametrize(
+    "array", [DIGITS, np.array([7, 2, 1], dtype=np.uint8)], ids=["images", "labels"]
+)
 def test_idx_files_are_read(tmp_path, array):
     (tmp_path / "file.gz").write_bytes(gzip.compress(idx(array)))
     assert np.array_equal(moving_mnist.read_idx(tmp_path / "file.gz").numpy(), array)
@@ -332,7 +335,7 @@ def test_without_local_copy_or_network(server, tmp_path):
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [WHOLE[:-1], b"", WHOLE[:50] + b"x" + WHOLE[51:]])
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
 def test_a_bad_download_leaves_nothing_behind(server, tmp_path, content):
     server.content = content
     with pytest.raises(DataError, match="corrupt or cut short"):
@@ -363,7 +366,7 @@ def test_a_local_folder_is_used_without_the_network(server, folder):
     assert server.asked == []
 
 
-@pytest.mark.parametrize("content", [WHOLE[:-1], b"", WHOLE[:50] + b"x" + WHOLE[51:]])
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
 def test_a_bad_local_file(server, folder, content):
     (folder / NAME).write_bytes(content)
     with pytest.raises(DataError, match="corrupt or cut short"):

@@ -125,7 +125,7 @@ def test_a_loader_serves_the_same_rows_every_epoch_in_another_order():
     assert epochs[0] != epochs[1] != epochs[2]
     expected = torch.cat((data.obs[..., 0], data.target), 1).tolist()
     assert all(sorted(epoch) == sorted(expected) for epoch in epochs)
-    assert not hasattr(data, "fresh")
+    assert data.fresh(7) is data
 
 
 @pytest.mark.parametrize(

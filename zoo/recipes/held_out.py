@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from ...data import Batch, OneToMany, Polyphonic, generator
-from ...data.synthetic import Synthetic
+from ...data import Batch
 from ..part import Part
 from ..registry import read
 from . import RECIPES
@@ -24,48 +21,28 @@ def data_of(card: dict[str, Any]) -> Part:
     content = card["configuration"].get("data")
     if content is not None:
         return read(content)
-    recipe = RECIPES.get(card["name"])
+    recipe = RECIPES.get(card.get("name", ""))
     for other in RECIPES.values():
         if recipe is not None and other.table == recipe.table and other.data is not None:
             return other.data
-    raise ValueError(f"{card['name']} was not trained on data, so there is nothing to diagnose")
+    name = card.get("name") or "this model"
+    raise ValueError(f"{name} was not trained on data, so there is nothing to diagnose")
 
 
 def held_out(
-    data: Part,
-    sequences: int,
-    seed: int,
-    answers: bool = False,
-    steps: int = STEPS,
+    card: dict[str, Any],
+    num_sequences: int,
+    seed: int = 0,
     split: str = "test",
+    steps: int | None = STEPS,
 ) -> Batch:
-    """Held-out sequences of the kind that a model was trained on, of at most ``steps`` frames.
+    """Held-out sequences of the kind that a model was trained on.
 
     Arguments:
-        data: what it was trained on.
-        sequences: how many.
-        seed: which.
-        answers: whether it gives one answer to each sequence, which then is not cut.
-        steps: frames a sequence, at most.
-        split: ``"test"`` or ``"validation"``.
+        card: the card of the model.
+        num_sequences, seed, split, steps: how many, which, and how long; see ``Dataset.held_out``.
 
     Raises:
-        ValueError: for data without such a split.
+        ValueError: where it was not trained on data, or its data hold nothing out.
     """
-    maker, given = data.cls, dict(data.arguments)
-    if maker is OneToMany:
-        given |= {"sequences": sequences, "seed": seed, "split": split}
-        return OneToMany(**given).batch()
-    if maker is Polyphonic and answers:
-        window = given.get("window", steps)
-        rolls = Polyphonic(given["name"], split, window=window, stride=window)
-        chosen = torch.randperm(len(rolls), generator=generator(seed, "report"))[:sequences]
-        return rolls.rows(chosen)
-    if maker is Polyphonic:
-        rolls = Polyphonic(given["name"], split)
-        chosen = torch.randperm(len(rolls), generator=generator(seed, "report"))[:sequences]
-        return rolls.rows(chosen.tolist()).window(0, steps)
-    if isinstance(maker, type) and issubclass(maker, Synthetic):
-        given |= {"sequences": sequences, "steps": steps, "seed": seed, "split": split}
-        return maker(**given).batch()
-    raise ValueError(f"{data.name} has no {split} data to diagnose a model on")
+    return data_of(card).build(seed=seed).held_out(num_sequences, seed, split, steps)

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ...data import Dataset
 from ...inference.contracts import AnswerModel
 from ...inference.diagnostics.psis import check_draws
 from .. import store
 from ..recipes import RECIPES
-from ..recipes.held_out import data_of, held_out
+from ..recipes.held_out import data_of
 from ..studies.chains import Chains
 from .answers import diagnose_answers, reliability
 from .chains import diagnose_chains
@@ -82,6 +83,7 @@ def report(
     chains: Chains | None = None,
     training: bool = False,
     sizes: Sizes | None = None,
+    data: Dataset | None = None,
 ) -> Report:
     """Looks into a trained model on test data, and writes ``report.md`` and figures.
 
@@ -98,6 +100,7 @@ def report(
         training: train a fresh network for about half a minute, where its rule has a counterpart
             through time, and compare both rules' gradients along the way.
         sizes: how much the single looks take in.
+        data: the data set that it learned from, in place of the one that its card names.
 
     Raises:
         ValueError: for too few draws, an ``out`` that is a file, or a model that none of this
@@ -108,8 +111,9 @@ def report(
     if sequences < 1:
         raise ValueError(f"sequences must be at least 1, got {sequences}")
     net = store.load(name)
-    sizes, data, answers = sizes or Sizes(), data_of(net.card), isinstance(net, AnswerModel)
-    batch = held_out(data, sequences * (ANSWERS if answers else 1), seed, answers, sizes.steps)
+    sizes, answers = sizes or Sizes(), isinstance(net, AnswerModel)
+    data = data_of(net.card).build(seed=seed) if data is None else data
+    batch = data.held_out(sequences * (ANSWERS if answers else 1), seed, steps=sizes.steps)
     recipe = RECIPES.get(net.card.get("name"))
     limit = -recipe.limit if answers and recipe is not None and recipe.limit is not None else None
     how = sequences, num_samples, seed, chains or Chains(), sizes, training

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ...inference import pit
 from ..parts.likelihoods import Categorical
-from ..recipes.held_out import held_out
 from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
 from .context import Context, NotApplicable, Section
 from .figures import BLUE, figure, plot_coverage, plot_histogram, plot_reliability, save
@@ -23,7 +22,7 @@ def diagnose_answers(context: Context) -> list[Section]:
     if not context.answers:
         raise NotApplicable(f"{context.name} answers no questions")
     number, seed = ASKED * context.sequences, context.seed
-    batch = held_out(context.data, number, seed, True, context.sizes.steps)
+    batch = context.data.held_out(number, seed, steps=context.sizes.steps)
     if net.at_every_step(batch):
         raise NotApplicable(
             "it answers at every step, and answers of a sequence are not independent"

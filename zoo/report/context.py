@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ...data import Batch
+from ...data import Batch, Dataset
 from ...inference import RandomStream
 from ...inference.contracts import FrameModel, SequenceModel
 from ...inference.draws import draw, prepare
@@ -74,7 +74,7 @@ class Context(NamedTuple):
         sizes: of everything else.
         training: whether a network may be trained, to see how gradients go.
         batch: test data.
-        data: ``Part`` that its training data were built from.
+        data: the data set that it learned from.
         answers: whether it gives one answer to each sequence.
         limit: log-probability (nats) that no net can beat, or None.
     """
@@ -88,7 +88,7 @@ class Context(NamedTuple):
     sizes: Sizes
     training: bool
     batch: Batch
-    data: Part
+    data: Dataset
     answers: bool
     limit: float | None
 

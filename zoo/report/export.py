@@ -10,7 +10,6 @@ from .context import Context, Section
 
 EXPORTED = 1_000_000  # numbers that are written of latents and predictions of each kind
 EXPORTED_DRAWS = 25, 100  # at least, at most
-UNITS = {"PPC": "neuron", "Polyphonic": "key", "BouncingBalls": "pixel", "MovingMNIST": "pixel"}
 
 
 def export_samples(context: Context) -> list[Section]:
@@ -23,7 +22,7 @@ def export_samples(context: Context) -> list[Section]:
     draws = min(context.num_samples, max(least, min(most, EXPORTED // each)))
     rows = min(context.sequences, max(1, EXPORTED // (draws * each)))
     batch = context.batch.rows(slice(rows))
-    found = to_arviz(context.net, batch, draws, context.seed, UNITS.get(context.data.name, "unit"))
+    found = to_arviz(context.net, batch, draws, context.seed, context.data.unit)
     path = context.out / "posterior.nc"
     save_arviz(found, path)
     size = path.stat().st_size / 1e6

@@ -17,7 +17,6 @@ from ...inference import (
     TargetPropagation,
 )
 from ...inference.rules.rule import LearningRule
-from ..recipes.held_out import held_out
 from .context import Context, NotApplicable, Section
 from .figures import BLUE, figure, save
 from .retraining import train_along
@@ -42,7 +41,7 @@ def diagnose_rules(context: Context) -> list[Section]:
     if not context.training:
         raise NotApplicable("it trains a network: ask for it with --training")
     number, steps = len(context.batch), context.sizes.steps
-    batch = held_out(context.data, number, context.seed, context.answers, steps, split="validation")
+    batch = context.data.held_out(number, context.seed, "validation", steps)
     curve = AlignmentCurve(pair.own, pair.other, batch, seed=context.seed)
     ships = AlignmentCurve(pair.own, pair.other, batch, seed=context.seed)
     ships(context.net)

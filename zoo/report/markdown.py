@@ -59,11 +59,12 @@ def _nearest(out: Path) -> Path:
 
 def written(context: Context, sections: list[Section], left_out: list[tuple[str, str]]) -> str:
     card, batch = context.net.card, context.batch
-    lines = [f"# Diagnostics of {card['name']}", ""]
+    title = card.get("title") or context.name
+    lines = [f"# Diagnostics of {card.get('name') or title}", ""]
     lines += [
-        f"{card.get('title', context.name)} ({context.name}), on {len(batch)} held-out"
+        f"{title} ({context.name}), on {len(batch)} held-out"
         f" sequence{'s' * (len(batch) > 1)} of"
-        f" {context.data.name}, {batch.frames} frames, seed {context.seed}.",
+        f" {type(context.data).__name__}, {batch.frames} frames, seed {context.seed}.",
         "",
     ]
     judged = [one for one in sections if one.verdict]

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import torch
-
-from ...data import Batch, Dataset, OneToMany, generator
-from ...data.synthetic import Synthetic
+from ...data import Batch, Dataset
 from ...inference import AlignmentCurve, RandomStream, fit
 from ...inference.rules.rule import LearningRule
 from .. import store
-from ..part import Part
 from ..recipes import RECIPES
+from ..recipes.held_out import data_of
 from .context import Context, NotApplicable
 
 POINTS = 10  # of a curve, besides the start
@@ -36,12 +33,9 @@ def train_along(context: Context, curve: AlignmentCurve) -> tuple[list[int], str
     seed, settings = context.seed, context.net.card["configuration"]
     how = {**settings.get("fit", {}), **_quick(context, "fit")}
     how.pop("patience", None)
-    part = context.data
-    for name, value in _quick(context, "data").items():
-        part = part.set([name], value)
     with RandomStream("cpu", "untrained", seed):
         rule = context.rule.build(store.build(context.net.card))
-    data = part.build(seed=seed)
+    data = _data(context)
     batch = data.rows(list(range(min(how.get("batch_size") or len(data), len(data)))))
     rows = min(
         len(data) * how.get("epochs", 10),
@@ -49,7 +43,7 @@ def train_along(context: Context, curve: AlignmentCurve) -> tuple[list[int], str
         len(batch) * context.sizes.values / batch.obs.numel(),
     )
     plan = plan_of(rows, len(data))
-    some = _fewer(part, data, plan.rows, seed)
+    some = data.subset(plan.rows, seed)
     how |= {"epochs": plan.epochs, "validate_every": plan.every}
     curve(rule.net)
     try:
@@ -60,9 +54,9 @@ def train_along(context: Context, curve: AlignmentCurve) -> tuple[list[int], str
     if done.interrupted:  # ``fit`` ends quietly then; a report does not
         raise KeyboardInterrupt
     each = _updates(rule, batch, plan.rows)
-    epochs = [0] + [one["epoch"] + 1 for one in done.history if "validation" in one]
+    epochs = [0] + [int(one["epoch"]) + 1 for one in done.history if "validation" in one]
     warm = ", without the warm-up" * bool(settings.get("warmup"))
-    read = f"{plan.epochs} times {plan.rows} sequences of {part.name}{warm}"
+    read = f"{plan.epochs} times {plan.rows} sequences of {type(data).__name__}{warm}"
     return [epoch * each for epoch in epochs], read
 
 
@@ -88,14 +82,15 @@ def _quick(context: Context, what: str) -> dict[str, Any]:
     }
 
 
-def _fewer(part: Part, data: Dataset, rows: int, seed: int) -> Dataset | Batch:
-    """As much of the training data; what is drawn anew in each epoch stays so."""
-    maker = part.cls
-    if rows == len(data):
-        return data
-    if maker is OneToMany or (isinstance(maker, type) and issubclass(maker, Synthetic)):
-        return part.set(["sequences"], rows).build(seed=seed)
-    return data.rows(torch.randperm(len(data), generator=generator(seed, "fewer"))[:rows].tolist())
+def _data(context: Context) -> Dataset:
+    """The training data; ``--quick`` may change their arguments."""
+    changes = _quick(context, "data")
+    if not changes:
+        return context.data
+    part = data_of(context.net.card)
+    for name, value in changes.items():
+        part = part.set([name], value)
+    return part.build(seed=context.seed)
 
 
 def _updates(rule: LearningRule, batch: Batch, rows: int) -> int:

@@ -17,7 +17,7 @@ from ...inference import RandomStream, clamped_gibbs, convergence, run_filter
 from ...inference.contracts import GibbsModel
 from .. import store
 from ..models.rvae import RVAE
-from ..recipes.held_out import data_of, held_out
+from ..recipes.held_out import held_out
 
 DISAGREE = 1.1  # R-hat of the worst of PROBES directions, above which chains disagree
 PROBES = 8
@@ -140,6 +140,6 @@ def compare(names: list[str], how: Chains, seed: int = 0) -> dict[str, Agreement
 
     found = {}
     for name, net in nets.items():
-        test = held_out(data_of(net.card), SEQUENCES, seed, steps=STEPS)
+        test = held_out(net.card, SEQUENCES, seed, steps=STEPS)
         found[name] = follow(net, test.obs, how, seed)
     return {**found, "independent samples": null(how, seed)}

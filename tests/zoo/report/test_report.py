@@ -126,7 +126,7 @@ def test_a_report_has_what_applies_and_says_why_the_rest_does_not(kind, tmp_path
 def test_the_report_of_a_vrae_has_the_numbers_of_the_library(tmp_path):
     found = looked(tmp_path, "vrae", num_samples=40)
     net = store.load(tmp_path / "net")
-    batch = held_out(SPIKES, 4, 0, steps=8)
+    batch = held_out(net.card, 4, steps=8)
     assert batch.obs.shape == (4, 8, 15)
     assert torch.equal(batch.obs, data.PPC(4, 8, seed=0, split="test").obs)
     weights = report.log_weights(net, batch, 40, 0)
@@ -467,6 +467,49 @@ def test_nothing_is_trained_unless_asked_for(tmp_path, monkeypatch):
 def test_training_is_planned_for_ten_points(rows, size, plan):
     assert report.retraining.plan_of(rows, size) == plan
     assert plan[0] <= size
+
+
+# Rolls and files of one's own ------------------------------------------------------------------
+
+
+def tunes(number=6):
+    """A scale each, from another key on."""
+    return [torch.eye(88, dtype=torch.uint8)[40 + i : 40 + i + 12] for i in range(number)]
+
+
+def vrae(source):
+    """A tiny VRAE that learned from rolls."""
+    net = zoo.VRAE(88, 2, zoo.likelihoods.Bernoulli(88), hidden=4)
+    inference.fit(inference.SequenceELBO(net), source, epochs=1, device="cpu", progress=False)
+    return net
+
+
+def test_a_model_of_midi_files_is_diagnosed_on_files_held_out(tmp_path):
+    for i, roll in enumerate(tunes()):
+        data.write_midi(tmp_path / "songs" / f"{i}.mid", roll, step=0.5)
+    source = data.MidiFolder(tmp_path / "songs", step=0.5, chunk=6, split="train")
+    zoo.save(tmp_path / "net", vrae(source), data=source, title="tunes")
+    words = "--sequences", 1, "--num-samples", 25
+    result = command("diagnose", tmp_path / "net", "--out", tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "on 1 held-out sequence of MidiFolder, 12 frames" in text
+    found = az.from_netcdf(tmp_path / "out" / "posterior.nc")
+    kept = found["observed_data"]["x"]
+    assert kept.sizes["key"] == 88
+    assert np.array_equal(kept.values, source.held_out(1).obs.numpy())
+
+
+def test_a_model_of_rolls_is_diagnosed_on_the_set_handed_over(tmp_path):
+    source = data.PianoRolls(tunes(), split="train")
+    zoo.save(tmp_path / "net", vrae(source))
+    how = {"sizes": SMALL, "sequences": 1, "num_samples": 25}
+    found = report.report(tmp_path / "net", tmp_path / "out", data=source, **how)
+    assert "on 1 held-out sequence of PianoRolls, 8 frames" in found.path.read_text()
+    with pytest.raises(ValueError, match="this PianoRolls serves all of its sequences"):
+        report.report(tmp_path / "net", tmp_path, data=data.PianoRolls(tunes()), **how)
+    with pytest.raises(ValueError, match="was not trained on data"):
+        report.report(tmp_path / "net", tmp_path, **how)
 
 
 # The command --------------------------------------------------------------------------------------

@@ -132,7 +132,9 @@ def _match(frames: Tensor, grid: Tensor, balls: int, scale: float) -> tuple[Tens
     return torch.cat(places, 1), torch.cat(brights, 1)
 
 
-def _fit(frames, place, bright, grid, scale) -> tuple[Tensor, Tensor]:
+def _fit(
+    frames: Tensor, place: Tensor, bright: Tensor, grid: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
     """Least squares from a guess; a ball of brightness 0 stays out."""
     place, bright = place.clone(), bright.clone()
     part = torch.arange(len(frames), device=frames.device)  # frames still on the move
@@ -158,7 +160,7 @@ def _fit(frames, place, bright, grid, scale) -> tuple[Tensor, Tensor]:
     return place, bright
 
 
-def _likeness(frames, place, bright, grid, scale) -> Tensor:
+def _likeness(frames: Tensor, place: Tensor, bright: Tensor, grid: Tensor, scale: float) -> Tensor:
     """Correlation, around each ball, of what the others leave of the frame with its picture."""
     parts = bright[..., None, None] * _shapes(place, grid, scale)[0]
     whole = parts.sum(1, keepdim=True)

@@ -177,7 +177,7 @@ def _contacts(
     return contacts, mirrored
 
 
-def ratio(total, count) -> float:
+def ratio(total: Tensor | float, count: Tensor | float) -> float:
     """Their quotient, NaN where there is nothing to divide by."""
     return float(total) / float(count) if float(count) != 0 else math.nan
 
