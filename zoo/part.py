@@ -52,6 +52,10 @@ class Part:
         """The name of the class."""
         return self.cls.__name__
 
+    def builds(self, kind: type) -> bool:
+        """Whether it builds objects of a class, or of a subclass of it."""
+        return isinstance(self.cls, type) and issubclass(self.cls, kind)
+
     def build(self, *positional: Any, **extra: Any) -> Any:
         """Builds the object; parts among the arguments are built first.
 

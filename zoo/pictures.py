@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +14,10 @@ from torch import Tensor
 
 from ..data import ppc
 from ..data.files import write_whole
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PICTURES = (".png", ".pdf", ".svg")
 FORMATS = (*PICTURES, ".npz")  # numbers, where there are any to keep
@@ -133,7 +139,7 @@ def plot_rolls(
         return
     from matplotlib.figure import Figure
 
-    used = np.concatenate(list(arrays.values())).any(0).nonzero()[0]
+    used = np.flatnonzero(np.concatenate(list(arrays.values())).any(0))
     low, high = (used.min(), used.max()) if len(used) else (0, 87)
     rows = math.ceil(len(arrays) / columns)
     figure = Figure(figsize=(4.5 + 4.5 * columns / 2, 0.6 + 1.7 * rows), layout="constrained")
@@ -211,7 +217,7 @@ def _dark(colour: str) -> tuple[float, ...]:
     return tuple(0.55 * part for part in to_rgb(colour))
 
 
-def _square():
+def _square() -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 4.2), layout="constrained")
@@ -237,21 +243,21 @@ def _enlarged(image: np.ndarray, zoom: int) -> Image.Image:
     return Image.fromarray(np.kron(image, np.ones((zoom, zoom), dtype=np.uint8)))
 
 
-def _raster(axis, counts: np.ndarray, seconds: float, **scale) -> None:
+def _raster(axis: Axes, counts: np.ndarray, seconds: float, **scale: Any) -> None:
     """Spike counts ``[T, 15]`` as shades, time to the right, preferred position upwards."""
     edge = ppc.LIMIT + ppc.SPACING / 2
     how = {"origin": "lower", "cmap": "Greys", "interpolation": "nearest", "aspect": "auto"}
     axis.imshow(counts.T, extent=(0, seconds, -edge, edge), **how, **scale)
 
 
-def _figure(rows: int, heights):
+def _figure(rows: int, heights: Sequence[float]) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.1 + 1.6 * sum(heights)), layout="constrained")
     return figure, figure.subplots(rows, 1, sharex=True, height_ratios=heights)
 
 
-def save_figure(figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Writes a matplotlib figure, whole or not at all.
 
     Raises:
@@ -269,4 +275,5 @@ def check_ending(path: Path, formats: tuple[str, ...] = FORMATS) -> None:
 
 def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        # numpy has any name here but allow_pickle; its stubs take each for that one
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]

@@ -149,7 +149,11 @@ def save_model(folder: Path, net: nn.Module, card: dict[str, Any]) -> None:
 def save_card(path: Path, card: dict[str, Any]) -> None:
     """Writes one card."""
     text = json.dumps(card, indent=2, default=_plain) + "\n"
-    write_whole(path, lambda part: part.write_text(text))
+
+    def write_text(part: Path) -> None:
+        part.write_text(text)
+
+    write_whole(path, write_text)
 
 
 def load_card(path: Path) -> dict[str, Any]:
@@ -273,12 +277,12 @@ def summarise(cards: list[dict[str, Any]]) -> dict[str, Any]:
     """One card for several seeds: mean, sd and n in place of each single value."""
     seconds = [content["wall_time_s"] for content in cards]
     further = cards[0].get("also", {})
-    validated = [content.get("validation") for content in cards]
+    validated = [value for content in cards if (value := content.get("validation")) is not None]
     return {
         **cards[0],
         **_spread([content["value"] for content in cards]),
         "also": {name: _spread([content["also"][name] for content in cards]) for name in further},
-        "validation": None if None in validated else sum(validated) / len(validated),
+        "validation": sum(validated) / len(validated) if len(validated) == len(cards) else None,
         "n": len(cards),
         "seeds": [content["seed"] for content in cards],
         "wall_time_s": round(sum(seconds) / len(seconds), 1),

@@ -21,7 +21,7 @@ class Readout(Described):
         variance: their variance.
     """
 
-    def __init__(self, dim: int = 1, variance: float = 1.0):
+    def __init__(self, dim: int = 1, variance: float = 1.0) -> None:
         self.dim, self.variance = dim, variance
 
     def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from ...data import BouncingBalls
 from ...inference import Average, ContrastiveDivergence
 from ..models.baselines import MeanFrame, Order0
-from ..models.harmonium import REFH, RTRBM, TRBM
+from ..models.harmonium import REFH, RTRBM, TRBM, Harmonium
 from ..models.rvae import RVAE
 from ..models.tvae import TVAE
-from ..part import part
+from ..part import Part, part
 from ..parts.likelihoods import Bernoulli
 from .film_task import FilmTask, film_vae, local, local_spatial, next_frame_task, spatial_vae
 from .recipe import Recipe
@@ -21,7 +23,7 @@ SIZE, FRAMES = 30, 100
 PIXELS = SIZE**2
 
 
-def film(rendering: str, sequences: int, steps: int = FRAMES, **which) -> BouncingBalls:
+def film(rendering: str, sequences: int, steps: int = FRAMES, **which: Any) -> BouncingBalls:
     """The film of this table."""
     return BouncingBalls(sequences, steps, rendering=rendering, **which)
 
@@ -36,12 +38,12 @@ SUTSKEVER = dataclasses.replace(task("sutskever"), columns=SQUARED.columns)
 TRAINING = part(BouncingBalls, sequences=200, steps=FRAMES, rendering="squared")
 
 
-def row(name: str, title: str, model, rule=None, **rest) -> Recipe:
+def row(name: str, title: str, model: Part, rule: Part | None = None, **rest: Any) -> Recipe:
     common = {"task": SQUARED, "source": SOURCE, "data": TRAINING if rule else None}
     return Recipe(f"balls/{name}", title, model=model, rule=rule, **{**common, **rest})
 
 
-def harmonium(cls):
+def harmonium(cls: type[Harmonium]) -> Part:
     return part(
         cls,
         obs_dim=PIXELS,
@@ -60,7 +62,9 @@ CHAINS = {"k": [1, 4, 0.7], "random": 0.5, "random_k": [5, 12, 0.8]}
 JOINT = {"k": [1, 10, 1.0], "random": 0.2, "random_k": [5, 12, 0.8]}
 
 
-def contrastive(epochs: int, lr: float, batch_size: int = 2, chains=CHAINS, **fit) -> dict:
+def contrastive(
+    epochs: int, lr: float, batch_size: int = 2, chains: Mapping[str, Any] = CHAINS, **fit: Any
+) -> dict[str, Any]:
     return {
         "rule": part(ContrastiveDivergence, **chains),
         "fit": {"epochs": epochs, "batch_size": batch_size, "lr": lr, "schedule": "cosine", **fit},

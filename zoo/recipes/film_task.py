@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...data.synthetic import Synthetic
-from ...inference import LocalELBO, predict_next
+from ...inference import LocalELBO, Recurrent, predict_next
+from ..models.generation import Generates
+from ..models.recurrent_vae import RecurrentVAE
 from ..models.rvae import RVAE
 from ..part import Part, part
 from ..parts.guides import FilmGuide
@@ -59,7 +60,7 @@ def next_frame_task(name: str, film: Callable[..., Synthetic]) -> FilmTask:
 
 def score(
     film: Callable[..., Synthetic],
-    model: nn.Module,
+    model: Recurrent,
     seed: int,
     split: str,
     sequences: int = 200,
@@ -84,13 +85,18 @@ def score(
     return torch.cat(errors)
 
 
-def write_samples(model: nn.Module, path: Path, seed: int, direction: str | None = None) -> None:
+def write_samples(model: Generates, path: Path, seed: int, direction: str | None = None) -> None:
     """Writes generated film: moving (.gif), as strips (.png), or as numbers (.npz)."""
     plot_film(model.sample(4, GENERATED, seed=seed, noise=False, direction=direction), path)
 
 
 def film_vae(
-    cls, size: int, emission_dim: int, latent_dim: int, channels: list[int], **arguments
+    cls: type[RecurrentVAE],
+    size: int,
+    emission_dim: int,
+    latent_dim: int,
+    channels: list[int],
+    **arguments: Any,
 ) -> Part:
     """A convolutional rVAE or TVAE of grey film.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...data import MovingMNIST
 from ..models.baselines import Order0
 from ..models.rvae import RVAE
@@ -13,7 +15,7 @@ SOURCE = "Abdulsalam & Makin (2023), pictures only"
 SIZE, FRAMES = 64, 20
 
 
-def film(sequences: int, steps: int = FRAMES, **which) -> MovingMNIST:
+def film(sequences: int, steps: int = FRAMES, **which: Any) -> MovingMNIST:
     """The film of this table."""
     return MovingMNIST(sequences, steps, size=SIZE, **which)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ...data import Polyphonic
 from ...inference import SequenceELBO
 from ..models.rnn import RNN
@@ -58,7 +61,9 @@ PARTICLES = {"jsb": 500, "nottingham": 200, "piano-midi": 500, "musedata": 100}
 BERNOULLI = part(Bernoulli, dim=KEYS)
 
 
-def row(data: str, name: str, title: str, figures: tuple[str, ...], model: Part, **rest) -> Recipe:
+def row(
+    data: str, name: str, title: str, figures: tuple[str, ...], model: Part, **rest: Any
+) -> Recipe:
     """One row of one table."""
     rest = {"rule": part(SequenceELBO), **rest}
     published = PUBLISHED.get(name, {}).get(data)
@@ -77,7 +82,7 @@ def row(data: str, name: str, title: str, figures: tuple[str, ...], model: Part,
     )
 
 
-def budget(data: str, epochs: int, **how) -> dict:
+def budget(data: str, epochs: int, **how: Any) -> dict[str, Any]:
     """A training budget."""
     common = {"lr": 3e-3, "schedule": "late", "average": 0.995, "clip": 5.0, "batch_size": 20}
     fit = {"epochs": epochs, "validate_every": EVERY[data], **common, **how}
@@ -233,7 +238,14 @@ NADES = {  # with hidden units of the GRU and of the NADE in place of the readou
 }
 
 
-def exact(data: str, name: str, title: str, plan: tuple, drops: tuple, **parts) -> Recipe:
+def exact(
+    data: str,
+    name: str,
+    title: str,
+    plan: tuple[int, int, float, str],
+    drops: Sequence[float],
+    **parts: Any,
+) -> Recipe:
     """A one-step predictor; ``plan`` and ``drops`` as in the tables above."""
     (epochs, batch_size, lr, schedule), (input_dropout, dropout) = plan, drops
     common = {"likelihood": BERNOULLI, "obs_mean": 0.05}

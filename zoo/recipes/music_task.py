@@ -15,6 +15,7 @@ from ...inference import elbo, frame_bound, importance_bound, particle_bound
 from ...inference.evaluate import elbo_terms, prepare_whole
 from ...inference.paths import marginal_increments
 from ...inference.rng import RandomStream
+from ..models.generation import Generates
 from ..pictures import plot_rolls
 from .task import Scores, Task, device_of
 
@@ -104,7 +105,7 @@ def score(
 
 
 def write_samples(
-    data: str, model: nn.Module, path: Path, seed: int, direction: str | None = None
+    data: str, model: Generates, path: Path, seed: int, direction: str | None = None
 ) -> None:
     """Writes generated music: as a MIDI file (.mid), a picture (.png), or numbers (.npz)."""
     if path.suffix in (".mid", ".midi"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from ...data import OneToMany
 from ...inference import OutputBPTT, StraightThrough, TargetPropagation
@@ -41,7 +41,7 @@ PUBLISHED = {
 def score(
     kind: str,
     steps: int,
-    model: nn.Module,
+    model: SRN,
     seed: int,
     split: str,
     sequences: int = TESTED,
@@ -61,6 +61,7 @@ def score(
     with RandomStream(device, "score", seed):
         for rows in torch.arange(sequences).split(ROWS):
             batch = data.rows(rows)
+            assert batch.target is not None  # the data ask for an answer
             found.append(-model.log_prob(batch.obs, batch.target, samples=num_samples))
     return Scores(torch.cat(found).cpu()[:, None], torch.ones(sequences))
 
@@ -68,7 +69,7 @@ def score(
 def write_samples(
     kind: str,
     steps: int,
-    model: nn.Module,
+    model: SRN,
     path: Path,
     seed: int,
     direction: str | None = None,
@@ -92,7 +93,9 @@ def answer_task(kind: str, steps: int) -> Task:
     )
 
 
-def row(kind: str, steps: int, name: str, title: str, model: Part, rule: Part, **rest) -> Recipe:
+def row(
+    kind: str, steps: int, name: str, title: str, model: Part, rule: Part, **rest: Any
+) -> Recipe:
     """One row; any number of steps has one, those of the paper are in the zoo."""
     return Recipe(
         f"onetomany-{kind}-t{steps}/{name}",
@@ -123,7 +126,7 @@ TARGETS = {
 THROUGH_TIME = {"fit.lr": {"": (3e-4, 5e-2), "readout.": (1e-3, 1e-1)}}
 
 
-def budget(kind: str, lr: dict[str, float]) -> dict:
+def budget(kind: str, lr: dict[str, float]) -> dict[str, Any]:
     epochs = EPOCHS[kind]
     fit = {
         "epochs": epochs,

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from ...data import PPC, ppc
 from ...inference import BPTT, EM, ContrastiveDivergence, LocalELBO
 from ..models.baselines import Order0
-from ..models.harmonium import REFH, RTRBM, TRBM
+from ..models.generation import Generates
+from ..models.harmonium import REFH, RTRBM, TRBM, Harmonium
 from ..models.lgds import LGDS
+from ..models.recurrent_vae import RecurrentVAE
 from ..models.rvae import RVAE
 from ..models.tvae import TVAE
-from ..part import part
+from ..part import Part, part
 from ..parts.likelihoods import Poisson
 from ..pictures import plot_population
 from .population import PopulationReadout, SpringFilter
 from .recipe import Recipe
-from .task import Task, device_of
+from .task import Reconstructs, Task, device_of
 
 SOURCE = "Abdulsalam & Makin (2023), Table 1"
 LIMIT = 1.41e-4  # the Kalman filter with the true parameters: row ppc/kf-true measures it
 SEQUENCES, STEPS = 40, 1000
 
 
-def position(model: nn.Module, obs: torch.Tensor) -> torch.Tensor:
+def position(model: Reconstructs, obs: torch.Tensor) -> torch.Tensor:
     """The position (rad) that a model reads from spike counts, ``[B, T]``.
 
     A linear system's first coordinate is the position; for the others it is decoded from the mean
@@ -37,7 +39,7 @@ def position(model: nn.Module, obs: torch.Tensor) -> torch.Tensor:
     return ppc.decode(model.reconstruct(obs))
 
 
-def score(model: nn.Module, seed: int, split: str) -> torch.Tensor:
+def score(model: Reconstructs, seed: int, split: str) -> torch.Tensor:
     """Position MSE (rad²) of each of 40 trajectories of 1000 steps, ``[40]``."""
     device = device_of(model)
     data = PPC(SEQUENCES, STEPS, seed=seed, split=split, device=device)
@@ -45,7 +47,7 @@ def score(model: nn.Module, seed: int, split: str) -> torch.Tensor:
     return error.square().mean(1)
 
 
-def write_samples(model: nn.Module, path: Path, seed: int, direction: str | None = None) -> None:
+def write_samples(model: Generates, path: Path, seed: int, direction: str | None = None) -> None:
     """Writes generated spike counts: a picture (.png) or arrays (.npz)."""
     plot_population(model.sample(sequences=4, steps=400, seed=seed, direction=direction), path)
 
@@ -54,18 +56,18 @@ TASK = Task(metric="position MSE", unit="rad²", score=score, write_samples=writ
 TRAINING = part(PPC, sequences=SEQUENCES, steps=STEPS)
 
 
-def row(name: str, title: str, model, rule=None, **rest) -> Recipe:
+def row(name: str, title: str, model: Part, rule: Part | None = None, **rest: Any) -> Recipe:
     common = {"task": TASK, "source": SOURCE, "limit": LIMIT}
     if rule is not None:
         common["data"] = TRAINING
     return Recipe(f"ppc/{name}", title, model=model, rule=rule, **{**common, **rest})
 
 
-def harmonium(cls):
+def harmonium(cls: type[Harmonium]) -> Part:
     return part(cls, obs_dim=15, hidden_dim=240, likelihood=part(Poisson, dim=15))
 
 
-def vae(cls, **arguments):
+def vae(cls: type[RecurrentVAE], **arguments: Any) -> Part:
     return part(cls, obs_dim=15, likelihood=part(Poisson, dim=15), **arguments)
 
 
@@ -79,7 +81,7 @@ FEWER = part(PPC, sequences=20, steps=STEPS)
 BUDGET = {"epochs": 300, "lr": 7e-4, "average": 0.98, "schedule": "late-exponential", "clip": 50.0}
 
 
-def warmup(epochs: int, **rule) -> dict:
+def warmup(epochs: int, **rule: Any) -> dict[str, Any]:
     return {
         "restarts": 4,
         "rule": {"drop_past": 1.0, "weights": None, **rule},

@@ -74,7 +74,7 @@ class Recipe:
     @property
     def by_gradient(self) -> bool:
         """Whether ``inference.fit`` trains this row."""
-        return self.rule is not None and not issubclass(self.rule.cls, ClosedForm)
+        return self.rule is not None and not self.rule.builds(ClosedForm)
 
     def override(self, changes: Mapping[str, Any]) -> Recipe:
         """A copy with fields changed: ``{"rule.k": 5, "fit.lr": 1e-3, "warmup": {}}``.
@@ -104,9 +104,9 @@ class Recipe:
                 raise ValueError(
                     f"{self.name}: fit has no argument {rest[0]!r}: it has {', '.join(known)}"
                 )
-            return {**current, rest[0]: value}
-        if name == "warmup" and rest and rest[0] in current:
-            return _set_in(current, rest, value)
+            return {**self.fit, rest[0]: value}
+        if name == "warmup" and rest and rest[0] in self.warmup:
+            return _set_in(self.warmup, rest, value)
         if name in ("warmup", "validate") and not rest:
             return value
         raise ValueError(f"cannot set {path!r} of {self.name}")
@@ -143,7 +143,7 @@ def override_all(recipes: list[Recipe], changes: Mapping[str, Any]) -> list[Reci
     return recipes
 
 
-def _set_in(tree: dict, path: list[str], value: Any) -> dict:
+def _set_in(tree: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     """A copy of nested dicts with one leaf changed."""
     key, *rest = path
     return {**tree, key: _set_in(tree.get(key, {}), rest, value) if rest else value}

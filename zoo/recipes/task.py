@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class Stateful(Protocol):
+    """A network as ``device_of`` sees it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its tensors by name."""
+        ...
+
+
+class Reconstructs(Stateful, Protocol):
+    """A network that gives the mean of every frame."""
+
+    def reconstruct(self, obs: Tensor) -> Tensor:
+        """Means, ``[B, T, M]``."""
+        ...
 
 
 class Scores(NamedTuple):
@@ -82,6 +98,6 @@ class Task:
         return Scores(scores.reshape(len(scores), -1), torch.ones(len(scores)))
 
 
-def device_of(model: nn.Module) -> torch.device:
+def device_of(model: Stateful) -> torch.device:
     """Where a network lives; the CPU where it has nothing that lives anywhere."""
     return next(iter(model.state_dict().values()), torch.empty(0)).device

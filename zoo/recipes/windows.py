@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from ...data import Polyphonic, write_midi
-from ...inference import StraightThrough, TargetPropagation
+from ...inference import LearningRule, StraightThrough, TargetPropagation
 from ...inference.rng import RandomStream
 from ..models.srn import SRN
 from ..part import part
@@ -29,7 +29,7 @@ DATA = ("pianomidi-t50", "pianomidi-t100")
 
 
 def score(
-    steps: int, model: nn.Module, seed: int, split: str, stride: int = 1, num_samples: int = PATHS
+    steps: int, model: SRN, seed: int, split: str, stride: int = 1, num_samples: int = PATHS
 ) -> Scores:
     """-log p of the frame after each window, ``[N, 1]``, nats.
 
@@ -46,6 +46,7 @@ def score(
     with RandomStream(device, "score", seed):
         for rows in torch.arange(len(rolls)).split(ROWS):
             batch = rolls.rows(rows)
+            assert batch.target is not None  # the data ask for an answer
             found.append(-model.log_prob(batch.obs, batch.target, samples=num_samples))
     values = torch.cat(found).cpu()[:, None]
     return Scores(values, torch.ones(len(values)))
@@ -53,7 +54,7 @@ def score(
 
 @torch.no_grad()
 def write_samples(
-    steps: int, model: nn.Module, path: Path, seed: int, direction: str | None = None
+    steps: int, model: SRN, path: Path, seed: int, direction: str | None = None
 ) -> None:
     """Goes on where a test sequence's first window ends: .mid, or a picture of three (.png)."""
     if direction is not None:
@@ -105,10 +106,10 @@ def row(
     steps: int,
     name: str,
     title: str,
-    rule,
+    rule: type[LearningRule],
     optimizer: str = "nesterov",
     stochastic: float = 0.5,
-    **options,
+    **options: Any,
 ) -> Recipe:
     """One row; the network answers after the last frame, and learns from every one of a window."""
     epochs, hidden, paths, slower = PLANS[steps]
@@ -149,7 +150,7 @@ def row(
     )
 
 
-def each_optimizer(name: str, title: str, rule) -> list[Recipe]:
+def each_optimizer(name: str, title: str, rule: type[LearningRule]) -> list[Recipe]:
     """The rows of table 3; the first, which is best, has the plain name."""
     return [
         row(50, f"{name}{ending}", f"{title}, {OPTIMIZERS[optimizer]}", rule, optimizer)
