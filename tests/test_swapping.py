@@ -790,11 +790,17 @@ def test_a_rule_that_makes_no_update(batch):
 
 
 @pytest.mark.parametrize(
-    "data", [[torch.zeros(T, M)], torch.zeros(B, T, M), np.zeros((B, T, M))], ids=type
+    "data", [[torch.zeros(T, M)] * B, torch.zeros(B, T, M), np.zeros((B, T, M))], ids=type
 )
-def test_data_that_are_no_data_set(data):
-    with pytest.raises(ValueError, match=r"data must be a data set.*collate"):
-        told(GOOD, data)
+def test_sequences_in_any_form_are_trained_on(data):
+    assert told(GOOD, data).history == told(GOOD).history
+
+
+@pytest.mark.parametrize("data", ["ppc", 3, {"obs": torch.zeros(B, T, M)}], ids=type)
+def test_data_that_are_none_get_one_sentence(data):
+    for rule in (Telling(nn.Linear(M, M), GOOD), inference.EM(zoo.LGDS(1))):
+        with pytest.raises(ValueError, match=r"expected a Batch, a tensor .*, got \w+$"):
+            inference.fit(rule, data, progress=False)
 
 
 def test_a_scale_that_is_not_positive_is_named_before_lr():

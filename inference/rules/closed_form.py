@@ -1,6 +1,8 @@
-"""Rules that need no gradient: they bring their own loop in place of ``fit``."""
+"""Rules that need no gradient: each iteration changes the parameters in closed form."""
 
 from __future__ import annotations
+
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import nn
@@ -10,15 +12,31 @@ from .rule import LearningRule
 
 
 class ClosedForm(LearningRule):
-    """What ``EM`` and ``Average`` share: ``rule(net).fit(batch)`` learns from one batch."""
+    """A rule with a loop of its own, which ``fit`` runs on all data as one batch.
 
-    def fit(self, batch: Batch, progress: bool = False) -> list[float]:
-        """Learns from one batch.
+    A subclass writes ``learn``.
+
+    Attributes:
+        figure: name of the number that ``learn`` gives for each iteration.
+    """
+
+    figure: ClassVar[str] = "loss"
+
+    def learn(self, batch: Batch, progress: bool = False) -> list[float]:
+        """Learns from one batch, and leaves the result in the network.
+
+        Arguments:
+            batch: all data.
+            progress: show a progress bar.
 
         Returns:
-            A figure for every iteration, such as the log-likelihood.
+            A number for every iteration, such as the log-likelihood.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define fit(batch)")
+        raise NotImplementedError(f"{type(self).__name__} must define learn(batch, progress)")
+
+    def gradients(self, batch: Batch) -> NoReturn:
+        """Raises a ValueError: there are none."""
+        raise ValueError(f"{type(self).__name__} learns in closed form and has no gradients")
 
 
 class Average(ClosedForm):
@@ -31,14 +49,20 @@ class Average(ClosedForm):
         ValueError: for a network without one.
     """
 
+    figure = "squared_error"
+
     def __init__(self, net: nn.Module):
+        super().__init__(net)
         if "mean" not in dict(net.named_buffers(recurse=False)):
             self.refuse(net, "networks with a buffer mean (MeanFrame)", "has none")
-        super().__init__(net)
 
     @torch.no_grad()
-    def fit(self, batch: Batch, progress: bool = False) -> list[float]:
-        """Returns the mean squared error of the mean."""
-        frames = batch.obs[batch.mask]
-        self.net.mean.copy_(frames.mean(0))
-        return [float((frames - self.net.mean).square().mean())]
+    def learn(self, batch: Batch, progress: bool = False) -> list[float]:
+        """Learns in one iteration.
+
+        Returns:
+            The mean squared error of the mean.
+        """
+        frames, mean = batch.obs[batch.mask], self.net.get_buffer("mean")
+        mean.copy_(frames.mean(0))
+        return [float((frames - mean).square().mean())]

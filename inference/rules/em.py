@@ -54,6 +54,7 @@ class EM(ClosedForm):
     """
 
     trains = LinearSystem
+    figure = "log_likelihood"
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class EM(ClosedForm):
         self.tolerance, self.seed = tolerance, seed
 
     @torch.no_grad()
-    def fit(self, batch: Batch, progress: bool = False) -> list[float]:
+    def learn(self, batch: Batch, progress: bool = False) -> list[float]:
         """Learns from one batch and leaves the likeliest restart in the network.
 
         Returns:

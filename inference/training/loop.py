@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import math
-import numbers
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...data import Batch, Dataset, Loader
+from ...data import BatchLike, Dataset, Loader
 from ..rng import RandomStream
+from ..rules.closed_form import ClosedForm
 from ..rules.rule import LearningRule, Metrics
-from .processes import joined, split
-from .rmsprop import RMSpropNesterov
+from .arguments import check_arguments, check_device, loader_of
+from .closed_form import check_unused, fit_closed_form
+from .optimizers import OptimizerOf, Schedule, label, optimizer_of, schedule_of
+from .processes import Processes, must_return
 from .state import Fit, RunState
 
 Validate = Callable[[nn.Module], float]
-
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": lambda groups: torch.optim.Adam(groups, fused=True),
-    "sgd": torch.optim.SGD,
-    "momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
-    "nesterov": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-    # a mean square that starts at 1 begins gently, as in the library of the paper's authors
-    "rmsprop-nesterov": lambda groups: RMSpropNesterov(groups, start=1.0),
-}
-
-# Factor on the learning rate, as a function of the share of the run that is done.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1.0 - done,
-    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
-    "late": lambda done: min(1.0, (1.0 - done) / 0.4),
-    "late-exponential": lambda done: 0.03 ** (max(0.0, done - 0.3) / 0.7),
-}
-
 
 # What may be wrong where the loss is not finite.
 AT_ONCE = (
@@ -58,12 +36,12 @@ LATER = (
 
 def fit(
     rule: LearningRule,
-    data: Dataset | Batch | Loader,
+    data: Dataset | Loader | BatchLike,
     *,
     epochs: int = 10,
     lr: float | Mapping[str, float] = 1e-3,
-    optimizer: str | Callable = "adam",
-    schedule: str | Callable[[float], float] = "linear",
+    optimizer: str | OptimizerOf = "adam",
+    schedule: str | Schedule = "linear",
     batch_size: int | None = None,
     clip: float | None = None,
     average: float | None = None,
@@ -80,16 +58,20 @@ def fit(
 ) -> Fit:
     """Trains ``rule.net`` in place.
 
-    Every random draw is a function of ``seed``, the epoch, the batch and the shard: a run that
+    Every random number is a function of ``seed``, the epoch, the batch and the shard: a run that
     was killed and resumed ends with the same bits, and so does one spread over processes.
+
+    A ``ClosedForm`` rule, such as ``EM``, learns from all data as one batch, on the CPU unless
+    ``device`` says otherwise, and takes no argument but ``device`` and ``progress``.
 
     Arguments:
         rule: the learning rule; it holds the network.
-        data: a data set, a batch or a loader. Synthetic data are drawn anew every epoch.
+        data: a data set, a loader, or sequences in any form that ``data.as_batch`` takes.
+            Synthetic data are drawn anew every epoch.
         epochs: passes over the data.
         lr: learning rate, or one for each prefix of parameter names (``""`` is the rest).
         optimizer: a name in ``OPTIMIZERS``, or a callable that takes parameter groups.
-        schedule: a name in ``SCHEDULES``, or a function of the share done in [0, 1).
+        schedule: a name in ``SCHEDULES``, or a function of the fraction done in [0, 1).
         batch_size: sequences a batch; all when left out. Ignored where ``data`` is a loader.
         clip: largest norm of the whole gradient.
         average: decay of a running average of the weights. Local rules then sweep with the
@@ -109,122 +91,57 @@ def fit(
         progress: show a progress bar.
 
     Returns:
-        The trained network with its history.
+        The trained network with its history: a record an epoch, or an iteration of a rule in
+        closed form.
 
     Raises:
-        ValueError: for arguments out of range or data the network cannot take.
+        ValueError: for arguments out of range, arguments that the rule does not use, or data that
+            the network cannot take.
         CheckpointError: when the checkpoint is damaged or belongs to other settings.
         FloatingPointError: when the loss is no longer finite.
     """
+    arguments = dict(locals())
     check_device(device)
-    # accelerate settles on a device once for the whole process: only several processes, which
-    # need a matching backend to talk through, may settle it on the CPU.
-    on_cpu = device is not None and torch.device(device).type == "cpu"
-    accelerator = Accelerator(cpu=on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1)
-    device = torch.device(device) if device is not None else accelerator.device
-    shards = shards or accelerator.num_processes
-    _check_kinds(
-        "a whole number",
-        numbers.Integral,
-        epochs=epochs,
-        shards=shards,
-        validate_every=validate_every,
-        **_given(patience=patience, batch_size=batch_size),
-    )
-    _check_kinds("a number", numbers.Real, **_given(average=average, clip=clip))
-    _check(epochs, shards, accelerator.num_processes, average, patience, validate, clip)
-    if validate_every < 1:
-        raise ValueError(f"validate_every must be at least 1, got {validate_every}")
-    if not isinstance(data, (Loader, Dataset, Batch)):
-        raise ValueError(
-            f"data must be a data set, a Batch or a Loader, got {type(data).__name__}: "
-            "data.collate makes a Batch of a list of tensors [T, M], data.Batch of one [B, T, M]"
-        )
-    loader = data if isinstance(data, Loader) else Loader(data, batch_size, seed=seed)
-    factor = _choose(schedule, SCHEDULES, "schedule")
-    rule.net.to(device)
-    state = RunState(
-        rule.net,
-        _choose(optimizer, OPTIMIZERS, "optimizer")(_groups(rule.net, lr)),
-        average,
-        {
-            "rule": repr(rule),
-            "identity": identity,
-            "epochs": int(epochs),
-            "seed": seed,
-            "shards": int(shards),
-            "lr": str(lr),
-            "average": str(average),
-            "optimizer": _label(optimizer),
-            "schedule": _label(schedule),
-            "batches": len(loader),
-            "clip": str(clip),
-            "validate_every": int(validate_every),
-        },
-    )
-    rates = [group["lr"] for group in state.optimizer.param_groups]
+    if isinstance(rule, ClosedForm):
+        check_unused(rule, arguments, fit)
+        return fit_closed_form(rule, data, device, progress)
+    check_arguments(arguments)
+    processes = Processes(device, shards)
+    loader = loader_of(data, batch_size, seed)
+    rule.net.to(processes.device)
+    settings: dict[str, int | str] = {
+        "rule": repr(rule),
+        "identity": identity,
+        "epochs": int(epochs),
+        "seed": seed,
+        "shards": processes.shards,
+        "lr": str(lr),
+        "average": str(average),
+        "optimizer": label(optimizer),
+        "schedule": label(schedule),
+        "batches": len(loader),
+        "clip": str(clip),
+        "validate_every": int(validate_every),
+    }
+    state = RunState(rule.net, optimizer_of(rule.net, optimizer, lr), average, settings)
+    course = Course(rule, state, processes, schedule_of(schedule), seed, int(epochs), clip)
     if resume and checkpoint is not None and Path(checkpoint).is_file():
-        state.load(checkpoint, device)
-
-    def proceed(done: float) -> None:
-        """Sets what depends on the share of the run that is done."""
-        rule.done = done
-        for group, rate in zip(state.optimizer.param_groups, rates):
-            group["lr"] = rate * factor(done)
-
-    def gradients(epoch: int) -> Iterator[Metrics]:
-        """The joint gradients of one epoch."""
-        for index, batch in enumerate(loader.epoch(epoch)):
-            streams = split(rule, batch, accelerator, shards, device, (seed, epoch, index))
-            streams = [(_checked(rule, updates), stream) for updates, stream in streams]
-            updates = joined(rule.net, streams, accelerator)
-            count = rule.count(batch.rows(slice(0, None, shards)))
-            for number in itertools.count():
-                if number < count:
-                    proceed((epoch + (index + number / count) / len(loader)) / epochs)
-                if (metrics := next(updates, None)) is None:
-                    break
-                yield metrics
-
-    main = accelerator.is_main_process
-    bar = tqdm(
-        range(state.epoch, epochs),
-        repr(rule),
-        epochs,
-        initial=state.epoch,
-        disable=not (progress and main),
-    )
+        state.load(checkpoint, processes.device)
+    quiet = not (progress and processes.main)
+    bar = tqdm(range(state.epoch, epochs), repr(rule), epochs, initial=state.epoch, disable=quiet)
     rule.net.train()
     rule.reference = state.trained
-    untouched = state.epoch == 0  # the weights are those that the network came with
     try:
         for epoch in bar:
             if patience is not None and state.since_best >= patience:
                 break
-            totals: dict[str, Tensor | float] = defaultdict(float)
-            for metrics in gradients(epoch):
-                if not torch.isfinite(metrics["loss"]):
-                    raise FloatingPointError(
-                        f"the loss of epoch {epoch} is {float(metrics['loss'])}"
-                        + (AT_ONCE if untouched else LATER)
-                    )
-                state.step(clip)
-                untouched = False
-                for name, value in metrics.items():
-                    weight = 1 if name == "frames" else metrics["frames"]
-                    totals[name] = totals[name] + value * weight
-            if not totals:
-                raise ValueError(f"{_asked(rule)}, but there was no update in epoch {epoch}")
-            frames = totals.pop("frames")
-            record = {"epoch": epoch, "lr": state.optimizer.param_groups[0]["lr"]}
-            record |= {name: float(total / frames) for name, total in totals.items()}
-            due = (epoch + 1) % validate_every == 0 or epoch + 1 == epochs
-            if validate is not None and due:
-                with RandomStream(device, seed, "validate"):
+            record = course.epoch(epoch, loader)
+            if validate is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
+                with RandomStream(processes.device, seed, "validate"):
                     record["validation"] = _score(state.trained, validate)
             state.note(record)
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if k != "epoch"})
-            if checkpoint is not None and main:
+            if checkpoint is not None and processes.main:
                 state.save(checkpoint)
     except KeyboardInterrupt:
         state.run.interrupted = True
@@ -238,30 +155,75 @@ def fit(
     return state.run
 
 
-def check_device(device: torch.device | str | None) -> None:
-    """Raises a ValueError for a device that is not here."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device '{device}' here: {error}".splitlines()[0]) from error
+class Course:
+    """One epoch after the other: gradients by the rule, steps by the optimizer.
 
+    Arguments:
+        rule: the rule.
+        state: the state of the run.
+        processes: run the rule on a batch.
+        schedule: factor on the learning rates.
+        seed: seed of everything random.
+        epochs: epochs of the whole run.
+        clip: largest norm of the gradient, or None.
+    """
 
-def _asked(rule: LearningRule) -> str:
-    return f"{type(rule).__name__} must return a dictionary with the tensors 'loss' and 'frames'"
+    def __init__(
+        self,
+        rule: LearningRule,
+        state: RunState,
+        processes: Processes,
+        schedule: Schedule,
+        seed: int,
+        epochs: int,
+        clip: float | None,
+    ):
+        self.rule, self.state, self.processes = rule, state, processes
+        self.schedule, self.seed, self.epochs, self.clip = schedule, seed, epochs, clip
+        self.rates: list[float] = [group["lr"] for group in state.optimizer.param_groups]
 
+    def epoch(self, epoch: int, loader: Loader) -> dict[str, float]:
+        """Trains on every batch once.
 
-def _checked(rule: LearningRule, updates: Iterator[Metrics]) -> Iterator[Metrics]:
-    """What a rule yields, or a ValueError where ``fit`` cannot go on with it."""
-    for metrics in updates:
-        if not isinstance(metrics, Mapping) or not {"loss", "frames"} <= metrics.keys():
-            given = list(metrics) if isinstance(metrics, Mapping) else type(metrics).__name__
-            raise ValueError(f"{_asked(rule)} (how many are real), got {given}")
-        loss, frames = metrics["loss"], metrics["frames"]
-        if not isinstance(loss, Tensor):
-            raise ValueError(f"{_asked(rule)}: its loss is a {type(loss).__name__}")
-        # a count may be a plain number; those of shards are summed as tensors
-        plain = not isinstance(frames, Tensor)
-        yield {**metrics, "frames": loss.new_tensor(frames)} if plain else metrics
+        Returns:
+            The record of the epoch: ``epoch``, ``lr``, and the rule's metrics, a mean over frames.
+
+        Raises:
+            FloatingPointError: when the loss is no longer finite.
+            ValueError: when the rule made no update.
+        """
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        for index, batch in enumerate(loader.epoch(epoch)):
+            updates = self.processes.updates(self.rule, batch, self.seed, epoch, index)
+            count = self.rule.count(batch.rows(slice(0, None, self.processes.shards)))
+            for number in itertools.count():
+                if number < count:
+                    done = epoch + (index + number / count) / len(loader)
+                    self._proceed(done / self.epochs)
+                if (metrics := next(updates, None)) is None:
+                    break
+                self._step(metrics, epoch)
+                for name, value in metrics.items():
+                    weight = 1 if name == "frames" else metrics["frames"]
+                    totals[name] = totals[name] + value * weight
+        if not totals:
+            asked = must_return(self.rule)
+            raise ValueError(f"{asked}, but there was no update in epoch {epoch}")
+        frames = totals.pop("frames")
+        record = {"epoch": epoch, "lr": self.state.optimizer.param_groups[0]["lr"]}
+        return record | {name: float(total / frames) for name, total in totals.items()}
+
+    def _proceed(self, done: float) -> None:
+        """Sets what depends on the fraction of the run that is done."""
+        self.rule.done = done
+        for group, rate in zip(self.state.optimizer.param_groups, self.rates):
+            group["lr"] = rate * self.schedule(done)
+
+    def _step(self, metrics: Metrics, epoch: int) -> None:
+        if not torch.isfinite(metrics["loss"]):
+            why = LATER if self.state.moved else AT_ONCE
+            raise FloatingPointError(f"the loss of epoch {epoch} is {float(metrics['loss'])}{why}")
+        self.state.step(self.clip)
 
 
 def _score(net: nn.Module, validate: Validate) -> float:
@@ -270,66 +232,3 @@ def _score(net: nn.Module, validate: Validate) -> float:
     value = float(validate(net))
     net.train(was_training)
     return value
-
-
-def _label(choice) -> str:
-    return (
-        choice
-        if isinstance(choice, str)
-        else getattr(choice, "__qualname__", type(choice).__name__)
-    )
-
-
-def _given(**values) -> dict:
-    """Those that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _check_kinds(wanted: str, kind: type, **values) -> None:
-    for name, value in values.items():
-        if not isinstance(value, kind):
-            raise ValueError(f"{name} must be {wanted}, got {value!r}")
-
-
-def _check(epochs, shards, processes, average, patience, validate, clip) -> None:
-    if shards < 1:
-        raise ValueError(f"shards must be at least 1, got {shards}")
-    if clip is not None and clip <= 0:
-        raise ValueError(f"clip must be positive, got {clip}")
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience must be at least 1, got {patience}")
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
-    if shards % processes:
-        raise ValueError(f"shards ({shards}) must be a multiple of the {processes} processes")
-    if average is not None and not 0 <= average < 1:
-        raise ValueError(f"average is a decay in [0, 1), got {average}")
-    if patience is not None and validate is None:
-        raise ValueError("patience needs validate=: a score to be patient about")
-
-
-def _choose(choice, table: Mapping[str, Callable], name: str) -> Callable:
-    if callable(choice):
-        return choice
-    if choice not in table:
-        raise ValueError(f"{name} must be one of {', '.join(table)} or a callable, got {choice!r}")
-    return table[choice]
-
-
-def _groups(net: nn.Module, lr: float | Mapping[str, float]) -> list[dict]:
-    """Parameter groups: the longest prefix that fits a parameter's name sets its rate."""
-    if not isinstance(lr, (int, float, Mapping)):
-        raise ValueError(f"lr must be a number or a number for each prefix, got {lr!r}")
-    rates = {"": lr} if isinstance(lr, (int, float)) else dict(lr)
-    if any(rate < 0 for rate in rates.values()):
-        raise ValueError(f"learning rates cannot be negative: {rates}")
-    groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in rates}
-    for name, parameter in net.named_parameters():
-        fitting = [prefix for prefix in rates if name.startswith(prefix)]
-        if not fitting:
-            raise ValueError(f'no learning rate for {name}: add one under its prefix or ""')
-        groups[max(fitting, key=len)].append(parameter)
-    empty = [prefix for prefix, members in groups.items() if not members]
-    if empty:
-        raise ValueError(f"no parameter's name starts with {empty[0]!r}")
-    return [{"params": members, "lr": rates[prefix]} for prefix, members in groups.items()]

@@ -20,7 +20,8 @@ class Fit:
     Attributes:
         net: the trained network (the one the rule holds): the averaged weights where weights
             were averaged, the best validated ones where ``fit`` validated.
-        history: one record an epoch: ``epoch``, ``loss``, ``lr``, and ``validation`` if asked.
+        history: one record an epoch: ``epoch``, ``loss``, ``lr``, and ``validation`` if asked; of a
+            rule in closed form one an iteration: ``epoch``, and its figure (``log_likelihood``).
         best: the lowest validation score and its epoch, or None.
         interrupted: True when ctrl-C ended the run early.
     """
@@ -55,6 +56,7 @@ class RunState:
             self.averaged = AveragedModel(net, **how)
         self.run, self.epoch, self.since_best = Fit(net), 0, 0
         self.best_weights: dict[str, Tensor] | None = None
+        self.moved = False  # whether the weights are other than those that the network came with
 
     @property
     def trained(self) -> nn.Module:
@@ -66,6 +68,7 @@ class RunState:
         if clip is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), clip)
         self.optimizer.step()
+        self.moved = True
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
 
@@ -122,4 +125,5 @@ class RunState:
         self.run.history, self.run.best = saved["history"], saved["best"]
         self.epoch, self.since_best = saved["epoch"], saved["since_best"]
         self.best_weights = saved["best_weights"]
+        self.moved = self.epoch > 0
         torch.set_rng_state(saved["random"].cpu())

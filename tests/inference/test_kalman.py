@@ -266,7 +266,7 @@ def test_em_never_decreases_the_likelihood(states, values, holes):
     mask = torch.rand(6, 9) < 0.7 if holes else torch.ones(6, 9, dtype=torch.bool)
     mask[:, 0] |= ~mask.any(1)
     net, batch = LGDS(states, values), Batch(obs, mask)
-    history = EM(net, restarts=2, iterations=15, tolerance=-math.inf, seed=1).fit(batch)
+    history = EM(net, restarts=2, iterations=15, tolerance=-math.inf, seed=1).learn(batch)
     history.append(log_likelihood(net, batch))
     assert len(history) == 16
     assert np.diff(history).min() > -1e-10
@@ -281,7 +281,7 @@ def test_em_stops_where_the_gradient_of_the_likelihood_is_zero():
     mask[1, 5:], mask[2, 3] = False, False
     batch = Batch(simulate(truth, 6, 8, seed=3), mask)
     net = LGDS(1, readout=Readout(1, variance=0.05))
-    EM(net, restarts=1, iterations=150, tolerance=-math.inf).fit(batch)
+    EM(net, restarts=1, iterations=150, tolerance=-math.inf).learn(batch)
     system = LinearGaussian(*(part.clone().requires_grad_() for part in net.system()))
     result = kalman_filter(system, *net.measure(batch.obs, batch.mask), batch.mask)
     total = result.log_likelihood.sum() / batch.frames
@@ -302,7 +302,7 @@ def test_em_recovers_known_parameters():
     truth.assign(system)
     batch = Batch(simulate(truth, 400, 25, seed=2))
     net = LGDS(2, 2, readout=Readout(2, variance=0.1))
-    EM(net, restarts=1, iterations=40).fit(batch)
+    EM(net, restarts=1, iterations=40).learn(batch)
     torch.testing.assert_close(net.dynamics, truth.dynamics, atol=0.03, rtol=0)
     torch.testing.assert_close(net.process, truth.process, atol=0.03, rtol=0.1)
     torch.testing.assert_close(net.initial_mean, truth.initial_mean, atol=0.3, rtol=0)
@@ -321,13 +321,13 @@ def test_restarts_are_separate_runs_and_the_likeliest_wins(monkeypatch):
     for guess in guesses:
         net = LGDS(2, 1)
         monkeypatch.setattr(net, "guess", lambda *_, guess=guess: guess)
-        history = EM(net, restarts=1, **how).fit(batch)
+        history = EM(net, restarts=1, **how).learn(batch)
         alone.append((log_likelihood(net, batch), history, net.system()))
     assert len({round(score, 6) for score, _, _ in alone}) == 3
     score, expected, system = max(alone, key=lambda run: run[0])
     net, queue = LGDS(2, 1), iter(guesses)
     monkeypatch.setattr(net, "guess", lambda *_: next(queue))
-    history = EM(net, restarts=3, **how).fit(batch)
+    history = EM(net, restarts=3, **how).learn(batch)
     assert log_likelihood(net, batch) == pytest.approx(score, abs=1e-12)
     np.testing.assert_allclose(history, expected, atol=1e-12)
     for first, second in zip(net.system(), system):
@@ -339,15 +339,15 @@ def test_em_depends_on_its_seed_alone():
     nets = [LGDS(2, 1) for _ in range(3)]
     for noise, (net, seed) in enumerate(zip(nets, (1, 1, 2))):
         torch.manual_seed(noise)
-        EM(net, restarts=2, iterations=2, seed=seed).fit(batch)
+        EM(net, restarts=2, iterations=2, seed=seed).learn(batch)
     assert torch.equal(nets[0].dynamics, nets[1].dynamics)
     assert not torch.equal(nets[0].dynamics, nets[2].dynamics)
 
 
 def test_em_stops_by_tolerance():
     batch = Batch(random_data(values=1)[0])
-    loose = EM(LGDS(1, 1), iterations=50, tolerance=1e-2).fit(batch)
-    tight = EM(LGDS(1, 1), iterations=50, tolerance=1e-4).fit(batch)
+    loose = EM(LGDS(1, 1), iterations=50, tolerance=1e-2).learn(batch)
+    tight = EM(LGDS(1, 1), iterations=50, tolerance=1e-4).learn(batch)
     assert 1 < len(loose) < len(tight) <= 50
 
 
@@ -358,7 +358,7 @@ def test_em_weighs_a_padded_batch_like_its_sequences():
     padded = Batch(torch.cat((obs, torch.full((B, 3, 1), math.nan)), 1), mask)
     nets = [LGDS(2, 1), LGDS(2, 1)]
     for net, batch in zip(nets, (Batch(obs), padded)):
-        EM(net, restarts=2, iterations=4).fit(batch)
+        EM(net, restarts=2, iterations=4).learn(batch)
     for first, second in zip(nets[0].system(), nets[1].system()):
         torch.testing.assert_close(first, second)
 

@@ -138,7 +138,7 @@ def test_the_mean_frame_is_the_mean_of_real_frames(obs):
     net = baselines.MeanFrame(M)
     mask = torch.ones(B, T, dtype=torch.bool)
     mask[0, 3:] = False
-    error = inference.Average(net).fit(_batch(obs, mask))
+    error = inference.Average(net).learn(_batch(obs, mask))
     frames = obs[mask]
     torch.testing.assert_close(net.mean, frames.mean(0))
     assert error == [pytest.approx(float(frames.var(0, correction=0).mean()))]
@@ -465,7 +465,7 @@ def test_a_share_of_the_chains_starts_far_from_the_data(monkeypatch):
         ({"k": 0}, "k must be at least 1"),
         ({"k": [0.5, 4, 0.5]}, "k must be at least 1"),
         ({"random_k": 0}, "random_k must be at least 1"),
-        ({"random": 1.5}, r"share in \[0, 1\]"),
+        ({"random": 1.5}, r"fraction in \[0, 1\]"),
     ],
 )
 def test_chains_that_cannot_be(how, message):

@@ -52,6 +52,6 @@ NumWarmup = Annotated[int, typer.Option(min=0, help="Gibbs steps before those.")
 
 def check_device(device: str | None) -> None:
     """Raises a ValueError for a device that this machine does not have."""
-    from ...inference.training.loop import check_device as check
+    from ...inference.training.arguments import check_device as check
 
     check(device)

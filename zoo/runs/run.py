@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ...inference import ClosedForm, fit
+from ...inference import fit
 from ..recipes.recipe import Recipe
 from ..store import save_model, versions
 
@@ -87,33 +88,31 @@ def train(
     if recipe.rule is not None:
         data = recipe.data.build(seed=seed)
         rule = recipe.rule.build(net)
-        if isinstance(rule, ClosedForm):
-            net.to(device or "cpu")
-            batch = data.batch().to(device or "cpu")
-            epochs = len(rule.fit(batch, progress=progress))
-        else:
-            validate = None
-            if recipe.validate:
-
-                def validate(subject):
-                    return recipe.task.measure(subject, seed, "validation").figures[0]
-
-            trained = fit(
-                rule,
-                data,
-                seed=seed,
-                device=device,
-                validate=validate,
-                checkpoint=checkpoint,
-                resume=resume,
-                identity=json.dumps(recipe.configuration()),
-                progress=progress,
-                **recipe.fit,
-            )
-            epochs, best = len(trained.history), trained.best
-            if trained.interrupted:
-                raise Interrupted("stopped; give the same command again to go on")
+        trained = fit(
+            rule, data, device=device, progress=progress, **_how(recipe, seed, out, resume)
+        )
+        epochs, best = len(trained.history), trained.best
+        if trained.interrupted:
+            raise Interrupted("stopped; give the same command again to go on")
     return net, epochs, best
+
+
+def _how(recipe: Recipe, seed: int, out: Path, resume: bool) -> dict[str, Any]:
+    """Arguments of ``fit``; a rule in closed form takes none of them."""
+    if not recipe.by_gradient:
+        return {}
+
+    def validate(subject: torch.nn.Module) -> Tensor:
+        return recipe.task.measure(subject, seed, "validation").figures[0]
+
+    return {
+        "seed": seed,
+        "validate": validate if recipe.validate else None,
+        "checkpoint": out / CHECKPOINT,
+        "resume": resume,
+        "identity": json.dumps(recipe.configuration()),
+        **recipe.fit,
+    }
 
 
 def _warmed_up(

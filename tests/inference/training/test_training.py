@@ -16,7 +16,7 @@ import torch
 from seqzoo.data import PPC, Batch, Loader, collate
 from seqzoo.data.files import write_whole
 from seqzoo.inference.training import checkpoint as checkpoints
-from seqzoo.inference.training import loop as training
+from seqzoo.inference.training import optimizers as training
 from seqzoo.inference.training.rmsprop import RMSpropNesterov
 from torch import nn
 

@@ -1,0 +1,101 @@
+"""Optimizers and schedules by name, and the parameter groups of an optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .rmsprop import RMSpropNesterov
+
+Schedule = Callable[[float], float]
+OptimizerOf = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+
+OPTIMIZERS: dict[str, OptimizerOf] = {
+    "adam": lambda groups: torch.optim.Adam(groups, fused=True),
+    "sgd": torch.optim.SGD,
+    "momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
+    "nesterov": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+    # a mean square that starts at 1 begins gently, as in the library of the paper's authors
+    "rmsprop-nesterov": lambda groups: RMSpropNesterov(groups, start=1.0),
+}
+
+# Factor on the learning rate, as a function of the fraction of the run that is done.
+SCHEDULES: dict[str, Schedule] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    "late": lambda done: min(1.0, (1.0 - done) / 0.4),
+    "late-exponential": lambda done: 0.03 ** (max(0.0, done - 0.3) / 0.7),
+}
+
+
+def optimizer_of(
+    net: nn.Module, choice: str | OptimizerOf, lr: float | Mapping[str, float]
+) -> torch.optim.Optimizer:
+    """The optimizer of a network's parameters.
+
+    Arguments:
+        net: the network.
+        choice: a name in ``OPTIMIZERS``, or a callable that takes parameter groups.
+        lr: learning rate, or one for each prefix of parameter names.
+
+    Raises:
+        ValueError: for an unknown name, or rates that do not fit.
+    """
+    return _choose(choice, OPTIMIZERS, "optimizer")(parameter_groups(net, lr))
+
+
+def schedule_of(choice: str | Schedule) -> Schedule:
+    """The schedule of this name in ``SCHEDULES``, or the callable itself.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    return _choose(choice, SCHEDULES, "schedule")
+
+
+def label(choice: str | Callable[..., Any]) -> str:
+    """A name of an optimizer or a schedule, by which a resumed run knows it again."""
+    return choice if isinstance(choice, str) else getattr(choice, "__qualname__", repr(choice))
+
+
+def parameter_groups(net: nn.Module, lr: float | Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameter groups: the longest prefix that fits a parameter's name sets its rate.
+
+    Raises:
+        ValueError: for rates that are no numbers, negative, or fit no parameter; and for a
+            parameter without a rate.
+    """
+    if not isinstance(lr, (int, float, Mapping)):
+        raise ValueError(f"lr must be a number or a number for each prefix, got {lr!r}")
+    if not any(True for _ in net.parameters()):
+        raise ValueError(f"{type(net).__name__} has no parameters, so there is nothing to train")
+    rates = {"": lr} if isinstance(lr, (int, float)) else dict(lr)
+    if any(rate < 0 for rate in rates.values()):
+        raise ValueError(f"learning rates cannot be negative: {rates}")
+    groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in rates}
+    for name, parameter in net.named_parameters():
+        fitting = [prefix for prefix in rates if name.startswith(prefix)]
+        if not fitting:
+            raise ValueError(f'no learning rate for {name}: add one under its prefix or ""')
+        groups[max(fitting, key=len)].append(parameter)
+    empty = [prefix for prefix, members in groups.items() if not members]
+    if empty:
+        raise ValueError(f"no parameter's name starts with {empty[0]!r}")
+    return [{"params": members, "lr": rates[prefix]} for prefix, members in groups.items()]
+
+
+def _choose(
+    choice: str | Callable[..., Any], table: Mapping[str, Callable[..., Any]], name: str
+) -> Callable[..., Any]:
+    if not isinstance(choice, str) and callable(choice):
+        return choice
+    if choice not in table:
+        raise ValueError(f"{name} must be one of {', '.join(table)} or a callable, got {choice!r}")
+    return table[choice]
