@@ -20,7 +20,7 @@ BOX = 10.0  # the box is [0, BOX] x [0, BOX]
 RADIUS = 1.2
 SPEED = 0.5  # norm of the velocities of all balls together
 SUBSTEPS = 2  # a frame is SUBSTEPS moves of 1 / SUBSTEPS
-RENDERINGS = {"sutskever": 1 / RADIUS, "squared": RADIUS}  # what distances are multiplied by
+RENDERINGS = {"sutskever": 1 / RADIUS, "squared": RADIUS}  # factors of distances
 MOST_BALLS = 6  # more are next to never placed without overlap
 CHUNK = 2**22  # pixel values rendered at once
 
@@ -39,7 +39,7 @@ class BouncingBalls(Synthetic):
         device: where the data live.
 
     Attributes:
-        obs: pixels in ``[0, 1]``, frames flattened, ``[N, T, resolution²]``, float32.
+        obs: pixels in ``[0, 1]``, frames flattened, ``[N, T, size²]``, float32.
         state: x, y, and velocity along x and y, of each ball before the frame's move,
             ``[N, T, balls, 4]``, float32. A frame's rows are y, its columns x.
         mask: all True, ``[N, T]``.
@@ -73,7 +73,7 @@ class BouncingBalls(Synthetic):
         super().__init__(sequences, steps, seed, split, device, epoch)
 
     def _draw(self, random: torch.Generator) -> None:
-        # Collisions amplify rounding, so the motion is computed in one place whatever the device.
+        # Collisions amplify rounding, so the motion is always computed on the CPU.
         state = _trajectories(self.sequences, self.steps, self.balls, random)
         self.state = state.float().to(self.device)
 
@@ -95,7 +95,7 @@ def render(position: Tensor, size: int = 30, rendering: str = "sutskever") -> Te
         rendering: ``"sutskever"`` or ``"squared"``.
 
     Returns:
-        Pixels, rows (y) of a frame one after the other, ``[..., resolution²]``.
+        Pixels, rows (y) of a frame one after the other, ``[..., size²]``.
 
     Raises:
         ValueError: when the size is below 1, the rendering is unknown, or ``position`` is
@@ -138,8 +138,8 @@ def _trajectories(sequences: int, steps: int, balls: int, random: torch.Generato
 def _starts(sequences: int, balls: int, random: torch.Generator) -> Tensor:
     """Uniform positions within the walls, rejected until no two balls overlap, ``[N, balls, 2]``.
 
-    A uniform draw from the whole box that is rejected until within the walls is a uniform draw
-    from what lies within them.
+    Positions uniform in the whole box, rejected until they lie within the walls, are uniform
+    between the walls.
     """
     position = torch.empty(sequences, balls, 2, dtype=torch.float64)
     first, second = torch.triu_indices(balls, balls, offset=1)
@@ -154,7 +154,7 @@ def _starts(sequences: int, balls: int, random: torch.Generator) -> Tensor:
 
 
 def _reflect(position: Tensor, velocity: Tensor) -> Tensor:
-    """Velocities after the walls: whoever touches one moves away from it, ``[N, balls, 2]``."""
+    """Velocities after reflection: a ball at a wall moves away from it, ``[N, balls, 2]``."""
     velocity = torch.where(position < RADIUS, velocity.abs(), velocity)
     return torch.where(position > BOX - RADIUS, -velocity.abs(), velocity)
 
@@ -182,6 +182,7 @@ def _collide(position: Tensor, velocity: Tensor) -> Tensor:
 
 
 def check_rendering(size: int, rendering: str) -> None:
+    """Raises a ValueError for a size below 1 or an unknown rendering."""
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     if rendering not in RENDERINGS:

@@ -28,8 +28,8 @@ class Batch:
     Arguments:
         obs: observations, ``[B, T, M]`` (or ``[B, T, ...]`` for frames), floating point.
         mask: True where a frame is real, ``[B, T]``; all True when left out, so that a batch
-            always has one. Padded frames of ``obs`` are set to zero, whatever they held.
-        target: what a supervised task asks for, any shape that starts with ``B``.
+            always has one. Padded frames of ``obs`` become zero.
+        target: the target of a supervised task, any shape that starts with ``B``.
         observed: True where a single value was seen, ``[B, T, M]`` (imputation).
         state: the generator's own hidden state, ``[B, T, ...]``, for evaluation only.
 
@@ -141,14 +141,15 @@ def check_sequences(obs: Tensor, mask: Tensor | None = None) -> None:
         raise ValueError("obs has NaN or Inf in a real frame: mask the frame or clean the data")
 
 
-#: What ``as_batch`` takes.
+#: Every form of data that ``as_batch`` accepts.
 BatchLike = Batch | Tensor | np.ndarray | Sequence[Any]
 
 
 def as_batch(value: BatchLike) -> Batch:
-    """A batch of sequences, from whatever form they come in.
+    """Converts sequences of any form into a batch.
 
-    Tensors keep their floating dtype. Whole numbers, arrays and lists become the default dtype.
+    Tensors keep their floating dtype. Integers, bools, arrays and lists are converted to the
+    default dtype.
 
     Arguments:
         value: a ``Batch``, which is returned as it is; a tensor or an array ``[B, T, M]``; or a

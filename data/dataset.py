@@ -1,4 +1,4 @@
-"""The base class of data sets: what each of them can be asked for."""
+"""The base class of data sets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Dataset(ABC):
     constructor from the attribute of the same name.
 
     Attributes:
-        unit: what one value of an observation is called, such as ``"neuron"``, ``"pixel"`` or
+        unit: the name of one value of an observation, such as ``"neuron"``, ``"pixel"`` or
             ``"key"``. Reports and ``to_arviz`` name the last axis of ``obs`` by it.
 
     Example:
@@ -71,7 +71,7 @@ class Dataset(ABC):
         return self
 
     def subset(self, num_sequences: int, seed: int = 0) -> Dataset | Batch:
-        """Fewer rows of the same kind; a set that every epoch draws anew remains one.
+        """Fewer rows of the same kind. A set that is drawn anew every epoch still is.
 
         Arguments:
             num_sequences: number of rows; the set itself is returned where it has no more.
@@ -94,7 +94,7 @@ class Dataset(ABC):
 
         Arguments:
             num_sequences: number of sequences, at most.
-            seed: seed of the choice, or of the draw.
+            seed: seed of the choice.
             split: ``"test"`` or ``"validation"``.
             steps: frames of each sequence, at most; whole sequences when left out. Rows with a
                 ``target``, which is asked for at their end, are never cut.

@@ -123,7 +123,7 @@ def _download(name: str) -> Path:
         retry_if_failed=1,
     )
     instead = f"set {VARIABLE} to a folder that holds {name}"
-    # what requests and the file system raise are all OSErrors, so the order matters
+    # requests and the file system both raise OSErrors, so the order matters
     try:
         return Path(shelf.fetch(name))
     except requests.exceptions.RequestException as error:
@@ -135,6 +135,6 @@ def _download(name: str) -> Path:
         raise DataError(f"{name} cannot be kept in {cache} ({error}): {instead}") from error
     except ValueError as error:
         raise DataError(
-            f"what {source.url} sent for {name} is corrupt or cut short (its SHA-256 is not that "
+            f"{name} from {source.url} is corrupt or cut short (its SHA-256 is not that "
             f"of the published file): try again, or {instead}"
         ) from error

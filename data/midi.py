@@ -1,7 +1,7 @@
 """MIDI files as piano rolls, and piano rolls as MIDI files.
 
 Time is cut into equal frames, either of seconds (``step``) or of musical time (``per_beat`` frames
-a beat, whatever the tempo does). A key sounds in a frame when a note of it sounds at the frame's
+a beat, at any tempo). A key sounds in a frame when a note of it sounds at the frame's
 middle: both ends of a note move to the nearest frame boundary, and a note that sounds at no
 frame's middle is lost. Choose frames no longer than the shortest note that matters.
 """
@@ -269,7 +269,7 @@ def _parse(path: str | PathLike) -> MidiFile:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its name") from error
     try:
         song = mido.MidiFile(file=io.BytesIO(content))
-    except Exception as error:  # mido raises whatever it stumbled over
+    except Exception as error:  # mido raises exceptions of many kinds
         raise DataError(f"{path} is corrupt, cut short or not a MIDI file: get it anew") from error
     if song.type == 2:
         raise DataError(f"{path} holds unrelated songs (MIDI type 2): save each as its own file")

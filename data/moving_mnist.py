@@ -34,7 +34,7 @@ class MovingMNIST(Synthetic):
     A frame is the pixelwise maximum of its digits. The first use downloads the MNIST files, see
     ``fetch``.
 
-    Train and validation draw from disjoint parts of the 60,000 training images, test from the
+    Train and validation use disjoint parts of the 60,000 training images, test from the
     10,000 test images: no digit image is ever seen in two splits.
 
     Arguments:
@@ -87,7 +87,7 @@ class MovingMNIST(Synthetic):
 
     @property
     def images(self) -> Tensor:
-        if self.split not in self._pools:  # which sets made from this one share
+        if self.split not in self._pools:  # shared with sets made from this one
             self._pools[self.split] = _pool(self.split).to(self.device)
         return self._pools[self.split]
 

@@ -1,10 +1,10 @@
-"""The one-to-many task: what was hidden behind a number that several answers may explain.
+"""The one-to-many task: infer the origin of a number, where several origins are possible.
 
 The synthetic data of *Learning multi-modal recurrent neural networks with target propagation*
 (Manchev & Spratling, 2024), sections 5.1 and 5.2, equations (14) and (15). The network reads
 ``x = a + 0.3 sin(2 pi a) + eps`` with ``a ~ U(0, 1)`` and ``eps ~ U(-0.1, 0.1)``, then distractors,
 and is asked for ``a``. Given ``x``, ``a`` is uniform on all places where the curve passes within
-0.1 of ``x``: up to three intervals. What a perfect network reaches is therefore known exactly.
+0.1 of ``x``: up to three intervals. The loss of a perfect network is therefore known exactly.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class OneToMany(Dataset):
         random = generator(seed, f"OneToMany {split}")
         a, noise = torch.rand(2, sequences, generator=random)
         x = curve(a.double()) + NOISE * (2 * noise.double() - 1)
-        # a stream of their own and one draw a step: more steps leave all else as it was
+        # a stream of their own, read step by step: more steps leave all else as it was
         random = generator(seed, f"OneToMany {split} distractors")
         distractors = [torch.rand(sequences, generator=random) for _ in range(steps - 1)]
         self.obs = torch.stack([x.float(), *distractors], 1)[..., None].to(self.device)
@@ -109,7 +109,7 @@ class OneToMany(Dataset):
 
 
 def curve(a: Tensor) -> Tensor:
-    """What ``x`` is before noise, ``a + 0.3 sin(2 pi a)``, ``[...] -> [...]``."""
+    """The noiseless ``x``, ``a + 0.3 sin(2 pi a)``, ``[...] -> [...]``."""
     return a + AMPLITUDE * torch.sin(2 * math.pi * a)
 
 

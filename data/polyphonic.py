@@ -37,8 +37,8 @@ _PARTS: dict[str, str] = dict(zip(SPLITS, ("traindata", "validdata", "testdata")
 class PianoRolls(Dataset):
     """A data set of piano rolls of different lengths.
 
-    What one row is depends on two arguments: a whole sequence; a piece of it (``chunk``), which
-    is how long pieces are trained on; or a run of frames and what follows (``window``).
+    A row is a whole sequence by default, a piece of one with ``chunk``, and a run of frames with
+    the frame that follows as target with ``window``.
     Rows are cut out when they are asked for, so that memory stays a byte a key and frame.
 
     Arguments:
@@ -62,8 +62,8 @@ class PianoRolls(Dataset):
             number of sequences, ``fraction`` and ``split_seed``.
 
     Attributes:
-        sequences: the whole sequences given, ``[T_i, 88]``, uint8, whatever ``chunk``, ``window``
-            and ``split``.
+        sequences: the whole sequences given, ``[T_i, 88]``, uint8, whether or not they are cut
+            or left out of the split.
         frames: frames of all sequences that are served.
 
     Raises:
@@ -320,7 +320,7 @@ class Polyphonic(PianoRolls):
 
 
 def check_roll(roll: Tensor | np.ndarray, name: str = "the roll") -> Tensor:
-    """A piano roll as a uint8 tensor ``[T, 88]`` on the CPU; ``name`` is what an error calls it.
+    """A piano roll as a uint8 tensor ``[T, 88]`` on the CPU; errors call it ``name``.
 
     Raises:
         ValueError: when it is not ``[T, 88]``, has no frame, or holds anything but 0 and 1.
@@ -350,18 +350,21 @@ def read_mat(path: str | PathLike, split: str) -> list[Tensor]:
         Rolls ``[T_i, 88]``, uint8.
 
     Raises:
+        ValueError: when the split is unknown.
         DataError: when the file cannot be read, is corrupt, cut short or no MATLAB file, or does
             not hold the piano rolls of the split.
     """
     from scipy.io import loadmat
 
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     part = _PARTS[split]
     try:
         with open(path, "rb") as file:
             content = loadmat(file, variable_names=[part])
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its name") from error
-    except Exception as error:  # scipy raises whatever it stumbled over
+    except Exception as error:  # scipy raises exceptions of many kinds
         raise DataError(
             f"{path} is corrupt, cut short or not a MATLAB file: get it anew"
         ) from error
@@ -388,7 +391,7 @@ def add_notes(obs: Tensor, mask: Tensor, rate: float, seed: int = 0) -> Tensor:
         ``[B, T, 88]``, a copy.
 
     Raises:
-        ValueError: when ``rate`` is not a probability, or obs or mask is not what it should be.
+        ValueError: when ``rate`` is not a probability, or obs or mask is invalid.
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must be a probability, between 0 and 1, got {rate}")
@@ -401,8 +404,8 @@ def add_notes(obs: Tensor, mask: Tensor, rate: float, seed: int = 0) -> Tensor:
 def hide_steps(batch: Batch, length: int, seed: int = 0, start: int | None = None) -> Batch:
     """A batch in which a run of steps is hidden from the model, for it to fill in.
 
-    ``obs`` keeps what is hidden, so that what the model fills in can be scored. Values hidden
-    before stay hidden, and padding counts as not observed.
+    ``obs`` keeps the hidden values, so that imputed values can be scored. Values hidden before
+    stay hidden, and padding counts as not observed.
 
     Arguments:
         batch: sequences.

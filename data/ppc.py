@@ -56,7 +56,7 @@ class PPC(Synthetic):
     """
 
     unit = "neuron"
-    drawn_on = None  # spikes are drawn where they shall live
+    generator_device = None  # spikes are drawn on the device of the data
 
     def __init__(
         self,

@@ -41,8 +41,8 @@ class Synthetic(Dataset):
     """
 
     state: Tensor
-    #: The device of the random generator; None is the device of the data.
-    drawn_on: str | None = "cpu"
+    #: The device of the random generator; None for the device of the data.
+    generator_device: str | None = "cpu"
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Synthetic(Dataset):
 
     def _random(self) -> torch.Generator:
         name = f"{type(self).__name__} {self.split}"
-        return generator(self.seed, name, self.epoch, device=self.drawn_on or self.device)
+        return generator(self.seed, name, self.epoch, device=self.generator_device or self.device)
 
     def _draw(self, random: torch.Generator) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _draw(random)")

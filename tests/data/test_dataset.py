@@ -82,9 +82,9 @@ DRAWN = {"balls": balls, "digits": digits, "spikes": spikes, "questions": questi
 
 @pytest.mark.parametrize("make", DRAWN.values(), ids=DRAWN.keys())
 def test_held_out_sequences_are_those_of_the_split(published, make):
-    data = make(sequences=3, seed=1)
+    data = make(sequences=3, seed=1, split="test")
     before = data.obs.clone()
-    for split in ("test", "validation"):
+    for split in ("test",) if make is digits else ("test", "validation"):  # reading is slow
         expected = make(sequences=5, seed=2, split=split).batch()
         found = data.held_out(5, seed=2, split=split)
         assert torch.equal(found.obs, expected.obs)
@@ -95,10 +95,10 @@ def test_held_out_sequences_are_those_of_the_split(published, make):
 
 @pytest.mark.parametrize("make", DRAWN.values(), ids=DRAWN.keys())
 def test_a_subset_of_a_drawn_set_is_a_smaller_one(published, make):
-    data = make(sequences=3, seed=1)
+    data = make(sequences=3, seed=1, split="test")
     few = data.subset(2, seed=4)
     for epoch in (0, 3):
-        expected = make(sequences=2, seed=4).fresh(epoch)
+        expected = make(sequences=2, seed=4, split="test").fresh(epoch)
         assert torch.equal(few.fresh(epoch).obs, expected.obs)
     assert len(data) == 3
 

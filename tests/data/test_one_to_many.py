@@ -12,8 +12,8 @@ from seqzoo.data.one_to_many import class_probabilities, conditional_entropy, lo
 @pytest.fixture(scope="module")
 def large():
     """Many samples for both kinds, ``x`` and ``a`` in float64: ``(x, a, classes)``."""
-    regression = OneToMany("regression", sequences=400_000, steps=1, seed=3)
-    classes = OneToMany("class", sequences=400_000, steps=1, seed=3)
+    regression = OneToMany("regression", sequences=200_000, steps=1, seed=3)
+    classes = OneToMany("class", sequences=200_000, steps=1, seed=3)
     assert torch.equal(regression.obs, classes.obs)
     x, a = regression.obs[:, 0, 0].double(), regression.target[:, 0].double()
     return x, a, classes.target
@@ -21,9 +21,9 @@ def large():
 
 def entropy_of_bins(values, bins, low=-0.1, high=1.1):
     """Differential entropy of samples, from a histogram."""
-    share = np.histogram(values, bins, (low, high))[0] / len(values)
-    share = share[share > 0]
-    return -(share * np.log(share * bins / (high - low))).sum()
+    frequency = np.histogram(values, bins, (low, high))[0] / len(values)
+    frequency = frequency[frequency > 0]
+    return -(frequency * np.log(frequency * bins / (high - low))).sum()
 
 
 # The data -------------------------------------------------------------------------------------

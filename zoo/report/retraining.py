@@ -25,10 +25,10 @@ class Plan(NamedTuple):
 
 
 def train_along(context: Context, curve: AlignmentCurve) -> tuple[list[int], str]:
-    """Trains a fresh network on the quick budget, or what ``Sizes`` leaves of it.
+    """Trains a fresh network on the quick budget, or less where ``Sizes`` says so.
 
     Returns:
-        The updates that were made before each point of the curve; and what was read, in words.
+        The updates that were made before each point of the curve; and the data read, in words.
     """
     seed, settings = context.seed, context.net.card["configuration"]
     how = {**settings.get("fit", {}), **_quick(context, "fit")}
@@ -71,14 +71,14 @@ def plan_of(rows: float, size: int) -> Plan:
     return Plan(max(1, int(rows / POINTS / every)), POINTS * every, every)
 
 
-def _quick(context: Context, what: str) -> dict[str, Any]:
-    """What ``--quick`` changes of a recipe's ``fit`` or ``data``."""
+def _quick(context: Context, part: str) -> dict[str, Any]:
+    """The changes that ``--quick`` makes to a recipe's ``fit`` or ``data``."""
     recipe = RECIPES.get(context.net.card.get("name"))
     changes = {} if recipe is None else recipe.quick
     return {
-        path.removeprefix(f"{what}."): value
+        path.removeprefix(f"{part}."): value
         for path, value in changes.items()
-        if path.startswith(f"{what}.")
+        if path.startswith(f"{part}.")
     }
 
 

@@ -27,15 +27,15 @@ def track_balls(
 
     In each frame alone, less its median, balls are placed one after the other where the picture
     matches one best; then positions and brightnesses are fitted together to
-    ``min(1, sum of rendered balls)`` by least squares (Gauss-Newton). What then is too faint, too
-    unlike a ball, or a second ball within 1.2 of a brighter one is taken out and the rest fitted
-    again. Balls that touch or overlap down to that distance are told apart.
+    ``min(1, sum of rendered balls)`` by least squares (Gauss-Newton). Then balls
+    that are too faint, too unlike a ball, or within 1.2 of a brighter one are removed, and the
+    rest are fitted again. Balls that touch or overlap down to that distance are told apart.
 
     Frames are linked by the assignment with the least squared distance from where constant velocity
     would take each ball; a ball out of sight goes on at its last velocity.
 
     Arguments:
-        film: grey values, nominally in ``[0, 1]``, ``[N, T, resolution²]``.
+        film: grey values, nominally in ``[0, 1]``, ``[N, T, size²]``.
         balls: the most balls to look for in a frame, 1 to 6.
         rendering: which balls, see ``balls.render``.
         size: pixels along one side of a frame.
@@ -147,7 +147,7 @@ def _fit(
         slopes = (slopes * (model <= 1)).flatten(2)  # [F, 3 balls, R²]
         error = (frames[part] - model[:, 0].clamp_(max=1)).flatten(1)
         normal = slopes @ slopes.mT
-        normal.diagonal(dim1=1, dim2=2).add_(0.01)  # a step of 0 for whatever changes no pixel
+        normal.diagonal(dim1=1, dim2=2).add_(0.01)  # a step of 0 where no pixel changes
         step = torch.linalg.solve(normal, slopes @ error[..., None])[..., 0]
         x, y, more = step.chunk(3, 1)
         move = torch.stack((x, y), -1)
@@ -161,7 +161,7 @@ def _fit(
 
 
 def _likeness(frames: Tensor, place: Tensor, bright: Tensor, grid: Tensor, scale: float) -> Tensor:
-    """Correlation, around each ball, of what the others leave of the frame with its picture."""
+    """Correlation, around each ball, of the frame less the other balls with the ball's picture."""
     parts = bright[..., None, None] * _shapes(place, grid, scale)[0]
     whole = parts.sum(1, keepdim=True)
     others = (whole - parts).clamp_(max=1)

@@ -101,8 +101,8 @@ def _find_digits(frames: Tensor, digits: int, size: int) -> Tensor:
         least = away[:, :, 0]
         for other in away.unbind(2)[1:]:
             least = torch.minimum(least, other)
-        share = (away <= least[:, :, None]) * ink[:, None, None]  # [F, starts, digits, pixels]
-        x, y, square, mass = (share.flatten(1, 2) @ sums).unflatten(1, (STARTS, digits)).unbind(-1)
+        mine = (away <= least[:, :, None]) * ink[:, None, None]  # [F, starts, digits, pixels]
+        x, y, square, mass = (mine.flatten(1, 2) @ sums).unflatten(1, (STARTS, digits)).unbind(-1)
         centroid = torch.stack((x, y), -1) / mass[..., None].clamp_min(1e-6)
         place = centroid.where(mass[..., None] > 0, place)
     spread = square - mass * centroid.square().sum(-1)

@@ -1,8 +1,8 @@
-"""How things move along their paths: does what film shows move like the real thing?
+"""How things move along their paths, to tell generated film from real film.
 
 A model that has learned where things are and one that has also learned how fast they go may draw
 equally good pictures: ``Motion.second_order`` tells them apart. The trackers that find the paths
-in film are in ``ball_tracker`` and ``digit_tracker``.
+in film are in ``balls`` and ``digits``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-REFLECTED = 0.5  # what a velocity may differ from its mirror image, as a share of its length
+REFLECTED = 0.5  # how far a velocity may be from its mirror image, as a fraction of its length
 
 
 class Motion(NamedTuple):
@@ -26,7 +26,7 @@ class Motion(NamedTuple):
 
     Attributes:
         found: things found in a frame, mean over frames.
-        apart: share of the frames with two or more things in which no two are too near: balls
+        apart: fraction of the frames with two or more things in which no two are too near: balls
             nearer than ``2 * 1.2 - 0.5``, which real balls, that overlap only while they collide,
             hardly ever are; digits nearer than 20 pixels, which overlap as they pass.
         speed: length of a move, from a frame to the next of a flight, mean over moves.
@@ -38,7 +38,7 @@ class Motion(NamedTuple):
             predicting it by ``x[t]``, each summed over triples of successive frames of a flight. 0
             is constant velocity; 2 a random walk, whose moves are unrelated; 3 unrelated places,
             or a thing that stands still and is seen through noise.
-        mirrored: share of wall contacts after which the velocity is the mirror image of the one
+        mirrored: fraction of wall contacts after which the velocity is the mirror image of the one
             before. A contact is the first frame ``t`` whose last move, repeated, would take the
             thing to a wall (a ball's disc, a digit's 28x28 image), if it approaches at a tenth of
             the real speed or more and is found, near nothing else and not near a corner, from
@@ -46,10 +46,10 @@ class Motion(NamedTuple):
             component along the normal has changed its sign, and the difference from the mirror
             image is at most half of the velocity.
         frames: frames looked at.
-        groups: frames with two or more things found: what ``apart`` is based on.
-        moves: what ``speed`` and ``variation`` are based on.
-        triples: what ``turn`` and ``second_order`` are based on.
-        contacts: what ``mirrored`` is based on.
+        groups: frames with two or more things found, the basis of ``apart``.
+        moves: the number behind ``speed`` and ``variation``.
+        triples: the number behind ``turn`` and ``second_order``.
+        contacts: the number behind ``mirrored``.
     """
 
     found: float
@@ -74,7 +74,7 @@ def link(places: Tensor, sure: Tensor, low: float, high: float) -> Tensor:
     """
     orders = torch.tensor(list(permutations(range(places.shape[2]))), device=places.device)
     row = torch.arange(places.shape[2], device=places.device)
-    far = (10 * high) ** 2  # to what is not there: any order that misses fewer is better
+    far = (10 * high) ** 2  # to a missing thing: an order that misses fewer is better
     paths, place, seen = places.clone(), places[:, 0], sure[:, 0]
     velocity = torch.zeros_like(place)
     for t in range(1, places.shape[1]):
@@ -183,6 +183,7 @@ def ratio(total: Tensor | float, count: Tensor | float) -> float:
 
 
 def check_film(film: Tensor, size: int) -> Tensor:
+    """Film ``[N, T, size²]`` as float32; raises a ValueError for anything else."""
     film = torch.as_tensor(film)
     if film.dim() != 3 or film.shape[2] != size**2 or not film.is_floating_point():
         raise ValueError(
@@ -195,6 +196,7 @@ def check_film(film: Tensor, size: int) -> Tensor:
 
 
 def check_paths(paths: Tensor) -> Tensor:
+    """Paths ``[N, T, things, 2]``; raises a ValueError for anything else."""
     paths = torch.as_tensor(paths)
     if paths.dim() != 4 or paths.shape[3] != 2 or not paths.is_floating_point():
         raise ValueError(
