@@ -11,12 +11,12 @@ import pytest
 import torch
 from pyro.contrib.gp import kernels
 from safetensors.torch import load_file, save_file
-from seqzoo.zoo import decoders, guides, likelihoods, nets, path_guides, priors, store
+from seqzoo.zoo import decoders, guides, likelihoods, nets, parts, path_guides, priors, store
 from seqzoo.zoo.part import Described, Part, describe, part
 from seqzoo.zoo.parts import fast_dropout, fast_memory, initialisers, memory, readouts, spatial
 from seqzoo.zoo.parts.units import HybridUnits
 from seqzoo.zoo.recipes.population import PopulationReadout
-from seqzoo.zoo.registry import PARTS, read
+from seqzoo.zoo.registry import PARTS, exported, read
 from torch import nn
 
 from seqzoo import data, inference, zoo
@@ -216,6 +216,12 @@ def test_every_class_comes_back_in_another_process(tmp_path):
     found = load_file(tmp_path / "found.safetensors")
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
+
+
+def test_every_exported_class_is_described():
+    found = [cls for name in parts.__all__ for cls in exported(getattr(parts, name))]
+    modules = [cls for cls in [*found, *exported(zoo.models)] if issubclass(cls, nn.Module)]
+    assert all(issubclass(cls, Described) for cls in modules)
 
 
 def test_every_exported_class_has_an_example():

@@ -30,6 +30,7 @@ from ..models.vrae import VRAE
 from ..parts.decoders import CausalDecoder
 from ..parts.likelihoods import Bernoulli, Categorical, Poisson
 from ..parts.path_guides import Increments
+from ..recipes import find
 from .stepwise import StepwiseELBO, StepwiseVRAE
 
 MEGABYTE = 2**20
@@ -89,8 +90,6 @@ def frames(batches: list[int], repeats: int, device: str) -> Iterator[Speed]:
     CD-25 of the rEFH with 400 hidden units, and of the TRBM, which holds u still; the convolutional
     rVAE by its local rule, and by BPTT.
     """
-    from ..recipes import find
-
     refh, trbm, rvae = (find(f"balls/{name}").model for name in ("refh", "trbm", "rvae"))
     rules = {
         "CD-25, rEFH": (refh, lambda net: ContrastiveDivergence(net, k=25)),

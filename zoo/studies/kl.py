@@ -17,6 +17,7 @@ from ...inference.paths import LinearChain, kl_steps, marginal_increments, previ
 from ...inference.rng import RandomStream
 from .. import store
 from ..models.path_model import PathModel
+from ..pictures import save_figure
 from ..recipes.music_task import FRAMES
 
 FLOOR = math.log(2) / 2  # nats a step and dimension: no diagonal guide gets below, in the long run
@@ -77,8 +78,6 @@ def measure_kl(name: str, seed: int = 0) -> Divergences:
 def plot_kl(found: Divergences, path: Path) -> None:
     """Left: both divergences of a diagonal guide of constant spread; right: the trained model's."""
     from matplotlib.figure import Figure
-
-    from ..pictures import save_figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
