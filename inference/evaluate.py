@@ -1,21 +1,21 @@
 """Bounds on the evidence of latent-variable models.
 
-All are lower bounds on log p(x) in expectation; their negatives are upper bounds on the negative
-log-likelihood. In nats a sequence. A figure per frame is the total over all sequences divided by
-the total number of frames, never a mean of means.
+All are lower bounds on log p(x) in expectation, in nats per sequence. Their negatives are upper
+bounds on the negative log-likelihood. A figure per frame is the total over all sequences divided
+by the total number of frames, never a mean of means.
 
-Bounds draw from the caller's random state, and move it on, unless they are given a ``seed``: then
-they have a random stream of their own, and say the same each time.
+``elbo``, ``importance_bound``, ``frame_bound`` and ``particle_bound`` sample from a private random
+stream, so they return the same value for the same ``seed``. The functions under "Estimators" keep
+the graph and sample from torch's global random state; rules, and scores that run in a stream of
+their own, use those.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pyro import plate, poutine
@@ -23,19 +23,115 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ..data import Batch
+from ..data import Batch, BatchLike, as_batch
+from .checks import check_number, check_samples, portions
 from .contracts import FrameModel, GibbsModel, SequenceModel
 from .particles import run_particles
 from .paths import Path, kl_steps
 from .rng import RandomStream
 
+# Bounds -------------------------------------------------------------------------------------------
 
-class Terms(NamedTuple):
-    """The two terms of an ELBO, of every draw and sequence.
+
+@torch.no_grad()
+def elbo(net, batch: BatchLike, num_samples: int = 1, seed: int = 0) -> Tensor:
+    """The evidence lower bound, averaged over samples from the guide; ``[B]``, nats per sequence.
+
+    It is the exact log-likelihood of a model without latent state.
 
     Arguments:
-        divergence: the KL term, ``[k, B, T]``: a step each where the latent state is a ``Path``,
-            otherwise ``T`` is 1.
+        net: a model with a Pyro pair over sequences.
+        batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
+        num_samples: samples from the guide.
+        seed: seed of a private random stream; the caller's random state is left alone.
+
+    Raises:
+        ValueError: for less than one sample, for a model without a Pyro pair, or for a model of
+            single frames (rVAE, TVAE).
+    """
+    check_samples(num_samples)
+    batch = as_batch(batch)
+    data = prepare_whole(net, batch)
+    with RandomStream(batch.obs.device, "ELBO", seed):
+        return elbo_terms(net, data, num_samples).bound
+
+
+@torch.no_grad()
+def importance_bound(
+    net, batch: BatchLike, num_samples: int, at_once: int = 10, seed: int = 0
+) -> Tensor:
+    """The importance-weighted bound of whole sequences; ``[B]``, nats per sequence.
+
+    Arguments:
+        net: a model with a Pyro pair over sequences.
+        batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
+        num_samples: samples ``k`` from the guide; the bound rises with their number.
+        at_once: samples held in memory at a time.
+        seed: seed of a private random stream; the caller's random state is left alone.
+
+    Raises:
+        ValueError: for less than one sample in all or at a time; otherwise as ``elbo``.
+
+    Source: Burda et al., "Importance weighted autoencoders" (2016).
+    """
+    check_samples(num_samples, at_once=at_once)
+    batch = as_batch(batch)
+    data = prepare_whole(net, batch)
+    with RandomStream(batch.obs.device, "importance bound", seed):
+        return importance_estimate(net, data, num_samples, at_once)
+
+
+@torch.no_grad()
+def frame_bound(
+    net, batch: BatchLike, num_samples: int, at_once: int = 25, seed: int = 0
+) -> Tensor:
+    """The importance-weighted bound of each frame given those before it, summed; ``[B]``, nats.
+
+    It is much tighter than the bound of whole sequences. It needs a model that samples its latent
+    noise independently for each frame (``net.framewise``), such as a VOSP.
+
+    Arguments:
+        net, batch, num_samples, at_once, seed: see ``importance_bound``.
+
+    Raises:
+        ValueError: for any other model, or for less than one sample in all or at a time.
+    """
+    check_samples(num_samples, at_once=at_once)
+    batch = as_batch(batch)
+    data = prepare_whole(net, batch)
+    with RandomStream(batch.obs.device, "frame bound", seed):
+        return frame_estimate(net, data, num_samples, at_once)
+
+
+@torch.no_grad()
+def particle_bound(
+    net, batch: BatchLike, num_particles: int, threshold: float = 0.5, seed: int = 0
+) -> Tensor:
+    """A particle filter's estimate of log p(x); ``[B]``, nats per sequence.
+
+    Arguments:
+        net: a model whose decoder is ``causal`` in the latent path.
+        batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
+        num_particles, threshold: see ``run_particles``.
+        seed: seed of a private random stream; the caller's random state is left alone.
+
+    Raises:
+        ValueError: when the model's decoder, prior or guide cannot be stepped.
+    """
+    batch = as_batch(batch)
+    with RandomStream(batch.obs.device, "particle bound", seed):
+        return particle_estimate(net, batch, num_particles, threshold)
+
+
+# Estimators ---------------------------------------------------------------------------------------
+
+
+class Terms(NamedTuple):
+    """The two terms of an ELBO, for every sample and sequence.
+
+    Arguments:
+        divergence: the KL term, ``[k, B, T]``: one value per step where the latent state is a
+            ``Path``, otherwise ``T`` is 1.
         likelihood: log p(x | z), ``[k, B]``.
     """
 
@@ -48,169 +144,101 @@ class Terms(NamedTuple):
         return (self.likelihood - self.divergence.sum(-1)).mean(0)
 
 
-def elbo_terms(net, data, particles: int = 1, divergence: Callable = kl_steps) -> Terms:
+def elbo_terms(
+    net, data: Any, num_samples: int = 1, divergence: Callable[..., Tensor] = kl_steps
+) -> Terms:
     """Evaluates the ELBO of a Pyro pair over whole sequences.
 
-    The KL term is exact where torch knows the divergence. For paths that have none it is the
-    divergence of each step given the path before it; for anything else, log q - log p of the draw.
+    The KL term is exact where torch knows the divergence. For other paths it is the divergence of
+    each step given the sampled path before it. For any other latent it is log q - log p of the
+    sample.
 
     Arguments:
-        net: holds ``model(data)`` and ``guide(data)``, with one plate, at dim -1.
-        data: what they take.
-        particles: draws ``k`` from the guide.
-        divergence: ``divergence(q, p, path) -> [..., T]`` of two ``Path`` laws, in place of KL.
+        net: has ``model(data)`` and ``guide(data)``, with one plate, at dim -1.
+        data: the argument of both.
+        num_samples: samples ``k`` from the guide.
+        divergence: ``divergence(q, p, path) -> [..., T]`` of two ``Path`` distributions, in place
+            of the KL divergence.
 
     Returns:
         The terms, with a graph.
     """
-    drawn, joint = traces(net.model, net.guide, data, particles)
+    guided, joint = traces(net.model, net.guide, data, num_samples)
     steps = []
-    for name in latent_sites(drawn):
-        q, p, value = drawn.nodes[name]["fn"], joint.nodes[name]["fn"], drawn.nodes[name]["value"]
+    for name in latent_sites(guided):
+        q, p, value = guided.nodes[name]["fn"], joint.nodes[name]["fn"], guided.nodes[name]["value"]
         path = isinstance(q, Path)
         steps.append(divergence(q, p, value) if path else _divergence(q, p, value)[..., None])
-    joint.compute_log_prob(lambda name, site: name not in drawn.nodes)
-    likelihood = sum(_log_probs(joint)).expand(particles, -1)
+    joint.compute_log_prob(lambda name, site: name not in guided.nodes)
+    likelihood = sum(_log_probs(joint)).expand(num_samples, -1)
     return Terms(sum(steps, torch.zeros_like(likelihood[..., None])), likelihood)
 
 
-def log_weights(model, guide, data, particles: int) -> Tensor:
+def log_weights(
+    model: Callable[..., Any], guide: Callable[..., Any], data: Any, num_samples: int
+) -> Tensor:
     """log p(x, y) - log q(x | y), for each member of the model's outermost plate.
 
     Arguments:
         model, guide: a Pyro pair with one plate, at dim -1.
         data: their single argument.
-        particles: number of independent draws ``k`` from the guide.
+        num_samples: independent samples ``k`` from the guide.
 
     Returns:
         ``[k, N]``, with a graph: ``logsumexp(0) - log k`` is the importance-weighted bound.
     """
-    drawn, joint = traces(model, guide, data, particles)
-    drawn.compute_log_prob()
+    guided, joint = traces(model, guide, data, num_samples)
+    guided.compute_log_prob()
     joint.compute_log_prob()
-    total = sum(_log_probs(joint)) - sum(_log_probs(drawn))
-    return total.expand(particles, -1)
+    total = sum(_log_probs(joint)) - sum(_log_probs(guided))
+    return total.expand(num_samples, -1)
 
 
-@torch.no_grad()
-def elbo(net, batch: Batch, samples: int = 1, seed: int | None = None) -> Tensor:
-    """The evidence lower bound, averaged over draws from the guide; ``[B]``, nats a sequence.
-
-    The exact log-likelihood of a model without latent state.
-
-    Arguments:
-        net: holds a Pyro pair over a batch.
-        batch: the sequences.
-        samples: draws from the guide.
-        seed: of a random stream of its own; ``None`` draws from the caller's random state.
-
-    Raises:
-        ValueError: for less than one sample, a model without a Pyro pair, or one of single frames
-            (rVAE, TVAE).
-    """
-    check_samples(samples)
-    data = prepare_whole(net, batch)
-    with _stream(batch, "ELBO", seed):
-        return elbo_terms(net, data, samples).bound
-
-
-@torch.no_grad()
-def importance_bound(
-    net, batch: Batch, samples: int, at_once: int = 10, seed: int | None = None
-) -> Tensor:
-    """The importance-weighted bound of whole sequences; ``[B]``, nats a sequence.
-
-    Arguments:
-        net: holds a Pyro pair over a batch.
-        batch: the sequences.
-        samples: draws ``k``; the bound rises with them.
-        at_once: draws held in memory at a time.
-        seed: of a random stream of its own; ``None`` draws from the caller's random state.
-
-    Raises:
-        ValueError: for less than one sample, or one held at a time; and as ``elbo`` does.
-
-    Source: Burda et al., "Importance weighted autoencoders" (2016).
-    """
-    check_samples(samples, at_once=at_once)
-    data = prepare_whole(net, batch)
+def importance_estimate(net, data: Any, num_samples: int, at_once: int = 10) -> Tensor:
+    """``importance_bound`` of prepared data, from the global random state; ``[B]``."""
     weigh = functools.partial(log_weights, net.model, net.guide, data)
-    with _stream(batch, "importance bound", seed):
-        return _in_parts(weigh, samples, at_once)
+    return _log_mean_weight(weigh, num_samples, at_once)
 
 
-@torch.no_grad()
-def frame_bound(
-    net, batch: Batch, samples: int, at_once: int = 25, seed: int | None = None
-) -> Tensor:
-    """The importance-weighted bound of every frame given those before it, summed; ``[B]``, nats.
-
-    Much tighter than that of whole sequences, but only of models whose latent noise is drawn
-    afresh for every frame and forgotten after it (``net.framewise``), such as a VOSP.
-
-    Arguments:
-        net, batch, samples, at_once, seed: see ``importance_bound``.
-
-    Raises:
-        ValueError: for any other model, less than one sample, or one held at a time.
-    """
-    check_samples(samples, at_once=at_once)
-    weigh = functools.partial(frame_weights, net, prepare_whole(net, batch))
-    with _stream(batch, "frame bound", seed):
-        return _in_parts(weigh, samples, at_once).sum(-1)
+def frame_estimate(net, data: Any, num_samples: int, at_once: int = 25) -> Tensor:
+    """``frame_bound`` of prepared data, from the global random state; ``[B]``."""
+    weigh = functools.partial(frame_weights, net, data)
+    return _log_mean_weight(weigh, num_samples, at_once).sum(-1)
 
 
-def frame_weights(net, data, particles: int) -> Tensor:
+def frame_weights(net, data: Any, num_samples: int) -> Tensor:
     """log p(x_t, z_t | past) - log q(z_t | past, x), zero in padding; ``[k, B, T]``, with a graph.
 
     Raises:
         ValueError: when the frames' weights are not independent of one another.
     """
     if not net.framewise:
-        return SequenceModel.frame_weights(net, data, particles)  # which says so
-    return net.frame_weights(data, particles)
+        return SequenceModel.frame_weights(net, data, num_samples)  # raises the error
+    return net.frame_weights(data, num_samples)
 
 
-@torch.no_grad()
-def particle_bound(
-    net, batch: Batch, particles: int, threshold: float = 0.5, seed: int | None = None
-) -> Tensor:
-    """A particle filter's estimate of log p(x); ``[B]``, nats a sequence.
-
-    Arguments:
-        net: a model whose decoder is ``causal`` in the latent path.
-        batch: the sequences.
-        particles, threshold: see ``run_particles``.
-        seed: of a random stream of its own; ``None`` draws from the caller's random state.
-
-    Raises:
-        ValueError: when the model's decoder, prior or guide cannot be stepped.
-    """
-    check_batch(batch)
-    with _stream(batch, "particle bound", seed):
-        return filter_particles(net, batch, particles, threshold)
-
-
-def filter_particles(net, batch: Batch, particles: int, threshold: float = 0.5) -> Tensor:
-    """``particle_bound`` with a graph."""
-    check_samples(particles, "particles")
+def particle_estimate(net, batch: Batch, num_particles: int, threshold: float = 0.5) -> Tensor:
+    """``particle_bound`` with a graph, from the global random state; ``[B]``."""
+    check_number("num_particles", num_particles)
     lengths, order = batch.mask.sum(1).sort(descending=True)
     steps = net.particle_steps(prepare_whole(net, batch.rows(order)))
-    return run_particles(steps, lengths, particles, threshold)[order.argsort()]
+    return run_particles(steps, lengths, num_particles, threshold)[order.argsort()]
 
 
-def prepare_whole(net, batch: Batch):
-    """What the Pyro pair of a model of whole sequences takes: ``net.prepare(batch)``.
+# Preparing and checking ---------------------------------------------------------------------------
+
+
+def prepare_whole(net, batch: Batch) -> Any:
+    """``net.prepare(batch)``: the argument of the Pyro pair of a model of whole sequences.
 
     Raises:
-        ValueError: for a model without a Pyro pair, one of single frames, or what is no batch.
+        ValueError: for a model without a Pyro pair, or for a model of single frames.
     """
     check_pair(net)
-    check_batch(batch)
     if isinstance(net, FrameModel):
         raise ValueError(
             f"{type(net).__name__} is a model of single frames given the statistics of the past, "
-            'so whole sequences are not weighed: inference.loo(..., unit="frame") scores frames'
+            'not of whole sequences: inference.loo(..., unit="frame") scores frames'
         )
     return net.prepare(batch)
 
@@ -219,80 +247,46 @@ def check_pair(net) -> None:
     """Raises a ValueError for a model without a Pyro pair, such as a harmonium."""
     if isinstance(net, (FrameModel, SequenceModel)):
         return
-    name = type(net).__name__
     if isinstance(net, GibbsModel):
-        how = "follow its Gibbs chains with inference.clamped_gibbs and convergence"
+        advice = "follow its Gibbs chains with inference.clamped_gibbs and convergence"
     else:
-        how = (
+        advice = (
             "score its predictions, or let it inherit inference.SequenceModel or FrameModel if it "
             "has one"
         )
     raise ValueError(
-        f"{name} has no Pyro pair of model and guide, so nothing can be drawn or weighed: {how}"
+        f"{type(net).__name__} has no Pyro pair of model and guide to sample from: {advice}"
     )
 
 
-def check_batch(batch: Batch) -> None:
-    """Raises a ValueError for what is no batch, such as bare frames or a whole data set."""
-    if not isinstance(batch, Batch):
-        raise ValueError(
-            f"this takes a data.Batch, got a {type(batch).__name__}: data.Batch(obs, mask) makes "
-            "one of frames, .batch() one of a data set"
-        )
-
-
-def check_samples(samples: int, name: str = "samples", at_once: int = 1) -> None:
-    """Raises a ValueError for less than one sample, or none in memory at a time.
-
-    Arguments:
-        samples: how many.
-        name: of the caller's argument.
-        at_once: how many are held in memory at a time.
-    """
-    if samples < 1:
-        raise ValueError(f"{name} must be at least 1, got {samples}: an average needs at least one")
-    if at_once < 1:
-        raise ValueError(f"at_once must be at least 1, got {at_once}: {name} in memory at a time")
-
-
-def portions(draws: int, at_once: int) -> list[int]:
-    """How many of so many draws are made at a time, which need not be a divisor."""
-    return [min(at_once, draws - start) for start in range(0, draws, at_once)]
-
-
-def _stream(batch: Batch, name: str, seed: int | None) -> AbstractContextManager:
-    """A random stream of its own; without a seed, the caller's."""
-    return contextlib.nullcontext() if seed is None else RandomStream(batch.obs.device, name, seed)
-
-
-def _in_parts(weigh: Callable[[int], Tensor], samples: int, at_once: int) -> Tensor:
-    """log of the mean of exp over ``samples`` weights, few of them in memory at a time."""
-    parts = [weigh(number).logsumexp(0) for number in portions(samples, at_once)]
-    return torch.stack(parts).logsumexp(0) - math.log(samples)
+def _log_mean_weight(weigh: Callable[[int], Tensor], num_samples: int, at_once: int) -> Tensor:
+    """log of the mean of exp over ``num_samples`` weights, at most ``at_once`` in memory."""
+    parts = [weigh(number).logsumexp(0) for number in portions(num_samples, at_once)]
+    return torch.stack(parts).logsumexp(0) - math.log(num_samples)
 
 
 def latent_sites(trace) -> list[str]:
     """Names of the latent sites of a trace.
 
-    Pyro counts a plate among ``trace.stochastic_nodes``. The log-probability of its indices is a
-    number on the CPU, which does not mix with a latent's on another device.
+    Pyro counts plates among ``trace.stochastic_nodes``. They are left out: the log-probability of
+    a plate's indices is on the CPU, and cannot be added to that of a latent on another device.
     """
     names = trace.stochastic_nodes
     return [name for name in names if not site_is_subsample(trace.nodes[name])]
 
 
-def traces(model, guide, data, particles: int):
-    """Traces of guide and model with ``particles`` draws, at dim -2."""
+def traces(model, guide, data, num_samples: int):
+    """Traces of guide and model with ``num_samples`` samples, at dim -2."""
 
     def vectorised(function):
         def run(data):
-            with plate("particles", particles, dim=-2):
+            with plate("samples", num_samples, dim=-2):
                 return function(data)
 
         return run
 
-    drawn = poutine.trace(vectorised(guide)).get_trace(data)
-    return drawn, poutine.trace(poutine.replay(vectorised(model), trace=drawn)).get_trace(data)
+    guided = poutine.trace(vectorised(guide)).get_trace(data)
+    return guided, poutine.trace(poutine.replay(vectorised(model), trace=guided)).get_trace(data)
 
 
 def _divergence(q, p, value: Tensor) -> Tensor:

@@ -12,44 +12,47 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .checks import check_number
+
 State = tuple[Tensor, ...]
 
 
 class ParticleSteps(Protocol):
     """One pass of particles along a batch of sequences, the longest sequence first.
 
-    * ``begin(particles) -> state``, tensors ``[k, B, ...]``;
+    * ``begin(num_particles) -> state``, tensors ``[k, B, ...]``;
     * ``step(t, state) -> state, weights [k, B]``: draws z_t from the proposal and weighs it by
       p(x_t, z_t | past) / q(z_t | past, x). The state may hold the first rows of the batch alone.
     """
 
-    def begin(self, particles: int) -> State: ...
+    def begin(self, num_particles: int) -> State: ...
 
     def step(self, t: int, state: State) -> tuple[State, Tensor]: ...
 
 
 def run_particles(
-    steps: ParticleSteps, lengths: Tensor, particles: int, threshold: float = 0.5
+    steps: ParticleSteps, lengths: Tensor, num_particles: int, threshold: float = 0.5
 ) -> Tensor:
     """Estimates log p(x) of each sequence; ``[B]``, with a graph through draws and weights.
 
     The estimate of p(x) itself is unbiased, so the expectation of its logarithm never exceeds
     log p(x). Particles are resampled (systematically) where the effective sample size falls below
-    a share of their number; no gradient goes through the choice.
+    a fraction of their number. No gradient passes through the choice.
 
     Arguments:
         steps: see ``ParticleSteps``.
         lengths: frames of each sequence, in descending order, ``[B]``.
-        particles: ``k``.
-        threshold: that share, in [0, 1]; 1 resamples at every step, 0 never.
+        num_particles: ``k``.
+        threshold: that fraction, in [0, 1]; 1 resamples at every step, 0 never.
 
     Raises:
         ValueError: for numbers out of range.
     """
-    if particles < 1 or not 0 <= threshold <= 1:
-        raise ValueError(f"particles >= 1, threshold in [0, 1]: got {particles}, {threshold}")
-    state = steps.begin(particles)
-    weights = torch.zeros(particles, len(lengths), device=lengths.device)  # log, not normalised
+    check_number("num_particles", num_particles)
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be a fraction from 0 to 1, got {threshold}")
+    state = steps.begin(num_particles)
+    weights = torch.zeros(num_particles, len(lengths), device=lengths.device)  # log, not normalised
     evidence = []  # of the sequences that have ended, the last of the batch first
     total = torch.zeros(len(lengths), device=lengths.device)
     alive = [int((lengths > t).sum()) for t in range(int(lengths[0]))]
@@ -59,7 +62,7 @@ def run_particles(
             state = tuple(part[:, :rows] for part in state)
             weights, total = weights[:, :rows], total[:rows]
         if t and threshold:
-            poor = effective_size(weights.detach()) < threshold * particles
+            poor = effective_size(weights.detach()) < threshold * num_particles
             poor |= torch.full_like(poor, threshold == 1)
             if poor.any():
                 total = torch.where(poor, total + log_mean_exp(weights), total)
@@ -83,12 +86,12 @@ def effective_size(weights: Tensor) -> Tensor:
 
 def resample(state: State, weights: Tensor, where: Tensor) -> State:
     """Systematic resampling of the columns marked in ``where [B]``."""
-    particles, rows = weights.shape
+    number, rows = weights.shape
     cumulative = weights.softmax(0).cumsum(0)
-    combs = torch.arange(particles, device=weights.device)[:, None]
-    marks = (combs + torch.rand(rows, device=weights.device)) / particles
+    combs = torch.arange(number, device=weights.device)[:, None]
+    marks = (combs + torch.rand(rows, device=weights.device)) / number
     chosen = torch.searchsorted(cumulative.T.contiguous(), marks.T.contiguous()).T
-    chosen = chosen.clamp_max(particles - 1)
+    chosen = chosen.clamp_max(number - 1)
     chosen = torch.where(where, chosen, combs)
     columns = torch.arange(rows, device=weights.device)
     return tuple(part[chosen, columns] for part in state)

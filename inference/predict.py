@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..data import Batch
+from ..data import Batch, BatchLike, as_batch
+from .checks import check_number
 from .contracts import Recurrent
 from .rng import RandomStream
 from .sweep import sweep
 
-FRAMES = 2000  # frames predicted at once: chains times frames times pixels must fit in memory
+FRAMES = 2000  # frames predicted at once: samples times frames times pixels must fit in memory
 
 
 class Filtered(NamedTuple):
@@ -28,23 +30,23 @@ class Filtered(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a network expects of each frame before it sees it.
+    """Predictions of frames.
 
     Arguments:
-        chains: what each chain (or independent draw of x_t) expects, ``[C, B, T, M]``.
+        samples: the frame that each chain, or each sample of x_t, predicts, ``[S, B, T, M]``.
     """
 
-    chains: Tensor
+    samples: Tensor
 
     @property
     def mean(self) -> Tensor:
-        """The average over the chains, ``[B, T, M]``."""
-        return self.chains.mean(0)
+        """The average over the samples, ``[B, T, M]``."""
+        return self.samples.mean(0)
 
 
 @torch.no_grad()
 def run_sweep(net: Recurrent, batch: Batch) -> Tensor:
-    """Statistics of a recurrent network, ``[B, T + 1, U]``: entry ``t`` is what frame ``t`` finds.
+    """Statistics of a recurrent network, ``[B, T + 1, U]``: entry ``t`` is the past of frame ``t``.
 
     Raises:
         ValueError: when a real frame is outside the support of the network's likelihood.
@@ -54,61 +56,61 @@ def run_sweep(net: Recurrent, batch: Batch) -> Tensor:
     return sweep(net, net.encode(batch.obs), start, batch.mask)
 
 
-def run_filter(net: Recurrent, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+def run_filter(net: Recurrent, batch: BatchLike) -> Tensor:
     """Statistics u_0 .. u_{T-1} of a recurrent network, ``[B, T, U]``.
 
     Arguments:
         net: a recurrent network.
-        obs: ``[B, T, M]``.
-        mask: True where a frame is real, ``[B, T]``.
+        batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
 
     Raises:
-        ValueError: when ``obs`` or ``mask`` is unfit, with a sentence that says why.
+        ValueError: when the data are not sequences that the network takes.
     """
-    return run_sweep(net, Batch(obs, mask))[:, 1:]
+    return run_sweep(net, as_batch(batch))[:, 1:]
 
 
 @torch.no_grad()
 def predict_next(
     net: Recurrent,
-    obs: Tensor,
-    mask: Tensor | None = None,
-    chains: int = 8,
+    batch: BatchLike,
+    num_samples: int = 8,
     seed: int = 0,
-    **how,
+    options: Mapping[str, Any] | None = None,
 ) -> Prediction:
-    """Each frame as predicted from the frames before it: y_t given y_0 .. y_{t-1}.
+    """Predicts each frame from the frames before it: y_t given y_0 .. y_{t-1}.
 
-    The network filters the true sequence; at each step its ``predict(past, previous, chains)``
-    turns the statistics u_{t-1} into the next frame, without noise in the frame itself.
+    The network filters the true sequence. At each step ``net.predict(past, previous, chains)``
+    turns the statistics u_{t-1} into the next frame. The prediction is an expected frame, without
+    noise of its own.
 
     Arguments:
         net: a recurrent network with ``predict``.
-        obs: ``[B, T, M]``.
-        mask: True where a frame is real, ``[B, T]``.
-        chains: chains, or independent draws, a frame.
-        seed: seed of the chains; the caller's random state is left alone.
-        how: further arguments of the network's ``predict``, such as ``steps=25`` Gibbs steps.
+        batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
+        num_samples: chains, or independent samples of the state, per frame.
+        seed: seed of a private random stream; the caller's random state is left alone.
+        options: further arguments of ``net.predict``, such as ``{"steps": 25}`` Gibbs steps.
 
     Returns:
-        Predictions for all ``T`` frames. The first is made from a blank past; padding gets zeros.
+        Predictions of all ``T`` frames. The first frame is predicted from a blank past. Padding is
+        zero.
 
     Raises:
-        ValueError: when ``obs`` or ``mask`` is unfit, or the network cannot predict.
+        ValueError: when the data are unfit, or the network cannot predict.
 
     Example:
-        >>> predict_next(zoo.load("balls/refh"), film, chains=8, steps=25).mean.shape
+        >>> net = zoo.load("balls/refh")
+        >>> predict_next(net, film, num_samples=8, options={"steps": 25}).mean.shape
         torch.Size([2, 100, 900])
     """
-    _check(net, chains)
-    batch = Batch(obs, mask)
+    _check(net, num_samples)
+    batch = as_batch(batch)
     obs, mask = batch.obs, batch.mask
     past = run_sweep(net, batch)[:, :-1][mask]
     previous = torch.cat((torch.zeros_like(obs[:, :1]), obs[:, :-1]), 1)[mask]
-    predicted = obs.new_zeros(chains, *obs.shape)
+    predicted = obs.new_zeros(num_samples, *obs.shape)
     with RandomStream(obs.device, "predict", seed):
         parts = [
-            net.predict(*rows, chains, **how)
+            net.predict(*rows, num_samples, **(options or {}))
             for rows in zip(past.split(FRAMES), previous.split(FRAMES))
         ]
     predicted[:, mask] = torch.cat(parts, 1)
@@ -118,48 +120,46 @@ def predict_next(
 @torch.no_grad()
 def rollout(
     net: Recurrent,
-    obs: Tensor,
+    batch: BatchLike,
     frames: int,
-    mask: Tensor | None = None,
-    chains: int = 1,
+    num_samples: int = 1,
     seed: int = 0,
-    **how,
+    options: Mapping[str, Any] | None = None,
 ) -> Prediction:
-    """Goes on where a sequence ends: each predicted frame is filtered as if it had been seen.
+    """Continues each sequence: every predicted frame is filtered as if it had been seen.
 
-    A predicted frame is an expected one, without noise of its own: grey pixels and keys are fed
-    back, and where nothing is drawn to predict it (an RNN) all chains are the same. ``net.sample``
-    draws frames.
+    A predicted frame is an expected one, without noise of its own, so grey pixels and keys are fed
+    back. All samples are the same where the prediction is deterministic (an RNN). ``net.sample``
+    samples frames instead.
 
     Arguments:
         net: a recurrent network with ``predict``.
-        obs: what was seen, ``[B, T, M]``.
-        frames: how many to add.
-        mask: True where a frame is real, ``[B, T]``.
-        chains: continuations of each sequence, independent of one another.
-        seed: seed of the continuations; the caller's random state is left alone.
-        how: further arguments of the network's ``predict``.
+        batch: the sequences seen: a ``Batch``, or anything that ``data.as_batch`` takes.
+        frames: the number of frames to add.
+        num_samples: continuations of each sequence, independent of one another.
+        seed: seed of a private random stream; the caller's random state is left alone.
+        options: further arguments of ``net.predict``.
 
     Returns:
-        Continuations, ``[C, B, frames, M]`` in ``chains``.
+        Continuations, ``[S, B, frames, M]`` in ``samples``.
 
     Raises:
-        ValueError: when ``obs`` or ``mask`` is unfit, or the network cannot predict.
+        ValueError: when the data are unfit, or the network cannot predict.
     """
-    _check(net, chains)
-    if frames < 1:
-        raise ValueError(f"frames must be at least 1, got {frames}")
-    batch = Batch(obs, mask)
-    past = run_sweep(net, batch)[:, -1].repeat(chains, 1)  # padding left it where it was
+    _check(net, num_samples)
+    check_number("frames", frames)
+    batch = as_batch(batch)
+    obs, rows = batch.obs, len(batch)
+    past = run_sweep(net, batch)[:, -1].repeat(num_samples, 1)  # padding left it where it was
     last = (batch.mask * torch.arange(1, obs.shape[1] + 1, device=obs.device)).argmax(1)
-    frame = batch.obs[torch.arange(len(obs), device=obs.device), last].repeat(chains, 1)
+    frame = obs[torch.arange(rows, device=obs.device), last].repeat(num_samples, 1)
     film = []
     with RandomStream(obs.device, "rollout", seed):
         for _ in range(frames):
-            frame = net.predict(past, frame, 1, **how)[0]
+            frame = net.predict(past, frame, 1, **(options or {}))[0]
             past = net.step(net.encode(frame), past)
             film.append(frame)
-    return Prediction(torch.stack(film, 1).unflatten(0, (chains, len(obs))))
+    return Prediction(torch.stack(film, 1).unflatten(0, (num_samples, rows)))
 
 
 def check_direction(net: Recurrent, direction: str) -> None:
@@ -169,11 +169,10 @@ def check_direction(net: Recurrent, direction: str) -> None:
         raise ValueError(f"{type(net).__name__} generates {known} in time, not {direction!r}")
 
 
-def _check(net: Recurrent, chains: int) -> None:
+def _check(net: Recurrent, num_samples: int) -> None:
     if not isinstance(net, Recurrent):
         raise ValueError(
             f"{type(net).__name__} predicts no next frame: that takes a network that inherits "
             "inference.Recurrent and writes predict(past, previous, chains)"
         )
-    if chains < 1:
-        raise ValueError(f"chains must be at least 1, got {chains}")
+    check_number("num_samples", num_samples)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..data import Batch, check_sequences
+from .checks import check_samples
 from .conditional_smc import (
     Draw,
     Evidence,
@@ -30,7 +31,6 @@ from .conditional_smc import (
     swarm,
 )
 from .contracts import LatentPathModel, Recurrent
-from .evaluate import check_samples
 from .rng import RandomStream
 
 STEPS = {"mode": 20, "gibbs": 100, "resample": 10}

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..data import Batch
+from .checks import check_samples
 from .contracts import AnswerModel
-from .evaluate import check_samples
 
 
 def in_paths(net: AnswerModel, drive: Tensor, num_samples: int) -> Tensor:

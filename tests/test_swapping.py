@@ -694,7 +694,7 @@ def test_names_decide_nothing():
 
     net, batch = Helpful(M, K, gaussian, H), Batch(torch.randn(B, T, M))
     inference.LocalELBO(net).gradients(batch)
-    assert inference.loo(net, batch, draws=30, unit="frame").elpd.shape == (B, T)
+    assert inference.loo(net, batch, num_samples=30, unit="frame").elpd.shape == (B, T)
     with pytest.raises(ValueError, match="Helpful is a FrameModel: LocalELBO trains it"):
         inference.SequenceELBO(net)
 

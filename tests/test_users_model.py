@@ -68,7 +68,7 @@ class Tracker(inference.FrameModel, PyroModule):
 
     @torch.no_grad()
     def filter(self, obs, mask=None):
-        mean = inference.run_filter(self, obs, mask)
+        mean = inference.run_filter(self, Batch(obs, mask))
         return inference.Filtered(mean, (2 * self.log_spread).exp().expand_as(mean))
 
     @torch.no_grad()

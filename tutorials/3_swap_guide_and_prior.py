@@ -123,7 +123,7 @@ for i, prior in enumerate(PRIORS):
     for j, guide in enumerate(GUIDES):
         net = nets[prior, guide] = build(prior, guide)
         kl = train_by(net, "elbo").history[-1]["kl"]
-        table[i, j] = per_frame(inference.elbo(net, test, samples=5))
+        table[i, j] = per_frame(inference.elbo(net, test, num_samples=5))
         print(f"{prior:16}{guide:14} -ELBO {table[i, j]:6.2f} on test; KL in training {kl:.2f}")
 
 # %%
@@ -256,8 +256,8 @@ plt.show()
 # %%
 torch.manual_seed(0)
 bounds = {
-    "ELBO": lambda net: inference.elbo(net, test, samples=5),
-    "IW, 10 paths": lambda net: inference.importance_bound(net, test, samples=10),
+    "ELBO": lambda net: inference.elbo(net, test, num_samples=5),
+    "IW, 10 paths": lambda net: inference.importance_bound(net, test, num_samples=10),
     f"{PARTICLES} particles": lambda net: inference.particle_bound(net, test, PARTICLES),
 }
 print(f"{'nats a frame':22}" + "".join(f"{name:>16}" for name in bounds))

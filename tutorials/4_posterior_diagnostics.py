@@ -120,7 +120,7 @@ print(f"log p(x), exact: {exact.mean():.3f} nats a sequence")
 # %% [markdown]
 # ## k-hat and the bound
 #
-# `khat` fits a Pareto tail to the weights of each sequence. With `good_khat(draws)` or less
+# `khat` fits a Pareto tail to the weights of each sequence. With `good_khat(num_samples)` or less
 # (0.7 at most), weighted draws stand in for the posterior. For a Gaussian guide with a share $v$ of
 # the right variance $\hat k \to 1 - v$: half the variance is *forgiven*, as weights can mend it.
 
@@ -169,7 +169,7 @@ plt.show()
 # %%
 simulated = data.Batch(torch.zeros(20 if SMOKE else 200, T, 4))  # its shape is taken
 checks = {
-    name: inference.sbc(inference.simulator(net, simulated), ROUNDS, draws=99)
+    name: inference.sbc(inference.simulator(net, simulated), ROUNDS, num_samples=99)
     for name, net in NETS.items()
 }
 figure, axes = plt.subplots(2, len(NETS), figsize=(12, 4.4), layout="constrained", sharex=True)
@@ -239,7 +239,7 @@ shapes = inference.khat(net, spikes, DRAWS)[0]
 share = float((shapes <= limit).double().mean())
 print(f"k-hat is {limit:.2f} or less in {share:.0%} of the frames, median {shapes.median():.2f}")
 
-found = inference.to_arviz(net, spikes, draws=100, unit="neuron")
+found = inference.to_arviz(net, spikes, num_samples=100, obs_axis="neuron")
 print(", ".join(f"{name}: {dict(found[name].sizes)}" for name in ("posterior", "observed_data")))
 az.summary(found, var_names="x", kind="stats").head(6)
 

@@ -1,4 +1,4 @@
-"""Whether Markov chains agree: R-hat and effective sample size, and chains to follow."""
+"""Convergence of Markov chains: R-hat and effective sample size, and Gibbs chains to test."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from ...data import generator
+from ..checks import check_number
 from ..contracts import GibbsModel
 from ..rng import RandomStream
 
 
 class Convergence(NamedTuple):
-    """Whether chains agree, by ArviZ: one number for every scalar that was followed.
+    """Agreement of chains, computed by ArviZ: one number for every scalar.
 
     Arguments:
-        rhat: rank-normalised split R-hat of each scalar; 1 is agreement, and above 1.01 chains
+        rhat: rank-normalised split R-hat of each scalar. 1 is agreement; above 1.01 the chains
             still differ. (The largest of several is above that by chance.)
         ess: bulk effective sample size, over all chains.
     """
@@ -27,32 +28,35 @@ class Convergence(NamedTuple):
     ess: Tensor
 
 
-def convergence(draws: Tensor) -> Convergence:
-    """R-hat and effective sample size of draws ``[C, D, ...]``: chains, then draws.
+def convergence(samples: Tensor) -> Convergence:
+    """R-hat and effective sample size of samples from chains.
+
+    Arguments:
+        samples: ``[C, S, ...]``: chains, then samples of each.
 
     Returns:
-        Both of shape ``[...]``; NaN where all draws are equal.
+        Both of shape ``[...]``; NaN where all samples are equal.
 
     Raises:
-        ValueError: for fewer than two chains or four draws.
+        ValueError: for fewer than two chains or four samples.
     """
     import arviz
 
-    if draws.dim() < 2 or draws.shape[0] < 2 or draws.shape[1] < 4:
+    if samples.dim() < 2 or samples.shape[0] < 2 or samples.shape[1] < 4:
         raise ValueError(
-            "convergence takes [chains, draws, ...], at least 2 chains and 4 draws: "
-            f"got {tuple(draws.shape)}"
+            "convergence needs samples of shape [chains, samples, ...], with at least 2 chains and "
+            f"4 samples: got {tuple(samples.shape)}"
         )
-    shape = draws.shape[2:]
+    shape = samples.shape[2:]
     data = arviz.convert_to_dataset(
-        {"draws": draws.reshape(*draws.shape[:2], -1).double().cpu().numpy()}
+        {"samples": samples.reshape(*samples.shape[:2], -1).double().cpu().numpy()}
     )
-    with np.errstate(invalid="ignore"):  # of draws that do not move
+    with np.errstate(invalid="ignore"):  # chains that do not move have no variance
         found = [
-            torch.as_tensor(measure(data)["draws"].values).reshape(shape)
+            torch.as_tensor(measure(data)["samples"].values).reshape(shape)
             for measure in (arviz.rhat, arviz.ess)
         ]
-    still = (draws == draws[0, 0]).flatten(0, 1).all(0).cpu()  # of those, ArviZ says that all count
+    still = (samples == samples[0, 0]).flatten(0, 1).all(0).cpu()  # ArviZ gives these an ESS
     return Convergence(*(part.masked_fill(still, math.nan) for part in found))
 
 
@@ -60,50 +64,48 @@ def convergence(draws: Tensor) -> Convergence:
 def clamped_gibbs(
     net: GibbsModel,
     past: Tensor,
-    chains: int = 8,
-    draws: int = 100,
-    burn: int = 25,
-    probes: int = 8,
+    num_chains: int = 8,
+    num_samples: int = 100,
+    num_warmup: int = 25,
+    num_probes: int = 8,
     seed: int = 0,
 ) -> Tensor:
-    """Follows Gibbs chains of the next frame with u_{t-1} clamped, from random starts.
+    """Runs Gibbs chains of the next frame with u_{t-1} clamped, from random frames.
 
-    A frame is followed through its projections on a few random directions.
+    A frame is recorded by its projections on a few random directions, the probes.
 
     Arguments:
         net: a harmonium or an rVAE.
         past: u_{t-1}, ``[N, U]``.
-        chains: chains ``C`` for each u.
-        draws: Gibbs steps that are kept, ``D``.
-        burn: Gibbs steps before them.
-        probes: directions ``P``.
-        seed: seed of chains and directions; the caller's random state is left alone.
+        num_chains: chains ``C`` for each u.
+        num_samples: Gibbs steps ``S`` that are kept.
+        num_warmup: Gibbs steps before them, which are discarded.
+        num_probes: directions ``P``.
+        seed: seed of a private random stream; the caller's random state is left alone.
 
     Returns:
-        ``[C, D, N, P]``, for ``convergence``.
+        ``[C, S, N, P]``, for ``convergence``.
 
     Raises:
-        ValueError: for less than one chain, draw or probe, fewer than 0 steps before them, a
-            network without such chains, or a ``past`` that is not its.
+        ValueError: for numbers that are too small, a network without Gibbs chains, or a ``past`` of
+            another width than the network's.
     """
-    for name, number, least in (
-        *(("chains", chains, 1), ("draws", draws, 1)),
-        *(("probes", probes, 1), ("burn", burn, 0)),
-    ):
-        if number < least:
-            raise ValueError(f"{name} must be at least {least}, got {number}")
+    check_number("num_chains", num_chains)
+    check_number("num_samples", num_samples)
+    check_number("num_probes", num_probes)
+    check_number("num_warmup", num_warmup, 0)
     _check_chains(net, past)
-    clamped = past.repeat(chains, 1)
+    clamped = past.repeat(num_chains, 1)
     kept = []
     with RandomStream(past.device, "clamped Gibbs", seed):
         obs = net.random_frames(len(clamped))
-        size = (obs.shape[-1], probes)
+        size = (obs.shape[-1], num_probes)
         direction = torch.randn(size, generator=generator(seed, "probes")).to(obs)
-        obs, _ = net.gibbs(obs, clamped, burn, clamp_past=True)
-        for _ in range(draws):
+        obs, _ = net.gibbs(obs, clamped, num_warmup, clamp_past=True)
+        for _ in range(num_samples):
             obs, _ = net.gibbs(obs, clamped, 1, clamp_past=True)
             kept.append(obs @ direction)
-    return torch.stack(kept).unflatten(1, (chains, -1)).transpose(0, 1)
+    return torch.stack(kept).unflatten(1, (num_chains, -1)).transpose(0, 1)
 
 
 def _check_chains(net: GibbsModel, past: Tensor) -> None:

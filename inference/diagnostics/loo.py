@@ -1,31 +1,31 @@
-"""What a model expects of a sequence, or of a frame, when it sees all others.
+"""Leave-one-out predictive densities of sequences, or of frames.
 
 Sources: Vehtari, Gelman & Gabry, "Practical Bayesian model evaluation using leave-one-out
 cross-validation and WAIC" (2017); Magnusson et al., "Bayesian leave-one-out cross-validation for
-large data" (2019), on draws of an approximate posterior.
+large data" (2019), on samples of an approximate posterior.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...data import Batch
+from ...data import BatchLike, as_batch
 from ..contracts import Fold, FrameModel, Recurrent
-from ..draws import draw, frame_scores, main_site, prepare, spread_out
 from ..evaluate import check_pair
-from .psis import check_draws, in_parts, smooth_weights, weigh
+from ..samples import frame_scores, main_site, prepare_plate, sample_sites, spread_out
+from .psis import check_enough, importance_weights, in_portions, smooth_weights
 
 
 class Loo(NamedTuple):
-    """What a model expects of each unit when it sees all others.
+    """The log predictive density of each unit given all others.
 
     Arguments:
         elpd: log p(unit | others), nats; ``[B]``, or ``[B, T]`` with NaN in padding.
-        khat: of the importance weights behind it, same shape.
+        khat: k-hat of the importance weights, same shape.
     """
 
     elpd: Tensor
@@ -38,9 +38,9 @@ class Loo(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of the total, sqrt(n var): between units, not of the sampling.
+        """Standard error of the total, sqrt(n var), from the variance between units.
 
-        NaN of a single unit, which does not vary.
+        It leaves out the error of the sampling, and is NaN for a single unit.
         """
         each = self.elpd[~self.elpd.isnan()]
         if len(each) < 2:
@@ -50,23 +50,32 @@ class Loo(NamedTuple):
 
 @torch.no_grad()
 def loo(
-    net, batch: Batch, draws: int = 1000, unit: str = "sequence", seed: int = 0, at_once: int = 50
+    net: Any,
+    batch: BatchLike,
+    num_samples: int = 1000,
+    unit: str = "sequence",
+    seed: int = 0,
+    at_once: int = 50,
 ) -> Loo:
     """Leave-one-out predictive densities of a model whose weights are fixed.
 
     * ``unit="sequence"``: given the weights, sequences are independent, so that
-      log p(x_i | x_{-i}) = log p(x_i): the smoothed importance-weighted estimate. (ArviZ's ``loo``
-      would make of log p(x_i | z) the harmonic mean of the likelihood, right for draws of the
-      exact posterior alone, and then of infinite variance as a rule.) It says nothing of how the
-      weights were learned: take held-out data.
-    * ``unit="frame"``: log p(x_t | the other frames), where z explains all that frames share; of a
-      model of single frames, log p(y_t | u_{t-1}), its one-step prediction. Draws are weighed by
-      p(x, z) / (q(z | x) p(x_t | z)), so that the guide may be wrong, and may have seen x_t.
+      log p(x_i | x_{-i}) = log p(x_i), the smoothed importance-weighted estimate. (ArviZ's ``loo``
+      would take the harmonic mean of the likelihoods p(x_i | z). That is right for samples of the
+      exact posterior only, and usually has infinite variance.) The result does not show how the
+      weights were learned: use held-out data.
+    * ``unit="frame"``: log p(x_t | the other frames), where z explains everything that frames
+      share; for a model of single frames log p(y_t | u_{t-1}), its one-step prediction. Samples are
+      weighed by p(x, z) / (q(z | x) p(x_t | z)), so the guide may be wrong, and may depend on x_t.
+
+    Arguments:
+        net, batch, num_samples, seed, at_once: see ``importance_weights``.
+        unit: ``"sequence"`` or ``"frame"``.
 
     Raises:
-        ValueError: for frames that read the frames before them, of which none can be left out;
-            where no frame has a law of its own; for sequences of a model of single frames; and as
-            in ``weigh``.
+        ValueError: where frames depend on the frames before them, so that none can be left out;
+            where frames have no distribution of their own; for sequences of a model of single
+            frames; and as in ``importance_weights``.
     """
     if unit not in ("sequence", "frame"):
         raise ValueError(f"unit must be 'sequence' or 'frame', got {unit!r}")
@@ -74,29 +83,30 @@ def loo(
     if unit == "sequence":
         check_pair(net)
         if isinstance(net, FrameModel):
-            raise ValueError(f"{name} is a model of single frames: leave them out by unit='frame'")
-        found = weigh(net, batch, draws, "sequence", seed, at_once)
+            raise ValueError(f"{name} is a model of single frames: take unit='frame'")
+        found = importance_weights(net, batch, num_samples, "sequence", seed, at_once)
         return Loo(found.bound, found.khat)
-    check_draws(draws, at_once)
-    data = prepare(net, batch)
+    check_enough(num_samples, at_once)
+    batch = as_batch(batch)
+    data = prepare_plate(net, batch)
     if isinstance(net, Recurrent) and not isinstance(data, Fold):
         raise ValueError(
-            f"each frame of this {name} reads the frames before it, so none can be left out: "
+            f"each frame of this {name} depends on the frames before it, so none can be left out: "
             "score predictions with elbo or frame_bound, or leave out sequences"
         )
 
     def score(number: int) -> Tensor:
-        drawn = draw(net, data, number)
-        frames = frame_scores(net, drawn, main_site(drawn, data), data, batch)
+        samples = sample_sites(net, data, number)
+        frames = frame_scores(net, samples, main_site(samples, data), data, batch)
         if frames is None:
-            raise ValueError(f"{name} has no law of single frames: leave out sequences")
-        weights = drawn.log_p - drawn.log_q
+            raise ValueError(f"{name} has no distribution of single frames: take unit='sequence'")
+        weights = samples.log_p - samples.log_q
         if not isinstance(data, Fold):
             weights = weights[..., None].expand_as(frames)[:, batch.mask]
             frames = frames[:, batch.mask]
         return torch.stack((weights - frames, frames), 1)
 
-    weights, frames = torch.cat(in_parts(score, batch, draws, at_once, seed)).unbind(1)
+    weights, frames = torch.cat(in_portions(score, batch, num_samples, at_once, seed)).unbind(1)
     found = smooth_weights(weights)
     elpd = (found.weights + frames.double().cpu()).logsumexp(0)
     return Loo(*(spread_out(part, batch.mask.cpu()) for part in (elpd, found.khat)))

@@ -1,12 +1,13 @@
-"""Pareto-smoothed importance sampling: how far a guide's draws can be trusted, and what they say.
+"""Pareto-smoothed importance sampling: how far the samples of a guide can be trusted.
 
-A guide q(z | x) is as good as the weights w = p(x, z) / q(z | x) of its draws are even. k-hat, the
-shape of the generalised Pareto law of the largest ones, says how many of their moments exist: with
-a shape above 0.7 no number of draws that one can afford will do. That holds of the true shape. An
-estimate from few draws is of weights not yet in their tail, and usually higher where latents have
-many dimensions: with more draws it may well fall.
+The importance weights of a guide q(z | x) are w = p(x, z) / q(z | x); they are equal where the
+guide is the posterior. k-hat is the shape of a generalised Pareto distribution fitted to the
+largest weights. It tells how many of their moments exist: above 0.7, importance sampling needs
+more samples than one can afford. This holds for the true shape. An estimate from few samples
+sees weights that are not yet in the tail. It is usually too high for latents of many dimensions,
+and falls with more samples.
 
-Weights are fitted and smoothed by ArviZ.
+ArviZ fits and smooths the weights.
 
 Sources: Vehtari et al., "Pareto smoothed importance sampling" (2024); Yao et al., "Yes, but did it
 work?: evaluating variational inference" (2018).
@@ -16,38 +17,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...data import Batch
+from ...data import Batch, BatchLike, as_batch
+from ..checks import check_samples, portions
 from ..contracts import Fold
-from ..draws import draw, prepare, spread_out
-from ..evaluate import check_samples, frame_weights, portions
+from ..evaluate import frame_weights
 from ..rng import RandomStream
+from ..samples import prepare_plate, sample_sites, spread_out
 
-FEWEST = 25  # draws: a fifth of them is the tail, and five points are the least to fit
-ALIKE = 1e-3  # nats: weights no further apart than that have no tail worth a fit
-ROUNDING = 1e-6  # of a log-weight: about as much as sums in float32 are off by
-LEAST = 700.0  # nats below the largest weight, from where on a weight is as good as zero
+FEWEST = 25  # samples: a fifth of them is the tail, and a fit takes at least five points
+ALIKE = 1e-3  # nats: weights that differ by less have no tail to fit
+ROUNDING = 1e-6  # relative error of a log-weight summed in float32
+LEAST = 700.0  # nats below the largest weight, where a weight counts as zero
 
 
 # Smoothing ----------------------------------------------------------------------------------------
 
 
-class Smoothed(NamedTuple):
-    """Importance weights whose largest ones were replaced by quantiles of a fitted Pareto law.
+class SmoothedWeights(NamedTuple):
+    """Importance weights, the largest of them replaced by quantiles of a fitted distribution.
 
     Arguments:
-        khat: shape of that law, ``[...]``: infinite where no law fits, as where a few weights
-            stand alone above the others. 0 where there is no tail to smooth: all weights are equal
-            but for rounding, as an exact posterior's are, or more draws share the largest than the
-            tail would hold, as those of bits and classes may.
+        khat: shape of the fitted Pareto distribution, ``[...]``. It is infinite where no fit is
+            possible, as where a few weights are far above the others. It is 0 where there is no
+            tail to smooth: either all weights are equal but for rounding, as those of an exact
+            posterior, or more samples share the largest weight than the tail holds, as happens
+            with discrete latents.
         bound: log of the mean weight, nats, ``[...]``.
-        effective: effective number of draws, ``[...]``.
-        weights: normalised log-weights, ``[S, ...]``; float64, as all of them.
+        effective: effective number of samples, ``[...]``.
+        weights: normalised log-weights, ``[S, ...]``. All four are float64.
     """
 
     khat: Tensor
@@ -56,41 +59,41 @@ class Smoothed(NamedTuple):
     weights: Tensor
 
 
-def smooth_weights(log_weights: Tensor) -> Smoothed:
-    """Smooths importance weights ``[S, ...]``, all but the first axis one by one.
+def smooth_weights(log_weights: Tensor) -> SmoothedWeights:
+    """Smooths importance weights ``[S, ...]`` along the first axis.
 
     Raises:
-        ValueError: for fewer than 25 draws, NaN or infinite weights, or none above zero.
+        ValueError: for fewer than 25 samples, NaN or infinite weights, or none above zero.
     """
-    draws, *shape = log_weights.shape
-    check_draws(draws)
-    rows = log_weights.detach().double().cpu().numpy().reshape(draws, -1).T
+    number, *shape = log_weights.shape
+    check_enough(number)
+    rows = log_weights.detach().double().cpu().numpy().reshape(number, -1).T
     top = rows.max(-1, keepdims=True)
     if not np.isfinite(top).all() or np.isnan(rows).any():
         raise ValueError("importance weights are NaN, infinite or all zero: check model and guide")
     rows = np.maximum(rows, top - LEAST)
     spread = (top - rows.min(-1, keepdims=True))[:, 0]
     error = ROUNDING * np.maximum(1.0, np.abs(top[:, 0]))
-    shared = (rows >= top - error[:, None]).sum(-1) > _tail(draws)
+    shared = (rows >= top - error[:, None]).sum(-1) > _tail(number)
     uneven = (spread > ALIKE + error) & ~shared
     weights, khat = rows - np.logaddexp.reduce(rows, -1, keepdims=True), np.zeros(len(rows))
     if uneven.any():
         weights[uneven], found = _psislw(rows[uneven])
         khat[uneven] = np.where(np.isnan(found), np.inf, found)
-    # The middle weight is no part of the tail: what it was divided by is the sum of all.
-    middle = np.argsort(rows, -1)[:, [draws // 2]]
+    # The middle weight is not in the tail, so it was only divided by the sum of all weights.
+    middle = np.argsort(rows, -1)[:, [number // 2]]
     total = np.take_along_axis(rows - weights, middle, -1)[:, 0]
-    return Smoothed(
+    return SmoothedWeights(
         torch.from_numpy(khat).view(shape),
-        torch.from_numpy(total - math.log(draws)).view(shape),
+        torch.from_numpy(total - math.log(number)).view(shape),
         torch.from_numpy(1 / np.exp(2 * weights).sum(-1)).view(shape),
-        torch.from_numpy(weights.T.copy()).view(draws, *shape),
+        torch.from_numpy(weights.T.copy()).view(number, *shape),
     )
 
 
-def _tail(draws: int) -> int:
-    """How many of the largest weights ArviZ takes for the tail."""
-    return math.ceil(min(draws / 5, 3 * math.sqrt(draws)))
+def _tail(number: int) -> int:
+    """The number of largest weights that ArviZ takes as the tail."""
+    return math.ceil(min(number / 5, 3 * math.sqrt(number)))
 
 
 def _psislw(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,155 +107,170 @@ def _psislw(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return array_stats.psislw(-rows)
 
 
-def good_khat(draws: int) -> float:
-    """The largest k-hat to be trusted with so many draws: min(1 - 1 / log10 S, 0.7).
+def good_khat(num_samples: int) -> float:
+    """The largest k-hat that can be trusted with so many samples: min(1 - 1 / log10 S, 0.7).
 
     Raises:
-        ValueError: for fewer than 25 draws.
+        ValueError: for fewer than 25 samples.
     """
-    check_draws(draws)
-    return min(1 - 1 / math.log10(draws), 0.7)
+    check_enough(num_samples)
+    return min(1 - 1 / math.log10(num_samples), 0.7)
 
 
-def check_draws(draws: int, at_once: int = 1) -> None:
-    """Raises a ValueError for too few draws to fit a tail to, or none in memory at a time."""
-    if draws < FEWEST:
-        raise ValueError(f"Pareto smoothing takes at least {FEWEST} draws, got {draws}")
-    check_samples(draws, "draws", at_once)
+def check_enough(num_samples: int, at_once: int = 1) -> None:
+    """Raises a ValueError for too few samples to fit a tail to, or none in memory at a time."""
+    if num_samples < FEWEST:
+        raise ValueError(
+            f"num_samples must be at least {FEWEST} for Pareto smoothing, got {num_samples}"
+        )
+    check_samples(num_samples, at_once=at_once)
 
 
-# A guide's weights --------------------------------------------------------------------------------
+# The weights of a guide ---------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def weigh(
-    net,
-    batch: Batch,
-    draws: int = 1000,
-    by: str | None = None,
+def importance_weights(
+    net: Any,
+    batch: BatchLike,
+    num_samples: int = 1000,
+    unit: str | None = None,
     seed: int = 0,
     at_once: int = 50,
-) -> Smoothed:
-    """Weighs a guide's draws, and smooths the weights of each sequence or frame.
+) -> SmoothedWeights:
+    """Smoothed importance weights of a guide's samples, for each sequence or frame.
 
-    ``bound`` estimates log p(x); as smoothing biases it, it is no bound in the strict sense. Where
-    k-hat is below 0.7 the bias is small, and its variance less than ``importance_bound``'s;
-    elsewhere it is the more biased of the two. Where k-hat is high both are too low as a rule.
+    ``bound`` estimates log p(x). Smoothing biases it, so it is not a strict bound. Where k-hat is
+    below 0.7 the bias is small, and its variance is less than that of ``importance_bound``;
+    elsewhere it is the more biased of the two. Where k-hat is high, both are usually too low.
 
     Arguments:
         net: a model with a Pyro pair.
-        batch: the sequences.
-        draws: ``S``, from the guide.
-        by: ``"sequence"``; or ``"frame"``, of models whose frames share no latent noise (VOSP) or
-            are taken out of time (rVAE, whose frames are given u_{t-1}), which is the default for
-            the latter. The factors that a chain of latents contributes step by step would not do:
-            an exact posterior's are uneven, their product alone is not. How the guide fares with
-            the length of a sequence is seen by cutting it: ``batch.window(0, t)``.
-        seed: of the draws; the caller's random state is left alone.
-        at_once: draws held in memory at a time.
+        batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
+        num_samples: samples ``S`` from the guide.
+        unit: ``"sequence"`` or ``"frame"``. Frames can be weighed where they share no latent noise
+            (VOSP), or where the model is one of single frames given u_{t-1} (rVAE); the default is
+            ``"frame"`` for the latter. The factors of a latent chain cannot be weighed one by one:
+            they are uneven even for an exact posterior, and only their product is not. To see how
+            a guide depends on the length of a sequence, cut it: ``batch.window(0, t)``.
+        seed: seed of a private random stream; the caller's random state is left alone.
+        at_once: samples held in memory at a time.
 
     Returns:
-        Parts ``[B]``, or ``[B, T]`` with NaN in padding; its weights have ``S`` in front.
+        Fields of shape ``[B]``, or ``[B, T]`` with NaN in padding; ``weights`` have ``S`` in front.
 
     Raises:
-        ValueError: for too few draws, or a model that cannot be weighed so.
+        ValueError: for too few samples, or a model without such weights.
     """
-    check_draws(draws, at_once)
-    data = prepare(net, batch)
+    check_enough(num_samples, at_once)
+    batch = as_batch(batch)
+    data = prepare_plate(net, batch)
     fold = isinstance(data, Fold)
-    by = by or ("frame" if fold else "sequence")
-    if by not in ("sequence", "frame"):
-        raise ValueError(f"by must be 'sequence' or 'frame', got {by!r}")
-    if fold and by == "sequence":
-        raise ValueError(f"{type(net).__name__} is a model of single frames: weigh by='frame'")
+    unit = unit or ("frame" if fold else "sequence")
+    if unit not in ("sequence", "frame"):
+        raise ValueError(f"unit must be 'sequence' or 'frame', got {unit!r}")
+    if fold and unit == "sequence":
+        raise ValueError(f"{type(net).__name__} is a model of single frames: take unit='frame'")
 
-    framewise = by == "frame" and not fold
-    weights = raw_weights(net, data, batch, draws, framewise, seed, at_once)
+    framewise = unit == "frame" and not fold
+    weights = raw_weights(net, data, batch, num_samples, framewise, seed, at_once)
     found = smooth_weights(weights[:, batch.mask] if framewise else weights)
-    return _placed(found, batch.mask.cpu()) if by == "frame" else found
+    return _in_time(found, batch.mask.cpu()) if unit == "frame" else found
 
 
 def raw_weights(
-    net,
-    data,
+    net: Any,
+    data: Any,
     batch: Batch,
-    draws: int,
+    num_samples: int,
     framewise: bool,
     seed: int,
     at_once: int,
     stream: str = "psis",
 ) -> Tensor:
-    """log p - log q of a guide's draws, as they are.
+    """log p - log q of a guide's samples, without smoothing.
 
     Arguments:
-        net, draws, seed, at_once: see ``weigh``.
-        data: what ``prepare`` makes of the batch.
+        net, num_samples, seed, at_once: see ``importance_weights``.
+        data: the value of ``prepare_plate``.
         batch: the sequences.
-        framewise: of each frame of a model whose frames share no latent noise.
-        stream: name of the random stream that draws.
+        framewise: weigh each frame of a model whose frames share no latent noise.
+        stream: name of the random stream.
 
     Returns:
         ``[S, B]``; of a fold ``[S, N]``; with ``framewise`` ``[S, B, T]``, zero in padding.
     """
 
-    def make(number: int) -> Tensor:
+    def weigh(number: int) -> Tensor:
         if framewise:
             return frame_weights(net, data, number)
-        drawn = draw(net, data, number)
-        return drawn.log_p - drawn.log_q
+        samples = sample_sites(net, data, number)
+        return samples.log_p - samples.log_q
 
-    return torch.cat(in_parts(make, batch, draws, at_once, seed, stream))
+    return torch.cat(in_portions(weigh, batch, num_samples, at_once, seed, stream))
 
 
 def khat(
-    net,
-    batch: Batch,
-    draws: int = 1000,
-    by: str | None = None,
+    net: Any,
+    batch: BatchLike,
+    num_samples: int = 1000,
+    unit: str | None = None,
     seed: int = 0,
     at_once: int = 50,
 ) -> Tensor:
-    """PSIS k-hat of a guide, ``[B]`` or ``[B, T]``, see ``weigh``: below ``good_khat`` is good.
+    """PSIS k-hat of a guide, ``[B]`` or ``[B, T]``; good below ``good_khat``.
 
-    It compares the guide with the model's posterior, not the model with the data, and is hard on
-    guides that are too narrow: a Gaussian with a share v of the right variance has k = 1 - v, found
-    with many draws only. In one or two dimensions it forgives half the variance, which calibration
-    does not; in many dimensions it is high for guides that are good in each. A guide that misses a
-    whole mode has even weights where it looks: nothing here can tell.
+    k-hat compares the guide with the model's posterior, not the model with the data. It is hard on
+    guides that are too narrow: a Gaussian with a fraction v of the right variance has k = 1 - v,
+    which shows with many samples only. In one or two dimensions it accepts half the variance, which
+    calibration does not. In many dimensions it is high for guides that are good in each. It cannot
+    detect that a guide misses a whole mode, because the weights within the other modes are even.
+
+    Arguments:
+        net, batch, num_samples, unit, seed, at_once: see ``importance_weights``.
+
+    Raises:
+        ValueError: see ``importance_weights``.
     """
-    return weigh(net, batch, draws, by, seed, at_once).khat
+    return importance_weights(net, batch, num_samples, unit, seed, at_once).khat
 
 
 def smoothed_bound(
-    net,
-    batch: Batch,
-    draws: int = 1000,
-    by: str | None = None,
+    net: Any,
+    batch: BatchLike,
+    num_samples: int = 1000,
+    unit: str | None = None,
     seed: int = 0,
     at_once: int = 50,
 ) -> Tensor:
-    """The smoothed importance-weighted estimate of log p(x), ``[B]``, nats; see ``weigh``.
+    """The smoothed importance-weighted estimate of log p(x), ``[B]``, nats.
 
-    Of models of single frames it is a sum over frames, each given the statistics of its past, and
-    not log p(x): of log p(u_{t-1}, y_t) where the model explains the past (rVAE), of
-    log p(y_t | u_{t-1}) where it is given (TVAE).
+    For models of single frames it is a sum over frames, each given the statistics of its past,
+    and not log p(x). The terms are log p(u_{t-1}, y_t) where the model explains the past (rVAE),
+    and log p(y_t | u_{t-1}) where the past is given (TVAE).
+
+    Arguments:
+        net, batch, num_samples, unit, seed, at_once: see ``importance_weights``.
+
+    Raises:
+        ValueError: see ``importance_weights``.
     """
-    bound = weigh(net, batch, draws, by, seed, at_once).bound
+    bound = importance_weights(net, batch, num_samples, unit, seed, at_once).bound
     return bound if bound.dim() == 1 else bound.nansum(1)
 
 
-def in_parts(
-    make: Callable[[int], Tensor],
+def in_portions(
+    function: Callable[[int], Tensor],
     batch: Batch,
-    draws: int,
+    num_samples: int,
     at_once: int,
     seed: int,
     stream: str = "psis",
 ) -> list[Tensor]:
-    """``make(k)`` of few draws at a time, from a random stream of its own."""
+    """``function(k)`` for at most ``at_once`` samples at a time, in one private random stream."""
     with RandomStream(batch.obs.device, stream, seed):
-        return [make(number) for number in portions(draws, at_once)]
+        return [function(number) for number in portions(num_samples, at_once)]
 
 
-def _placed(found: Smoothed, mask: Tensor) -> Smoothed:
-    return Smoothed(*(spread_out(part, mask) for part in found))
+def _in_time(found: SmoothedWeights, mask: Tensor) -> SmoothedWeights:
+    return SmoothedWeights(*(spread_out(part, mask) for part in found))

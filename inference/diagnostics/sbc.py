@@ -1,7 +1,7 @@
-"""Simulation-based calibration: is a guide the posterior of its model, data aside?
+"""Simulation-based calibration: whether a guide is the posterior of its model.
 
-Latents are drawn from the prior, data given those, and latents again from what claims to be the
-posterior: the rank of the first among the second is uniform if it is.
+Latents are sampled from the prior, data given these, and latents again from the approximate
+posterior. If it is the posterior, the rank of the first among the second is uniform.
 
 Sources: Talts et al., "Validating Bayesian inference algorithms with simulation-based calibration"
 (2018); Modrák et al., "Simulation-based calibration checking for Bayesian computation: the choice
@@ -18,54 +18,63 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ...data import Batch, generator
+from ...data import BatchLike, as_batch, generator
+from ..checks import check_number
 from ..contracts import Fold, Recurrent
-from ..draws import Drawn, blanked, draw, latent_in_time, main_site, prepare, same
 from ..kalman import LinearGaussian, kalman_smoother
 from ..rng import RandomStream
+from ..samples import (
+    SiteSamples,
+    blanked,
+    latent_in_time,
+    main_site,
+    prepare_plate,
+    same,
+    sample_sites,
+)
 from .calibration import EXPECTED, pit, uniformity
 
-Draws = dict[str, Tensor]
+Values = dict[str, Tensor]
 
 
 class Simulator(NamedTuple):
-    """What simulation-based calibration asks of a model and its inference.
+    """A model and its inference, as simulation-based calibration uses them.
 
     Arguments:
-        simulate: draws latents from the prior, and data given them; returns whatever ``infer``
-            takes of these.
-        infer: ``infer(simulated, k)`` returns, by the name of what is tested, the truth
-            ``[N, ...]`` with NaN in padding, and ``k`` draws ``[k, N, ...]`` of what claims to be
-            the posterior given the data.
-        device: where both draw random numbers.
+        simulate: samples latents from the prior, and data given them; returns the first argument
+            of ``infer``.
+        infer: ``infer(simulated, k)`` returns two dictionaries by the name of a tested quantity:
+            its true values ``[N, ...]``, with NaN in padding, and ``k`` samples ``[k, N, ...]``
+            from the approximate posterior given the data.
+        device: the device of both random streams.
     """
 
     simulate: Callable[[], Any]
-    infer: Callable[[Any, int], tuple[Draws, Draws]]
+    infer: Callable[[Any, int], tuple[Values, Values]]
     device: torch.device | str = "cpu"
 
 
 class SBC(NamedTuple):
-    """Where the truth lay among draws from a posterior of data that it made.
+    """The place of the truth among samples from the posterior of the data that it generated.
 
     Arguments:
-        pits: its PIT, by the name of what was tested, ``[N, ...]``, independent over ``N``; NaN in
-            padding.
-        draws: ``S``, from each posterior.
+        pits: the PIT by the name of the tested quantity, ``[N, ...]``, independent over ``N``; NaN
+            in padding.
+        num_samples: samples ``S`` from each posterior.
     """
 
     pits: dict[str, Tensor]
-    draws: int
+    num_samples: int
 
     @property
     def ranks(self) -> dict[str, Tensor]:
-        """Draws below the truth, 0 to S, ties broken at random; ``[N, ...]``."""
-        return {name: (part * (self.draws + 1)).floor() for name, part in self.pits.items()}
+        """The number of samples below the truth, 0 to S, ties broken at random; ``[N, ...]``."""
+        return {name: (part * (self.num_samples + 1)).floor() for name, part in self.pits.items()}
 
     def p_values(self, bins: int = 10) -> dict[str, Tensor]:
-        """Chi-squared p-value of uniformity of everything that was tested, ``[...]`` each.
+        """Chi-squared p-value of uniformity of every tested quantity, ``[...]`` each.
 
-        NaN where fewer than 5 values a bin were real, as at the end of the longest sequences.
+        NaN where fewer than 5 values per bin are real, as at the end of the longest sequences.
         """
         return {name: self._tests(name, bins) for name in self.pits}
 
@@ -77,126 +86,134 @@ class SBC(NamedTuple):
         return torch.tensor(each, dtype=torch.float64).view(part.shape[1:])
 
     def p_value(self, name: str | None = None, bins: int = 10) -> float:
-        """One p-value of all tests, or of all of one name: the least times their number, up to 1.
+        """One p-value of all tests, or of all with one name: the least times their number, up to 1.
 
-        That is Bonferroni's, valid however the tests depend on one another. Those of too few values
-        do not count.
+        This is Bonferroni's correction, valid however the tests depend on one another. Tests with
+        too few values are left out.
 
         Raises:
-            ValueError: for another name, or where no test has 5 values a bin.
+            ValueError: for another name, or where no test has 5 values per bin.
         """
         if name is not None and name not in self.pits:
-            raise ValueError(f"tested were {', '.join(self.pits)}: not {name!r}")
+            raise ValueError(f"name must be one of {', '.join(self.pits)}, got {name!r}")
         names = self.pits if name is None else [name]
         each = torch.cat([self._tests(key, bins).flatten() for key in names])
         each = each[~each.isnan()]
         if not len(each):
             raise ValueError(
-                f"{bins} bins take at least {EXPECTED * bins} values, which no test has: simulate "
+                f"{bins} bins need at least {EXPECTED * bins} values, which no test has: simulate "
                 "more rounds"
             )
         return float((each.min() * len(each)).clamp_max(1))
 
 
 @torch.no_grad()
-def sbc(model: Simulator, rounds: int = 1, draws: int = 99, seed: int = 0) -> SBC:
-    """Simulation-based calibration: draws from the prior, data, and draws from their posterior.
+def sbc(model: Simulator, rounds: int = 1, num_samples: int = 99, seed: int = 0) -> SBC:
+    """Simulation-based calibration of a model and its inference.
 
-    Where the posterior is exact, the rank of the truth is uniform. It tests the inference, given
-    that the model is right; data have no part in it. A guide that is but the prior passes too, by
-    any test of the latents alone: what it fails is ``log_likelihood`` (Modrák et al.).
+    Where the posterior is exact, the rank of the truth is uniform. This tests the inference under
+    the model; real data play no part. A guide that equals the prior also passes every test of the
+    latents alone. It fails the test of ``log_likelihood`` (Modrák et al.).
 
     Arguments:
         model: see ``simulator`` and ``linear_gaussian_simulator``.
-        rounds: times that ``N`` sequences are drawn; 10 bins take 50 sequences at the least.
-        draws: ``S``, from each posterior; the PIT is uniform with any number of them.
-        seed: of everything; the caller's random state is left alone.
+        rounds: the number of times that ``N`` sequences are simulated; 10 bins need at least 50
+            sequences.
+        num_samples: samples ``S`` from each posterior; the PIT is uniform for any number.
+        seed: seed of a private random stream; the caller's random state is left alone.
 
     Raises:
-        ValueError: for less than one round or draw.
+        ValueError: for less than one round or sample.
 
     Example:
         >>> found = sbc(simulator(net, batch), rounds=20)
         >>> found.p_value(), found.p_values()["z"].shape
     """
-    if rounds < 1 or draws < 1:
-        raise ValueError(f"rounds and draws must be at least 1, got {rounds} and {draws}")
+    check_number("rounds", rounds)
+    check_number("num_samples", num_samples)
     found: dict[str, list[Tensor]] = {}
     stream = RandomStream(model.device, "SBC", seed)
     for number in range(rounds):
         with stream:
-            truth, drawn = model.infer(model.simulate(), draws)
+            truth, samples = model.infer(model.simulate(), num_samples)
         for index, name in enumerate(truth):
             key = int(generator(seed, number, index).initial_seed())
-            found.setdefault(name, []).append(pit(truth[name], drawn[name], key))
-    return SBC({name: torch.cat(parts) for name, parts in found.items()}, draws)
+            found.setdefault(name, []).append(pit(truth[name], samples[name], key))
+    return SBC({name: torch.cat(parts) for name, parts in found.items()}, num_samples)
 
 
 def simulator(
-    net, batch: Batch, functions: dict[str, Callable[[Draws], Tensor]] | None = None
+    net: Any,
+    batch: BatchLike,
+    functions: dict[str, Callable[[Values], Tensor]] | None = None,
 ) -> Simulator:
     """Simulation from a model with a Pyro pair, and inference by its guide.
 
-    Everything latent is tested, dimension by dimension, and ``log_likelihood``, log p(x | z).
-    Models of single frames (rVAE) are tested on ``N`` frames, u_{t-1} simulated where the model
-    explains it and taken from the batch where it is given (TVAE).
+    Every latent site is tested, dimension by dimension, and so is ``log_likelihood``, log p(x | z).
+    Models of single frames (rVAE) are tested on ``N`` frames. Their u_{t-1} is simulated where the
+    model explains it, and taken from the batch where it is given (TVAE).
 
     Arguments:
         net: the model.
-        batch: whose shape, mask and inputs are taken; the data are simulated.
-        functions: further tests by name, of latents by name, ``[..., N, ...] -> [..., N]``.
+        batch: a ``Batch``, or anything that ``data.as_batch`` takes. Its shape, mask and inputs are
+            used; the data are simulated.
+        functions: further quantities to test by name, functions of a dictionary of latents,
+            ``[..., N, ...] -> [..., N]``.
 
     Raises:
-        ValueError: for a model without latent state, or one of whole sequences that observes more
-            than the data.
+        ValueError: for a model without latent state, or a model of whole sequences that observes
+            more than the data.
     """
-    example = prepare(net, batch)
+    batch = as_batch(batch)
+    example = prepare_plate(net, batch)
     fold = isinstance(example, Fold)
     with RandomStream(batch.obs.device, "simulator"):
-        first = draw(net, example, 1, prior=True)
+        first = sample_sites(net, example, 1, prior=True)
     main = main_site(first, example)
     if not first.latents:
-        raise ValueError(f"{type(net).__name__} has no latent site, so there is nothing to infer")
+        raise ValueError(f"{type(net).__name__} has no latent site to infer")
     if len(first.data) > 1 and not fold:
         raise ValueError(
-            f"{type(net).__name__} observes {sorted(first.data)}: give sbc a Simulator of your own"
+            f"{type(net).__name__} observes {sorted(first.data)}: pass sbc a Simulator of your own"
         )
     if batch.target is not None and not same(first.data[main], example.obs):
         part = "target"
     else:
         part = "obs"
-    reads = isinstance(net, Recurrent) and not fold  # frames read those before them
+    sequential = isinstance(net, Recurrent) and not fold  # frames depend on those before them
 
     def simulate():
-        drawn = draw(net, example, 1, prior=True)
-        data, latents = example, drawn.latents
+        samples = sample_sites(net, example, 1, prior=True)
+        data, latents = example, samples.latents
         if fold:
-            past = [name for name, value in drawn.data.items() if same(value, example.past)]
-            data = data._replace(obs=drawn.laws[main].sample()[0])
-            return data._replace(past=drawn.laws[past[0]].sample()[0]) if past else data, latents
+            past = [name for name, value in samples.data.items() if same(value, example.past)]
+            data = data._replace(obs=samples.distributions[main].sample()[0])
+            if past:
+                data = data._replace(past=samples.distributions[past[0]].sample()[0])
+            return data, latents
         made = torch.zeros_like(getattr(batch, part))
-        for t in range(batch.mask.shape[1] if reads else 1):
-            frames = _given(net, data, latents).laws[main].sample()[0].to(made)
-            if reads:  # of those to come nothing is known yet
+        for t in range(batch.mask.shape[1] if sequential else 1):
+            frames = _given(net, data, latents).distributions[main].sample()[0].to(made)
+            if sequential:  # later frames are not known yet
                 frames = torch.cat((made[:, :t], frames[:, t : t + 1], made[:, t + 1 :]), 1)
             made = frames
-            data = prepare(net, dataclasses.replace(batch, **{part: made}))
+            data = prepare_plate(net, dataclasses.replace(batch, **{part: made}))
         return data, latents
 
-    def tests(latents: Draws, drawn: Drawn) -> Draws:
-        scores = [law.log_prob(drawn.data[name]) for name, law in drawn.laws.items()]
+    def tests(latents: Values, samples: SiteSamples) -> Values:
+        scores = [each.log_prob(samples.data[name]) for name, each in samples.distributions.items()]
         more = {name: function(latents) for name, function in (functions or {}).items()}
         return latents | {"log_likelihood": sum(scores)} | more
 
-    def infer(simulated, number: int) -> tuple[Draws, Draws]:
+    def infer(simulated, number: int) -> tuple[Values, Values]:
         data, latents = simulated
         truth = tests(latents, _given(net, data, latents))
         truth = {name: value[0] for name, value in truth.items()}
-        for name, law in () if fold else first.latent_laws.items():
-            if latent_in_time(law, batch):
+        for name, each in () if fold else first.latent_distributions.items():
+            if latent_in_time(each, batch):
                 truth[name] = blanked(truth[name], batch.mask, 1)
-        drawn = draw(net, data, number)
-        return truth, tests(drawn.latents, drawn)
+        samples = sample_sites(net, data, number)
+        return truth, tests(samples.latents, samples)
 
     return Simulator(simulate, infer, batch.obs.device)
 
@@ -206,12 +223,12 @@ def linear_gaussian_simulator(
 ) -> Simulator:
     """Simulation from a linear-Gaussian system, and inference by the Kalman smoother.
 
-    What is drawn of the posterior of each x_t is its marginal, which is all that tests of single
-    dimensions ask for. With the true system it is exact: a check of the checks.
+    Samples are from the marginal posterior of each x_t, which suffices for tests of single
+    dimensions. With the true system the inference is exact, so this also checks ``sbc`` itself.
 
     Arguments:
         system: the parameters, such as ``LGDS.system()``, without leading axes.
-        variance: of the observations' noise, ``[B, T, D]``.
+        variance: variance of the observation noise, ``[B, T, D]``.
         mask: True where a frame is real, ``[B, T]``.
     """
     variance = variance.to(system.dynamics)
@@ -229,21 +246,21 @@ def linear_gaussian_simulator(
         seen = states @ system.emission.mT
         return states, seen + variance.sqrt() * torch.randn_like(seen)
 
-    def infer(simulated, number: int) -> tuple[Draws, Draws]:
+    def infer(simulated, number: int) -> tuple[Values, Values]:
         states, seen = simulated
         beliefs = kalman_smoother(system, seen, variance, mask)
         eps = torch.randn(number, *states.shape).to(states)
-        drawn = beliefs.mean + beliefs.variance.sqrt() * eps
+        samples = beliefs.mean + beliefs.variance.sqrt() * eps
         real = states if mask is None else blanked(states, mask, 1)
-        return {"x": real}, {"x": drawn}
+        return {"x": real}, {"x": samples}
 
     return Simulator(simulate, infer, variance.device)
 
 
-def _given(net, data, latents: Draws) -> Drawn:
-    """The laws of the data, given latents ``[k, N, ...]``."""
+def _given(net: Any, data: Any, latents: Values) -> SiteSamples:
+    """The distributions of the data, given latents ``[k, N, ...]``."""
 
     class Conditioned:
         model = staticmethod(poutine.condition(net.model, data=latents))
 
-    return draw(Conditioned, data, len(next(iter(latents.values()))), prior=True)
+    return sample_sites(Conditioned, data, len(next(iter(latents.values()))), prior=True)

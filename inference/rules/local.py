@@ -16,8 +16,9 @@ from pyro.infer import TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from ..checks import check_samples
 from ..contracts import Fold, FrameModel
-from ..evaluate import check_samples, log_weights
+from ..evaluate import log_weights
 from .folded import FoldedRule
 from .rule import anneal
 

@@ -11,9 +11,9 @@ from ..contracts import SequenceModel
 from ..evaluate import (
     Terms,
     elbo_terms,
-    filter_particles,
     frame_weights,
     log_weights,
+    particle_estimate,
     prepare_whole,
 )
 from ..particles import log_mean_exp
@@ -115,7 +115,7 @@ class SequenceELBO(LearningRule):
         """The objective of each sequence, ``[B]``."""
         net, k = self.net, self.num_samples
         if objective == "particles":
-            return filter_particles(net, batch, k)
+            return particle_estimate(net, batch, k)
         data = prepare_whole(net, batch)
         if objective == "importance":
             return log_mean_exp(log_weights(net.model, net.guide, data, k))

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
+from ..checks import check_samples
 from ..contracts import AnswerModel
-from ..evaluate import check_samples
 from ..unrolling import answering, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
 

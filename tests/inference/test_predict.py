@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from seqzoo.data import BouncingBalls
+from seqzoo.data import Batch, BouncingBalls
 from seqzoo.inference.laplace import explaining_posterior, resample
 from seqzoo.zoo.models import baselines
 from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian
@@ -58,16 +58,18 @@ def net(request):
 
 
 def test_a_prediction_has_the_shape_promised(net, obs):
-    predicted = inference.predict_next(net, obs, chains=5)
-    assert predicted.chains.shape == (5, B, T, M)
-    torch.testing.assert_close(predicted.mean, predicted.chains.mean(0))
-    assert ((predicted.chains >= 0) & (predicted.chains <= 1)).all()
+    predicted = inference.predict_next(net, obs, num_samples=5)
+    assert predicted.samples.shape == (5, B, T, M)
+    torch.testing.assert_close(predicted.mean, predicted.samples.mean(0))
+    assert ((predicted.samples >= 0) & (predicted.samples <= 1)).all()
 
 
 def test_a_prediction_looks_at_earlier_frames_alone(net, obs):
     changed = obs.clone()
     changed[:, 4:] = 1 - changed[:, 4:]
-    first, second = (inference.predict_next(net, film, chains=3).chains for film in (obs, changed))
+    first, second = (
+        inference.predict_next(net, film, num_samples=3).samples for film in (obs, changed)
+    )
     assert torch.equal(first[:, :, :5], second[:, :, :5])
     if not isinstance(net, baselines.MeanFrame):
         assert not torch.equal(first[:, :, 5:], second[:, :, 5:])
@@ -75,11 +77,11 @@ def test_a_prediction_looks_at_earlier_frames_alone(net, obs):
 
 def test_predictions_follow_their_seed_and_leave_the_random_state_alone(net, obs):
     state = torch.get_rng_state()
-    first = inference.predict_next(net, obs, chains=3, seed=2).chains
+    first = inference.predict_next(net, obs, num_samples=3, seed=2).samples
     assert torch.equal(state, torch.get_rng_state())
-    assert torch.equal(first, inference.predict_next(net, obs, chains=3, seed=2).chains)
+    assert torch.equal(first, inference.predict_next(net, obs, num_samples=3, seed=2).samples)
     if not isinstance(net, baselines.Memoryless):
-        other = inference.predict_next(net, obs, chains=3, seed=3).chains
+        other = inference.predict_next(net, obs, num_samples=3, seed=3).samples
         assert not torch.equal(first, other)
         assert not torch.equal(first[0], first[1])  # chains are not copies of one another
 
@@ -87,8 +89,8 @@ def test_predictions_follow_their_seed_and_leave_the_random_state_alone(net, obs
 def test_padding_changes_no_prediction(net, obs):
     padded = torch.cat((obs, torch.full((B, 2, M), float("nan"))), 1)
     mask = (torch.arange(T + 2) < T).expand(B, -1)
-    predicted = inference.predict_next(net, padded, mask, chains=3).chains
-    assert torch.equal(predicted[:, :, :T], inference.predict_next(net, obs, chains=3).chains)
+    predicted = inference.predict_next(net, Batch(padded, mask), num_samples=3).samples
+    assert torch.equal(predicted[:, :, :T], inference.predict_next(net, obs, num_samples=3).samples)
     assert (predicted[:, :, T:] == 0).all()
 
 
@@ -98,26 +100,28 @@ def test_many_frames_are_predicted_in_pieces(net, obs, monkeypatch):
     monkeypatch.setattr(
         net, "predict", lambda past, *rest: sizes.append(len(past)) or predict(past, *rest)
     )
-    predicted = inference.predict_next(net, obs, chains=2).chains
+    predicted = inference.predict_next(net, obs, num_samples=2).samples
     assert sizes == [5, 5, 5, 5, 1]
     assert predicted.shape == (2, B, T, M)
 
 
 def test_a_rollout_goes_on_from_the_last_real_frame(net, obs):
     state = torch.get_rng_state()
-    film = inference.rollout(net, obs, 4, chains=2, seed=1).chains
+    film = inference.rollout(net, obs, 4, num_samples=2, seed=1).samples
     assert torch.equal(state, torch.get_rng_state())
     assert film.shape == (2, B, 4, M)
     padded = torch.cat((obs, torch.zeros(B, 2, M)), 1)
     mask = (torch.arange(T + 2) < T).expand(B, -1)
-    assert torch.equal(film, inference.rollout(net, padded, 4, mask, chains=2, seed=1).chains)
+    assert torch.equal(
+        film, inference.rollout(net, Batch(padded, mask), 4, num_samples=2, seed=1).samples
+    )
     if isinstance(net, baselines.Order0):
         assert (film == obs[:, -1:]).all()
 
 
 def test_what_cannot_be_predicted_is_refused(net, obs):
-    with pytest.raises(ValueError, match="chains must be at least 1"):
-        inference.predict_next(net, obs, chains=0)
+    with pytest.raises(ValueError, match="num_samples must be at least 1"):
+        inference.predict_next(net, obs, num_samples=0)
     with pytest.raises(ValueError, match="frames must be at least 1"):
         inference.rollout(net, obs, 0)
     with pytest.raises(ValueError, match="NaN"):
@@ -357,10 +361,10 @@ def test_draws_that_do_not_move_have_no_effective_size():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"draws": 0}, "draws must be at least 1, got 0"),
-        ({"chains": 0}, "chains must be at least 1, got 0"),
-        ({"probes": 0}, "probes must be at least 1, got 0"),
-        ({"burn": -1}, "burn must be at least 0, got -1"),
+        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
+        ({"num_chains": 0}, "num_chains must be at least 1, got 0"),
+        ({"num_probes": 0}, "num_probes must be at least 1, got 0"),
+        ({"num_warmup": -1}, "num_warmup must be at least 0, got -1"),
         ({"past": torch.zeros(2, 7)}, r"\[N, 3\] for this TRBM: got \(2, 7\)"),
         ({"past": torch.zeros(3)}, r"\[N, 3\] for this TRBM: got \(3,\)"),
         ({"past": torch.zeros(0, 3)}, r"\[N, 3\] for this TRBM: got \(0, 3\)"),
@@ -378,7 +382,9 @@ def test_clamped_chains_can_be_followed(name):
     net = PREDICTORS[name]()
     past = net.step(net.encode(torch.rand(2, M).round()), net.initial(2))
     kept, state = past.clone(), torch.get_rng_state()
-    followed = inference.clamped_gibbs(net, past, chains=3, draws=9, burn=2, probes=4)
+    followed = inference.clamped_gibbs(
+        net, past, num_chains=3, num_samples=9, num_warmup=2, num_probes=4
+    )
     assert followed.shape == (3, 9, 2, 4)
     assert torch.equal(past, kept)
     assert torch.equal(state, torch.get_rng_state())
@@ -393,7 +399,7 @@ def test_a_weak_harmonium_converges_and_a_strong_one_sticks():
             net.obs_weight.fill_(strength)
             net.obs_bias.fill_(-strength / 2)
             net.hidden_bias.fill_(-strength)
-        followed = inference.clamped_gibbs(net, torch.zeros(1, 1), draws=50)
+        followed = inference.clamped_gibbs(net, torch.zeros(1, 1), num_samples=50)
         found.append(float(inference.convergence(followed).rhat.max()))
     assert found[0] < 1.05
     assert found[1] > 1.5
@@ -408,7 +414,7 @@ def test_balls_are_predicted_with_the_nets_of_film(pixels):
         guide = zoo.guides.GaussianGuide(144, 3, hidden=8, encoder=encoder)
         decoder = zoo.nets.ConvDecoder(3, 12, 8, (3, 2))
         net = kind(144, 3, pixels, 8, guide=guide, decoder=decoder)
-        assert inference.predict_next(net, film, chains=2).chains.shape == (2, 2, 5, 144)
+        assert inference.predict_next(net, film, num_samples=2).samples.shape == (2, 2, 5, 144)
         loss = inference.LocalELBO(net).gradients(_batch(film, None))["loss"]
         assert torch.isfinite(loss)
         assert all(parameter.grad is not None for parameter in net.parameters())

@@ -24,6 +24,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...data import Batch
 from ...inference.contracts import EnergyModel
 from ...inference.predict import Filtered, run_filter
 from ..parts.checks import check_dtype
@@ -122,7 +123,7 @@ class Harmonium(GibbsSampler, EnergyModel, PyroModule):
 
     def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
         """Means and variances of x_t given the past and the present, ``[B, T, H]``."""
-        mean = run_filter(self, obs, mask)
+        mean = run_filter(self, Batch(obs, mask))
         return Filtered(mean, mean * (1 - mean))
 
     def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:

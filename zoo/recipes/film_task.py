@@ -78,8 +78,8 @@ def score(
     errors = []
     for start in range(0, len(data), SEQUENCES):
         obs = data.rows(slice(start, start + SEQUENCES)).obs
-        predicted = predict_next(model, obs, chains=CHAINS, seed=seed, **protocol)
-        single = (predicted.chains - obs)[:, :, 1:].square().mean((0, 2, 3))
+        predicted = predict_next(model, obs, CHAINS, seed, protocol)
+        single = (predicted.samples - obs)[:, :, 1:].square().mean((0, 2, 3))
         together = (predicted.mean - obs)[:, 1:].square().mean((1, 2))
         errors.append(torch.stack((single, together), 1))
     return torch.cat(errors)

@@ -11,9 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ...data import Batch, MidiFolder, Polyphonic, write_midi
-from ...inference import elbo, frame_bound, importance_bound, particle_bound
-from ...inference.evaluate import elbo_terms, prepare_whole
-from ...inference.paths import marginal_increments
+from ...inference.evaluate import (
+    elbo_terms,
+    frame_estimate,
+    importance_estimate,
+    particle_estimate,
+    prepare_whole,
+)
+from ...inference.paths import kl_steps, marginal_increments
 from ...inference.rng import RandomStream
 from ..models.generation import Generates
 from ..pictures import plot_rolls
@@ -25,20 +30,42 @@ GENERATED = 128  # frames of a sampled roll
 STEPS = {"jsb": 0.5, "nottingham": 0.25, "piano-midi": 0.2, "musedata": 0.2}
 
 
-@torch.no_grad()
+# The estimators of ``inference.evaluate`` sample from the one random stream of ``score``, batch
+# after batch.
+
+
+def elbo(
+    model: nn.Module,
+    batch: Batch,
+    num_samples: int = 5,
+    divergence: Callable[..., Tensor] = kl_steps,
+) -> Tensor:
+    """The evidence lower bound of each sequence, ``[B]``."""
+    return elbo_terms(model, prepare_whole(model, batch), num_samples, divergence).bound
+
+
 def surrogate(model: nn.Module, batch: Batch) -> Tensor:
-    """The published objective, of which nothing is known but that it is no bound; ``[B]``."""
-    divergence = lambda q, p, path: marginal_increments(q, p)  # noqa: E731
-    return elbo_terms(model, prepare_whole(model, batch), 5, divergence).bound
+    """The published objective, which is no bound, ``[B]``."""
+    return elbo(model, batch, divergence=lambda q, p, path: marginal_increments(q, p))
+
+
+def importance(model: nn.Module, batch: Batch, num_samples: int) -> Tensor:
+    """The importance-weighted bound of each sequence, ``[B]``."""
+    return importance_estimate(model, prepare_whole(model, batch), num_samples)
+
+
+def importance_of_frames(model: nn.Module, batch: Batch, num_samples: int) -> Tensor:
+    """The importance-weighted bounds of each sequence's frames, summed, ``[B]``."""
+    return frame_estimate(model, prepare_whole(model, batch), num_samples)
 
 
 # Exact, upper bounds on the negative log-likelihood (the number of samples follows), or neither.
 FIGURES: dict[str, Callable[..., Tensor]] = {
-    "exact NLL": elbo,
-    "ELBO": functools.partial(elbo, samples=5),
-    "IW": importance_bound,
-    "IW a frame": frame_bound,
-    "SMC": particle_bound,
+    "exact NLL": functools.partial(elbo, num_samples=1),
+    "ELBO": elbo,
+    "IW": importance,
+    "IW a frame": importance_of_frames,
+    "SMC": particle_estimate,
     "published objective (no bound)": surrogate,
 }
 
@@ -95,7 +122,7 @@ def score(
     rolls = MidiFolder(str(midi), step=STEPS[data]) if own else Polyphonic(data, split)
     chosen = figures[:1] if split == "validation" else figures
     device, values, frames = device_of(model), [], []
-    with RandomStream(device, "score", seed):
+    with torch.no_grad(), RandomStream(device, "score", seed):
         for _, rows in rolls.batches(FRAMES):
             batch = rows.to(device)
             bounds = torch.stack([figure(name)(model, batch) for name in chosen], 1)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ...data import Dataset
 from ...inference.contracts import AnswerModel
-from ...inference.diagnostics.psis import check_draws
+from ...inference.diagnostics.psis import check_enough
 from .. import store
 from ..recipes import RECIPES
 from ..recipes.held_out import data_of
@@ -107,7 +107,7 @@ def report(
             applies to.
     """
     out = check_folder(out)
-    check_draws(num_samples)
+    check_enough(num_samples)
     if sequences < 1:
         raise ValueError(f"sequences must be at least 1, got {sequences}")
     net = store.load(name)

@@ -10,7 +10,7 @@ import torch
 from ...data import Batch, Dataset
 from ...inference import RandomStream
 from ...inference.contracts import FrameModel, SequenceModel
-from ...inference.draws import draw, prepare
+from ...inference.samples import prepare_plate, sample_sites
 from ..part import Part
 from ..recipes.held_out import STEPS
 from ..registry import read
@@ -117,7 +117,7 @@ class Context(NamedTuple):
         self.need_pair()
         few = self.batch.rows(slice(1))
         with RandomStream(few.obs.device, "report"), torch.no_grad():
-            latents = draw(self.net, prepare(self.net, few), 1, prior=True).latents
+            latents = sample_sites(self.net, prepare_plate(self.net, few), 1, prior=True).latents
         if not latents:
             raise NotApplicable(
                 f"the Pyro model of this {self.name} draws no latent state (there is none, or it is"

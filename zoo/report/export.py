@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...inference import RandomStream, save_arviz, to_arviz
-from ...inference.draws import draw, prepare
+from ...inference.samples import prepare_plate, sample_sites
 from .context import Context, Section
 
 EXPORTED = 1_000_000  # numbers that are written of latents and predictions of each kind
@@ -16,7 +16,7 @@ def export_samples(context: Context) -> list[Section]:
     context.need_pair()
     few = context.batch.rows(slice(1))
     with RandomStream(few.obs.device, "report"), torch.no_grad():
-        latents = draw(context.net, prepare(context.net, few), 1).latents.values()
+        latents = sample_sites(context.net, prepare_plate(context.net, few), 1).latents.values()
     each = few.obs.numel() + sum(value.numel() for value in latents)  # of a draw and sequence
     least, most = EXPORTED_DRAWS
     draws = min(context.num_samples, max(least, min(most, EXPORTED // each)))

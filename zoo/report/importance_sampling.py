@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...inference import FrameModel, SequenceModel, good_khat
 from ...inference.diagnostics.psis import smooth_weights
-from ...inference.draws import spread_out
+from ...inference.samples import spread_out
 from .context import Context, Section
 from .figures import BLUE, GREEN, RED, figure, legend_above, plot_khat_band, plot_sorted_khat, save
 from .importance_weights import Weights, bounds, log_weights

@@ -11,8 +11,8 @@ from torch import Tensor
 from ...data import Batch
 from ...inference import Fold, SequenceModel
 from ...inference.diagnostics.psis import raw_weights
-from ...inference.draws import prepare, spread_out
 from ...inference.particles import log_mean_exp
+from ...inference.samples import prepare_plate, spread_out
 
 AT_ONCE = 50  # draws
 
@@ -32,7 +32,7 @@ class Weights(NamedTuple):
 @torch.no_grad()
 def log_weights(net, batch: Batch, draws: int, seed: int) -> Weights:
     """Weighs draws of a guide, of sequences and of frames, whichever are defined."""
-    data = prepare(net, batch)
+    data = prepare_plate(net, batch)
     fold = isinstance(data, Fold)
     framewise = isinstance(net, SequenceModel) and net.framewise
     found = raw_weights(net, data, batch, draws, framewise, seed, AT_ONCE, "report weights")

@@ -152,7 +152,7 @@ def test_rules_must_hold_the_network_they_are_made_for():
 
 
 def test_a_curve_takes_what_makes_rules():
-    with pytest.raises(ValueError, match=r"makes a rule of a network, such as BPTT: got LocalELBO"):
+    with pytest.raises(ValueError, match=r"functions from a network to a rule.*: got LocalELBO"):
         AlignmentCurve(LocalELBO(rvae()), BPTT, HELD_OUT)
 
 
@@ -229,11 +229,11 @@ def test_what_makes_no_rule_gets_a_clear_sentence():
     net = rvae()
     with pytest.raises(ValueError, match=r"rule_a of the curve \(<lambda>\): .* got RVAE"):
         AlignmentCurve(lambda net: net, BPTT, HELD_OUT)(net)
-    with pytest.raises(ValueError, match="those of a LearningRule, such as BPTT: got RVAE"):
+    with pytest.raises(ValueError, match="expected a LearningRule, such as BPTT, got RVAE"):
         inference.alignment(BPTT(net), net, HELD_OUT)
-    with pytest.raises(ValueError, match=r"a data.Batch, got a PPC"):
+    with pytest.raises(ValueError, match="got the data set PPC"):
         AlignmentCurve(LocalELBO, BPTT, PPC(2, 5))
-    with pytest.raises(ValueError, match=r"a data.Batch, got a Tensor"):
-        inference.alignment(LocalELBO(net), BPTT(net), HELD_OUT.obs)
-    with pytest.raises(ValueError, match="StraightThrough sends back no targets"):
+    with pytest.raises(ValueError, match=r"expected a Batch, .*got str"):
+        inference.alignment(LocalELBO(net), BPTT(net), "frames")
+    with pytest.raises(ValueError, match="StraightThrough has no targets"):
         inference.target_alignment(inference.StraightThrough(srn()), ASKED)

@@ -158,7 +158,7 @@ def test_the_exact_posterior_is_calibrated():
     assert (p_values["z"] > 0.01).all()
     ranks = found.ranks["log_likelihood"]
     assert ranks.min() >= 0
-    assert ranks.max() <= found.draws == 99
+    assert ranks.max() <= found.num_samples == 99
     assert torch.equal(ranks, ranks.round())
     for values in (found.pits["z"][:, 0, 0], found.pits["log_likelihood"]):
         levels = torch.tensor([0.5, 0.8, 0.95])
@@ -250,7 +250,7 @@ def test_data_are_simulated_from_the_model(kind):
             parameter.mul_(1.5)  # the past matters
     data, latents = simulator(net, Batch(torch.ones(300, T, M))).simulate()
     with torch.no_grad():
-        laws = _given(net, data, latents).laws
+        laws = _given(net, data, latents).distributions
     law = laws.get("y", laws.get("x"))
     found = pit(data.obs, law.sample((50,))[:, 0])
     last = found[:, -1] if found.dim() == 3 else found
@@ -261,7 +261,7 @@ def test_data_are_simulated_from_the_model(kind):
 def test_bits_and_answers_are_simulated_too():
     net = SRN(2, likelihoods.Categorical(3), hidden=6, stochastic=0.5)
     asked = Batch(torch.rand(100, T, 2), target=torch.zeros(100, dtype=torch.long))
-    found = sbc(simulator(net, asked), draws=49)
+    found = sbc(simulator(net, asked), num_samples=49)
     assert found.pits["units"].shape == (100, T, 3)
     assert found.p_value("units") > 0.01  # its guide is the prior
 
@@ -290,7 +290,7 @@ def test_a_model_predicts_its_own_film_calibrated(kind):
 def test_single_frames_are_foreseen():
     net = zoo.RVAE(M, 2, likelihoods.Gaussian(M), hidden=6)
     batch = Batch(torch.randn(5, T, M), blank(5).mask)
-    found = frame_pit(net, batch, draws=9)
+    found = frame_pit(net, batch, num_samples=9)
     assert found.shape == (5, T, M)
     assert torch.equal(found.isnan().all(-1), ~batch.mask)
 
@@ -302,34 +302,34 @@ def test_bad_requests_get_a_clear_sentence():
     batch = blank(4)
     with pytest.raises(ValueError, match="must be"):
         pit(torch.zeros(3), torch.zeros(5, 4))
-    with pytest.raises(ValueError, match="at least 50 values, there are 20"):
+    with pytest.raises(ValueError, match="at least 50 values, got 20"):
         uniformity(torch.rand(20))
     with pytest.raises(ValueError, match="at least 2 bins"):
         histogram(torch.rand(20), 1)
-    with pytest.raises(ValueError, match="no PIT but NaN"):
+    with pytest.raises(ValueError, match="every PIT is NaN"):
         coverage(torch.full((3,), torch.nan))
     for levels in ([0.5, 1.5], [90], [0.0], 0.9):
-        with pytest.raises(ValueError, match=r"a list of shares within \(0, 1\), got"):
+        with pytest.raises(ValueError, match=r"a list of fractions within \(0, 1\), got"):
             coverage(torch.rand(30), levels)
     for call in (coverage, calibration_error, histogram, uniformity):
-        with pytest.raises(ValueError, match=r"lies within \[0, 1\], these reach from -1 to 2"):
+        with pytest.raises(ValueError, match=r"lies within \[0, 1\], these range from -1 to 2"):
             call(torch.tensor([-1.0, 0.5, 2.0]))
     draws = torch.zeros(5, 2)
     draws[3, 0] = torch.nan
     assert pit(torch.tensor([torch.nan, 0.0]), draws)[0].isnan()
-    with pytest.raises(ValueError, match="draws are NaN where the value is real"):
+    with pytest.raises(ValueError, match="samples are NaN where the value is real"):
         pit(torch.zeros(2), draws)
     with pytest.raises(ValueError, match="at_once must be at least 1, got 0"):
         frame_pit(analyser(), batch, at_once=0)
-    with pytest.raises(ValueError, match="at least 1, got 0 and 99"):
+    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
         sbc(simulator(analyser(), batch), rounds=0)
-    with pytest.raises(ValueError, match="tested were z, log_likelihood: not 'x'"):
+    with pytest.raises(ValueError, match="must be one of z, log_likelihood, got 'x'"):
         sbc(simulator(analyser(), batch)).p_value("x")
     with pytest.raises(ValueError, match="RNN has no latent site"):
         simulator(zoo.RNN(M, likelihoods.Gaussian(M), hidden=4), batch)
     with pytest.raises(ValueError, match="no Pyro pair"):
         simulator(zoo.REFH(M, 3, likelihoods.Gaussian(M)), batch)
-    with pytest.raises(ValueError, match="depends on all it makes of the past"):
+    with pytest.raises(ValueError, match="predicts a frame from its posterior of the whole past"):
         frame_pit(analyser(), batch)
-    with pytest.raises(ValueError, match="depends on all it makes of the past"):
+    with pytest.raises(ValueError, match="predicts a frame from its posterior of the whole past"):
         frame_pit(zoo.VOSP(M, 2, likelihoods.Gaussian(M), hidden=4, decoder_input="path"), batch)

@@ -543,25 +543,25 @@ def test_models_run_through_the_tools_for_recurrent_networks(kind):
     obs = bits(B, T)
     for net in (rnn(kind), vosp(kind)):
         assert isinstance(net, inference.Recurrent)
-        states = inference.run_filter(net, obs, MASK)
+        states = inference.run_filter(net, Batch(obs, MASK))
         assert states.shape == (B, T, net.memory.state_dim)
         outputs = net.memory.output(states)
         torch.testing.assert_close(outputs[MASK], net.memory(obs)[MASK].detach())
-        predicted = inference.predict_next(net, obs, MASK, chains=4)
-        assert predicted.chains.shape == (4, B, T, M)
+        predicted = inference.predict_next(net, Batch(obs, MASK), num_samples=4)
+        assert predicted.samples.shape == (4, B, T, M)
         assert not predicted.mean[~MASK].any()
-        film = inference.rollout(net, obs, 3, MASK, chains=2)
-        assert film.chains.shape == (2, B, 3, M)
-        assert ((film.chains > 0) & (film.chains < 1)).all()
+        film = inference.rollout(net, Batch(obs, MASK), 3, num_samples=2)
+        assert film.samples.shape == (2, B, 3, M)
+        assert ((film.samples > 0) & (film.samples < 1)).all()
 
 
 @every_memory
 def test_predictions_of_an_rnn(kind):
     net, obs = rnn(kind), bits(B, T)
     expected = torch.sigmoid(net.natural(obs)).detach()
-    found = inference.predict_next(net, obs, MASK, chains=2)
+    found = inference.predict_next(net, Batch(obs, MASK), num_samples=2)
     torch.testing.assert_close(found.mean[MASK], expected[MASK])
-    film = inference.rollout(net, obs, 3, MASK).chains[0]
+    film = inference.rollout(net, Batch(obs, MASK), 3).samples[0]
     for row, length in enumerate(LENGTHS):
         seen = obs[row : row + 1, :length]
         for step in range(3):
@@ -580,12 +580,12 @@ def test_predictions_of_a_vosp_average_over_its_noise():
         path = prior.from_innovations(grid[:, None, None, None].expand(-1, B, T, 1))
         means = torch.sigmoid(net.natural(path, encoding))
         expected = (weight[:, None, None, None] * means).sum(0)
-    found = inference.predict_next(net, obs, chains=4000, seed=2)
-    error = found.chains.std(0) / math.sqrt(4000)
+    found = inference.predict_next(net, obs, num_samples=4000, seed=2)
+    error = found.samples.std(0) / math.sqrt(4000)
     assert ((found.mean - expected).abs() < 5 * error + 1e-5).all()
-    assert found.chains.std(0).max() > 0.05
-    again = inference.predict_next(net, obs, chains=4000, seed=2)
-    assert torch.equal(again.chains, found.chains)
+    assert found.samples.std(0).max() > 0.05
+    again = inference.predict_next(net, obs, num_samples=4000, seed=2)
+    assert torch.equal(again.samples, found.samples)
 
 
 def test_a_vosp_that_sees_the_path_predicts_nothing():

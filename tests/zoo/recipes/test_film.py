@@ -158,7 +158,7 @@ def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path, request)
     net = zoo.load(tmp_path)
     film = recipe.task.film(seed=3, split="validation").obs[:, :5]
     assert len(film) == 2
-    assert inference.predict_next(net, film, chains=2).chains.shape == (2, *film.shape)
+    assert inference.predict_next(net, film, num_samples=2).samples.shape == (2, *film.shape)
 
 
 def test_the_recipes_of_film_stay_what_they_are_when_quick():
@@ -307,7 +307,7 @@ def test_a_shipped_model_predicts_film(name, request):
         request.getfixturevalue("published")
     task = find(name).task
     film = task.film(sequences=2, seed=21, split="validation").obs[:, :20]
-    predicted = inference.predict_next(zoo.load(name), film, chains=8).mean
+    predicted = inference.predict_next(zoo.load(name), film, num_samples=8).mean
     error = (predicted - film)[:, 1:].square().mean()
     order0 = (film[:, 1:] - film[:, :-1]).square().mean()
     if name in ("balls/refh", "balls/rtrbm", "balls/rvae", "mnist/rvae"):  # these know velocity

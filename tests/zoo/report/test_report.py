@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from seqzoo.inference.draws import prepare
+from seqzoo.inference.samples import prepare_plate
 from seqzoo.zoo import cli, report, store
 from seqzoo.zoo.models.mdrnn import MDRNN
 from seqzoo.zoo.models.srn import SRN
@@ -155,7 +155,7 @@ def test_weights_of_frames_make_up_those_of_sequences(tmp_path):
     found = report.log_weights(net, batch, 30, 0)
     assert found.sequences is None
     assert torch.equal(found.frames[3].isnan(), ~mask)
-    assert isinstance(prepare(net, batch), inference.Fold)
+    assert isinstance(prepare_plate(net, batch), inference.Fold)
 
 
 def test_bounds_of_groups_of_draws():

@@ -1,13 +1,13 @@
-"""What a model with a Pyro pair draws, from its guide or its prior, and how it weighs the draws.
+"""Samples of a Pyro pair, from its guide or its prior, with their log-densities.
 
-One plate of sequences, or of frames taken out of time, whatever the model. Diagnostics and ArviZ's
-tree are made of these.
+Every model has one plate, of sequences or of frames taken out of time. Diagnostics and the export
+to ArviZ are built on these samples.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pyro.poutine.util import site_is_subsample
@@ -16,45 +16,46 @@ from torch.distributions import Independent
 
 from ..data import Batch
 from .contracts import AnswerModel, Fold, FrameModel
-from .evaluate import check_batch, prepare_whole, traces
+from .evaluate import prepare_whole, traces
 from .predict import run_sweep
 
 
-class Drawn(NamedTuple):
-    """Draws of a Pyro pair with one plate of ``N`` sequences, or frames taken out of time.
+class SiteSamples(NamedTuple):
+    """Samples of a Pyro pair with one plate of ``N`` sequences, or frames taken out of time.
 
     Arguments:
         latents: value of every latent site, ``[k, N, ...]``.
-        laws: of every observed site, given the draws; batch shape ``[k, N]``.
-        data: what was observed there, ``[N, ...]``.
+        distributions: of every observed site, given the latents; batch shape ``[k, N]``.
+        data: the observed value of these sites, ``[N, ...]``.
         log_p: log p(x, z), ``[k, N]``.
         log_q: log q(z | x), ``[k, N]``.
-        latent_laws: the model's law of every latent site, given those before it.
+        latent_distributions: the model's distribution of every latent site, given those before it.
     """
 
     latents: dict[str, Tensor]
-    laws: dict[str, torch.distributions.Distribution]
+    distributions: dict[str, Any]
     data: dict[str, Tensor]
     log_p: Tensor
     log_q: Tensor
-    latent_laws: dict[str, torch.distributions.Distribution]
+    latent_distributions: dict[str, Any]
 
 
-def draw(net, data, draws: int, prior: bool = False) -> Drawn:
-    """Draws latent sites from the guide, or from the prior, and weighs them; with a graph.
+def sample_sites(net: Any, data: Any, num_samples: int, prior: bool = False) -> SiteSamples:
+    """Samples latent sites from the guide, or from the prior, and scores them; with a graph.
 
-    A site that the guide leaves out comes from the model. Observed sites whose value was itself
-    drawn (a model may teach a part of itself on its own beliefs) are no data, and do not count.
+    Sites that the guide leaves out are sampled from the model. An observed site whose value was
+    itself sampled (a model may train a part of itself on its own beliefs) is not data, and is left
+    out.
 
     Arguments:
-        net: holds ``model(data)`` and ``guide(data)``, with one plate, at dim -1.
-        data: what they take, see ``prepare``.
-        draws: ``k``.
-        prior: from the prior.
+        net: has ``model(data)`` and ``guide(data)``, with one plate, at dim -1.
+        data: the argument of both, see ``prepare_plate``.
+        num_samples: ``k``.
+        prior: sample from the prior.
     """
     guide = (lambda data: None) if prior else net.guide
-    drawn, joint = traces(net.model, guide, data, draws)
-    drawn.compute_log_prob()
+    guided, joint = traces(net.model, guide, data, num_samples)
+    guided.compute_log_prob()
     joint.compute_log_prob()
     nodes = {name: site for name, site in joint.nodes.items() if site["type"] == "sample"}
     sites = {name: site for name, site in nodes.items() if not site_is_subsample(site)}  # no plates
@@ -65,8 +66,8 @@ def draw(net, data, draws: int, prior: bool = False) -> Drawn:
         if site["is_observed"] and site["value"].dim() - site["fn"].event_dim < 2
     }
     log_p = sum(site["log_prob"] for site in (latent | seen).values())
-    log_q = sum(drawn.nodes.get(name, site)["log_prob"] for name, site in latent.items())
-    return Drawn(
+    log_q = sum(guided.nodes.get(name, site)["log_prob"] for name, site in latent.items())
+    return SiteSamples(
         {name: site["value"] for name, site in latent.items()},
         {name: site["fn"] for name, site in seen.items()},
         {name: site["value"] for name, site in seen.items()},
@@ -76,54 +77,57 @@ def draw(net, data, draws: int, prior: bool = False) -> Drawn:
     )
 
 
-def prepare(net, batch: Batch):
-    """What the Pyro pair of a model takes: ``net.prepare(batch)``, or a fold of real frames.
+def prepare_plate(net: Any, batch: Batch) -> Any:
+    """The argument of a model's Pyro pair: ``net.prepare(batch)``, or a ``Fold`` of real frames.
 
     Raises:
-        ValueError: for a model without a Pyro pair, such as a harmonium, or what is no batch.
+        ValueError: for a model without a Pyro pair, such as a harmonium.
     """
     if not isinstance(net, FrameModel):
         return prepare_whole(net, batch)
-    check_batch(batch)
     past = run_sweep(net, batch)[:, :-1]
     return Fold(batch.obs[batch.mask], past[batch.mask])
 
 
-def main_site(drawn: Drawn, data) -> str:
-    """The observed site that holds the data themselves, of several the last."""
+def main_site(samples: SiteSamples, data: Any) -> str:
+    """Name of the observed site that holds the data; the last one of several."""
     obs = getattr(data, "obs", None)
-    found = [name for name, value in drawn.data.items() if obs is not None and same(value, obs)]
-    return (found or list(drawn.data))[-1]
+    found = [name for name, value in samples.data.items() if obs is not None and same(value, obs)]
+    return (found or list(samples.data))[-1]
 
 
-def in_time(net, law, batch: Batch) -> bool:
+def in_time(net: Any, distribution: Any, batch: Batch) -> bool:
     """Whether the first axis of a whole sequence's event is time."""
     answers = isinstance(net, AnswerModel) and not net.at_every_step(batch)
-    return not answers and law.event_shape[:1] == batch.mask.shape[1:]
+    return not answers and distribution.event_shape[:1] == batch.mask.shape[1:]
 
 
-def latent_in_time(law, batch: Batch) -> bool:
+def latent_in_time(distribution: Any, batch: Batch) -> bool:
     """Whether a latent site of whole sequences is a path, ``[T, ...]`` each.
 
-    A vector of as many values as there are frames is none: only the law tells.
+    A vector may have as many values as there are frames, so the event shape decides.
     """
-    return len(law.event_shape) > 1 and law.event_shape[:1] == batch.mask.shape[1:]
+    return (
+        len(distribution.event_shape) > 1 and distribution.event_shape[:1] == batch.mask.shape[1:]
+    )
 
 
-def frame_scores(net, drawn: Drawn, site: str, data, batch: Batch) -> Tensor | None:
+def frame_scores(
+    net: Any, samples: SiteSamples, site: str, data: Any, batch: Batch
+) -> Tensor | None:
     """log p(x_t | z) of every frame at an observed site.
 
     Returns:
-        ``[k, B, T]``, zero in padding; of a fold ``[k, N]``; None where frames have no law of
-        their own.
+        ``[k, B, T]``, zero in padding; of a fold ``[k, N]``; None where frames have no
+        distribution of their own.
     """
-    law, value = drawn.laws[site], drawn.data[site]
+    distribution, value = samples.distributions[site], samples.data[site]
     if isinstance(data, Fold):
-        return law.log_prob(value)
-    if not (in_time(net, law, batch) and isinstance(law, Independent)):
+        return distribution.log_prob(value)
+    if not (in_time(net, distribution, batch) and isinstance(distribution, Independent)):
         return None
-    each = law.base_dist.log_prob(value)  # of an Independent over more than time: of its parts
-    each = each.flatten(drawn.log_p.dim() + 1).sum(-1) if each.dim() > 3 else each
+    each = distribution.base_dist.log_prob(value)  # one value each where it covers more than time
+    each = each.flatten(samples.log_p.dim() + 1).sum(-1) if each.dim() > 3 else each
     return torch.where(batch.mask, each, 0.0)
 
 
@@ -133,7 +137,7 @@ def same(value: Tensor, obs: Tensor) -> bool:
 
 
 def blanked(values: Tensor, mask: Tensor, axis: int) -> Tensor:
-    """NaN in padding, time being axis ``axis``; the values themselves where there is none."""
+    """Values with NaN in padding, where time is axis ``axis``; unchanged where there is none."""
     if mask.all():
         return values
     mask = mask.view(mask.shape + (1,) * (values.dim() - axis - 1))

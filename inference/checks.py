@@ -1,0 +1,26 @@
+"""Checks of numbers that bounds, filters, predictions and diagnostics share."""
+
+from __future__ import annotations
+
+
+def check_number(name: str, value: int, least: int = 1) -> None:
+    """Raises a ValueError where an argument is below its least value."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_samples(num_samples: int, name: str = "num_samples", at_once: int = 1) -> None:
+    """Raises a ValueError for less than one sample in all or at a time.
+
+    Arguments:
+        num_samples: the number of samples.
+        name: the caller's name for it.
+        at_once: the number held in memory at a time.
+    """
+    check_number(name, num_samples)
+    check_number("at_once", at_once)
+
+
+def portions(num_samples: int, at_once: int) -> list[int]:
+    """Splits a number of samples into portions of at most ``at_once``."""
+    return [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
