@@ -37,7 +37,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pyro.distributions as dist
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import softplus
 
@@ -170,7 +169,7 @@ class Gated(nn.Module):
         return inference.LinearChain(mask, a, mean, softplus(spread) + 1e-3)
 
 
-class Convolution(nn.Module):
+class Convolution(zoo.Described, nn.Module):
     """Features of a frame from its neighbours, `[B, T, M] -> [B, T, F]`."""
 
     def __init__(self, inputs, features_dim, width=9):
@@ -391,13 +390,14 @@ for what, do in wrong.items():
 #
 # ## Save, load, sample
 #
-# Weights are safetensors; the code that builds the network is yours. (`zoo.load` also rebuilds
-# networks, from the cards of the zoo's own recipes.)
+# `zoo.save` writes the weights, and a card that names the classes and their arguments. The card is
+# data: whoever loads the model hands over the classes that are not the zoo's. A class of your own
+# keeps its arguments as attributes of the same names, as `Forgetful` does, or inherits from
+# `zoo.Described`, as `Convolution` does.
 
 # %%
-save_file(net.state_dict(), "swing.safetensors")
-again = build(Laplace(3)).eval()
-again.load_state_dict(load_file("swing.safetensors"))
+zoo.save("swing", net, title="a swing, by three sensors")
+again = zoo.load("swing", classes=[Laplace, Forgetful, Gated, Convolution])
 same = torch.equal(again.reconstruct(test.obs, test.mask), net.reconstruct(test.obs, test.mask))
 print(f"the loaded network says the same: {same}")
 
