@@ -55,7 +55,9 @@ class Fold(NamedTuple):
 
     def select(self, index: slice | Tensor) -> Fold:
         """Some of the frames."""
-        return Fold(*(None if part is None else part[index] for part in self))
+        features = None if self.features is None else self.features[index]
+        present = None if self.present is None else self.present[index]
+        return Fold(self.obs[index], self.past[index], features, present)
 
 
 class Encoding(NamedTuple):

@@ -63,7 +63,7 @@ def compiled_sweep(
 
 
 @functools.lru_cache(maxsize=8)
-def _scan(net: Recurrent):
+def _scan(net: Recurrent) -> Callable[[Tensor, Tensor], Tensor]:
     from torch._higher_order_ops import scan
 
     def step(past: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,6 +88,8 @@ def score_of(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:
         states: what ``answering`` gives.
         batch: the batch.
     """
+    if batch.target is None:
+        raise ValueError("the batch has no target, so there is nothing to score")
     if not net.at_every_step(batch):
         return net.log_score(states, batch.target)
     scores = net.log_score(states, batch.target.transpose(0, 1))

@@ -51,7 +51,7 @@ class Average(ClosedForm):
 
     figure = "squared_error"
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: nn.Module) -> None:
         super().__init__(net)
         if "mean" not in dict(net.named_buffers(recurse=False)):
             self.refuse(net, "networks with a buffer mean (MeanFrame)", "has none")

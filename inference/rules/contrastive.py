@@ -47,6 +47,7 @@ class ContrastiveDivergence(FoldedRule):
     """
 
     trains = EnergyModel
+    net: EnergyModel
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class ContrastiveDivergence(FoldedRule):
         drop_past: float | Sequence[float] = 0.0,
         chunk: int | None = None,
         compiled: bool = False,
-    ):
+    ) -> None:
         self._check_kind(net)
         follow = net.through_time if through_time is None else through_time
         super().__init__(

@@ -18,6 +18,8 @@ def maximise(beliefs: Beliefs, emission: Tensor, mask: Tensor) -> LinearGaussian
     A transition counts when a real frame follows: padding at the end of a sequence adds nothing,
     and a gap within it is a stretch of the path that was not seen.
     """
+    if beliefs.lagged is None:
+        raise ValueError("these beliefs are filtered: the M step takes those of kalman_smoother")
     second = beliefs.covariance + beliefs.mean[..., None] * beliefs.mean[..., None, :]
     lagged = beliefs.lagged + beliefs.mean[..., 1:, :, None] * beliefs.mean[..., :-1, None, :]
     real = mask[:, 1:].flip(1).cummax(1).values.flip(1).to(second.dtype)
@@ -54,6 +56,7 @@ class EM(ClosedForm):
     """
 
     trains = LinearSystem
+    net: LinearSystem
     figure = "log_likelihood"
 
     def __init__(
@@ -64,7 +67,7 @@ class EM(ClosedForm):
         iterations: int = 100,
         tolerance: float = 1e-7,
         seed: int = 0,
-    ):
+    ) -> None:
         super().__init__(net)
         if restarts < 1 or iterations < 1:
             raise ValueError("restarts and iterations must be at least 1")

@@ -46,6 +46,8 @@ class FoldedRule(LearningRule):
     """
 
     trains = Recurrent
+    net: Recurrent
+    reference: Recurrent
     #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
     sample: Callable[[Tensor], Tensor] | None = None
 
@@ -59,7 +61,7 @@ class FoldedRule(LearningRule):
         through_time: bool = False,
         chunk: int | None = None,
         compiled: bool = False,
-    ):
+    ) -> None:
         super().__init__(net)
         for name, value in (("window", window), ("minibatch", minibatch), ("chunk", chunk)):
             if value is not None and value < 1:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pyro.infer import TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
@@ -44,6 +45,7 @@ class LocalELBO(FoldedRule):
     """
 
     trains = FrameModel
+    net: FrameModel
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class LocalELBO(FoldedRule):
         drop_past: float | Sequence[float] = 0.0,
         chunk: int | None = None,
         compiled: bool = False,
-    ):
+    ) -> None:
         super().__init__(
             net,
             window=window,
@@ -90,11 +92,11 @@ class LocalELBO(FoldedRule):
 class Weighted(Messenger):
     """Pyro handler that scales the log-probability of sites by name."""
 
-    def __init__(self, weights: Mapping[str, float]):
+    def __init__(self, weights: Mapping[str, float]) -> None:
         super().__init__()
         self.weights = weights
 
-    def _pyro_sample(self, msg) -> None:
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if msg["name"] in self.weights:
             msg["scale"] = msg["scale"] * self.weights[msg["name"]]
 
@@ -124,7 +126,7 @@ class BPTT(LocalELBO):
         bound: str = "elbo",
         weights: Mapping[str, float | Sequence[float]] | None = None,
         drop_past: float | Sequence[float] = 0.0,
-    ):
+    ) -> None:
         super().__init__(
             net,
             num_samples=num_samples,

@@ -59,8 +59,10 @@ class LearningRule:
     """
 
     trains: ClassVar[type | tuple[type, ...]] = nn.Module
+    net: nn.Module
+    reference: nn.Module
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: nn.Module) -> None:
         self._check_kind(net)
         self.net = net
         self.reference = net

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from ...data import Batch
 from ..contracts import SequenceModel
@@ -17,7 +18,7 @@ from ..evaluate import (
     prepare_whole,
 )
 from ..particles import log_mean_exp
-from ..paths import kl_steps, marginal_increments
+from ..paths import Path, kl_steps, marginal_increments
 from .rule import LearningRule, Metrics, anneal
 
 KL = ("elbo", "marginal-increments")  # objectives that have a KL term
@@ -56,6 +57,7 @@ class SequenceELBO(LearningRule):
     """
 
     trains = SequenceModel
+    net: SequenceModel
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class SequenceELBO(LearningRule):
         num_samples: int = 1,
         kl_weight: float | Sequence[float] = 1.0,
         free_bits: float = 0.0,
-    ):
+    ) -> None:
         super().__init__(net)
         if not any(parameter.requires_grad for parameter in net.parameters()):
             self.refuse(net, "networks with trainable parameters", "has none")
@@ -111,7 +113,7 @@ class SequenceELBO(LearningRule):
         draws = self.num_samples if len(self.weights) == 1 else 1
         return elbo_terms(self.net, prepare_whole(self.net, batch), draws, divergence)
 
-    def _bound(self, objective: str, batch: Batch) -> torch.Tensor:
+    def _bound(self, objective: str, batch: Batch) -> Tensor:
         """The objective of each sequence, ``[B]``."""
         net, k = self.net, self.num_samples
         if objective == "particles":
@@ -125,5 +127,5 @@ class SequenceELBO(LearningRule):
         return f"{type(self).__name__}({type(self.net).__name__}, {' + '.join(self.weights)})"
 
 
-def _marginal(q, p, path):
+def _marginal(q: Path, p: Path, path: Tensor) -> Tensor:
     return marginal_increments(q, p)

@@ -67,6 +67,7 @@ class TargetPropagation(LearningRule):
     """
 
     trains = AnswerModel
+    net: AnswerModel
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class TargetPropagation(LearningRule):
         num_samples: int = 20,
         difference: bool = True,
         propagate: bool = True,
-    ):
+    ) -> None:
         super().__init__(net)
         if type(net).invert is AnswerModel.invert:
             self.refuse(net, "networks with an inverse to send targets back by", "has no invert")
@@ -102,6 +103,7 @@ class TargetPropagation(LearningRule):
         states, top = self._run(heard, batch)
         error, answers = loss_of(net, top, batch)
         (error / answers).backward()
+        assert top.grad is not None  # the error has just been sent back
         push = self._push(-self.alpha_i * answers * top.grad, batch)
         sweep = Sweep(heard, states, push, _padded(batch))
         missed, distance = torch.zeros(2, device=states.device)
@@ -187,7 +189,7 @@ class TargetPropagation(LearningRule):
         steps = torch.zeros_like(states[1:][block])
         for t in range(block.stop - 1, block.start - 1, -1):
             step = steps[t - block.start]
-            if self.propagate and t + 1 < len(drive):
+            if self.propagate and later is not None:
                 target = self.net.invert(drive[t + 1], states[t + 2] + later)
                 torch.sub(target, compared[t - block.start], out=step)
                 if padded is not None:  # nothing comes back from a step that is none

@@ -22,8 +22,9 @@ class OutputBPTT(LearningRule):
     """
 
     trains = AnswerModel
+    net: AnswerModel
 
-    def __init__(self, net: AnswerModel):
+    def __init__(self, net: AnswerModel) -> None:
         super().__init__(net)
         if net.num_stochastic and type(self) is OutputBPTT:
             raise ValueError("sampled units have no derivative: use StraightThrough")
@@ -65,7 +66,7 @@ class StraightThrough(OutputBPTT):
     neurons for conditional computation" (2013).
     """
 
-    def __init__(self, net: AnswerModel, *, num_samples: int = 20):
+    def __init__(self, net: AnswerModel, *, num_samples: int = 20) -> None:
         super().__init__(net)
         check_samples(num_samples, "num_samples")
         self.num_samples = num_samples

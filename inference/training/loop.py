@@ -177,7 +177,7 @@ class Course:
         seed: int,
         epochs: int,
         clip: float | None,
-    ):
+    ) -> None:
         self.rule, self.state, self.processes = rule, state, processes
         self.schedule, self.seed, self.epochs, self.clip = schedule, seed, epochs, clip
         self.rates: list[float] = [group["lr"] for group in state.optimizer.param_groups]

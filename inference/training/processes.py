@@ -66,7 +66,7 @@ class Processes:
         ValueError: for shards that cannot be shared out evenly.
     """
 
-    def __init__(self, device: torch.device | str | None = None, shards: int | None = None):
+    def __init__(self, device: torch.device | str | None = None, shards: int | None = None) -> None:
         # accelerate settles on a device once for the whole process: only several processes, which
         # need a matching backend to talk through, may settle it on the CPU.
         on_cpu = device is not None and torch.device(device).type == "cpu"
@@ -124,8 +124,7 @@ class Processes:
             names = [name for name in gathered[0] if name != "frames"]
             totals = [_sum(m[name] * m["frames"] for m in gathered) for name in names]
             frames = _sum(metrics["frames"] for metrics in gathered)
-            reduced = self.accelerator.reduce([*sums, *totals, frames], "sum")
-            frames = reduced.pop()
+            *reduced, frames = self.accelerator.reduce([*sums, *totals, frames], "sum")
             means = [total / frames.clamp_min(1) for total in reduced]
             for parameter, mean in zip(parameters, means):
                 parameter.grad = mean

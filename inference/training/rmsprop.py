@@ -50,7 +50,7 @@ class RMSpropNesterov(torch.optim.Optimizer):
         momentum: float = 0.9,
         epsilon: float = 1e-8,
         start: float = 0.0,
-    ):
+    ) -> None:
         if lr < 0:
             raise ValueError(f"lr cannot be negative, got {lr}")
         for name, value in {"decay": decay, "momentum": momentum}.items():

@@ -48,13 +48,14 @@ class RunState:
         optimizer: torch.optim.Optimizer,
         average: float | None,
         settings: dict[str, int | str],
-    ):
+    ) -> None:
         self.net, self.optimizer, self.settings = net, optimizer, settings
         self.averaged = None
         if average is not None:
             how = {"multi_avg_fn": get_ema_multi_avg_fn(average), "use_buffers": True}
             self.averaged = AveragedModel(net, **how)
-        self.run, self.epoch, self.since_best = Fit(net), 0, 0
+        self.run = Fit(net)
+        self.epoch, self.since_best = 0, 0
         self.best_weights: dict[str, Tensor] | None = None
         self.moved = False  # whether the weights are other than those that the network came with
 
@@ -75,7 +76,7 @@ class RunState:
     def note(self, record: dict[str, float]) -> None:
         """Ends an epoch; keeps the weights if their validation score is the best so far."""
         self.run.history.append(record)
-        self.epoch, self.since_best = record["epoch"] + 1, self.since_best + 1
+        self.epoch, self.since_best = int(record["epoch"]) + 1, self.since_best + 1
         best = self.run.best
         score = record.get("validation", math.inf)
         if score < (best["validation"] if best else math.inf):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...data import Batch, Polyphonic, add_notes, hide_steps
 from ...data.polyphonic import NAMES
-from ...inference import denoise, impute
+from ...inference import LatentPathModel, denoise, impute
 from ..pictures import check_ending, plot_rolls
 
 LEAST = 1e-4  # probabilities are taken to be this far from 0 and 1 when they are scored in nats
@@ -105,7 +105,7 @@ def music(net) -> str:
     if table not in NAMES:
         tables = ", ".join(NAMES)
         raise ValueError(f"{name or 'this model'} is not about music: its table must be {tables}")
-    if not hasattr(net, "prior") or not hasattr(net, "natural"):
+    if not isinstance(net, LatentPathModel):
         raise ValueError(f"{name} has no latent path to restore music with: name a VRAE or a VOSP")
     return table
 
