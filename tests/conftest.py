@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyro
@@ -9,6 +10,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 from seqzoo.zoo import cli
+from seqzoo.zoo.runs import reproduce
+from seqzoo.zoo.studies import bench
 
 from seqzoo import inference
 
@@ -68,6 +71,13 @@ class OneVector(inference.SequenceModel):
 def one_vector():
     """A model whose latents are no path, however many values they have."""
     return OneVector()
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Runs what goes to a pool of processes in a thread of this one."""
+    for module in (reproduce, bench):
+        monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
 
 
 @pytest.fixture

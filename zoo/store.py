@@ -251,6 +251,18 @@ def load(
     return net.eval().to(device)
 
 
+def card_of(net: nn.Module) -> dict[str, Any]:
+    """The card of a network that ``load`` returned.
+
+    Raises:
+        ModelError: for a network that was not loaded.
+    """
+    content = vars(net).get("card")
+    if content is None:
+        raise ModelError(f"this {type(net).__name__} has no card: load it with zoo.load")
+    return content
+
+
 def build(content: dict[str, Any], classes: Iterable[Class] = ()) -> nn.Module:
     """The untrained network that a card describes.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +91,8 @@ class AlignmentCurve:
 
     def __init__(
         self,
-        rule_a: Callable[[nn.Module], LearningRule],
-        rule_b: Callable[[nn.Module], LearningRule],
+        rule_a: Callable[[Any], LearningRule],
+        rule_b: Callable[[Any], LearningRule],
         batch: BatchLike,
         score: Callable[[nn.Module], float] | None = None,
         seed: int = 0,

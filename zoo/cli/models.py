@@ -158,8 +158,9 @@ def diagnose(
 def _recipe_of(net: torch.nn.Module) -> Recipe:
     """The recipe that a loaded model's card names."""
     from ..recipes import find
-    from ..store import ModelError
+    from ..store import ModelError, card_of
 
-    if "name" not in net.card:
+    card = card_of(net)
+    if "name" not in card:
         raise ModelError("the card names no recipe: save the model with the name of one")
-    return find(net.card["name"])
+    return find(card["name"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from ...data import Dataset
 from ...inference.contracts import AnswerModel
@@ -111,10 +111,12 @@ def report(
     if sequences < 1:
         raise ValueError(f"sequences must be at least 1, got {sequences}")
     net = store.load(name)
+    card = store.card_of(net)
     sizes, answers = sizes or Sizes(), isinstance(net, AnswerModel)
-    data = data_of(net.card).build(seed=seed) if data is None else data
+    if data is None:
+        data = cast(Dataset, data_of(card).build(seed=seed))
     batch = data.held_out(sequences * (ANSWERS if answers else 1), seed, steps=sizes.steps)
-    recipe = RECIPES.get(net.card.get("name"))
+    recipe = RECIPES.get(card.get("name", ""))
     limit = -recipe.limit if answers and recipe is not None and recipe.limit is not None else None
     how = sequences, num_samples, seed, chains or Chains(), sizes, training
     with workshop(out) as folder:

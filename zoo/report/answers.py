@@ -23,6 +23,7 @@ def diagnose_answers(context: Context) -> list[Section]:
         raise NotApplicable(f"{context.name} answers no questions")
     number, seed = ASKED * context.sequences, context.seed
     batch = context.data.held_out(number, seed, steps=context.sizes.steps)
+    assert batch.target is not None  # data of questions have answers
     if net.at_every_step(batch):
         raise NotApplicable(
             "it answers at every step, and answers of a sequence are not independent"

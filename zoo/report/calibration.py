@@ -60,11 +60,12 @@ class Calibration(NamedTuple):
 def measured(pits: Tensor, number: int) -> Calibration:
     """Both errors of PITs, of which so many are independent; NaN does not count."""
     values = int((~pits.isnan()).sum())
-    errors = (calibration_error(pits, central=central) for central in (True, False))
-    shares = coverage(pits, (0.5, 0.9)).tolist()
+    central, sided = (calibration_error(pits, central=central) for central in (True, False))
+    half, ninety = coverage(pits, (0.5, 0.9)).tolist()
     mean = float(pits.nanmean())
     spread = max(float((pits - mean).square().nanmean()), 1 / 12)
-    return Calibration(values, number, *errors, *shares, mean, math.sqrt(spread / number))
+    wobble = math.sqrt(spread / number)
+    return Calibration(values, number, central, sided, half, ninety, mean, wobble)
 
 
 def verdict_of(excess: float, chance: float) -> str:

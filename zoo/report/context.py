@@ -11,6 +11,7 @@ from ...data import Batch, Dataset
 from ...inference import RandomStream
 from ...inference.contracts import FrameModel, SequenceModel
 from ...inference.samples import prepare_plate, sample_sites
+from .. import store
 from ..part import Part
 from ..recipes.held_out import STEPS
 from ..registry import read
@@ -104,7 +105,7 @@ class Context(NamedTuple):
     @property
     def rule(self) -> Part:
         """What it was trained by."""
-        content = self.net.card["configuration"].get("rule")
+        content = store.card_of(self.net)["configuration"].get("rule")
         if content is None:
             raise NotApplicable("it was not trained by any rule")
         return read(content)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
-
-from torch import nn
+from typing import Any, NamedTuple
 
 from ...inference import (
     BPTT,
     AlignmentCurve,
+    AnswerModel,
     LocalELBO,
     OutputBPTT,
     StraightThrough,
@@ -29,8 +28,8 @@ WHOLE = 10**9  # frames a chunk: in one piece, as BPTT takes them, so that both 
 class Pair(NamedTuple):
     """A rule and its counterpart through time: what makes each, and what their cosine means."""
 
-    own: Callable[[nn.Module], LearningRule]
-    other: Callable[[nn.Module], LearningRule]
+    own: Callable[[Any], LearningRule]
+    other: Callable[[Any], LearningRule]
     named: str
     meaning: list[str]
 
@@ -100,7 +99,7 @@ def pair_of(context: Context) -> Pair:
     if maker is TargetPropagation:
         sampled = context.net.num_stochastic > 0
 
-        def through_time(net: nn.Module) -> LearningRule:
+        def through_time(net: AnswerModel) -> LearningRule:
             if not sampled:
                 return OutputBPTT(net)
             return StraightThrough(net, num_samples=rule.build(net).num_samples)

@@ -1,4 +1,4 @@
-"""How far a guide's draws can be trusted: k-hat, and the bound that rises with their number."""
+"""k-hat of a guide, and the bound that rises with the number of its samples."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .context import Context, Section
 from .figures import BLUE, GREEN, RED, figure, legend_above, plot_khat_band, plot_sorted_khat, save
 from .importance_weights import Weights, bounds, log_weights
 
-HIGH = 0.7  # k-hat above which weighted draws should not be used
-APART = 0.01  # nats between two bounds that are worth a word
-WIDE = 500  # values of a frame, from where on so few are weighed
+HIGH = 0.7  # k-hat above which weighted samples should not be used
+APART = 0.01  # nats between two bounds from which on the report mentions it
+WIDE = 500  # values of a frame above which fewer sequences are weighed
 
 
 def diagnose_guide(context: Context) -> list[Section]:
-    """k-hat and the bound: both are of the same weights."""
+    """Reports k-hat and the importance-weighted bound, of the same weights."""
     context.need_latents()
     if isinstance(context.net, FrameModel) and context.batch.obs.shape[-1] > WIDE:
         context = context._replace(batch=context.batch.rows(slice(context.sizes.folded)))
@@ -31,7 +31,9 @@ def _khat(context: Context, found: Weights) -> Section:
     limit = good_khat(context.num_samples)
     mask = context.batch.mask.cpu()
     what = "prior, which is the guide here," if context.answers else "guide"
-    said, shapes = [], None
+    said: list[str] = []
+    shapes: Tensor | None = None
+    judged: Tensor | None = None  # k-hat of frames, or of sequences where frames have none
     if found.frames is not None:
         smoothed = smooth_weights(found.frames[:, mask])
         shapes = spread_out(smoothed.khat, mask)
@@ -48,8 +50,9 @@ def _khat(context: Context, found: Weights) -> Section:
             f"Of {context.num_samples} draws, a sequence has the use of "
             f"{smoothed.effective.median():.1f} (median effective number)."
         )
-        judged, whole = smoothed.khat if shapes is None else judged, smoothed.khat
+        whole = smoothed.khat
     else:
+        assert shapes is not None  # weights are of sequences or of frames
         whole = shapes.nanmedian(1).values
         said.append(
             f"{context.name} is a model of single frames, so a sequence has no weights of its own: "
@@ -60,6 +63,7 @@ def _khat(context: Context, found: Weights) -> Section:
         for steps in (length for length in context.sizes.lengths if length < mask.shape[1]):
             batch = context.batch.window(0, steps)
             cut = log_weights(context.net, batch, context.num_samples, context.seed).sequences
+            assert cut is not None  # as of the whole sequences
             cuts[steps] = smooth_weights(cut).khat
         cuts[mask.shape[1]] = whole
         middle = ", ".join(f"{float(k.median()):.2f} at {t}" for t, k in cuts.items())
@@ -67,7 +71,8 @@ def _khat(context: Context, found: Weights) -> Section:
             f"Frames share a latent path, so that none has weights of its own; cut after so many "
             f"frames, sequences have a median k-hat of {middle}."
         )
-    bad = float((judged > limit).double().mean())
+    judged = whole if judged is None else judged
+    bad = float(judged.gt(limit).double().mean())
     verdict = "good" if bad <= 0.05 else "fair" if float(judged.median()) <= HIGH else "bad"
     said.append(
         {
@@ -104,7 +109,7 @@ def _plot_khat(
     frames: tuple[Tensor, Tensor] | None,
     cuts: dict[int, Tensor],
 ) -> None:
-    """k-hat of sequences; of frames, given with their mask; and of sequences cut short."""
+    """Plots k-hat of sequences, of frames (given with their mask), and of shortened sequences."""
     canvas, axes = figure(1 + 2 * (frames is not None) + bool(cuts))
     plot_sorted_khat(axes[0], whole, limit, label)
     if frames is not None:
@@ -134,6 +139,7 @@ def _fractions(what: str, khat: Tensor, limit: float) -> str:
 def _bound(context: Context, found: Weights) -> Section:
     batch, frames = context.batch, found.frames
     weights = found.sequences if frames is None else frames[:, batch.mask.cpu()]
+    assert weights is not None  # weights are of sequences or of frames
     each = len(batch) if context.answers else batch.frames
     unit = "nats an answer" if context.answers else "nats a frame"
     few = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)

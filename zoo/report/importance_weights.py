@@ -1,4 +1,4 @@
-"""Importance weights of a guide's draws, and the bounds that they give."""
+"""Importance weights of samples from a guide, and the bounds that they give."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data import Batch
 from ...inference import Fold, SequenceModel
@@ -14,15 +14,16 @@ from ...inference.diagnostics.psis import raw_weights
 from ...inference.particles import log_mean_exp
 from ...inference.samples import prepare_plate, spread_out
 
-AT_ONCE = 50  # draws
+AT_ONCE = 50  # samples
 
 
 class Weights(NamedTuple):
-    """Log importance weights of a guide's draws.
+    """Log importance weights of samples from a guide.
 
     Arguments:
-        sequences: ``[S, B]``, or None of models of single frames.
-        frames: ``[S, B, T]`` with NaN in padding, or None where frames share latent noise.
+        sequences: weights of whole sequences, ``[S, B]``, or None for models of single frames.
+        frames: weights of frames, ``[S, B, T]`` with NaN in padding, or None where the frames
+            share latent noise.
     """
 
     sequences: Tensor | None
@@ -30,12 +31,22 @@ class Weights(NamedTuple):
 
 
 @torch.no_grad()
-def log_weights(net, batch: Batch, draws: int, seed: int) -> Weights:
-    """Weighs draws of a guide, of sequences and of frames, whichever are defined."""
+def log_weights(net: nn.Module, batch: Batch, num_samples: int, seed: int) -> Weights:
+    """Weighs samples from a guide.
+
+    Arguments:
+        net: a model with a guide.
+        batch: data, ``[B, T, M]``.
+        num_samples: samples ``S``.
+        seed: seed of the samples.
+
+    Returns:
+        The weights of whole sequences and of single frames, whichever are defined.
+    """
     data = prepare_plate(net, batch)
     fold = isinstance(data, Fold)
     framewise = isinstance(net, SequenceModel) and net.framewise
-    found = raw_weights(net, data, batch, draws, framewise, seed, AT_ONCE, "report weights")
+    found = raw_weights(net, data, batch, num_samples, framewise, seed, AT_ONCE, "report weights")
     found = found.double().cpu()
     mask = batch.mask.cpu()
     if fold:
@@ -46,13 +57,16 @@ def log_weights(net, batch: Batch, draws: int, seed: int) -> Weights:
 
 
 def bounds(weights: Tensor, numbers: list[int]) -> Tensor:
-    """The importance-weighted bound of M draws for each M, summed over all else; ``[len]``.
+    """The importance-weighted bound of M samples for each M, summed over all other axes.
 
-    All draws take part: in groups of M, whose bounds are averaged.
+    All samples are used: the bounds of groups of M samples are averaged.
 
     Arguments:
-        weights: log-weights ``[S, ...]``.
+        weights: log-weights, ``[S, ...]``.
         numbers: each M, at most ``S``.
+
+    Returns:
+        Nats, ``[len(numbers)]``.
     """
     found = []
     for number in numbers:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .. import store
 from .context import Context, Section
 
 REPORT = "report.md"
@@ -58,7 +59,7 @@ def _nearest(out: Path) -> Path:
 
 
 def written(context: Context, sections: list[Section], left_out: list[tuple[str, str]]) -> str:
-    card, batch = context.net.card, context.batch
+    card, batch = store.card_of(context.net), context.batch
     title = card.get("title") or context.name
     lines = [f"# Diagnostics of {card.get('name') or title}", ""]
     lines += [

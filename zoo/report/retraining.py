@@ -30,11 +30,11 @@ def train_along(context: Context, curve: AlignmentCurve) -> tuple[list[int], str
     Returns:
         The updates that were made before each point of the curve; and the data read, in words.
     """
-    seed, settings = context.seed, context.net.card["configuration"]
+    seed, settings = context.seed, store.card_of(context.net)["configuration"]
     how = {**settings.get("fit", {}), **_quick(context, "fit")}
     how.pop("patience", None)
     with RandomStream("cpu", "untrained", seed):
-        rule = context.rule.build(store.build(context.net.card))
+        rule = context.rule.build(store.build(store.card_of(context.net)))
     data = _data(context)
     batch = data.rows(list(range(min(how.get("batch_size") or len(data), len(data)))))
     rows = min(
@@ -73,7 +73,7 @@ def plan_of(rows: float, size: int) -> Plan:
 
 def _quick(context: Context, part: str) -> dict[str, Any]:
     """The changes that ``--quick`` makes to a recipe's ``fit`` or ``data``."""
-    recipe = RECIPES.get(context.net.card.get("name"))
+    recipe = RECIPES.get(store.card_of(context.net).get("name", ""))
     changes = {} if recipe is None else recipe.quick
     return {
         path.removeprefix(f"{part}."): value
@@ -87,7 +87,7 @@ def _data(context: Context) -> Dataset:
     changes = _quick(context, "data")
     if not changes:
         return context.data
-    part = data_of(context.net.card)
+    part = data_of(store.card_of(context.net))
     for name, value in changes.items():
         part = part.set([name], value)
     return part.build(seed=context.seed)

@@ -16,7 +16,7 @@ def diagnose_targets(context: Context) -> list[Section]:
     batch, seed = context.batch, context.seed
     found = target_alignment(rule.build(context.net), batch, seed)
     with RandomStream(device_of(context.net), "untrained", seed):
-        fresh = store.build(context.net.card)
+        fresh = store.build(store.card_of(context.net))
     before = target_alignment(rule.build(fresh), batch, seed)
     real = found[~found.isnan()]
     if not len(real):
@@ -36,7 +36,7 @@ def diagnose_targets(context: Context) -> list[Section]:
     axis.plot(steps, found, "o-", color=BLUE, ms=4, label="trained")
     axis.axhline(0, color="black", lw=0.8)
     axis.set(xlabel="step t", ylabel="cosine of target and gradient", ylim=(-1.05, 1.05))
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params("x", integer=True)
     legend_above(axis)
     save(canvas, context, "targets.png")
     return [

@@ -59,9 +59,12 @@ def reproduce(
         initargs=(list(IMPORTED),),
     )
     with pool:
-        running = {pool.submit(_run, *work, device): work for work in waiting}
+        running = {
+            pool.submit(_run, recipe, seed, folder, device): (recipe, seed)
+            for recipe, seed, folder in waiting
+        }
         for future in as_completed(running):
-            recipe, seed, _ = running[future]
+            recipe, seed = running[future]
             cards[recipe.name, seed] = card = future.result()
             say(f"{recipe.name} seed {seed}: {_figure(card)} in {card['wall_time_s']:.0f} s")
     return {r.name: [cards[r.name, seed] for seed in seeds] for r in recipes}

@@ -86,6 +86,8 @@ def train(
     net = _warmed_up(recipe, seed, out, device, resume, progress) if warm else recipe.model.build()
     epochs, best = 0, None
     if recipe.rule is not None:
+        if recipe.data is None:
+            raise ValueError(f"{recipe.name} has a rule and no training data: give it data")
         data = recipe.data.build(seed=seed)
         rule = recipe.rule.build(net)
         trained = fit(
@@ -122,6 +124,8 @@ def _warmed_up(
 
     Each leaves a checkpoint in ``out``, so that a run killed in its warm-up goes on there.
     """
+    if recipe.rule is None or recipe.data is None:
+        raise ValueError(f"{recipe.name} has a warm-up without a rule or without training data")
     data, tried = recipe.data.build(seed=seed), []
     for restart in range(recipe.warmup["restarts"]):
         torch.manual_seed(1000 * (seed + 1) + restart)

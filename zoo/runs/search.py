@@ -50,7 +50,7 @@ def search(
     if not recipe.search or not recipe.validate:
         raise ValueError(f"{recipe.name} names no ranges to search in: see its recipe")
     try:
-        import optuna
+        import optuna  # pyright: ignore[reportMissingImports]  # an optional extra
     except ImportError as error:
         raise ValueError("search needs Optuna: pip install 'seqzoo[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -8,7 +8,7 @@ import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from ...data import PPC, Batch, BouncingBalls
 from ...inference import (
     BPTT,
     ContrastiveDivergence,
+    LearningRule,
     LocalELBO,
     SequenceELBO,
     StraightThrough,
@@ -55,7 +56,7 @@ class Cost(NamedTuple):
 COMPILED = "LocalELBO, compiled sweep"
 ONLINE = "LocalELBO online (a step a frame)"
 BASE = "BPTT"  # the rule that the others are compared with
-RULES = {  # in the order of measurement
+RULES: dict[str, Callable[[RVAE], LearningRule]] = {  # in the order of measurement
     BASE: BPTT,
     "LocalELBO": LocalELBO,
     COMPILED: lambda net: LocalELBO(net, compiled=True),
@@ -182,7 +183,7 @@ def _measure(case: Case, repeats: int, device: str) -> Cost:
     return Cost(seconds, peak - before, peak)
 
 
-def _time(rule, data, repeats: int, device: str) -> float:
+def _time(rule: LearningRule, data: Batch, repeats: int, device: str) -> float:
     """Median seconds of all updates of a batch."""
     times = []
     for _ in range(repeats):
@@ -194,7 +195,7 @@ def _time(rule, data, repeats: int, device: str) -> float:
     return statistics.median(times)
 
 
-def _step(rule, data) -> None:
+def _step(rule: LearningRule, data: Batch) -> None:
     """All gradients of a batch; the online form makes one a frame."""
     for _ in rule.updates(data):
         pass

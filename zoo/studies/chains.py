@@ -7,7 +7,7 @@ use to it: the limit here is 1.1, and ``null`` says what independent draws would
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -61,13 +61,13 @@ class Agreement(NamedTuple):
         return float((self.rhat > DISAGREE).double().mean())
 
 
-def has_chains(net: nn.Module) -> bool:
+def has_chains(net: nn.Module) -> TypeGuard[GibbsModel]:
     """Whether a model samples frames by Gibbs chains."""
     return isinstance(net, GibbsModel)
 
 
 @torch.no_grad()
-def follow(net: nn.Module, obs: Tensor, how: Chains, seed: int = 0) -> Agreement:
+def follow(net: GibbsModel, obs: Tensor, how: Chains, seed: int = 0) -> Agreement:
     """Follows chains of some frames of ``obs [B, T, M]``, from after the first quarter of it.
 
     Raises:
@@ -86,7 +86,7 @@ def null(how: Chains, seed: int = 0) -> Agreement:
 
 
 @torch.no_grad()
-def spreads(net: nn.Module, obs: Tensor, how: Chains, seed: int = 0) -> tuple[Tensor, Tensor]:
+def spreads(net: GibbsModel, obs: Tensor, how: Chains, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Spread (sd) of each latent x_t given u_{t-1}: of Gibbs chains, and of the model's posterior.
 
     Chains draw x_t from the guide, so that the two are equal only where that is the posterior. Both
@@ -101,14 +101,14 @@ def spreads(net: nn.Module, obs: Tensor, how: Chains, seed: int = 0) -> tuple[Te
     if not isinstance(net, RVAE):
         raise ValueError(f"{type(net).__name__} does not foresee its state in both ways")
     past, found = _some(net, obs, how, seed), []
-    for way in ({"by": "gibbs", "steps": how.num_warmup + how.num_samples}, {"by": "posterior"}):
+    for method in ("gibbs", "posterior"):
         with RandomStream(past.device, "spreads", seed):
-            drawn = net.foresee(past, DRAWN, **way)
+            drawn = net.foresee(past, DRAWN, method, steps=how.num_warmup + how.num_samples)
         found.append(drawn.var(0).mean(0).sqrt())
     return found[0], found[1]
 
 
-def _some(net: nn.Module, obs: Tensor, how: Chains, seed: int) -> Tensor:
+def _some(net: GibbsModel, obs: Tensor, how: Chains, seed: int) -> Tensor:
     """u_{t-1} of some frames from after the first quarter, ``[N, U]``."""
     past = run_filter(net, obs)[:, obs.shape[1] // 4 :].flatten(0, 1)
     return past[torch.randperm(len(past), generator=generator(seed, "frames"))[: how.frames]]
@@ -133,13 +133,15 @@ def compare(names: list[str], how: Chains, seed: int = 0) -> dict[str, Agreement
     Raises:
         ValueError: for a model that has no chain.
     """
-    nets = {name: store.load(name) for name in names}
-    for name, net in nets.items():
+    nets: dict[str, GibbsModel] = {}
+    for name in names:
+        net = store.load(name)
         if not has_chains(net):
             raise ValueError(f"{name} samples no frames by Gibbs chains: name a harmonium or rVAE")
+        nets[name] = net
 
     found = {}
     for name, net in nets.items():
-        test = held_out(net.card, SEQUENCES, seed, steps=STEPS)
+        test = held_out(store.card_of(net), SEQUENCES, seed, steps=STEPS)
         found[name] = follow(net, test.obs, how, seed)
     return {**found, "independent samples": null(how, seed)}

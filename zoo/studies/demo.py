@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from ...data import PPC, ppc
 from .. import pictures, store
@@ -25,7 +24,7 @@ def demo(
     jobs: int = 2,
     smoke: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[dict[str, list[Card]], dict[str, nn.Module]]:
+) -> tuple[dict[str, list[Card]], dict[str, Any]]:
     """Trains the rows of the demo with their quick budgets.
 
     Arguments:
@@ -49,7 +48,7 @@ def demo(
     return {name: cards[name] for name in ROWS}, nets
 
 
-def plot_demo(models: dict[str, nn.Module], picture: Path) -> None:
+def plot_demo(models: dict[str, Any], picture: Path) -> None:
     """Plots 30 s of a trajectory and the positions that models decode from it.
 
     Arguments:

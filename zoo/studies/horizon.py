@@ -167,21 +167,24 @@ def alignments(kind: str, steps: list[int], seed: int, quick: bool, device: str)
 
 
 def _alignment(recipe: Recipe, kind: str, steps: int, seed: int, device: str) -> Alignment:
+    rule, training = recipe.rule, recipe.data
+    assert rule is not None, "rows of one-to-many have a rule"
+    assert training is not None, "rows of one-to-many have training data"
     torch.manual_seed(seed)
     net = recipe.model.build().to(device)
     batch = OneToMany(kind, BATCH, steps, seed, "validation", device).batch()
-    curve = AlignmentCurve(recipe.rule.build, StraightThrough, batch)
+    curve = AlignmentCurve(rule.build, StraightThrough, batch)
 
     def states() -> Tensor:
-        return target_alignment(recipe.rule.build(net), batch)
+        return target_alignment(rule.build(net), batch)
 
     first = states()
     curve(net)
     every = max(1, recipe.fit["epochs"] // 20)
     how = {**recipe.fit, "validate_every": every, "validate": curve, "device": device}
-    data = recipe.data.build(seed=seed)
-    trained = fit(recipe.rule.build(net), data, seed=seed, progress=False, **how)
-    epochs = [0] + [r["epoch"] + 1 for r in trained.history if "validation" in r]
+    data = training.build(seed=seed)
+    trained = fit(rule.build(net), data, seed=seed, progress=False, **how)
+    epochs = [0] + [int(r["epoch"]) + 1 for r in trained.history if "validation" in r]
     gradients = curve.cosines["from_state.weight"]
     return Alignment(recipe, steps, epochs, gradients, torch.stack((first, states())))
 

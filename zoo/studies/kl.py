@@ -56,7 +56,7 @@ def measure_kl(name: str, seed: int = 0) -> Divergences:
     net = store.load(name)
     if not isinstance(net, PathModel):
         raise ValueError(f"{name} has no latent path: name a model such as jsb/vrae-published")
-    rolls = Polyphonic(net.card["configuration"]["data"]["name"], "test")
+    rolls = Polyphonic(store.card_of(net)["configuration"]["data"]["name"], "test")
     totals = torch.zeros(4, dtype=torch.float64)
     stream = RandomStream("cpu", "kl", seed)
     for _, batch in rolls.batches(FRAMES):

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from .. import store
+from ..models.generation import Generates
 from ..pictures import plot_film
 from ..recipes import Recipe, balls, mnist, table
 from ..recipes.film_task import FilmTask
@@ -50,7 +51,7 @@ def motion(
     """
     rows = table(name)
     task, found, first = rows[0].task, {}, []
-    if not isinstance(task, FilmTask):
+    if not isinstance(task, FilmTask) or task.film is None:
         raise ValueError(f"the table {name} is not about film: name balls or mnist")
     real = task.film(sequences=films, steps=frames, seed=seed, split="test").obs
     for title, film in itertools.chain(
@@ -70,6 +71,8 @@ def _generated(
         if recipe.name not in store.shipped():
             continue
         net = store.load(recipe.name)
-        for direction in getattr(net, "directions", ()):
+        if not isinstance(net, Generates):
+            continue
+        for direction in net.directions:
             how = {"seed": seed, "noise": False, "direction": direction}
             yield f"{recipe.title}, {direction}", net.sample(films, frames, **how)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data import Batch, Polyphonic, add_notes, hide_steps
 from ...data.polyphonic import NAMES
 from ...inference import LatentPathModel, denoise, impute
 from ..pictures import check_ending, plot_rolls
+from ..recipes.task import device_of
 
 LEAST = 1e-4  # probabilities are taken to be this far from 0 and 1 when they are scored in nats
 FRAMES = 200  # of a test sequence: longer ones are cut
@@ -94,7 +95,7 @@ def carried(obs: Tensor, observed: Tensor) -> Tensor:
 # Tables ------------------------------------------------------------------------------------------
 
 
-def music(net) -> str:
+def music(net: nn.Module) -> str:
     """The data set of a model of latent paths that was trained on music.
 
     Raises:
@@ -111,7 +112,11 @@ def music(net) -> str:
 
 
 def denoising(
-    net, sequences: int = 10, rate: float = 0.05, seed: int = 0, picture: Path | None = None
+    net: nn.Module,
+    sequences: int = 10,
+    rate: float = 0.05,
+    seed: int = 0,
+    picture: Path | None = None,
 ) -> list[Row]:
     """Adds wrong notes to test data and takes them away again; all entries are scored.
 
@@ -128,7 +133,7 @@ def denoising(
     table = music(net)
     if picture is not None:  # before anything is computed
         check_ending(picture)
-    clean = _pieces(table, sequences, least=1).to(net.device)
+    clean = _pieces(table, sequences, least=1).to(device_of(net))
     rates = Polyphonic(table, "train").rates().to(clean.obs)
     mask, where = clean.mask, clean.mask[..., None]
     wrong = add_notes(clean.obs, mask, rate, seed)
@@ -151,7 +156,7 @@ def denoising(
 
 
 def imputation(
-    net,
+    net: nn.Module,
     sequences: int = 10,
     length: int = 8,
     methods: Sequence[str] = METHODS,
@@ -178,8 +183,9 @@ def imputation(
     unknown = [method for method in methods if method not in METHODS]
     if unknown:  # before anything is computed
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {unknown[0]!r}")
-    batch = hide_steps(_pieces(table, sequences, length + 1).to(net.device), length, seed)
+    batch = hide_steps(_pieces(table, sequences, length + 1).to(device_of(net)), length, seed)
     obs, mask, observed = batch.obs, batch.mask, batch.observed
+    assert observed is not None  # hide_steps sets it
     where = ~observed & mask[..., None]
     rates = Polyphonic(table, "train").rates().to(obs).expand(obs.shape)
     rows = [

@@ -1,7 +1,7 @@
-"""A VRAE written with one Pyro site a time step, as example scripts have it: what benchmarks beat.
+"""A VRAE with one Pyro site a time step, as in many example scripts: the baseline of a benchmark.
 
-The same networks and the same law as a ``VRAE`` with a Gaussian guide, in another notation: sites
-z_0 .. z_{T-1} and x_0 .. x_{T-1}, drawn in turns, in place of one path and all of its frames.
+It has the networks and the distribution of a ``VRAE`` with a Gaussian guide. Its sites are
+z_0 .. z_{T-1} and x_0 .. x_{T-1}, sampled in turn, in place of one path and all of its frames.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ class StepwiseVRAE(SequenceModel, PyroModule):
 
     Arguments:
         net: a VRAE with a ``CausalDecoder`` of innovations, whose prior and guide are
-            ``LinearChain`` laws.
+            ``LinearChain`` distributions.
 
     Raises:
         ValueError: for any other.
     """
 
-    def __init__(self, net: VRAE):
+    net: VRAE
+
+    def __init__(self, net: VRAE) -> None:
         super().__init__()
         if not net.stepped or isinstance(net.recognition, Autoregressive):
             raise ValueError("a VRAE of single steps needs a CausalDecoder and a Gaussian guide")
@@ -59,20 +61,23 @@ class StepwiseVRAE(SequenceModel, PyroModule):
         with pyro.plate("sequences", encoding.rows):
             before = self._start(encoding.mask)
             for t in range(encoding.mask.shape[1]):
-                before = self._step(t, *encoding.belief.propose(t, before), encoding.mask)
+                mean, scale = encoding.belief.propose(t, before)
+                before = self._step(t, mean, scale, encoding.mask)
 
     def _start(self, mask: Tensor) -> Tensor:
         return mask.new_zeros(len(mask), self.net.latent_dim, dtype=torch.float32)
 
     def _step(self, t: int, mean: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
-        law = dist.Normal(mean, scale, validate_args=False).to_event(1)
-        return pyro.sample(f"z_{t}", law.mask(mask[:, t]))
+        step = dist.Normal(mean, scale, validate_args=False).to_event(1)
+        return pyro.sample(f"z_{t}", step.mask(mask[:, t]))
 
 
 class StepwiseELBO(LearningRule):
     """Pyro's own mean-field ELBO of a ``StepwiseVRAE``."""
 
-    def __init__(self, net: StepwiseVRAE):
+    net: StepwiseVRAE
+
+    def __init__(self, net: StepwiseVRAE) -> None:
         super().__init__(net)
         self.elbo = TraceMeanField_ELBO()
 

@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from seqzoo.data import PPC, PianoRolls
 from seqzoo.zoo import cli, store
 from seqzoo.zoo.recipes import RECIPES, find
 from seqzoo.zoo.recipes.ppc import score
-from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.studies import bench, restoration
 from typer.testing import CliRunner
 
@@ -46,15 +44,6 @@ def trained(tmp_path_factory):
         assert result.exit_code == 0
         folders[name] = (folder, result.stdout)
     return folders
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Pools of processes become a thread of this one."""
-    for module in (reproduce, bench):
-        monkeypatch.setattr(
-            module, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(1)
-        )
 
 
 STUDIES = ["chains", "motion", "kl", "denoise", "impute", "horizon", "alignment"]

@@ -9,7 +9,6 @@ import re
 import shlex
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -832,14 +831,6 @@ def test_search_says_that_ranges_do_not_fit_the_rates(rates, ranged, refused, sc
 
 
 # Horizons ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Pools of processes become a thread of this one."""
-    monkeypatch.setattr(
-        reproduce, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(1)
-    )
 
 
 def shorten(monkeypatch, change):
