@@ -30,7 +30,8 @@ class Batch:
         mask: True where a frame is real, ``[B, T]``; all True when left out, so that a batch
             always has one. Padded frames of ``obs`` become zero.
         target: the target of a supervised task, any shape that starts with ``B``.
-        observed: True where a single value was seen, ``[B, T, M]`` (imputation).
+        observed: True where a single value was seen, ``[B, T, M]`` (imputation). A missing value
+            of ``obs`` may be NaN or infinite, and becomes zero.
         state: the generator's own hidden state, ``[B, T, ...]``, for evaluation only.
 
     Raises:
@@ -52,6 +53,7 @@ class Batch:
         observed: Tensor | None = None,
         state: Tensor | None = None,
     ) -> None:
+        obs = _without_missing(obs, observed)
         check_sequences(obs, mask)
         if mask is None:
             mask = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
@@ -111,6 +113,13 @@ class Batch:
         if part.obs.dim() != self.obs.dim() or part.obs.numel() == 0:
             raise ValueError("no sequence is left: index a batch with a slice or a list of rows")
         return part
+
+
+def _without_missing(obs: Tensor, observed: Tensor | None) -> Tensor:
+    """Observations with zero in place of missing values that are NaN or infinite."""
+    if isinstance(observed, Tensor) and isinstance(obs, Tensor) and observed.shape == obs.shape:
+        return obs.masked_fill(~(observed.bool() | obs.isfinite()), 0.0)
+    return obs
 
 
 def check_sequences(obs: Tensor, mask: Tensor | None = None) -> None:

@@ -176,8 +176,10 @@ ways = {
     "left as it is": noisy,
     "kept if a neighbouring frame has it": neighbours(noisy),
     "kept by how often the key sounds": noisy * (often > (1 - often) * RATE),
-    "modes, as published": inference.denoise(model, noisy, tunes.mask),
-    "noise in the model": inference.denoise(model, noisy, tunes.mask, rate=RATE, samples=SAMPLES),
+    "modes, as published": inference.denoise(model, data.Batch(noisy, tunes.mask)),
+    "noise in the model": inference.denoise(
+        model, data.Batch(noisy, tunes.mask), rate=RATE, num_samples=SAMPLES
+    ),
 }
 
 
@@ -213,7 +215,10 @@ listen("denoised", ways["noise in the model"][0])
 # %%
 guesses = (0.02, 0.05, 0.1) if SMOKE else (0.01, 0.02, 0.05, 0.1, 0.2)
 found = [
-    score(inference.denoise(model, noisy, tunes.mask, rate=r, samples=SAMPLES), tunes.obs)
+    score(
+        inference.denoise(model, data.Batch(noisy, tunes.mask), rate=r, num_samples=SAMPLES),
+        tunes.obs,
+    )
     for r in guesses
 ]
 figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
@@ -231,7 +236,7 @@ plt.show()
 #
 # Eight consecutive frames of each tune are hidden. `Batch.observed [B, T, 88]` says what was seen;
 # it is another thing than `mask`, which says which frames exist at all. `inference.impute` has
-# three ways:
+# three methods:
 #
 # - `"mode"`: the mode of $q(z \mid x)$ and that of $p(x \mid z)$ in turns, as published;
 # - `"gibbs"`: draws from $q$ and $p$ in turns, right as far as $q$ is;
@@ -249,13 +254,12 @@ missing = ~hidden.observed
 last = int((~hidden.observed[0].any(-1)).nonzero()[0]) - 1  # of the first tune, before the gap
 
 filled = {
-    by: inference.impute(
-        *(model, hidden.obs, hidden.mask, hidden.observed),
-        by=by,
-        chains=CHAINS,
-        steps=PASSES if by == "resample" else None,
+    method: inference.impute(
+        *(model, hidden, method),
+        num_chains=CHAINS,
+        steps=PASSES if method == "resample" else None,
     )
-    for by in ("mode", "gibbs", "resample")
+    for method in ("mode", "gibbs", "resample")
 }
 
 
@@ -268,21 +272,21 @@ def nats(chance, truth):
 print(f"{'hidden keys alone':22}{'precision':>10}{'recall':>8}{'F1':>8}{'nats a key':>12}")
 truth = tunes.obs[missing]
 guesses = {"rate of each key": often.expand_as(tunes.obs)}
-for by, means in (guesses | {by: found.mean for by, found in filled.items()}).items():
+for name, means in (guesses | {name: found.mean for name, found in filled.items()}).items():
     chance = means[missing]
     precision, recall, f1 = score((chance > 0.5).float(), truth)
-    print(f"{by:22}{precision:10.3f}{recall:8.3f}{f1:8.3f}{nats(chance, truth):12.3f}")
+    print(f"{name:22}{precision:10.3f}{recall:8.3f}{f1:8.3f}{nats(chance, truth):12.3f}")
 
 # %% [markdown]
-# Several answers may be right. `Imputation.draws [C, B, T, 88]` has one filling a chain; their mean
-# is the probability of each key. Here is the first tune with its gap, two draws, and the
+# Several answers may be right. `Imputation.samples [C, B, T, 88]` holds one sample per chain; their
+# mean is the probability of each key. Here is the first tune with its gap, two samples, and the
 # probabilities.
 
 # %%
 start = max(0, last - 20)
 part = slice(start, start + LENGTH + 41)
 lost = (~hidden.observed[0, part].any(-1)).nonzero()[[0, -1], 0].tolist()
-draws = filled["resample"].draws[:, 0, part]
+draws = filled["resample"].samples[:, 0, part]
 holes = tunes.obs[0, part] * hidden.observed[0, part]
 draw(
     {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from seqzoo.data import Batch, hide_steps
-from seqzoo.inference import conditional_smc as particles
+from seqzoo.inference import conditional_smc as smc
 from seqzoo.inference import denoise, impute
 from seqzoo.zoo import decoders, likelihoods, path_guides
 from seqzoo.zoo.models.rnn import RNN
@@ -123,11 +123,11 @@ def conditional(net):
     return log_joint(net)[fits].softmax(0), ALL[fits]
 
 
-def distance(draws, law, outcomes):
-    """Total variation between frequencies and a law."""
-    same = (draws[:, None] == outcomes).flatten(2).all(-1)
+def distance(samples, probabilities, outcomes):
+    """Total variation between frequencies and a distribution."""
+    same = (samples[:, None] == outcomes).flatten(2).all(-1)
     assert same.any(1).all()
-    return float((same.double().mean(0) - law).abs().sum() / 2)
+    return float((same.double().mean(0) - probabilities).abs().sum() / 2)
 
 
 @every_net
@@ -142,23 +142,23 @@ def test_the_oracle_is_a_law(name):
 def test_resampling_draws_from_the_exact_conditional_and_gibbs_does_not(name):
     net = build(name)
     law, outcomes = conditional(net)
-    how = {"observed": OBSERVED, "chains": 2500}
-    found = impute(net, SEEN, by="resample", steps=24, particles=5, **how)
-    assert distance(found.draws[:, 0], law, outcomes) < 0.04
+    batch = Batch(SEEN, observed=OBSERVED)
+    found = impute(net, batch, "resample", steps=24, num_particles=5, num_chains=2500)
+    assert distance(found.samples[:, 0], law, outcomes) < 0.04
     expected = (law[:, None, None] * outcomes).sum(0)
     assert torch.allclose(found.mean[0].double(), expected, atol=0.02)
     if name in ("VRAE", "VOSP"):  # by the same guide, taken for the truth
-        wrong = impute(net, SEEN, by="gibbs", steps=24, **how)
-        assert distance(wrong.draws[:, 0], law, outcomes) > 0.08
+        wrong = impute(net, batch, "gibbs", steps=24, num_chains=2500)
+        assert distance(wrong.samples[:, 0], law, outcomes) > 0.08
 
 
 @pytest.mark.parametrize("name", ["VRAE", "VRAE, NADE", "VRAE, the decoder sees all", "VOSP, NADE"])
 def test_two_particles_are_enough_to_be_right_in_the_end(name):
     net = build(name)
     law, outcomes = conditional(net)
-    how = {"steps": 80, "particles": 2, "chains": 1500}
-    found = impute(net, SEEN, observed=OBSERVED, by="resample", **how)
-    assert distance(found.draws[:, 0], law, outcomes) < 0.05
+    batch = Batch(SEEN, observed=OBSERVED)
+    found = impute(net, batch, "resample", steps=80, num_particles=2, num_chains=1500)
+    assert distance(found.samples[:, 0], law, outcomes) < 0.05
 
 
 def padded():
@@ -171,50 +171,48 @@ def padded():
     return Batch(obs, mask, observed=observed)
 
 
-ways = pytest.mark.parametrize("by", ["mode", "gibbs", "resample"])
+every_method = pytest.mark.parametrize("method", ["mode", "gibbs", "resample"])
 any_length = pytest.mark.parametrize(
     "name", [name for name in NETS if name != "VRAE, the decoder sees all"]
 )
 
 
-@ways
+@every_method
 @any_length
-def test_hidden_values_have_no_influence_and_seen_ones_are_kept(name, by):
+def test_hidden_values_have_no_influence_and_seen_ones_are_kept(name, method):
     net, batch = build(name), padded()
-    how = {"observed": batch.observed, "by": by, "steps": 3, "chains": 3, "particles": 3}
-    found = impute(net, batch.obs, batch.mask, **how)
+    how = {"method": method, "steps": 3, "num_chains": 3, "num_particles": 3}
+    found = impute(net, batch, **how)
     real = batch.mask[..., None].expand_as(batch.obs)
     for other in (math.nan, 0.0, 1.0, -7.0):
         changed = batch.obs.masked_fill(~batch.observed | ~real, other)
-        again = impute(net, changed, batch.mask, **how)
+        again = impute(net, Batch(changed, batch.mask, observed=batch.observed), **how)
         assert torch.equal(again.mean, found.mean)
-        assert torch.equal(again.draws, found.draws)
+        assert torch.equal(again.samples, found.samples)
     kept = batch.observed & real
     assert torch.equal(found.mean[kept], batch.obs[kept])
-    assert torch.equal(found.draws[:, kept], batch.obs[kept].expand(3, -1))
+    assert torch.equal(found.samples[:, kept], batch.obs[kept].expand(3, -1))
     assert not found.mean[~real].any()
-    assert not found.draws[:, ~real].any()
+    assert not found.samples[:, ~real].any()
     assert ((found.mean >= 0) & (found.mean <= 1)).all()
-    assert ((found.draws == 0) | (found.draws == 1)).all()
-    assert found.draws.shape == (3, *batch.obs.shape)
+    assert ((found.samples == 0) | (found.samples == 1)).all()
+    assert found.samples.shape == (3, *batch.obs.shape)
 
 
-@ways
-def test_imputation_obeys_its_seed_and_leaves_the_callers_stream_alone(by):
+@every_method
+def test_imputation_obeys_its_seed_and_leaves_the_callers_stream_alone(method):
     net, batch = build("VRAE"), padded()
-    how = {"observed": batch.observed, "by": by, "steps": 2, "chains": 5}
+    how = {"method": method, "steps": 2, "num_chains": 5}
     state = torch.get_rng_state()
-    first, again, other = (
-        impute(net, batch.obs, batch.mask, seed=seed, **how).draws for seed in (1, 1, 2)
-    )
+    first, again, other = (impute(net, batch, seed=seed, **how).samples for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, again)
-    assert by == "mode" or not torch.equal(first, other)
+    assert method == "mode" or not torch.equal(first, other)
 
 
 def test_the_published_way_replaces_by_modes():
     net, batch = build("VRAE"), padded()
-    found = impute(net, batch.obs, batch.mask, batch.observed, steps=20, chains=1).draws[0]
+    found = impute(net, batch, steps=20, num_chains=1).samples[0]
     again = net.reconstruct(found, batch.mask, by="mode")
     missing = ~batch.observed & batch.mask[..., None]
     assert torch.equal(found[missing], again[missing])  # it has come to rest
@@ -223,10 +221,10 @@ def test_the_published_way_replaces_by_modes():
 def test_rows_done_apart_are_done_alike(monkeypatch):
     net, batch = build("VOSP"), padded()
     monkeypatch.setattr("seqzoo.inference.restore.SIZE", 1)
-    found = impute(net, batch.obs, batch.mask, batch.observed, by="gibbs", steps=2)
+    found = impute(net, batch, "gibbs", steps=2)
     kept = batch.observed & batch.mask[..., None]
     assert torch.equal(found.mean[kept], batch.obs[kept])
-    assert denoise(net, batch.obs, batch.mask, rate=RATE).shape == batch.obs.shape
+    assert denoise(net, batch, rate=RATE).shape == batch.obs.shape
 
 
 # Denoising ------------------------------------------------------------------------------------
@@ -249,43 +247,44 @@ def clean_chances(net, upto):
 def test_denoising_weighs_paths_by_the_noise(name):
     net = build(name)
     whole = name == "VRAE, the decoder sees all"
-    found = denoise(net, NOISY, rate=RATE, samples=20_000, probabilities=True)[0].double()
+    found = denoise(net, NOISY, rate=RATE, num_samples=20_000, probabilities=True)[0].double()
     expected = clean_chances(net, lambda t: T - 1 if whole else t)
     assert torch.allclose(found, expected, atol=0.025)
     assert not found[NOISY[0] == 0].any()  # silent keys stay silent
-    bits = denoise(net, NOISY, rate=RATE, samples=20_000)[0]
+    bits = denoise(net, NOISY, rate=RATE, num_samples=20_000)[0]
     clear = (expected - 0.5).abs() > 0.03
     assert torch.equal(bits[clear] > 0, expected[clear] > 0.5)
 
 
 def test_a_lag_looks_ahead():
     net = build("VRAE")
-    seen, encoding = particles.noisy(NOISY, RATE), net.prepare(Batch(NOISY))
+    seen, encoding = smc.evidence_of_noise(NOISY, RATE), net.prepare(Batch(NOISY))
     with torch.no_grad():
-        steps = particles.PathSteps(net, encoding)
-        found = particles.smooth(net.likelihood, steps, seen, encoding.mask, 20_000, lag=1)
+        steps = smc.PathSteps(net, encoding)
+        found = smc.smooth(net.likelihood, steps, seen, encoding.mask, 20_000, lag=1)
     expected = clean_chances(net, lambda t: min(t + 1, T - 1))
     assert torch.allclose(found[0].double(), expected, atol=0.025)
 
 
-@pytest.mark.parametrize("fed", ["draws", "restored", "noisy"])
+@pytest.mark.parametrize("memory_input", ["samples", "restored", "noisy"])
 @pytest.mark.parametrize("name", ["VOSP", "VOSP, NADE"])
-def test_a_vosp_denoises_online(name, fed):
+def test_a_vosp_denoises_online(name, memory_input):
     net, batch = build(name), padded()
-    how = {"rate": RATE, "samples": 6, "probabilities": True, "fed": fed}
-    found = denoise(net, batch.obs, batch.mask, **how)
+    how = {"rate": RATE, "num_samples": 6, "probabilities": True, "memory_input": memory_input}
+    found = denoise(net, batch, **how)
     for t in range(5):
         changed = batch.obs.clone()
         changed[:, t + 1 :] = 1 - changed[:, t + 1 :]
-        again = denoise(net, changed, batch.mask, **how)
+        again = denoise(net, Batch(changed, batch.mask), **how)
         assert torch.equal(again[:, : t + 1], found[:, : t + 1])
         assert not torch.equal(again[:, t + 1], found[:, t + 1])
 
 
-def test_the_memory_may_be_fed_in_three_ways():
+def test_the_memory_takes_three_kinds_of_input():
     net, batch = build("VOSP"), padded()
-    how = {"rate": 0.9, "samples": 6, "probabilities": True}
-    a, b, c = (denoise(net, batch.obs, fed=fed, **how) for fed in ("draws", "restored", "noisy"))
+    how = {"rate": 0.9, "num_samples": 6, "probabilities": True}
+    kinds = ("samples", "restored", "noisy")
+    a, b, c = (denoise(net, batch.obs, memory_input=kind, **how) for kind in kinds)
     assert torch.equal(b[:, 0], c[:, 0])  # no past yet
     assert not torch.equal(a, b)
     assert not torch.equal(b, c)
@@ -301,15 +300,15 @@ def test_denoising_as_published_is_a_reconstruction(name):
 @any_length
 def test_denoising_leaves_padding_silent_and_obeys_its_seed(name, rate):
     net, batch = build(name), padded()
-    how = {"rate": rate, "samples": 4, "probabilities": rate is not None}
+    how = {"rate": rate, "num_samples": 4, "probabilities": rate is not None}
     state = torch.get_rng_state()
-    found = denoise(net, batch.obs, batch.mask, **how)
+    found = denoise(net, batch, **how)
     assert not found[~batch.mask].any()
     dirty = batch.obs.masked_fill(~batch.mask[..., None], math.nan)
-    assert torch.equal(denoise(net, dirty, batch.mask, **how), found)
+    assert torch.equal(denoise(net, Batch(dirty, batch.mask), **how), found)
     assert torch.equal(torch.get_rng_state(), state)
     if rate is not None:
-        assert not torch.equal(denoise(net, batch.obs, batch.mask, seed=1, **how), found)
+        assert not torch.equal(denoise(net, batch, seed=1, **how), found)
 
 
 # What it says when something is wrong ----------------------------------------------------------
@@ -318,25 +317,20 @@ def test_denoising_leaves_padding_silent_and_obeys_its_seed(name, rate):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"observed": None}, "observed must be a bool tensor"),
-        ({"observed": OBSERVED.float()}, "observed must be a bool tensor"),
-        ({"observed": OBSERVED[:, :2]}, "observed must be shaped like obs"),
-        ({"observed": torch.ones_like(OBSERVED)}, "nothing is missing"),
-        ({"obs": SEEN[0]}, "observed must be shaped like obs"),
-        ({"obs": SEEN.long()}, "floating point"),
-        ({"obs": SEEN + 0.5}, "must be 0 or 1"),
-        ({"obs": SEEN.masked_fill(OBSERVED, math.nan)}, "NaN"),
-        ({"mask": torch.ones(1, 2, dtype=torch.bool)}, "mask must be"),
-        ({"by": "magic"}, "by must be one of mode, gibbs, resample"),
+        ({"batch": SEEN}, "needs a Batch with observed, True where a value was seen"),
+        ({"batch": Batch(SEEN)}, "needs a Batch with observed, True where a value was seen"),
+        ({"batch": Batch(SEEN, observed=torch.ones_like(OBSERVED))}, "nothing is missing"),
+        ({"batch": Batch(SEEN + 0.5, observed=OBSERVED)}, "must be 0 or 1"),
+        ({"method": "magic"}, "method must be one of mode, gibbs, resample"),
         ({"steps": 0}, "steps must be at least 1"),
-        ({"chains": 0}, "needs 1 chains"),
-        ({"by": "resample", "chains": 1}, "needs 2 chains"),
-        ({"by": "resample", "particles": 1}, "2 particles or more"),
+        ({"num_chains": 0}, "num_particles of 1 or more, got 0 and 16"),
+        ({"method": "resample", "num_chains": 1}, "num_particles of 2 or more, got 1 and 16"),
+        ({"method": "resample", "num_particles": 1}, "num_particles of 2 or more, got 8 and 1"),
     ],
     ids=str,
 )
 def test_imputation_names_the_mistake(change, sentence):
-    call = {"net": build("VRAE"), "obs": SEEN, "observed": OBSERVED, **change}
+    call = {"net": build("VRAE"), "batch": Batch(SEEN, observed=OBSERVED), **change}
     with pytest.raises(ValueError, match=sentence):
         impute(**call)
 
@@ -346,10 +340,9 @@ def test_imputation_names_the_mistake(change, sentence):
     [
         ({"rate": 0.0}, "rate must be a probability between 0 and 1"),
         ({"rate": 1.0}, "rate must be a probability between 0 and 1"),
-        ({"samples": 0}, "samples must be at least 1"),
-        ({"fed": "magic"}, "fed must be one of draws, restored, noisy"),
-        ({"obs": NOISY * 2}, "must be 0 or 1"),
-        ({"obs": NOISY.long()}, "floating point"),
+        ({"num_samples": 0}, "num_samples must be at least 1"),
+        ({"memory_input": "magic"}, "memory_input must be one of samples, restored, noisy"),
+        ({"batch": NOISY * 2}, "must be 0 or 1"),
         ({"net": RNN(M, likelihoods.Bernoulli(M), H)}, "RNN has no latent path"),
         ({"net": VRAE(M, K, likelihoods.Gaussian(M), H)}, "Gaussian values are not binary"),
         (
@@ -361,15 +354,15 @@ def test_imputation_names_the_mistake(change, sentence):
 )
 def test_denoising_names_the_mistake(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        denoise(**{"net": build("VRAE"), "obs": NOISY, "rate": RATE, **change})
+        denoise(**{"net": build("VRAE"), "batch": NOISY, "rate": RATE, **change})
 
 
 def test_values_of_other_kinds_are_imputed_by_gibbs():
     net = VRAE(M, K, likelihoods.Gaussian(M), H)
-    found = impute(net, SEEN + 0.3, observed=OBSERVED, by="gibbs", steps=3)
+    found = impute(net, Batch(SEEN + 0.3, observed=OBSERVED), "gibbs", steps=3)
     assert torch.equal(found.mean[OBSERVED], (SEEN + 0.3)[OBSERVED])
     with pytest.raises(ValueError, match="not binary"):
-        impute(net, SEEN, observed=OBSERVED, by="resample")
+        impute(net, Batch(SEEN, observed=OBSERVED), "resample")
 
 
 # Scores and filters ---------------------------------------------------------------------------
@@ -458,5 +451,5 @@ def test_rolls_are_drawn(ending, tmp_path):
 def test_whole_frames_hidden_by_the_data_module_are_understood():
     net = build("VOSP")
     batch = hide_steps(Batch(ALL[20:24]), 1, seed=3)
-    found = impute(net, batch.obs, batch.mask, batch.observed, by="resample", steps=4)
+    found = impute(net, batch, "resample", steps=4)
     assert (found.mean != batch.obs).any(-1).sum(1).max() == 1

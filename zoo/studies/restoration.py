@@ -137,12 +137,13 @@ def denoising(
     rates = Polyphonic(table, "train").rates().to(clean.obs)
     mask, where = clean.mask, clean.mask[..., None]
     wrong = add_notes(clean.obs, mask, rate, seed)
-    found = denoise(net, wrong, mask, rate, seed=seed)
+    noisy = Batch(wrong, mask)
+    found = denoise(net, noisy, rate, seed=seed)
     restored = (
         ("left as it is", wrong),
         ("kept if a neighbour frame has it", supported(wrong, mask)),
         ("kept by how often a key sounds", likelier(wrong, rates, rate)),
-        ("by modes, as published", denoise(net, wrong, mask)),
+        ("by modes, as published", denoise(net, noisy)),
         (f"by weights, noise rate {rate:g}", found),
     )
     rows = [score(name, values, clean.obs, where) for name, values in restored]
@@ -195,8 +196,8 @@ def imputation(
     drawn = None
     for method in methods:
         chains = 1 if method == "mode" else 8
-        found = impute(net, obs, mask, observed, method, chains=chains, seed=seed)
-        drawn = found.draws[0, 0] if drawn is None else drawn
+        found = impute(net, batch, method, num_chains=chains, seed=seed)
+        drawn = found.samples[0, 0] if drawn is None else drawn
         name = "by modes, as published" if method == "mode" else f"by {method}"
         rows.append(score(name, found.mean, obs, where, graded=True))
     if picture is not None and drawn is not None:
