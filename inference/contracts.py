@@ -3,7 +3,7 @@
 A network inherits the class of its kind and writes the methods listed there under "You write". The
 class alone decides the kind: a method or an attribute of the same name on another class does not.
 
-    Recurrent               u_t = f(y_t, u_{t-1})                       what a sweep needs
+    Recurrent               u_t = f(y_t, u_{t-1})                       the statistics of a sweep
         FrameModel          p(x_t, y_t, u_{t-1}), q(x_t | y_t, u_{t-1}) RVAE, TVAE
         GibbsModel          chains of y_t given u_{t-1}
             EnergyModel     F(y_t, u_{t-1})                             REFH, TRBM, RTRBM

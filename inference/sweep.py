@@ -32,10 +32,10 @@ def sweep(
         features: encoded observations, ``[B, T, F]``.
         past: statistics before the first frame, ``[B, U]``.
         mask: True where a frame is real, ``[B, T]``; a padded frame leaves the state as it was.
-        sample: what is done to u_t before the next frame finds it, such as ``torch.bernoulli``.
+        sample: applied to u_t before the next step, such as ``torch.bernoulli``.
 
     Returns:
-        Statistics ``[B, T + 1, U]``: entry ``t`` is u_{t-1}, what frame ``t`` finds.
+        Statistics ``[B, T + 1, U]``: entry ``t`` is u_{t-1}, the past of frame ``t``.
     """
     statistics = [past]
     real = None if mask is None or bool(mask.all()) else mask[..., None].unbind(1)

@@ -33,11 +33,11 @@ def unroll(
 ) -> Tensor:
     """Runs the recursion over whole sequences, from units at rest.
 
-    Time comes first in here, so that a step is one block of memory.
+    Time is the first axis here, so that a step is one block of memory.
 
     Arguments:
         net: the network.
-        drive: what the frames say, ``[T, ..., H]``.
+        drive: input to the units from each frame, ``[T, ..., H]``.
         choose: h_t from its means, ``net.sample_units`` when left out.
 
     Returns:
@@ -85,8 +85,11 @@ def score_of(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:
 
     Arguments:
         net: the network.
-        states: what ``answering`` gives.
+        states: the result of ``answering``.
         batch: the batch.
+
+    Raises:
+        ValueError: for a batch without a target.
     """
     if batch.target is None:
         raise ValueError("the batch has no target, so there is nothing to score")

@@ -23,11 +23,11 @@ class ContrastiveDivergence(FoldedRule):
     ``through_time`` the free-energy difference is also differentiated along the recursion, which
     is the recursive term of Sutskever, Hinton & Taylor (2009).
 
-    Chains that start at the data never visit what lies far from them, and a model so trained may
-    have spurious modes there, which prediction from random visibles then finds. A fraction of
-    the chains can start where prediction starts instead: from random visibles, u_{t-1} clamped.
-    (They are the short runs of Nijkamp et al., "Learning non-convergent non-persistent short-run
-    MCMC", 2019.)
+    Chains that start at the data never visit regions far from them. The trained model may have
+    spurious modes there, which prediction from random visibles then finds. A fraction of the
+    chains can start where prediction starts instead: from random visibles, u_{t-1} clamped.
+    These are the short runs of Nijkamp et al., "Learning non-convergent non-persistent short-run
+    MCMC" (2019).
 
     Arguments:
         net: the network.
@@ -37,7 +37,7 @@ class ContrastiveDivergence(FoldedRule):
         random_k: Gibbs steps of those; may be annealed likewise.
         through_time: ``None`` follows ``net.through_time`` (True for the RTRBM alone).
         sample_past: while training, let u_{t-1} be a sample of the hidden units and not their
-            means. The means are what the model filters with in either case.
+            means. The model filters with the means in either case.
         window, minibatch, drop_past, chunk, compiled: see ``FoldedRule``. ``window=1`` is the
             online form.
 

@@ -48,7 +48,7 @@ class FoldedRule(LearningRule):
     trains = Recurrent
     net: Recurrent
     reference: Recurrent
-    #: What the sweep does to u_t before the next frame finds it; None leaves it as it is.
+    #: Applied to u_t before the next step of the sweep; None leaves it as it is.
     sample: Callable[[Tensor], Tensor] | None = None
 
     def __init__(

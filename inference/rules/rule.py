@@ -1,4 +1,4 @@
-"""What a learning rule is, and how it refuses a network that it cannot train."""
+"""The base class of learning rules, and how they refuse a network that they cannot train."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class LearningRule:
 
         Arguments:
             net: the network.
-            wanted: what the rule trains, such as ``"networks with parameters"``.
+            wanted: the networks that the rule trains, such as ``"networks with parameters"``.
             found: the predicate of a sentence about the network, such as ``"has none"``.
         """
         rule, kind = type(self).__name__, kind_of(net)

@@ -30,7 +30,7 @@ class SequenceELBO(LearningRule):
 
     Arguments:
         net: the network.
-        objective: what is maximised, or several with their weights, such as
+        objective: the bound to maximise, or several with their weights, such as
             ``{"particles": 0.7, "elbo": 0.3}``: a mean of bounds is a bound.
 
             * ``"elbo"``: the evidence lower bound; the exact log-likelihood of a model without
@@ -38,19 +38,19 @@ class SequenceELBO(LearningRule):
             * ``"importance"``: the importance-weighted bound of each sequence.
             * ``"frames"``: the importance-weighted bound of each frame (see ``frame_bound``).
             * ``"particles"``: a particle filter's estimate (see ``run_particles``).
-            * ``"marginal-increments"``: the published surrogate. **Not a bound**: what it reports
-              as ``loss`` cannot be compared with a negative log-likelihood (see
+            * ``"marginal-increments"``: the published surrogate. **Not a bound**: its
+              ``loss`` cannot be compared with a negative log-likelihood (see
               ``paths.marginal_increments``).
-        num_samples: draws from the guide, of each sequence; in a mixture the ELBO takes one.
+        num_samples: samples of the guide for each sequence; in a mixture the ELBO takes one.
         kl_weight: factor on the KL term, a number or ``[first, last, fraction]`` (see
             ``rule.anneal``); of ``"elbo"`` and ``"marginal-increments"`` alone. Below 1 the loss
             is no bound.
-        free_bits: nats a frame that the KL term may cost for nothing: below them it has no
-            gradient. Of the same two objectives.
+        free_bits: nats a frame below which the KL term has no gradient; of the same two
+            objectives.
 
     Raises:
-        ValueError: for an unknown objective, options that it does not have, or a network without a
-            Pyro pair over whole sequences.
+        ValueError: for an unknown objective, options that it does not have, or a network that
+            is no ``SequenceModel`` or has no trainable parameter.
 
     Sources: Kingma & Welling (2014); Burda et al. (2016); Maddison et al. (2017); Bowman et al.
     (2016), annealing; Kingma et al. (2016), free bits; Bayer & Osendorfer (2014), the surrogate.

@@ -5,10 +5,10 @@
     inverse:  minimise |G(x_t, h_t) - h_{t-1}|^2 over the parameters of G
     forward:  minimise |f(x_t, h_{t-1}) - (f(x_t, h_{t-1}) + d_t)|^2 over those of f, d_t held fixed
 
-The targets are h_t + d_t. Their difference from h_t is what is sent back, so that neither what G
-gets wrong nor the noise of sampled units passes for an error of f (Lee et al.); with
-``difference=False`` they are G(x_{t+1}, target_{t+1}), as equation 4 has it. The sweeps forward and
-back run without a graph; the local losses of all steps and samples are one folded batch.
+The targets are h_t + d_t. The rule sends back their difference from h_t, so that neither the error
+of G nor the noise of sampled units passes for an error of f (Lee et al.). With
+``difference=False`` the targets are G(x_{t+1}, target_{t+1}), as in equation 4. The sweeps forward
+and back run without a graph; the local losses of all steps and samples are one folded batch.
 
 Sources: Manchev & Spratling, "Target propagation in recurrent neural networks" (2020) and "Learning
 multi-modal recurrent neural networks with target propagation" (2024); Lee et al., "Difference
@@ -32,10 +32,10 @@ BLOCK = 1 << 18  # numbers of a folded batch at a time
 
 
 class Sweep(NamedTuple):
-    """What the sweep forwards leaves for the way back.
+    """The result of the sweep forwards, for the sweep back.
 
     Arguments:
-        drive: what the frames say, ``[T, 1, B, H]``.
+        drive: input to the units from each frame, ``[T, 1, B, H]``.
         states: h_0 .. h_T of all paths, ``[T + 1, M, B, H]``.
         push: steps towards the targets that answers set, by time, ``[M, B, H]`` each.
         padded: True in padding, ``[T, 1, B, 1]``; None where there is none.
@@ -59,8 +59,8 @@ class TargetPropagation(LearningRule):
         noise: sd of the noise on h_{t-1} when G is taught to give it back.
         num_samples: paths ``M`` of the stochastic units; a network without any has one.
         difference: correct the targets by the difference, see above.
-        propagate: send targets back. Without, a step has a target where it is answered at and
-            nowhere else: the control that tells what sending them back is worth.
+        propagate: send targets back. False is the control: only the steps that are answered have
+            a target.
 
     Raises:
         ValueError: for a number out of range, or a network without an inverse.
@@ -182,7 +182,7 @@ class TargetPropagation(LearningRule):
 
         Arguments:
             guessed: G(x_{t+1}, h_{t+1}) for each step t of the block but T.
-            later: what this gave for the step after the block; None where there is no such step.
+            later: the result for the step after the block; None where there is no such step.
         """
         drive, states, push, padded = sweep
         compared = guessed if self.difference else states[1:][block]

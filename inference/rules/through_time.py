@@ -35,7 +35,7 @@ class OutputBPTT(LearningRule):
         return mean
 
     def gradients(self, batch: Batch) -> Metrics:
-        """Sets ``.grad`` to that of the loss; what it does not depend on has none.
+        """Sets ``.grad`` to that of the loss; a parameter that it does not depend on has none.
 
         Returns:
             ``loss``, nats per answer, and ``frames``, the answers.

@@ -1,4 +1,4 @@
-"""The arguments of ``fit``: what may be wrong with them, each with its sentence."""
+"""Checks of the arguments of ``fit``: one sentence for each mistake."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Loads what ``save_checkpoint`` saved.
+    """Loads a checkpoint that ``save_checkpoint`` saved.
 
     Raises:
         CheckpointError: when the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""What ``fit`` does with a rule that learns in closed form."""
+"""The part of ``fit`` that runs a rule in closed form."""
 
 from __future__ import annotations
 

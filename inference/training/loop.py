@@ -23,7 +23,7 @@ from .state import Fit, RunState
 
 Validate = Callable[[nn.Module], float]
 
-# What may be wrong where the loss is not finite.
+# Likely causes of a loss that is not finite.
 AT_ONCE = (
     " before any update, so that lr is not to blame: look for NaN, infinity, or a scale that is "
     "not positive (of a LinearChain, say) in what the network's parts return"
@@ -75,14 +75,15 @@ def fit(
         batch_size: sequences a batch; all when left out. Ignored where ``data`` is a loader.
         clip: largest norm of the whole gradient.
         average: decay of a running average of the weights. Local rules then sweep with the
-            average, and the average is what is validated and returned.
+            average, and the average is validated and returned.
         validate: score of a network after each epoch, the lower the better; its best epoch is
             returned.
         validate_every: validate after every so many epochs, and after the last.
         patience: stop after so many epochs without a better score.
         seed: seed of everything random.
         shards: parts that a batch is split into, each with its own random stream. It defaults to
-            the number of processes; set on one process it gives what so many would have given.
+            the number of processes; one process with so many shards gives the same result as
+            so many processes.
         device: where to train; the default follows ``accelerate``.
         checkpoint: file written after every epoch.
         resume: go on from ``checkpoint`` if it is there.
@@ -214,7 +215,7 @@ class Course:
         return record | {name: float(total / frames) for name, total in totals.items()}
 
     def _proceed(self, done: float) -> None:
-        """Sets what depends on the fraction of the run that is done."""
+        """Sets the fraction of the run that is done, and the learning rates."""
         self.rule.done = done
         for group, rate in zip(self.state.optimizer.param_groups, self.rates):
             group["lr"] = rate * self.schedule(done)

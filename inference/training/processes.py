@@ -132,7 +132,7 @@ class Processes:
 
 
 def must_return(rule: LearningRule) -> str:
-    """The beginning of an error about what a rule returns."""
+    """The beginning of an error about the metrics of a rule."""
     return f"{type(rule).__name__} must return a dictionary with the tensors 'loss' and 'frames'"
 
 

@@ -1,4 +1,4 @@
-"""The state of a training run: what a checkpoint holds, and what ``fit`` returns."""
+"""The state of a training run, which a checkpoint holds, and the result of ``fit``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 @dataclass
 class Fit:
-    """What ``fit`` returns.
+    """The result of ``fit``.
 
     Attributes:
         net: the trained network (the one the rule holds): the averaged weights where weights
@@ -39,7 +39,7 @@ class RunState:
         net: the network in training.
         optimizer: its optimizer.
         average: decay of the running average of the weights, or None.
-        settings: what a resumed run must have in common with the one that was stopped.
+        settings: the settings that a resumed run shares with the one that was stopped.
     """
 
     def __init__(
