@@ -482,6 +482,49 @@ def test_overrides_are_read_as_python_literals():
     assert parse("[1, 2]") == [1, 2]
 
 
+def test_an_override_may_be_a_part():
+    gaussian = part(zoo.likelihoods.Gaussian, dim=15)
+    assert parse("Gaussian(dim=15)") == parse("Gaussian(15)") == gaussian
+    changed = find("ppc/rvae").override({"model.likelihood": gaussian, "model.hidden": 8})
+    assert isinstance(changed.model.build().likelihood, zoo.likelihoods.Gaussian)
+    nested = parse("VRAE(88, 8, Bernoulli(88), prior=AR1(8, coefficient=-0.5))")
+    assert nested.arguments["prior"] == part(zoo.priors.AR1, dim=8, coefficient=-0.5)
+    assert parse("[MLP([2, 3], 'tanh')]") == [part(zoo.nets.MLP, sizes=[2, 3], nonlinearity="tanh")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Gaussian(dim=x)", "'x' is neither a number"),
+        ("Gaussian(dim=1 + 1)", r"'1 \+ 1' is neither a number"),
+        ("Gaussian(*[15])", "write every argument out"),
+        ("Gaussian(**{'dim': 15})", "write every argument out"),
+        ("Gaussian(size=15)", "Gaussian has no argument 'size': it has dim"),
+        ("Gaussian(15, 1.0, 2, 3)", "Gaussian has no name for its argument"),
+        ("Nothing(15)", "unknown part 'Nothing'"),
+        ("open('x', 'w')", "unknown part 'open'"),
+        ("os.remove('x')", "write the name of a class"),
+        ("(lambda: 15)()", "write the name of a class"),
+        ("[__import__('os')]", "unknown part '__import__'"),
+    ],
+)
+def test_an_override_is_parsed_and_never_evaluated(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("model.likelihood", "Gaussian", r"is a part, such as Poisson\(dim=15\), and 'Gaussian'"),
+        ("model.guide", "GaussianGuide", "RVAE.guide takes no text"),
+    ],
+)
+def test_text_in_place_of_a_part_is_refused(path, value, message):
+    with pytest.raises(ValueError, match=message):
+        find("ppc/rvae").override({path: value})
+
+
 def test_an_override_without_a_value_is_refused():
     with pytest.raises(ValueError, match=r"--set takes FIELD=VALUE.*got 'rule.k'"):
         parse_overrides(["rule.k"])

@@ -91,7 +91,7 @@ def budget(data: str, epochs: int, **how: Any) -> dict[str, Any]:
 
 # Models with a latent path -----------------------------------------------------------------------
 
-# The ELBO alone: epochs, schedule, share of them that anneals the KL weight. Particles beside it:
+# The ELBO alone: epochs, schedule, fraction of them that anneals the KL weight. Particles beside it:
 # epochs, learning rate, their weight. Dropout; whether the decoder has a drift.
 VRAES = {
     "jsb": ((60, "constant", 1.0), (40, 2.5e-3, 0.7), 0.1, True),
@@ -103,8 +103,8 @@ VRAES = {
 
 def vrae(data: str) -> Recipe:
     """Trained by the ELBO, and then by a bound of four particles beside it."""
-    (alone, schedule, annealed), (together, lr, share), dropout, drift = VRAES[data]
-    weights = {"particles": share, "elbo": round(1 - share, 2)}
+    (alone, schedule, annealed), (together, lr, fraction), dropout, drift = VRAES[data]
+    weights = {"particles": fraction, "elbo": round(1 - fraction, 2)}
     encoder = part(Reader, inputs=KEYS, hidden=120, skip=True)
     decoder = part(CausalDecoder, dim=LATENTS, natural_dim=KEYS, hidden=200, dropout=dropout)
     decoder = decoder if drift else decoder.set(["drift"], False)
@@ -224,7 +224,7 @@ DEEPS = {  # a deep transition is upset by rates that others bear
     "nottingham": ((26, 10, 2e-3, "linear"), (0.05, 0.1, 0.1)),
     "musedata": ((8, 10, 2e-3, "linear"), (0.1, 0.2, 0.2)),
 }
-FAST = {  # the shares that are kept
+FAST = {  # the fractions that are kept
     "jsb": ((100, 16, 6e-3, "linear"), (0.7, 0.5, 0.4)),
     "nottingham": ((24, 10, 4e-3, "late"), (0.95, 0.9, 0.9)),
     "piano-midi": ((20, 10, 4e-3, "late"), (0.9, 0.7, 0.6)),
