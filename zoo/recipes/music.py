@@ -91,8 +91,8 @@ def budget(data: str, epochs: int, **how: Any) -> dict[str, Any]:
 
 # Models with a latent path -----------------------------------------------------------------------
 
-# The ELBO alone: epochs, schedule, fraction of them that anneals the KL weight. Particles beside it:
-# epochs, learning rate, their weight. Dropout; whether the decoder has a drift.
+# The ELBO alone: epochs, schedule, fraction of them that anneals the KL weight. Then particles
+# beside it: epochs, learning rate, their weight. Dropout; whether the decoder has a drift.
 VRAES = {
     "jsb": ((60, "constant", 1.0), (40, 2.5e-3, 0.7), 0.1, True),
     "nottingham": ((18, "constant", 1.0), (9, 2.5e-3, 0.35), 0.05, True),
