@@ -16,7 +16,10 @@ from ..runs.tables import Card
 TRAINED = ["ppc/rvae", "ppc/refh", "ppc/kf2", "ppc/kf1", "ppc/order0", "ppc/kf-true"]
 ROWS = ["ppc/order0", "ppc/kf1", "ppc/rvae", "ppc/refh", "ppc/kf2", "ppc/kf-true"]
 SHOWN = {"refh": "rEFH", "rvae": "rVAE", "kf2": "KF-2"}
-SMOKE = {"gradient": {"data.steps": 50, "fit.epochs": 2}, "em": {"data.steps": 50}}
+SMOKE = {
+    "gradient": {"data.sequences": 4, "data.steps": 50, "fit.epochs": 2, "warmup": {}},
+    "em": {"data.sequences": 4, "data.steps": 50, "rule.iterations": 5},
+}
 
 
 def demo(

@@ -1,6 +1,7 @@
 """Film: its tables, pictures and commands."""
 
 import dataclasses
+import inspect
 import re
 
 import numpy as np
@@ -111,9 +112,9 @@ ROWS = [name for name, recipe in RECIPES.items() if isinstance(recipe.task, Film
 
 
 def short(recipe):
-    """The recipe, scored on two films in place of two hundred."""
-    film = recipe.task.film
-    few = next_frame_task("short", lambda **which: film(**{**which, "sequences": 2}))
+    """The recipe, scored on two short films in place of two hundred long ones."""
+    film, size = recipe.task.film, {"sequences": 2, "steps": 20}
+    few = next_frame_task("short", lambda **which: film(**{**which, **size}))
     return dataclasses.replace(recipe, task=few)
 
 
@@ -122,9 +123,10 @@ def test_the_score_is_the_error_of_the_next_frame():
     from seqzoo.zoo.recipes.balls import SQUARED, SUTSKEVER
 
     for task, expected in ((SQUARED, 0.0118), (SUTSKEVER, 0.0131)):
-        scores = task.measure(Order0(), 0, "test")
-        assert scores.values.shape == (200, 2)
-        obs = task.film(sequences=200, seed=0, split="test").obs
+        assert inspect.signature(task.score).parameters["sequences"].default == 200
+        scores = task.measure(Order0(), 0, "test", {"sequences": 60})
+        assert scores.values.shape == (60, 2)
+        obs = task.film(sequences=60, seed=0, split="test").obs
         error = (obs[:, 1:] - obs[:, :-1]).square().mean((1, 2))
         torch.testing.assert_close(scores.values[:, 0], error)
         torch.testing.assert_close(scores.values[:, 1], error)
@@ -139,9 +141,9 @@ def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
             return previous + 0.1 * torch.randn(chains, *previous.shape)
 
     task = find("balls/order0").task
-    single, together = task.measure(Noisy(), 0, "test").figures
-    assert task.measure(Noisy(), 0, "test", {"sequences": 3}).values.shape == (3, 2)
-    base = task.measure(Order0(), 0, "test").figures[0]
+    how = {"sequences": 20}
+    single, together = task.measure(Noisy(), 0, "test", how).figures
+    base = task.measure(Order0(), 0, "test", how).figures[0]
     assert float(single - base) == pytest.approx(0.01, rel=0.02)
     assert float(together - base) == pytest.approx(0.01 / 8, rel=0.02)
 
