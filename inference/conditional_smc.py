@@ -157,7 +157,7 @@ class PathSteps:
 
     feeds_samples = False
 
-    def __init__(self, net: Any, encoding: Encoding):
+    def __init__(self, net: Any, encoding: Encoding) -> None:
         self.net, self.rows = net, len(encoding.obs)
         self.prior: Path = net.prior(encoding.mask)
         self.belief = encoding.belief
@@ -214,7 +214,7 @@ class FrameSteps:
         encoding: Encoding,
         evidence: Evidence,
         memory_input: str | Tensor = "samples",
-    ):
+    ) -> None:
         self.net, self.encoding, self.evidence = net, encoding, evidence
         self.memory_input, self.rows = memory_input, len(encoding.obs)
         self.feeds_samples = isinstance(memory_input, str) and memory_input == "samples"

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import plate, poutine
+from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor
-from torch.distributions import kl_divergence
+from torch import Tensor, nn
+from torch.distributions import Distribution, kl_divergence
 
 from ..data import Batch, BatchLike, as_batch
 from .checks import check_number, check_samples, portions
@@ -34,7 +35,7 @@ from .rng import RandomStream
 
 
 @torch.no_grad()
-def elbo(net, batch: BatchLike, num_samples: int = 1, seed: int = 0) -> Tensor:
+def elbo(net: SequenceModel, batch: BatchLike, num_samples: int = 1, seed: int = 0) -> Tensor:
     """The evidence lower bound, averaged over samples from the guide; ``[B]``, nats per sequence.
 
     It is the exact log-likelihood of a model without latent state.
@@ -58,7 +59,7 @@ def elbo(net, batch: BatchLike, num_samples: int = 1, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def importance_bound(
-    net, batch: BatchLike, num_samples: int, at_once: int = 10, seed: int = 0
+    net: SequenceModel, batch: BatchLike, num_samples: int, at_once: int = 10, seed: int = 0
 ) -> Tensor:
     """The importance-weighted bound of whole sequences; ``[B]``, nats per sequence.
 
@@ -83,7 +84,7 @@ def importance_bound(
 
 @torch.no_grad()
 def frame_bound(
-    net, batch: BatchLike, num_samples: int, at_once: int = 25, seed: int = 0
+    net: SequenceModel, batch: BatchLike, num_samples: int, at_once: int = 25, seed: int = 0
 ) -> Tensor:
     """The importance-weighted bound of each frame given those before it, summed; ``[B]``, nats.
 
@@ -105,7 +106,7 @@ def frame_bound(
 
 @torch.no_grad()
 def particle_bound(
-    net, batch: BatchLike, num_particles: int, threshold: float = 0.5, seed: int = 0
+    net: SequenceModel, batch: BatchLike, num_particles: int, threshold: float = 0.5, seed: int = 0
 ) -> Tensor:
     """A particle filter's estimate of log p(x); ``[B]``, nats per sequence.
 
@@ -145,7 +146,10 @@ class Terms(NamedTuple):
 
 
 def elbo_terms(
-    net, data: Any, num_samples: int = 1, divergence: Callable[..., Tensor] = kl_steps
+    net: SequenceModel,
+    data: Any,
+    num_samples: int = 1,
+    divergence: Callable[..., Tensor] = kl_steps,
 ) -> Terms:
     """Evaluates the ELBO of a Pyro pair over whole sequences.
 
@@ -164,13 +168,13 @@ def elbo_terms(
         The terms, with a graph.
     """
     guided, joint = traces(net.model, net.guide, data, num_samples)
-    steps = []
+    latents, priors, steps = sites(guided), sites(joint), []
     for name in latent_sites(guided):
-        q, p, value = guided.nodes[name]["fn"], joint.nodes[name]["fn"], guided.nodes[name]["value"]
+        q, p, value = latents[name]["fn"], priors[name]["fn"], latents[name]["value"]
         path = isinstance(q, Path)
         steps.append(divergence(q, p, value) if path else _divergence(q, p, value)[..., None])
     joint.compute_log_prob(lambda name, site: name not in guided.nodes)
-    likelihood = sum(_log_probs(joint)).expand(num_samples, -1)
+    likelihood = _log_prob(joint).expand(num_samples, -1)
     return Terms(sum(steps, torch.zeros_like(likelihood[..., None])), likelihood)
 
 
@@ -190,23 +194,24 @@ def log_weights(
     guided, joint = traces(model, guide, data, num_samples)
     guided.compute_log_prob()
     joint.compute_log_prob()
-    total = sum(_log_probs(joint)) - sum(_log_probs(guided))
-    return total.expand(num_samples, -1)
+    return (_log_prob(joint) - _log_prob(guided)).expand(num_samples, -1)
 
 
-def importance_estimate(net, data: Any, num_samples: int, at_once: int = 10) -> Tensor:
+def importance_estimate(
+    net: SequenceModel, data: Any, num_samples: int, at_once: int = 10
+) -> Tensor:
     """``importance_bound`` of prepared data, from the global random state; ``[B]``."""
     weigh = functools.partial(log_weights, net.model, net.guide, data)
     return _log_mean_weight(weigh, num_samples, at_once)
 
 
-def frame_estimate(net, data: Any, num_samples: int, at_once: int = 25) -> Tensor:
+def frame_estimate(net: SequenceModel, data: Any, num_samples: int, at_once: int = 25) -> Tensor:
     """``frame_bound`` of prepared data, from the global random state; ``[B]``."""
     weigh = functools.partial(frame_weights, net, data)
     return _log_mean_weight(weigh, num_samples, at_once).sum(-1)
 
 
-def frame_weights(net, data: Any, num_samples: int) -> Tensor:
+def frame_weights(net: SequenceModel, data: Any, num_samples: int) -> Tensor:
     """log p(x_t, z_t | past) - log q(z_t | past, x), zero in padding; ``[k, B, T]``, with a graph.
 
     Raises:
@@ -217,7 +222,9 @@ def frame_weights(net, data: Any, num_samples: int) -> Tensor:
     return net.frame_weights(data, num_samples)
 
 
-def particle_estimate(net, batch: Batch, num_particles: int, threshold: float = 0.5) -> Tensor:
+def particle_estimate(
+    net: SequenceModel, batch: Batch, num_particles: int, threshold: float = 0.5
+) -> Tensor:
     """``particle_bound`` with a graph, from the global random state; ``[B]``."""
     check_number("num_particles", num_particles)
     lengths, order = batch.mask.sum(1).sort(descending=True)
@@ -228,7 +235,7 @@ def particle_estimate(net, batch: Batch, num_particles: int, threshold: float = 
 # Preparing and checking ---------------------------------------------------------------------------
 
 
-def prepare_whole(net, batch: Batch) -> Any:
+def prepare_whole(net: SequenceModel, batch: Batch) -> Any:
     """``net.prepare(batch)``: the argument of the Pyro pair of a model of whole sequences.
 
     Raises:
@@ -243,7 +250,7 @@ def prepare_whole(net, batch: Batch) -> Any:
     return net.prepare(batch)
 
 
-def check_pair(net) -> None:
+def check_pair(net: nn.Module) -> None:
     """Raises a ValueError for a model without a Pyro pair, such as a harmonium."""
     if isinstance(net, (FrameModel, SequenceModel)):
         return
@@ -265,7 +272,7 @@ def _log_mean_weight(weigh: Callable[[int], Tensor], num_samples: int, at_once: 
     return torch.stack(parts).logsumexp(0) - math.log(num_samples)
 
 
-def latent_sites(trace) -> list[str]:
+def latent_sites(trace: Trace) -> list[str]:
     """Names of the latent sites of a trace.
 
     Pyro counts plates among ``trace.stochastic_nodes``. They are left out: the log-probability of
@@ -275,11 +282,13 @@ def latent_sites(trace) -> list[str]:
     return [name for name in names if not site_is_subsample(trace.nodes[name])]
 
 
-def traces(model, guide, data, num_samples: int):
+def traces(
+    model: Callable[..., Any], guide: Callable[..., Any], data: Any, num_samples: int
+) -> tuple[Trace, Trace]:
     """Traces of guide and model with ``num_samples`` samples, at dim -2."""
 
-    def vectorised(function):
-        def run(data):
+    def vectorised(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(data: Any) -> Any:
             with plate("samples", num_samples, dim=-2):
                 return function(data)
 
@@ -289,13 +298,20 @@ def traces(model, guide, data, num_samples: int):
     return guided, poutine.trace(poutine.replay(vectorised(model), trace=guided)).get_trace(data)
 
 
-def _divergence(q, p, value: Tensor) -> Tensor:
+def sites(trace: Trace) -> dict[str, dict[str, Any]]:
+    """The sample sites of a trace by name, plates among them."""
+    nodes = {name: dict(site) for name, site in trace.nodes.items()}
+    return {name: site for name, site in nodes.items() if site["type"] == "sample"}
+
+
+def _divergence(q: Distribution, p: Distribution, value: Tensor) -> Tensor:
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
         return q.log_prob(value) - p.log_prob(value)
 
 
-def _log_probs(trace) -> list[Tensor]:
-    sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
-    return [site["log_prob"] for site in sites if isinstance(site.get("log_prob"), Tensor)]
+def _log_prob(trace: Trace) -> Tensor:
+    """The sum over the sites whose log-probability was computed; zero where there is none."""
+    found = [site.get("log_prob") for site in sites(trace).values()]
+    return sum((each for each in found if isinstance(each, Tensor)), torch.zeros(()))

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -45,13 +46,14 @@ class Path(TorchDistribution):
 
     has_rsample = True
     arg_constraints: ClassVar[dict] = {}
-    support = constraints.independent(constraints.real, 2)
+    support = constraints.independent(constraints.real, 2)  # pyright: ignore[reportAssignmentType]
 
-    def __init__(self, mask: Tensor, dim: int, like: Tensor):
+    def __init__(self, mask: Tensor, dim: int, like: Tensor) -> None:
         self.real, self.like = mask, {"dtype": like.dtype, "device": like.device}
-        super().__init__(mask.shape[:-1], (mask.shape[-1], dim), validate_args=False)
+        event_shape = torch.Size((mask.shape[-1], dim))
+        super().__init__(mask.shape[:-1], event_shape, validate_args=False)
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         wider = copy.copy(self)  # of the same class, whatever its arguments are
         wider.real = self.real.expand(*batch_shape, -1)
         wider._batch_shape = torch.Size(batch_shape)
@@ -93,7 +95,7 @@ class Path(TorchDistribution):
             "WienerProcess or AR1"
         )
 
-    def rsample(self, sample_shape=()):
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         return self.from_innovations(torch.randn(shape, **self.like))
 
@@ -126,7 +128,9 @@ class LinearChain(Path):
             Values are not checked: a scale that is not positive makes the loss NaN or infinite.
     """
 
-    def __init__(self, mask: Tensor, coefficient: float | Tensor, offset: Tensor, scale: Tensor):
+    def __init__(
+        self, mask: Tensor, coefficient: float | Tensor, offset: Tensor, scale: Tensor
+    ) -> None:
         self.coefficient, self.offset, self.scale = coefficient, offset, scale
         if not isinstance(scale, Tensor):
             raise ValueError(f"scale must be a tensor [..., T, K], got {scale!r}: see torch.full")
@@ -143,16 +147,19 @@ class LinearChain(Path):
                 )
         super().__init__(mask, dim, scale)
 
-    def from_innovations(self, noise):
+    def from_innovations(self, noise: Tensor) -> Tensor:
         return self._accumulate(self.coefficient, self.offset + self.scale * noise)
 
-    def to_innovations(self, path):
+    def to_innovations(self, path: Tensor) -> tuple[Tensor, Tensor]:
         return (path - self.coefficient * previous(path) - self.offset) / self.scale, self.scale
 
-    def propose(self, step, before, memory=None):
-        rows = before.shape[-2]
-        a, b, s = (self._at(x, step, rows) for x in (self.coefficient, self.offset, self.scale))
-        return a * before + b, s.expand_as(before)
+    def propose(
+        self, step: int, before: Tensor, memory: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        rows, a = before.shape[-2], self.coefficient
+        a = self._at(a, step, rows) if isinstance(a, Tensor) else a
+        mean = a * before + self._at(self.offset, step, rows)
+        return mean, self._at(self.scale, step, rows).expand_as(before)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of each z_t, ``[..., T, K]``."""
@@ -180,10 +187,8 @@ class LinearChain(Path):
         return self._accumulate(a, impulses)
 
     @staticmethod
-    def _at(part: float | Tensor, step: int, rows: int) -> float | Tensor:
-        """A part's value at one step, for the first rows of a batch."""
-        if not isinstance(part, Tensor):
-            return part
+    def _at(part: Tensor, step: int, rows: int) -> Tensor:
+        """The value of an argument at one step, for the first rows of a batch."""
         now = part[..., step if part.shape[-2] > 1 else 0, :]
         return now[..., :rows, :] if now.dim() > 1 else now
 
@@ -213,14 +218,14 @@ class GaussianPath(Path):
         dim: size ``K`` of the state.
     """
 
-    def __init__(self, mask: Tensor, factor: Tensor, dim: int):
+    def __init__(self, mask: Tensor, factor: Tensor, dim: int) -> None:
         self.factor = factor
         super().__init__(mask, dim, factor)
 
-    def from_innovations(self, noise):
+    def from_innovations(self, noise: Tensor) -> Tensor:
         return self.factor @ noise
 
-    def to_innovations(self, path):
+    def to_innovations(self, path: Tensor) -> tuple[Tensor, Tensor]:
         return self.whiten(path), self.factor.diagonal()[:, None]
 
     def whiten(self, columns: Tensor) -> Tensor:
@@ -274,7 +279,7 @@ def _chain_from_gaussian(q: LinearChain, p: GaussianPath) -> Tensor:
 
 @register_kl(LinearChain, LinearChain)
 @register_kl(LinearChain, GaussianPath)
-def _exact(q, p):
+def _exact(q: Path, p: Path) -> Tensor:
     return kl_steps(q, p).sum(-1)
 
 

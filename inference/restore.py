@@ -121,9 +121,9 @@ def _clean_probabilities(
         fed = batch.obs if memory_input == "noisy" else memory_input
         steps = FrameSteps(net, encoding, evidence, fed)
         return smooth(net.likelihood, steps, evidence, batch.mask, num_samples)
-    stepped, restored = PathSteps.applies(net, encoding), None
-    for _ in range(2):  # the guide was trained on clean data: it proposes better from restored ones
-        if restored is not None:
+    stepped, restored = PathSteps.applies(net, encoding), torch.zeros_like(batch.obs)
+    for again in (False, True):  # the guide, trained on clean data, proposes better from such
+        if again:
             encoding = net.prepare(Batch((restored > 0.5).to(batch.obs), batch.mask))
         if stepped:
             steps = PathSteps(net, encoding)

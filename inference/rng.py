@@ -22,7 +22,7 @@ class RandomStream:
         ...     torch.randn(2)
     """
 
-    def __init__(self, device: torch.device | str, *key: int | str):
+    def __init__(self, device: torch.device | str, *key: int | str) -> None:
         self.device = torch.device(device)
         self._seed = generator(*key).initial_seed()
         self._state: list[torch.Tensor] | None = None
@@ -41,7 +41,7 @@ class RandomStream:
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(self._seed)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *error: object) -> None:
         self._state = self._states()
         self._restore(self._outside)
 

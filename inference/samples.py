@@ -7,16 +7,18 @@ to ArviZ are built on these samples.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Independent
 
 from ..data import Batch
-from .contracts import AnswerModel, Fold, FrameModel
-from .evaluate import prepare_whole, traces
+from .contracts import AnswerModel, Fold, FrameModel, SequenceModel
+from .evaluate import prepare_whole, sites, traces
 from .predict import run_sweep
 
 
@@ -40,7 +42,13 @@ class SiteSamples(NamedTuple):
     latent_distributions: dict[str, Any]
 
 
-def sample_sites(net: Any, data: Any, num_samples: int, prior: bool = False) -> SiteSamples:
+def sample_sites(
+    net: SequenceModel | FrameModel,
+    data: Any,
+    num_samples: int,
+    prior: bool = False,
+    latents: dict[str, Tensor] | None = None,
+) -> SiteSamples:
     """Samples latent sites from the guide, or from the prior, and scores them; with a graph.
 
     Sites that the guide leaves out are sampled from the model. An observed site whose value was
@@ -52,21 +60,26 @@ def sample_sites(net: Any, data: Any, num_samples: int, prior: bool = False) -> 
         data: the argument of both, see ``prepare_plate``.
         num_samples: ``k``.
         prior: sample from the prior.
+        latents: values of latent sites to take instead, ``[k, N, ...]``.
     """
+    model: Callable[..., Any] = net.model
+    if latents is not None:
+        model = poutine.condition(model, data=latents)
     guide = (lambda data: None) if prior else net.guide
-    guided, joint = traces(net.model, guide, data, num_samples)
+    guided, joint = traces(model, guide, data, num_samples)
     guided.compute_log_prob()
     joint.compute_log_prob()
-    nodes = {name: site for name, site in joint.nodes.items() if site["type"] == "sample"}
-    sites = {name: site for name, site in nodes.items() if not site_is_subsample(site)}  # no plates
-    latent = {name: site for name, site in sites.items() if not site["is_observed"]}
+    plates = {name for name, site in joint.nodes.items() if site_is_subsample(site)}
+    found = {name: site for name, site in sites(joint).items() if name not in plates}
+    latent = {name: site for name, site in found.items() if not site["is_observed"]}
     seen = {
         name: site
-        for name, site in sites.items()
+        for name, site in found.items()
         if site["is_observed"] and site["value"].dim() - site["fn"].event_dim < 2
     }
-    log_p = sum(site["log_prob"] for site in (latent | seen).values())
-    log_q = sum(guided.nodes.get(name, site)["log_prob"] for name, site in latent.items())
+    proposed, zero = sites(guided), torch.zeros(())
+    log_p = sum((site["log_prob"] for site in (latent | seen).values()), zero)
+    log_q = sum((proposed.get(name, site)["log_prob"] for name, site in latent.items()), zero)
     return SiteSamples(
         {name: site["value"] for name, site in latent.items()},
         {name: site["fn"] for name, site in seen.items()},
@@ -77,7 +90,7 @@ def sample_sites(net: Any, data: Any, num_samples: int, prior: bool = False) -> 
     )
 
 
-def prepare_plate(net: Any, batch: Batch) -> Any:
+def prepare_plate(net: SequenceModel | FrameModel, batch: Batch) -> Any:
     """The argument of a model's Pyro pair: ``net.prepare(batch)``, or a ``Fold`` of real frames.
 
     Raises:
@@ -96,7 +109,7 @@ def main_site(samples: SiteSamples, data: Any) -> str:
     return (found or list(samples.data))[-1]
 
 
-def in_time(net: Any, distribution: Any, batch: Batch) -> bool:
+def in_time(net: SequenceModel | FrameModel, distribution: Any, batch: Batch) -> bool:
     """Whether the first axis of a whole sequence's event is time."""
     answers = isinstance(net, AnswerModel) and not net.at_every_step(batch)
     return not answers and distribution.event_shape[:1] == batch.mask.shape[1:]
@@ -113,7 +126,7 @@ def latent_in_time(distribution: Any, batch: Batch) -> bool:
 
 
 def frame_scores(
-    net: Any, samples: SiteSamples, site: str, data: Any, batch: Batch
+    net: SequenceModel | FrameModel, samples: SiteSamples, site: str, data: Any, batch: Batch
 ) -> Tensor | None:
     """log p(x_t | z) of every frame at an observed site.
 

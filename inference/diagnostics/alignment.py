@@ -96,7 +96,7 @@ class AlignmentCurve:
         batch: BatchLike,
         score: Callable[[nn.Module], float] | None = None,
         seed: int = 0,
-    ):
+    ) -> None:
         batch = as_batch(batch)
         for make in (rule_a, rule_b):
             if not callable(make):
@@ -242,8 +242,10 @@ def _paired(one: Gradients, other: Gradients) -> dict[str, Pair]:
 
 def _joined(pairs: Iterable[Pair]) -> Pair:
     """The gradients that both rules have, joined end to end."""
-    both = [pair for pair in pairs if not any(part is None for part in pair)]
-    return tuple(map(torch.cat, zip(*both))) if both else (None, None)
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not both:
+        return None, None
+    return torch.cat([a for a, _ in both]), torch.cat([b for _, b in both])
 
 
 def _cosine(a: Tensor | None, b: Tensor | None) -> float:

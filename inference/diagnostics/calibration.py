@@ -12,14 +12,13 @@ al., "Predictive model assessment for count data" (2009).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...data import BatchLike, as_batch, generator
 from ..checks import check_samples, portions
-from ..contracts import Fold, Recurrent, SequenceModel
+from ..contracts import FrameModel, Recurrent, SequenceModel
 from ..rng import RandomStream
 from ..samples import blanked, main_site, prepare_plate, sample_sites, spread_out
 
@@ -86,10 +85,11 @@ def coverage(pits: Tensor, levels: Sequence[float] = LEVELS, central: bool = Tru
         ValueError: for levels outside (0, 1), a PIT outside [0, 1], or no PIT.
     """
     pits = _real(pits)
-    levels = torch.tensor(levels, dtype=pits.dtype, device=pits.device)
-    if levels.dim() != 1 or not ((levels > 0) & (levels < 1)).all():
-        raise ValueError(f"levels must be a list of fractions within (0, 1), got {levels.tolist()}")
-    inside = (pits - 0.5).abs() <= levels[:, None] / 2 if central else pits <= levels[:, None]
+    nominal = torch.tensor(levels, dtype=pits.dtype, device=pits.device)
+    if nominal.dim() != 1 or not ((nominal > 0) & (nominal < 1)).all():
+        raise ValueError(f"levels must be a list of fractions within (0, 1), got {levels}")
+    nominal = nominal[:, None]
+    inside = (pits - 0.5).abs() <= nominal / 2 if central else pits <= nominal
     return inside.double().mean(1)
 
 
@@ -165,7 +165,11 @@ def _real(pits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def frame_pit(
-    net: Any, batch: BatchLike, num_samples: int = 99, seed: int = 0, at_once: int = 25
+    net: SequenceModel | FrameModel,
+    batch: BatchLike,
+    num_samples: int = 99,
+    seed: int = 0,
+    at_once: int = 25,
 ) -> Tensor:
     """PIT of every value among one-step predictions, x_t given x_1 .. x_{t-1}; ``[B, T, M]``.
 
@@ -194,7 +198,7 @@ def frame_pit(
     with RandomStream(batch.obs.device, "frame PIT"):
         latent = bool(sample_sites(net, data, 1, prior=True).latents)
     one_step = not latent or (isinstance(net, SequenceModel) and net.framewise)
-    if isinstance(data, Fold):
+    if isinstance(net, FrameModel):
 
         def predict(number: int) -> Tensor:
             frames = net.emit(net.foresee(data.past, number)).sample()

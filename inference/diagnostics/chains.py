@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,10 +52,8 @@ def convergence(samples: Tensor) -> Convergence:
         {"samples": samples.reshape(*samples.shape[:2], -1).double().cpu().numpy()}
     )
     with np.errstate(invalid="ignore"):  # chains that do not move have no variance
-        found = [
-            torch.as_tensor(measure(data)["samples"].values).reshape(shape)
-            for measure in (arviz.rhat, arviz.ess)
-        ]
+        measured: tuple[Any, Any] = arviz.rhat(data), arviz.ess(data)
+    found = [torch.as_tensor(each["samples"].values).reshape(shape) for each in measured]
     still = (samples == samples[0, 0]).flatten(0, 1).all(0).cpu()  # ArviZ gives these an ESS
     return Convergence(*(part.masked_fill(still, math.nan) for part in found))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...data import Batch, BatchLike, as_batch
 from ...data.files import write_whole
 from ..checks import check_samples, portions
-from ..contracts import Fold, Recurrent
+from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
 from ..rng import RandomStream
 from ..samples import (
     SiteSamples,
@@ -36,7 +36,7 @@ SAMPLES = "chain", "draw"  # as ArviZ calls them
 
 @torch.no_grad()
 def to_arviz(
-    net: Any,
+    net: SequenceModel | FrameModel,
     batch: BatchLike,
     num_samples: int = 100,
     seed: int = 0,
@@ -99,22 +99,20 @@ no distribution of their own |
         if isinstance(names, str):
             raise ValueError(f"dims needs a list of names for {site!r}: write [{names!r}]")
     data = prepare_plate(net, batch)
-    groups: dict[str, dict[str, Array]] = {}
+    parts: dict[str, dict[str, list[Array]]] = {}
     for source in ("posterior", "prior"):
         with RandomStream(batch.obs.device, "arviz", source, seed):
             for number in portions(num_samples, at_once):
                 samples = sample_sites(net, data, number, source == "prior")
                 for group, name, array in _arrays(net, samples, data, batch, source):
-                    groups.setdefault(group, {}).setdefault(name, []).append(array)
+                    parts.setdefault(group, {}).setdefault(name, []).append(array)
     groups = {
-        group: {
-            name: Array(torch.cat([part.values for part in parts]), *parts[0][1:])
-            for name, parts in found.items()
-        }
-        for group, found in groups.items()
+        group: {name: _joined(arrays) for name, arrays in found.items()}
+        for group, found in parts.items()
     }
-    if isinstance(net, Recurrent) and hasattr(net, "sample") and not isinstance(data, Fold):
-        film = net.sample(num_samples * len(batch), batch.mask.shape[1], seed=seed)
+    generate: Any = getattr(net, "sample", None)  # no contract asks for it
+    if isinstance(net, Recurrent) and generate is not None and not isinstance(data, Fold):
+        film = generate(num_samples * len(batch), batch.mask.shape[1], seed=seed)
         film = film.unflatten(0, (num_samples, len(batch)))
         groups["prior_predictive"][main_site(samples, data)] = Array(
             blanked(film, batch.mask, 2), True, True
@@ -163,7 +161,7 @@ class Array(NamedTuple):
 
 
 def _arrays(
-    net: Any, samples: SiteSamples, data: Any, batch: Batch, source: str
+    net: SequenceModel | FrameModel, samples: SiteSamples, data: Any, batch: Batch, source: str
 ) -> Iterator[tuple[str, str, Array]]:
     """Yields group, site and values of all samples."""
     mask, fold = batch.mask, isinstance(data, Fold)
@@ -190,7 +188,7 @@ def _arrays(
 
 
 def _given(
-    net: Any, samples: SiteSamples, data: Any, batch: Batch
+    net: SequenceModel | FrameModel, samples: SiteSamples, data: Any, batch: Batch
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Observed and constant data."""
     seen, mask = {}, batch.mask
@@ -211,14 +209,21 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool(torch.isclose(one, other, equal_nan=True).all())
 
 
+def _joined(arrays: list[Array]) -> Array:
+    """The samples of several portions."""
+    return arrays[0]._replace(values=torch.cat([array.values for array in arrays]))
+
+
 class _Names:
     """Names and labels of all axes, each name of one size throughout the tree."""
 
-    def __init__(self, frames: str, obs_axis: str, dims: dict[str, Any], coords: dict[str, Any]):
+    def __init__(
+        self, frames: str, obs_axis: str, dims: dict[str, Any], coords: dict[str, Any]
+    ) -> None:
         self.frames, self.obs_axis, self.dims, self.coords = frames, obs_axis, dims, coords
         self.sizes: dict[str, int] = {}
 
-    def tree(self, groups: dict[str, dict[str, Array]]):
+    def tree(self, groups: dict[str, dict[str, Array]]) -> Any:
         """The groups as an ``xarray.DataTree``.
 
         Raises:

@@ -8,13 +8,13 @@ large data" (2019), on samples of an approximate posterior.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...data import BatchLike, as_batch
-from ..contracts import Fold, FrameModel, Recurrent
+from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
 from ..evaluate import check_pair
 from ..samples import frame_scores, main_site, prepare_plate, sample_sites, spread_out
 from .psis import check_enough, importance_weights, in_portions, smooth_weights
@@ -50,7 +50,7 @@ class Loo(NamedTuple):
 
 @torch.no_grad()
 def loo(
-    net: Any,
+    net: SequenceModel | FrameModel,
     batch: BatchLike,
     num_samples: int = 1000,
     unit: str = "sequence",

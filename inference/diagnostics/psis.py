@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ...data import Batch, BatchLike, as_batch
 from ..checks import check_samples, portions
-from ..contracts import Fold
+from ..contracts import Fold, FrameModel, SequenceModel
 from ..evaluate import frame_weights
 from ..rng import RandomStream
 from ..samples import prepare_plate, sample_sites, spread_out
@@ -97,12 +97,14 @@ def _tail(number: int) -> int:
 
 
 def _psislw(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smoothed, normalised log-weights ``[N, S]`` and k-hat ``[N]``, by either line of ArviZ."""
+    """Smoothed, normalised log-weights ``[N, S]`` and k-hat ``[N]``, by either version of ArviZ."""
     import arviz
 
     if hasattr(arviz, "psislw"):
-        return arviz.psislw(rows)
-    from arviz_stats.base import array_stats  # 1.x: it takes log-likelihoods, minus the log-weights
+        weights, shapes = arviz.psislw(rows)
+        return np.asarray(weights), np.asarray(shapes)
+    # ArviZ 1.x takes log-likelihoods, which are minus the log-weights.
+    from arviz_stats.base import array_stats  # pyright: ignore[reportMissingImports]
 
     return array_stats.psislw(-rows)
 
@@ -131,7 +133,7 @@ def check_enough(num_samples: int, at_once: int = 1) -> None:
 
 @torch.no_grad()
 def importance_weights(
-    net: Any,
+    net: SequenceModel | FrameModel,
     batch: BatchLike,
     num_samples: int = 1000,
     unit: str | None = None,
@@ -179,7 +181,7 @@ def importance_weights(
 
 
 def raw_weights(
-    net: Any,
+    net: SequenceModel | FrameModel,
     data: Any,
     batch: Batch,
     num_samples: int,
@@ -202,7 +204,7 @@ def raw_weights(
     """
 
     def weigh(number: int) -> Tensor:
-        if framewise:
+        if framewise and isinstance(net, SequenceModel):
             return frame_weights(net, data, number)
         samples = sample_sites(net, data, number)
         return samples.log_p - samples.log_q
@@ -211,7 +213,7 @@ def raw_weights(
 
 
 def khat(
-    net: Any,
+    net: SequenceModel | FrameModel,
     batch: BatchLike,
     num_samples: int = 1000,
     unit: str | None = None,
@@ -236,7 +238,7 @@ def khat(
 
 
 def smoothed_bound(
-    net: Any,
+    net: SequenceModel | FrameModel,
     batch: BatchLike,
     num_samples: int = 1000,
     unit: str | None = None,

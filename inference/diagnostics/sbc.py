@@ -15,12 +15,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from ...data import BatchLike, as_batch, generator
 from ..checks import check_number
-from ..contracts import Fold, Recurrent
+from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
 from ..kalman import LinearGaussian, kalman_smoother
 from ..rng import RandomStream
 from ..samples import (
@@ -143,7 +142,7 @@ def sbc(model: Simulator, rounds: int = 1, num_samples: int = 99, seed: int = 0)
 
 
 def simulator(
-    net: Any,
+    net: SequenceModel | FrameModel,
     batch: BatchLike,
     functions: dict[str, Callable[[Values], Tensor]] | None = None,
 ) -> Simulator:
@@ -182,7 +181,11 @@ def simulator(
         part = "obs"
     sequential = isinstance(net, Recurrent) and not fold  # frames depend on those before them
 
-    def simulate():
+    def given(data: Any, latents: Values) -> SiteSamples:
+        number = len(next(iter(latents.values())))
+        return sample_sites(net, data, number, prior=True, latents=latents)
+
+    def simulate() -> tuple[Any, Values]:
         samples = sample_sites(net, example, 1, prior=True)
         data, latents = example, samples.latents
         if fold:
@@ -193,7 +196,7 @@ def simulator(
             return data, latents
         made = torch.zeros_like(getattr(batch, part))
         for t in range(batch.mask.shape[1] if sequential else 1):
-            frames = _given(net, data, latents).distributions[main].sample()[0].to(made)
+            frames = given(data, latents).distributions[main].sample()[0].to(made)
             if sequential:  # later frames are not known yet
                 frames = torch.cat((made[:, :t], frames[:, t : t + 1], made[:, t + 1 :]), 1)
             made = frames
@@ -203,11 +206,11 @@ def simulator(
     def tests(latents: Values, samples: SiteSamples) -> Values:
         scores = [each.log_prob(samples.data[name]) for name, each in samples.distributions.items()]
         more = {name: function(latents) for name, function in (functions or {}).items()}
-        return latents | {"log_likelihood": sum(scores)} | more
+        return latents | {"log_likelihood": sum(scores, torch.zeros(()))} | more
 
-    def infer(simulated, number: int) -> tuple[Values, Values]:
+    def infer(simulated: tuple[Any, Values], number: int) -> tuple[Values, Values]:
         data, latents = simulated
-        truth = tests(latents, _given(net, data, latents))
+        truth = tests(latents, given(data, latents))
         truth = {name: value[0] for name, value in truth.items()}
         for name, each in () if fold else first.latent_distributions.items():
             if latent_in_time(each, batch):
@@ -238,7 +241,7 @@ def linear_gaussian_simulator(
         factor = torch.linalg.cholesky(covariance)
         return torch.randn(batch, len(covariance)).to(covariance) @ factor.mT
 
-    def simulate():
+    def simulate() -> tuple[Tensor, Tensor]:
         states = [system.initial_mean + noise(system.initial_covariance)]
         for _ in range(steps - 1):
             states.append(states[-1] @ system.dynamics.mT + noise(system.process))
@@ -246,7 +249,7 @@ def linear_gaussian_simulator(
         seen = states @ system.emission.mT
         return states, seen + variance.sqrt() * torch.randn_like(seen)
 
-    def infer(simulated, number: int) -> tuple[Values, Values]:
+    def infer(simulated: tuple[Tensor, Tensor], number: int) -> tuple[Values, Values]:
         states, seen = simulated
         beliefs = kalman_smoother(system, seen, variance, mask)
         eps = torch.randn(number, *states.shape).to(states)
@@ -255,12 +258,3 @@ def linear_gaussian_simulator(
         return {"x": real}, {"x": samples}
 
     return Simulator(simulate, infer, variance.device)
-
-
-def _given(net: Any, data: Any, latents: Values) -> SiteSamples:
-    """The distributions of the data, given latents ``[k, N, ...]``."""
-
-    class Conditioned:
-        model = staticmethod(poutine.condition(net.model, data=latents))
-
-    return sample_sites(Conditioned, data, len(next(iter(latents.values()))), prior=True)

@@ -17,8 +17,9 @@ from seqzoo.inference.diagnostics.calibration import (
     pit,
     uniformity,
 )
-from seqzoo.inference.diagnostics.sbc import SBC, _given, linear_gaussian_simulator, sbc, simulator
+from seqzoo.inference.diagnostics.sbc import SBC, linear_gaussian_simulator, sbc, simulator
 from seqzoo.inference.kalman import LinearGaussian
+from seqzoo.inference.samples import sample_sites
 from seqzoo.zoo import VRAE, likelihoods, priors
 from seqzoo.zoo.models.srn import SRN
 from torch import nn
@@ -250,9 +251,9 @@ def test_data_are_simulated_from_the_model(kind):
             parameter.mul_(1.5)  # the past matters
     data, latents = simulator(net, Batch(torch.ones(300, T, M))).simulate()
     with torch.no_grad():
-        laws = _given(net, data, latents).distributions
-    law = laws.get("y", laws.get("x"))
-    found = pit(data.obs, law.sample((50,))[:, 0])
+        given = sample_sites(net, data, 1, prior=True, latents=latents).distributions
+    frames = given.get("y", given.get("x"))
+    found = pit(data.obs, frames.sample((50,))[:, 0])
     last = found[:, -1] if found.dim() == 3 else found
     assert uniformity(last[:, 0]) > 0.001
     assert uniformity(found[:, 0].reshape(len(found), -1)[:, 0]) > 0.001
