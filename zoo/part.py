@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ class Described:
     before ``__init__`` runs; they are no attribute of the module's state.
     """
 
-    def __new__(cls, *args: Any, **arguments: Any) -> Any:
+    def __new__(cls, *args: Any, **arguments: Any) -> Self:
         built = super().__new__(cls)
         vars(built)["_part"] = _given(cls, args, arguments)
         return built

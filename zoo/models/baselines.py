@@ -1,4 +1,4 @@
-"""Rows of a table that have next to nothing to learn."""
+"""Baselines of a table: the frame itself, and the average frame."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from ...data import Batch
+from ...data import BatchLike, as_batch
 from ...inference.contracts import Recurrent
 from ..part import Described
 
 
 class Memoryless(Described, Recurrent, PyroModule):
-    """A network whose u is empty: the least that prediction asks of one."""
+    """A recurrent network whose statistics u are empty."""
 
     def check(self, obs: Tensor) -> None:
-        """Every finite frame will do."""
+        """Accepts every finite frame."""
 
     def encode(self, obs: Tensor) -> Tensor:
         """The frame itself, ``[..., M]``."""
@@ -31,32 +31,34 @@ class Memoryless(Described, Recurrent, PyroModule):
 
 
 class Order0(Memoryless):
-    """Takes every frame as it comes: the reconstruction is the data, and so is the next frame."""
+    """Predicts that the next frame equals the last one, and reconstructs the data as they are."""
 
-    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``obs`` itself, ``[B, T, M]``."""
-        return Batch(obs, mask).obs
+    def reconstruct(self, batch: BatchLike) -> Tensor:
+        """The observations themselves, ``[B, T, M]``."""
+        return as_batch(batch).obs
 
-    def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:
-        """The frame before, ``[C, N, M]``."""
-        return previous.expand(chains, -1, -1)
+    def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
+        """The frame before, ``[S, N, M]``."""
+        return previous.expand(num_samples, -1, -1)
 
 
 class MeanFrame(Memoryless):
-    """Expects the average frame, always; learned by ``inference.Average``.
+    """Predicts the average frame; trained by ``inference.Average``.
 
     Arguments:
         obs_dim: values a frame, ``M``.
     """
 
-    def __init__(self, obs_dim: int):
+    mean: Tensor
+
+    def __init__(self, obs_dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(obs_dim))
 
-    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+    def reconstruct(self, batch: BatchLike) -> Tensor:
         """The average frame, ``[B, T, M]``."""
-        return self.mean.expand_as(Batch(obs, mask).obs)
+        return self.mean.expand_as(as_batch(batch).obs)
 
-    def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:
-        """The average frame, ``[C, N, M]``."""
-        return self.mean.expand(chains, *previous.shape)
+    def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
+        """The average frame, ``[S, N, M]``."""
+        return self.mean.expand(num_samples, *previous.shape)

@@ -1,48 +1,69 @@
-"""Generation: what every model that can draw sequences shares."""
+"""Generation: the base of every model that can sample sequences."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...inference.predict import check_direction
 from ...inference.rng import RandomStream
 from ..part import Described
 
 
-class Generates(Described):
-    """Offers ``sample``; a model writes ``forwards``, ``backwards`` or both.
+class Generates(Described, nn.Module):
+    """A model that samples sequences, with ``sample``.
 
-    Those take ``(sequences, steps, **how)`` and return ``[N, T, M]``, earliest frame first.
+    A subclass writes ``forwards``, ``backwards`` or both, and names them in ``directions``.
     """
 
-    #: The directions of time that the model has, its own way first.
+    #: The directions of time that the model has, the default first.
     directions: tuple[str, ...] = ("forwards",)
 
     @property
     def device(self) -> torch.device:
-        """Where the network lives."""
+        """The device of the parameters and buffers."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
     @torch.no_grad()
     def sample(
-        self, sequences: int, steps: int, seed: int = 0, direction: str | None = None, **how
+        self,
+        sequences: int,
+        steps: int,
+        seed: int = 0,
+        direction: str | None = None,
+        *,
+        noise: bool = True,
     ) -> Tensor:
-        """Generates ``[N, T, M]``, earliest frame first.
+        """Samples sequences, ``[N, T, M]``, earliest frame first.
 
         Arguments:
-            sequences, steps: how many, and how long.
-            seed: seed of the noise; the caller's random state is left alone.
-            direction: ``"forwards"`` or ``"backwards"`` in time; the model's own way if unset.
-            how: further arguments of ``forwards`` or ``backwards``, such as ``noise=False``, which
-                gives every frame without noise of its own, as its mean given x_t.
+            sequences: number of sequences, ``N``.
+            steps: frames of each sequence, ``T``.
+            seed: seed of a private random stream.
+            direction: ``"forwards"`` or ``"backwards"`` in time; None is the model's default.
+            noise: False gives every frame as its mean given x_t.
 
         Raises:
             ValueError: for a direction that the model does not have.
         """
-        direction = direction or self.directions[0]
-        check_direction(self, direction)
+        generate = self._generator(direction)
         with RandomStream(self.device, "sample", seed):
-            return getattr(self, direction)(sequences, steps, **how)
+            return generate(sequences, steps, noise)
+
+    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """``sample`` forwards in time, from the caller's random state; ``[N, T, M]``."""
+        raise NotImplementedError(f"{type(self).__name__} must define forwards")
+
+    def backwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """``sample`` backwards in time, from the caller's random state; ``[N, T, M]``."""
+        raise NotImplementedError(f"{type(self).__name__} must define backwards")
+
+    def _generator(self, direction: str | None) -> Callable[..., Tensor]:
+        """``forwards`` or ``backwards``, checked."""
+        direction = direction or self.directions[0]
+        if direction not in self.directions:
+            known = " or ".join(self.directions)
+            raise ValueError(f"{type(self).__name__} generates {known} in time, not {direction!r}")
+        return self.forwards if direction == "forwards" else self.backwards

@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from abc import abstractmethod
 
+import torch
+from torch import Tensor, nn
+
+from ...inference.contracts import EnergyModel
+from ...inference.rng import RandomStream
+from ..parts.likelihoods import ExponentialFamily
 from ..parts.likelihoods.exponential_family import sample_bits
 from .generation import Generates
 
 
-class GibbsSampler(Generates):
-    """The verbs of a harmonium that need a Markov chain: what it expects, and what it dreams.
+class GibbsSampler(Generates, EnergyModel):
+    """The methods of a harmonium that run a Markov chain.
 
-    A chain of the next frame holds u_{t-1} still and draws x_t given (y_t, u_{t-1}), then y_t given
-    x_t, in turns.
+    A chain of the next frame keeps u_{t-1} fixed. It alternates between x_t given (y_t, u_{t-1})
+    and y_t given x_t.
     """
 
-    sample_hidden = staticmethod(sample_bits)
+    likelihood: ExponentialFamily
+    obs_weight: nn.Parameter
+    past_weight: nn.Parameter
+    hidden_bias: nn.Parameter
+    obs_bias: nn.Parameter
+
+    @abstractmethod
+    def emission(self, hidden: Tensor) -> Tensor:
+        """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
+        raise NotImplementedError
+
+    def past_emission(self, hidden: Tensor) -> Tensor:
+        """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``.
+
+        Raises:
+            ValueError: for a model that takes u_{t-1} as given.
+        """
+        raise ValueError(f"{type(self).__name__} has no distribution of u[t-1]")
+
+    def sample_hidden(self, mean: Tensor) -> Tensor:
+        """Binary hidden units with these means, ``[..., H] -> [..., H]``."""
+        return sample_bits(mean)
 
     def gibbs(
         self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """``steps`` rounds of block Gibbs sampling: x given (y, u), then (y, u) given x.
+        """Rounds of block Gibbs sampling: x given (y, u), then (y, u) given x.
 
         Arguments:
-            obs: start of y, ``[N, M]``.
-            past: start of u, ``[N, H]``; it stays where it is for models that clamp it.
-            steps: rounds.
-            clamp_past: hold u in any model.
+            obs: initial y, ``[N, M]``.
+            past: initial u, ``[N, H]``; fixed in models that take it as given.
+            steps: number of rounds.
+            clamp_past: keep u fixed in any model.
 
         Returns:
             y ``[N, M]`` and u ``[N, H]``.
         """
         clamped = self.clamps_past or clamp_past
+        bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
         for step in range(steps):
-            if not (clamped and step):
+            if step and not clamped:
                 bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
             drive = torch.addmm(bias, self.likelihood.statistic(obs), self.obs_weight.T)
             hidden = self.sample_hidden(torch.sigmoid(drive))
@@ -44,51 +71,80 @@ class GibbsSampler(Generates):
         return obs, past
 
     def random_frames(self, frames: int) -> Tensor:
-        """Visible units at rest (natural parameter 0), where chains start, ``[N, M]``."""
+        """Visible units with natural parameter 0, ``[N, M]``, as initial frames of chains."""
         rest = torch.zeros_like(self.obs_bias).expand(frames, -1)
         return self.likelihood.sample(rest)
 
     @torch.no_grad()
-    def predict(
+    def sample_next(
         self,
         past: Tensor,
         previous: Tensor,
-        chains: int = 8,
+        num_samples: int = 8,
+        *,
         steps: int = 25,
         means: int = 1,
         start: str = "random",
     ) -> Tensor:
-        """The next frame by Gibbs sampling with u_{t-1} clamped, then means, ``[C, N, M]``.
+        """The next frame by Gibbs sampling with u_{t-1} fixed, then by means, ``[S, N, M]``.
 
         Arguments:
             past: u_{t-1}, ``[N, H]``.
             previous: y_{t-1}, ``[N, M]``.
-            chains: chains ``C`` for each frame.
-            steps: Gibbs steps.
-            means: rounds of means after them: of x_t, then of y_t given that, without noise.
-            start: ``"random"`` visibles, or the ``"previous"`` frame.
+            num_samples: independent chains ``S`` for each frame.
+            steps: rounds of Gibbs sampling.
+            means: rounds after these without noise: the mean of x_t, then that of y_t given it.
+            start: initial y_t: ``"random"`` visible units, or the ``"previous"`` frame.
 
         Raises:
-            ValueError: for another ``start``, or less than one round of means.
+            ValueError: for another ``start``, or ``means`` below 1.
         """
         if start not in ("random", "previous"):
             raise ValueError(f"start must be 'random' or 'previous', got {start!r}")
         if means < 1:
             raise ValueError(f"means must be at least 1, got {means}")
-        past = past.repeat(chains, 1)
-        obs = self.random_frames(len(past)) if start == "random" else previous.repeat(chains, 1)
+        past = past.repeat(num_samples, 1)
+        random = start == "random"
+        obs = self.random_frames(len(past)) if random else previous.repeat(num_samples, 1)
         obs, _ = self.gibbs(obs, past, steps, clamp_past=True)
         for _ in range(means):
             obs = self.likelihood.mean(self.emission(self.step(self.encode(obs), past)))
-        return obs.unflatten(0, (chains, -1))
+        return obs.unflatten(0, (num_samples, -1))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        sequences: int,
+        steps: int,
+        seed: int = 0,
+        direction: str | None = None,
+        *,
+        noise: bool = True,
+        gibbs_steps: int = 25,
+    ) -> Tensor:
+        """Samples sequences, ``[N, T, M]``, earliest frame first.
+
+        Arguments:
+            sequences: number of sequences, ``N``.
+            steps: frames of each sequence, ``T``.
+            seed: seed of a private random stream.
+            direction: ``"forwards"`` or ``"backwards"`` in time; None is the model's default.
+            noise: False gives every frame as its mean given x_t.
+            gibbs_steps: rounds of a chain: of every frame forwards, of the last frame backwards.
+
+        Raises:
+            ValueError: for a direction that the model does not have.
+        """
+        generate = self._generator(direction)
+        with RandomStream(self.device, "sample", seed):
+            return generate(sequences, steps, noise, gibbs_steps)
 
     def forwards(
-        self, sequences: int, steps: int, gibbs_steps: int = 25, noise: bool = True
+        self, sequences: int, steps: int, noise: bool = True, gibbs_steps: int = 25
     ) -> Tensor:
-        """Generates by Gibbs sampling with u_{t-1} clamped, ``[N, T, M]``; see ``sample``.
+        """Samples by Gibbs sampling with u_{t-1} fixed, ``[N, T, M]``; see ``sample``.
 
-        Each frame's chain, of ``gibbs_steps`` rounds, starts from the frame before (the first from
-        the visible biases).
+        The chain of each frame begins at the frame before, that of the first at the visible biases.
         """
         past = self.initial(sequences)
         obs = self.likelihood.sample(self.obs_bias.expand(sequences, -1))

@@ -1,17 +1,17 @@
-"""Recurrent harmoniums: restricted Boltzmann machines that remember.
+"""Recurrent harmoniums: restricted Boltzmann machines with a memory.
 
-A frame's energy joins hidden units x_t with what is seen, y_t, and with the hidden means of the
-frame before, u_{t-1}:
+The energy of a frame couples hidden units x_t with the visible units y_t and with the hidden means
+of the frame before, u_{t-1}:
 
     E(x, y, u) = -x'(W_y T(y) + W_u u + b) - a_y'T(y) - B(y)  [- a_u'u for the rEFH]
 
-so that every conditional factorises. The three models differ in what they make of u_{t-1}:
+Every conditional therefore factorises. The three models differ in the role of u_{t-1}:
 
 | model | u_{t-1} | gradient through time |
 |---|---|---|
 | ``REFH`` | a random variable: p(x_t, y_t, u_{t-1}) | no |
-| ``TRBM`` | a given: p(x_t, y_t | u_{t-1}), a dynamic hidden bias | no |
-| ``RTRBM`` | a given | yes |
+| ``TRBM`` | given: p(x_t, y_t | u_{t-1}), with a dynamic hidden bias | no |
+| ``RTRBM`` | given | yes |
 
 Sources: Makin, Dichter & Sabes (2015, 2016); Sutskever & Hinton (2007); Sutskever, Hinton &
 Taylor (2009); Abdulsalam & Makin (2023).
@@ -24,26 +24,26 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...data import Batch
-from ...inference.contracts import EnergyModel
+from ...data import BatchLike
 from ...inference.predict import Filtered, run_filter
 from ..parts.checks import check_dtype
 from ..parts.likelihoods import ExponentialFamily
 from .gibbs import GibbsSampler
 
 
-class Harmonium(GibbsSampler, EnergyModel, PyroModule):
-    """The core that the three models share.
+class Harmonium(GibbsSampler, PyroModule):
+    """The base of the three models.
 
     Arguments:
         obs_dim: values a frame, ``M``.
         hidden_dim: binary hidden units, ``H``; also the size of u.
         likelihood: the family of the visible units, of dimension ``obs_dim``.
         scale: standard deviation of the initial weights.
-        obs_mean: mean of a visible unit that the visible biases begin with; 0 biases if left out.
+        obs_mean: initial mean of a visible unit, which sets the biases; None sets them to 0.
 
     Raises:
-        ValueError: when the likelihood's dimension is not ``obs_dim``.
+        ValueError: when the dimension of the likelihood is not ``obs_dim``, or ``hidden_dim`` below
+            1.
     """
 
     factorisation = "p(x[t], y[t] | u[t-1])"
@@ -55,7 +55,7 @@ class Harmonium(GibbsSampler, EnergyModel, PyroModule):
         likelihood: ExponentialFamily,
         scale: float = 0.005,
         obs_mean: float | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
@@ -79,12 +79,12 @@ class Harmonium(GibbsSampler, EnergyModel, PyroModule):
     # The recursion u_t = E[x_t | y_t, u_{t-1}] -----------------------------------------------
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` does not fit the visible units, or the dtype."""
+        """Raises a ValueError for ``obs`` outside the support, or of another dtype."""
         self.likelihood.check(obs)
         check_dtype(self, obs)
 
     def initial(self, rows: int) -> Tensor:
-        """u before the first frame: silence, ``[B, H]``."""
+        """u before the first frame, all zeros, ``[B, H]``."""
         return self.hidden_bias.new_zeros(rows, self.hidden_dim)
 
     def encode(self, obs: Tensor) -> Tensor:
@@ -98,14 +98,14 @@ class Harmonium(GibbsSampler, EnergyModel, PyroModule):
     # Energy and Gibbs sampling ---------------------------------------------------------------
 
     def free_energy(self, obs: Tensor, past: Tensor) -> Tensor:
-        """-log of the sum over x of exp(-E(x, y, u)): -log p(y, u) up to one constant.
+        """-log of the sum over x of exp(-E(x, y, u)): -log p(y, u) up to a constant.
 
         Arguments:
             obs: y_t, ``[N, M]``.
             past: u_{t-1}, ``[N, H]``.
 
         Returns:
-            ``[N]``.
+            ``[N]``, in nats.
         """
         drive = torch.addmm(self.encode(obs), past, self.past_weight.T)
         visible = self.likelihood.statistic(obs) @ self.obs_bias
@@ -121,56 +121,88 @@ class Harmonium(GibbsSampler, EnergyModel, PyroModule):
 
     # Verbs ------------------------------------------------------------------------------------
 
-    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
-        """Means and variances of x_t given the past and the present, ``[B, T, H]``."""
-        mean = run_filter(self, Batch(obs, mask))
+    def filter(self, batch: BatchLike) -> Filtered:
+        """Mean and variance of x_t given y_1 .. y_t, each ``[B, T, H]``.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        mean = run_filter(self, batch)
         return Filtered(mean, mean * (1 - mean))
 
-    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean of y given the filtered hidden means, ``[B, T, M]``."""
-        mean = self.filter(obs, mask).mean
+    def reconstruct(self, batch: BatchLike) -> Tensor:
+        """Mean of y_t given the filtered means of x_t, ``[B, T, M]``.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        mean = self.filter(batch).mean
         with torch.no_grad():
             return self.likelihood.mean(self.emission(mean))
 
 
 class TRBM(Harmonium):
-    """Temporal RBM: u_{t-1} is a dynamic bias of the hidden units, and no gradient crosses time."""
+    """Temporal RBM: u_{t-1} is a dynamic bias of the hidden units, without gradient through time.
+
+    Arguments: see ``Harmonium``.
+    """
 
 
 class RTRBM(TRBM):
-    """Recurrent temporal RBM: the TRBM with the gradient through time."""
+    """Recurrent temporal RBM: the TRBM with the gradient through time.
+
+    Arguments: see ``Harmonium``.
+    """
 
     through_time = True
 
 
 class REFH(Harmonium):
-    """Recurrent exponential-family harmonium: u_{t-1} is explained, as well as explaining.
+    """Recurrent exponential-family harmonium: a joint model of y_t and u_{t-1}.
 
-    Temporally local by construction: p(x_t, y_t, u_{t-1}) is one static harmonium.
+    It is temporally local by construction: p(x_t, y_t, u_{t-1}) is one static harmonium.
+
+    Arguments:
+        obs_dim: values a frame, ``M``.
+        hidden_dim: binary hidden units, ``H``; also the size of u.
+        likelihood: the family of the visible units, of dimension ``obs_dim``.
+        scale: standard deviation of the initial weights.
+        obs_mean: initial mean of a visible unit, which sets the biases; None sets them to 0.
+
+    Raises:
+        ValueError: when the dimension of the likelihood is not ``obs_dim``, or ``hidden_dim`` below
+            1.
     """
 
     clamps_past = False
     directions = ("forwards", "backwards")
     factorisation = "p(x[t], y[t], u[t-1])"
 
-    def __init__(self, *sizes, **how):
-        super().__init__(*sizes, **how)
-        self.past_bias = nn.Parameter(torch.zeros(self.hidden_dim))
+    def __init__(
+        self,
+        obs_dim: int,
+        hidden_dim: int,
+        likelihood: ExponentialFamily,
+        scale: float = 0.005,
+        obs_mean: float | None = None,
+    ) -> None:
+        super().__init__(obs_dim, hidden_dim, likelihood, scale, obs_mean)
+        self.past_bias = nn.Parameter(torch.zeros(hidden_dim))
 
     def past_emission(self, hidden: Tensor) -> Tensor:
-        """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``: the model run in reverse."""
+        """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``."""
         return functional.linear(hidden, self.past_weight.T, self.past_bias)
 
     def _past_bias(self, past: Tensor) -> Tensor:
         return past @ self.past_bias
 
     def backwards(
-        self, sequences: int, steps: int, gibbs_steps: int = 25, noise: bool = True
+        self, sequences: int, steps: int, noise: bool = True, gibbs_steps: int = 25
     ) -> Tensor:
-        """Generates ``[N, T, M]``, earliest frame first; see ``sample``.
+        """Samples ``[N, T, M]``, earliest frame first; see ``sample``.
 
-        It takes no Gibbs sampling but for the last frame's x_T, whose chain of ``gibbs_steps``
-        moves y and u alike: x_t gives y_t and u_{t-1}, which is what x_{t-1} was expected to be.
+        A chain of ``gibbs_steps`` rounds over y and u gives x_T. Then, without any chain, each x_t
+        gives y_t and u_{t-1}, the mean of x_{t-1}.
         """
         start = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
         past = self.sample_hidden(torch.sigmoid(self.past_bias.expand(sequences, -1)))

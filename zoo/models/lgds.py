@@ -1,4 +1,4 @@
-"""Linear-Gaussian dynamical systems: the Kalman filters of Table 1."""
+"""Linear-Gaussian dynamical systems."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from ...data import Batch
+from ...data import Batch, BatchLike, as_batch
 from ...inference.contracts import LinearSystem
 from ...inference.kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from ..parts.readouts import Readout
@@ -16,34 +16,39 @@ from .generation import Generates
 
 
 class LGDS(Generates, LinearSystem, PyroModule):
-    """x_t = A x_{t-1} + noise; the first coordinates of x_t are what is read from the frame.
+    """x_t = A x_{t-1} + noise, r_t = C x_t + noise, with values r_t read from the frame.
 
-    With C = [I 0] fixed, the first coordinates of the state are those of the reading; the others
-    are unseen, such as rates of change, in a basis that is free. Any observable system can be
-    written so. Learned by ``EM``.
+    C = [I 0] is fixed, so the first coordinates of the state are the values read from a frame. The
+    others are hidden, such as rates of change. Every observable system has this form. ``EM`` trains
+    it.
 
     Arguments:
         state_dim: order of the system, ``K``.
         obs_dim: values read from a frame, ``D <= K``.
-        readout: a ``readouts.Readout``, which reads D values from a frame; the values of the frame
-            themselves when left out.
+        readout: a ``readouts.Readout``, which reads ``D`` values from a frame; None reads the frame
+            itself.
 
     Raises:
-        ValueError: when the state is smaller than the reading, or the readout is of another size.
+        ValueError: when ``state_dim`` is below ``obs_dim``, or the readout has another size.
     """
 
-    def __init__(self, state_dim: int, obs_dim: int = 1, readout: Readout | None = None):
+    dynamics: Tensor
+    process: Tensor
+    emission: Tensor
+    initial_mean: Tensor
+    initial_covariance: Tensor
+    readout: Readout
+
+    def __init__(self, state_dim: int, obs_dim: int = 1, readout: Readout | None = None) -> None:
         super().__init__()
         if not 1 <= obs_dim <= state_dim:
+            raise ValueError(f"obs_dim must be 1 to state_dim ({state_dim}), got {obs_dim}")
+        self.readout = Readout(obs_dim) if readout is None else readout
+        if self.readout.dim != obs_dim:
             raise ValueError(
-                f"state_dim {state_dim} is smaller than obs_dim {obs_dim}, or that < 1"
+                f"the readout reads {self.readout.dim} values a frame, obs_dim is {obs_dim}"
             )
-        readout = Readout(obs_dim) if readout is None else readout
-        if readout.dim != obs_dim:
-            raise ValueError(
-                f"the readout gives {readout.dim} values a frame, obs_dim is {obs_dim}"
-            )
-        self.state_dim, self.obs_dim, self.readout = state_dim, obs_dim, readout
+        self.state_dim, self.obs_dim = state_dim, obs_dim
         eye = torch.eye(state_dim, dtype=torch.float64)
         self.register_buffer("dynamics", eye.clone())
         self.register_buffer("process", eye.clone())
@@ -56,7 +61,13 @@ class LGDS(Generates, LinearSystem, PyroModule):
 
     def system(self) -> LinearGaussian:
         """The parameters, float64."""
-        return LinearGaussian(*(getattr(self, name) for name in LinearGaussian._fields))
+        return LinearGaussian(
+            self.dynamics,
+            self.process,
+            self.emission,
+            self.initial_mean,
+            self.initial_covariance,
+        )
 
     def assign(self, system: LinearGaussian) -> None:
         """Copies parameters in."""
@@ -64,54 +75,81 @@ class LGDS(Generates, LinearSystem, PyroModule):
             getattr(self, name).copy_(value)
 
     def guess(self, value: Tensor, mask: Tensor) -> LinearGaussian:
-        """A random start for EM on the scale of the data: slow, lightly coupled dynamics."""
-        like = {"dtype": torch.float64, "device": value.device}
-        eye = torch.eye(self.state_dim, **like)
-        spread = value[mask].var().to(**like)
+        """A random system on the scale of the data, with slow and weakly coupled dynamics.
+
+        Arguments:
+            value: values read from frames, ``[B, T, D]``.
+            mask: True where a frame is real, ``[B, T]``.
+
+        Raises:
+            ValueError: when the values do not vary.
+        """
+        size, device, double = self.state_dim, value.device, torch.float64
+        eye = torch.eye(size, dtype=double, device=device)
+        spread = value[mask].var().to(device, double)
         if not spread > 0:
-            raise ValueError("the values read from the data do not vary: there is nothing to learn")
-        dynamics = 0.98 * eye + 0.05 * torch.randn(self.state_dim, self.state_dim, **like)
-        process = spread * 10 ** (-1 - 2 * torch.rand((), **like)) * eye
-        mean = torch.zeros(self.state_dim, **like)
-        return LinearGaussian(dynamics, process, self.emission.to(**like), mean, spread * eye)
+            raise ValueError("the values read from the data do not vary: EM needs data that do")
+        dynamics = 0.98 * eye + 0.05 * torch.randn(size, size, dtype=double, device=device)
+        process = spread * 10 ** (-1 - 2 * torch.rand((), dtype=double, device=device)) * eye
+        emission = self.emission.to(device, double)
+        return LinearGaussian(dynamics, process, emission, torch.zeros_like(eye[0]), spread * eye)
 
     def check(self, obs: Tensor) -> None:
         """Raises a ValueError for observations that cannot be read."""
         self.readout.check(obs)
 
-    def measure(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Values read from the frames and their variances, each ``[B, T, D]``, float64."""
-        batch = Batch(obs, mask)
+    def measure(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
+        """Values read from the frames and their variances, each ``[B, T, D]``, float64.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        batch = as_batch(batch)
         self.check(batch.obs[batch.mask])
         value, variance = self.readout.measure(batch.obs, batch.mask)
         return value.to(self.dynamics), variance.to(self.dynamics)
 
-    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Beliefs:
-        """p(x_t | y_1 .. y_t): ``.mean [B, T, K]``, ``.covariance``, ``.log_likelihood [B]``."""
-        return kalman_filter(self.system(), *self.measure(obs, mask), mask)
+    def filter(self, batch: BatchLike) -> Beliefs:
+        """p(x_t | y_1 .. y_t): ``.mean [B, T, K]``, ``.covariance``, ``.log_likelihood [B]``.
 
-    def smooth(self, obs: Tensor, mask: Tensor | None = None) -> Beliefs:
-        """p(x_t | y_1 .. y_T), like ``filter`` but with the future too."""
-        return kalman_smoother(self.system(), *self.measure(obs, mask), mask)
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        batch = as_batch(batch)
+        return kalman_filter(self.system(), *self.measure(batch), batch.mask)
 
-    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean observation at the filtered state, ``[B, T, M]``, in the dtype of ``obs``."""
-        value = self.filter(obs, mask).mean @ self.emission.mT
-        return self.readout.expect(value).to(obs)
+    def smooth(self, batch: BatchLike) -> Beliefs:
+        """p(x_t | y_1 .. y_T), with the same fields as ``filter``.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        batch = as_batch(batch)
+        return kalman_smoother(self.system(), *self.measure(batch), batch.mask)
+
+    def reconstruct(self, batch: BatchLike) -> Tensor:
+        """Mean observation at the filtered state, ``[B, T, M]``, in the dtype of the data.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        batch = as_batch(batch)
+        value = self.filter(batch).mean @ self.emission.mT
+        return self.readout.expect(value).to(batch.obs)
 
     def model(self, batch: Batch) -> None:
-        """The exact Pyro model of what is read: one ``GaussianHMM`` site a sequence.
+        """The exact Pyro model of the values read: one ``GaussianHMM`` site for each sequence.
 
-        Every frame must say something: ``GaussianHMM`` knows no mask.
+        Every frame must have a value, since ``GaussianHMM`` takes no mask.
 
         Raises:
             ValueError: for padding and silent frames.
         """
-        value, variance = self.measure(batch.obs, batch.mask)
+        value, variance = self.measure(batch)
         if not batch.mask.all() or not variance.isfinite().all():
             raise ValueError(
-                "the Pyro model of an LGDS takes unpadded sequences without silent frames: "
-                "filter(obs, mask) takes both"
+                "the Pyro model of an LGDS takes sequences without padding or silent frames: "
+                "filter(batch) takes both"
             )
         # GaussianHMM starts one transition early: that transition adds the second half of P.
         steps, half = value.shape[1], self.initial_covariance / 2
@@ -125,16 +163,17 @@ class LGDS(Generates, LinearSystem, PyroModule):
             pyro.sample("y", hmm, obs=value)
 
     def guide(self, batch: Batch) -> None:
-        """Empty: the model has no latent site left."""
+        """Empty: the model has no latent site."""
 
     @torch.no_grad()
-    def forwards(self, sequences: int, steps: int) -> Tensor:
-        """Generates ``[N, T, M]``; see ``sample``."""
+    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+        """Samples ``[N, T, M]``; see ``sample``."""
         start = torch.distributions.MultivariateNormal(self.initial_mean, self.initial_covariance)
-        noise = torch.distributions.MultivariateNormal(
+        pushes = torch.distributions.MultivariateNormal(
             torch.zeros_like(self.initial_mean), self.process
         ).sample((steps, sequences))
         states = [start.sample((sequences,))]
         for t in range(1, steps):
-            states.append(states[-1] @ self.dynamics.mT + noise[t])
-        return self.readout.sample(torch.stack(states, 1) @ self.emission.mT).float()
+            states.append(states[-1] @ self.dynamics.mT + pushes[t])
+        emit = self.readout.sample if noise else self.readout.expect
+        return emit(torch.stack(states, 1) @ self.emission.mT).float()

@@ -15,21 +15,27 @@ from .srn import SRN
 
 
 class MDRNN(SRN):
-    """p(y | x_{1:T}), a mixture; by default with the deterministic tanh units of the paper.
+    """p(y | x_{1:T}), a mixture; by default with deterministic tanh units, as in the source.
 
     Arguments:
         inputs: values of an input frame, ``I``.
         outputs: values of an output, ``D``.
-        components: ``k``.
-        hidden, stochastic, nonlinearity, inverse, every_step, initialiser: see ``SRN``.
-        spread: the components begin side by side between these two numbers; where they begin as
-            one, two of them may never part.
+        components: number of components, ``k``.
+        hidden: units, ``H``.
+        stochastic: fraction of the units that are binary and stochastic.
+        nonlinearity: f of the other units, a name in ``nets.ACTIVATIONS``.
+        inverse: activation of G, a name in ``nets.ACTIVATIONS``; None is f.
+        every_step: answer at every step instead of the last one.
+        initialiser: of W_xh, W_hh and G; None is ``initialisers.Orthogonal()``.
+        spread: the components initially tile the range between these two numbers. Components that
+            begin equal may never separate.
 
     Raises:
         ValueError: for a number out of range, or an unknown activation.
 
     Example:
-        >>> MDRNN(1, components=3).log_prob(torch.zeros(2, 5, 1), torch.zeros(2, 1)).shape
+        >>> batch = Batch(torch.zeros(2, 5, 1), target=torch.zeros(2, 1))
+        >>> MDRNN(1, components=3).log_prob(batch).shape
         torch.Size([2])
     """
 
@@ -45,8 +51,9 @@ class MDRNN(SRN):
         every_step: bool = False,
         initialiser: Initialiser | None = None,
         spread: tuple[float, float] = (0.0, 1.0),
-    ):
+    ) -> None:
         output = GaussianMixture(outputs, components)
-        how = stochastic, nonlinearity, inverse, every_step, initialiser
-        super().__init__(inputs, output, hidden, *how)
+        super().__init__(
+            inputs, output, hidden, stochastic, nonlinearity, inverse, every_step, initialiser
+        )
         output.initialise(self.readout, *spread)

@@ -1,6 +1,6 @@
-"""What models of a whole latent path share: the Pyro pair, its weights, and the verbs.
+"""The base of models of a whole latent path: the Pyro pair, its weights, and verbs.
 
-    z_{1:T} ~ prior      x_{1:T} ~ p(x | what the decoder makes of z)      q(z_{1:T} | x_{1:T})
+    z_{1:T} ~ prior      x_{1:T} ~ p(x | decoder(z))      q(z_{1:T} | x_{1:T})
 
 Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
 networks" (2014).
@@ -12,17 +12,20 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...data import Batch
+from ...data import Batch, BatchLike, as_batch
 from ...inference.contracts import Encoding, LatentPathModel
 from ...inference.paths import LinearChain, Path
 from ...inference.rng import RandomStream
 from ..parts.checks import check_distribution, check_dtype, check_path, size_of
+from ..parts.likelihoods import Likelihood
 from ..parts.memory import check_ends
+from ..parts.priors import Prior
 from .generation import Generates
 
 DECODER_INPUTS = ("innovations", "path")
+METHODS = ("mean", "mode", "sample")
 
 
 class PathModel(Generates, LatentPathModel, PyroModule):
@@ -31,24 +34,27 @@ class PathModel(Generates, LatentPathModel, PyroModule):
     Arguments:
         obs_dim: values a frame, ``M``.
         latent_dim: size ``K`` of the state.
-        likelihood: the family of a frame, of dimension ``obs_dim``.
-        prior: the law of paths (see ``priors``), of dimension ``latent_dim``.
+        likelihood: the distribution of a frame, of dimension ``obs_dim`` (see ``likelihoods``).
+        prior: the distribution of paths (see ``priors``), of dimension ``latent_dim``.
         decoder_input: ``"innovations"``, (z_t - E[z_t | z_<t]) / sd, which are white noise under
             any prior; or ``"path"``, z_t itself, as in the source, which grows with t under a
             Wiener prior.
 
     Raises:
-        ValueError: when the parts do not fit one another.
+        ValueError: when parts have sizes that do not match.
     """
+
+    likelihood: Likelihood
+    prior: Prior
 
     def __init__(
         self,
         obs_dim: int,
         latent_dim: int,
-        likelihood: nn.Module,
-        prior: nn.Module,
+        likelihood: Likelihood,
+        prior: Prior,
         decoder_input: str,
-    ):
+    ) -> None:
         super().__init__()
         if size_of(likelihood, "likelihood", "dim") != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
@@ -62,7 +68,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         self.likelihood, self.prior = likelihood, prior
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
-        """What recurrent nets read in the data, ``[B, T, F]``."""
+        """Features of the data, ``[B, T, F]``."""
         raise NotImplementedError
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
@@ -76,32 +82,32 @@ class PathModel(Generates, LatentPathModel, PyroModule):
     # The Pyro pair, over whole sequences -------------------------------------------------------
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` does not fit the likelihood, or the dtype."""
+        """Raises a ValueError for ``obs`` outside the support, or of another dtype."""
         self.likelihood.check(obs)
         check_dtype(self, obs)
 
     def prepare(self, batch: Batch) -> Encoding:
-        """Checks a batch and reads it once, for guide and model alike.
+        """Checks a batch and encodes it once, for both model and guide.
 
         Raises:
             ValueError: when a real frame is outside the support of the likelihood, padding comes
-                before a real frame, or the guide returns no law of these paths.
+                before a real frame, or the guide returns no distribution of these paths.
         """
         self.check(batch.obs[batch.mask])
         check_ends(batch.mask)
         features = self.features(batch.obs, batch.mask)
         belief = self.belief(batch.obs, batch.mask, features)
-        check_path(belief, "guide", (*batch.mask.shape, self.latent_dim))
+        check_path(belief, "guide", batch.mask, self.latent_dim)
         return Encoding(batch.obs, batch.mask, features, belief)
 
-    def law(self, mask: Tensor) -> Path:
-        """p(z), batch shape ``[B]``, event shape ``[T, K]``: what the prior returns, checked."""
-        return check_path(self.prior(mask), "prior", (*mask.shape, self.latent_dim))
+    def path_prior(self, mask: Tensor) -> Path:
+        """p(z), batch shape ``[B]``, event shape ``[T, K]``, checked."""
+        return check_path(self.prior(mask), "prior", mask, self.latent_dim)
 
     def model(self, encoding: Encoding) -> None:
-        """The generative model, the frames observed."""
+        """The generative model, with the frames observed."""
         with pyro.plate("sequences", encoding.rows):
-            path = pyro.sample("z", self.law(encoding.mask))
+            path = pyro.sample("z", self.path_prior(encoding.mask))
             pyro.sample("x", self.emit(path, encoding), obs=encoding.obs)
 
     def guide(self, encoding: Encoding) -> None:
@@ -116,8 +122,8 @@ class PathModel(Generates, LatentPathModel, PyroModule):
 
     def frames(self, path: Tensor, encoding: Encoding) -> dist.TorchDistribution:
         """p(x_t | z), batch shape ``[..., B, T]``, event shape ``[M]``."""
-        law = self.likelihood.distribution(self.natural(path, encoding))
-        return check_distribution(law, "likelihood's distribution", (self.obs_dim,))
+        distribution = self.likelihood.distribution(self.natural(path, encoding))
+        return check_distribution(distribution, "likelihood's distribution", (self.obs_dim,))
 
     def inputs(self, path: Tensor, prior: Path) -> Tensor:
         """The decoder's input of a path, ``[..., T, K]``."""
@@ -127,7 +133,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
 
     def frame_weights(self, encoding: Encoding, num_samples: int) -> Tensor:
         """log p(x_t, z_t | z_<t) - log q(z_t | z_<t, x), ``[k, B, T]``, zero in padding."""
-        belief, prior = encoding.belief, self.law(encoding.mask)
+        belief, prior = encoding.belief, self.path_prior(encoding.mask)
         path = belief.rsample((num_samples,))
         seen = self.frames(path, encoding).log_prob(encoding.obs)
         seen = torch.where(encoding.mask, seen, 0.0)
@@ -136,35 +142,42 @@ class PathModel(Generates, LatentPathModel, PyroModule):
     # Verbs --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def posterior(self, obs: Tensor, mask: Tensor | None = None) -> Path:
-        """q(z | x), the law of the latent paths, batch shape ``[B]``, event shape ``[T, K]``."""
-        return self.prepare(Batch(obs, mask)).belief
+    def posterior(self, batch: BatchLike) -> Path:
+        """q(z | x), batch shape ``[B]``, event shape ``[T, K]``.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        return self.prepare(as_batch(batch)).belief
 
     @torch.no_grad()
     def reconstruct(
-        self, obs: Tensor, mask: Tensor | None = None, by: str = "mean", seed: int | None = None
+        self, batch: BatchLike, method: str = "mean", sample_path: bool = False, seed: int = 0
     ) -> Tensor:
-        """Frames at the guide's most likely path, or at a path drawn from it, ``[B, T, M]``.
+        """Frames at the guide's most likely path, or at a random path, ``[B, T, M]``.
 
         Arguments:
-            obs, mask: the data.
-            by: what is made of p(x_t | z): ``"mean"``, ``"mode"`` or ``"sample"``.
-            seed: draw the path (and the frames) instead of taking the most likely one.
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+            method: ``"mean"``, ``"mode"`` or ``"sample"`` of p(x_t | z).
+            sample_path: sample the path from the guide.
+            seed: seed of a private random stream.
 
         Raises:
-            ValueError: for another ``by``.
+            ValueError: for another ``method``.
         """
-        if by not in ("mean", "mode", "sample"):
-            raise ValueError(f"by must be mean, mode or sample, got {by!r}")
-        encoding = self.prepare(Batch(obs, mask))
-        belief = encoding.belief
-        with RandomStream(obs.device, "reconstruct", seed or 0):
-            path = belief.mode if seed is None else belief.rsample()
-            return getattr(self.likelihood, by)(self.natural(path, encoding))
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        batch, family = as_batch(batch), self.likelihood
+        encoding = self.prepare(batch)
+        emit = {"mean": family.mean, "mode": family.mode, "sample": family.sample}[method]
+        with RandomStream(batch.obs.device, "reconstruct", seed):
+            path = encoding.belief.rsample() if sample_path else encoding.belief.mode
+            return emit(self.natural(path, encoding))
 
 
 def same_noise(q: Path, p: Path) -> bool:
-    """Whether two chains have the same coefficient, so that q's innovations are p's, shifted."""
-    chains = type(q) is type(p) is LinearChain
-    plain = chains and not isinstance(q.coefficient, Tensor)
-    return plain and not isinstance(p.coefficient, Tensor) and q.coefficient == p.coefficient
+    """Whether two chains have the same coefficient: q's innovations are then p's, shifted."""
+    if not (type(q) is LinearChain and type(p) is LinearChain):
+        return False
+    tensors = isinstance(q.coefficient, Tensor) or isinstance(p.coefficient, Tensor)
+    return not tensors and bool(q.coefficient == p.coefficient)

@@ -1,12 +1,13 @@
-"""What the recurrent and the temporal VAE share: recognition, emission, and the verbs.
+"""The base of the recurrent and the temporal VAE: recognition, emission, and verbs.
 
-Recognition model, paper equation (2), with the statistics of a belief as its memory:
+The recognition model has the statistics of its own belief as its memory:
 
     q(x_t | u_{t-1}, y_t) = N(nu(u_{t-1}, y_t), diag v²(u_{t-1}, y_t)),  u_t = (nu, v)
 
-u_t, the statistics of the belief about x_t, is a summary of y_1 .. y_t.
+u_t, the statistics of the belief about x_t, summarises y_1 .. y_t.
 
-Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023).
+Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023), equation
+2.
 """
 
 from __future__ import annotations
@@ -17,49 +18,51 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ...data import Batch
+from ...data import BatchLike, as_batch
 from ...inference.contracts import Fold, FrameModel, GibbsModel
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import call, check_distribution, check_dtype, check_hidden, check_shape, size_of
-from ..parts.guides import GaussianGuide
-from ..parts.likelihoods import ExponentialFamily
+from ..parts.guides import FrameGuide, GaussianGuide
+from ..parts.likelihoods import Likelihood
 from ..parts.nets import MLP
 from .generation import Generates
 
 
 class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
-    """What the two models share: recognition, emission, and the verbs.
+    """The base of the two models. A subclass writes ``prior`` and ``sample_state``.
 
     Arguments:
         obs_dim: values a frame, ``M``.
         latent_dim: size of x, ``K``.
-        likelihood: the family of y, of dimension ``obs_dim``.
+        likelihood: the distribution of y, of dimension ``obs_dim`` (see ``likelihoods``).
         hidden: width of the layers.
         emission_dim: number of latents, the first ones, that the frame depends on; None is all. The
-            others are tied to the frames through u alone, as a velocity is to positions.
-        statistics: what the default guide's u_t is made of, ``"mean+spread"`` or ``"mean"``.
-        guide: a recognition model (see ``guides``) in place of the ``GaussianGuide``.
-        decoder: a net from these latents to the natural parameters of y, in place of the one
-            with two hidden layers.
+            others depend on the frames through u alone, as velocities depend on positions.
+        statistics: the statistics u_t of the default guide, ``"mean+spread"`` or ``"mean"``.
+        guide: a recognition model (see ``guides``); None is a ``GaussianGuide``.
+        decoder: a net from the first ``emission_dim`` latents to the natural parameters of y; None
+            has two hidden layers.
 
     Raises:
-        ValueError: when the parts do not fit one another.
+        ValueError: when parts have sizes that do not match.
     """
 
-    factorisation = ""
+    likelihood: Likelihood
+    recognition: FrameGuide
+    decoder: nn.Module
 
     def __init__(
         self,
         obs_dim: int,
         latent_dim: int,
-        likelihood: ExponentialFamily,
+        likelihood: Likelihood,
         hidden: int = 64,
         *,
         emission_dim: int | None = None,
         statistics: str = "mean+spread",
-        guide: nn.Module | None = None,
+        guide: FrameGuide | None = None,
         decoder: nn.Module | None = None,
-    ):
+    ) -> None:
         super().__init__()
         check_hidden(hidden)
         if size_of(likelihood, "likelihood", "dim") != obs_dim:
@@ -79,13 +82,18 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         ]
         self.decoder = MLP(layers) if decoder is None else decoder
 
+    @property
+    def factorisation(self) -> str:
+        """The factors of the model and of the guide."""
+        raise NotImplementedError(f"{type(self).__name__} must define factorisation")
+
     def extra_repr(self) -> str:
         return self.factorisation
 
-    # The recursion, delegated to the recognition model ---------------------------------------
+    # The recursion of the recognition model ---------------------------------------------------
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` does not fit the likelihood, or the dtype."""
+        """Raises a ValueError for ``obs`` outside the support, or of another dtype."""
         self.likelihood.check(obs)
         check_dtype(self, obs)
 
@@ -96,7 +104,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         return check_shape(first, "guide's initial", "[rows, statistics_dim]", shape)
 
     def encode(self, obs: Tensor) -> Tensor:
-        """What each frame says alone, ``[..., M] -> [..., F]``."""
+        """Features of each frame alone, ``[..., M] -> [..., F]``."""
         return call(self.recognition.encode, "guide's encode", obs)
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
@@ -105,10 +113,10 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         return check_shape(new, "guide's step", "[rows, statistics_dim]", past.shape)
 
     def advance(self, features: Tensor, past: Tensor) -> Tensor:
-        """``step`` where no past is blank, ``[B, U]``."""
+        """``step`` for a past that is nowhere blank, ``[B, U]``."""
         return getattr(self.recognition, "advance", self.recognition.step)(features, past)
 
-    # The Pyro pair, over N frames taken out of time ------------------------------------------
+    # The Pyro pair, over N folded frames --------------------------------------------------------
 
     def prior(self, fold: Fold) -> dist.TorchDistribution:
         """p(x_t), batch shape ``[N]``, event shape ``[K]``."""
@@ -116,7 +124,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         return dist.Normal(zeros, 1.0, validate_args=False).to_event(1)
 
     def model(self, fold: Fold) -> None:
-        """The generative model, the frames and their past observed."""
+        """The generative model, with the frames and their past observed."""
         with pyro.plate("frames", fold.rows):
             x = pyro.sample("x", self.prior(fold))
             self.explain_past(x, fold)
@@ -143,38 +151,37 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
 
     def emit(self, x: Tensor) -> dist.TorchDistribution:
         """p(y_t | x_t), batch shape ``[...]``, event shape ``[M]``."""
-        law = self.likelihood.distribution(self.natural(x))
-        return check_distribution(law, "likelihood's distribution", (self.obs_dim,))
+        distribution = self.likelihood.distribution(self.natural(x))
+        return check_distribution(distribution, "likelihood's distribution", (self.obs_dim,))
 
     def explain_past(self, x: Tensor, fold: Fold) -> None:
-        """The part of the generative model that is about u_{t-1}: none."""
+        """The factor of the generative model for u_{t-1}: none here."""
 
     # Verbs ------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def random_frames(self, frames: int) -> Tensor:
-        """Frames of states drawn from N(0, I), where chains start, ``[N, M]``."""
+        """Frames given states from N(0, I), ``[N, M]``, as initial frames of chains."""
         x = torch.randn(frames, self.latent_dim, device=self.device)
         return self.likelihood.sample(self.natural(x))
 
     @torch.no_grad()
-    def predict(self, past: Tensor, previous: Tensor, chains: int = 8, **how) -> Tensor:
-        """The next frame, E[y_t | x_t] for states drawn from p(x_t | u_{t-1}), ``[C, N, M]``.
+    def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 8) -> Tensor:
+        """The next frame: E[y_t | x_t] for samples of p(x_t | u_{t-1}), ``[S, N, M]``.
 
         Arguments:
             past: u_{t-1}, ``[N, U]``.
-            previous: y_{t-1}, ``[N, M]``; of no use.
-            chains: independent draws ``C``.
-            how: further arguments of ``foresee``.
+            previous: y_{t-1}, ``[N, M]``; not used.
+            num_samples: independent samples ``S``.
         """
-        return self.likelihood.mean(self.natural(self.foresee(past, chains, **how)))
+        return self.likelihood.mean(self.natural(self.sample_state(past, num_samples)))
 
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
-        """Draws a state from p(x_t | u_{t-1}), then its frame, then u_t; see ``sample``."""
+        """Samples x_t from p(x_t | u_{t-1}), then y_t, then computes u_t; see ``sample``."""
         emit = self.likelihood.sample if noise else self.likelihood.mean
         past, frames = self.initial(sequences), []
         for _ in range(steps):
-            obs = emit(self.natural(self.foresee(past, 1)[0]))
+            obs = emit(self.natural(self.sample_state(past, 1)[0]))
             past = self.step(self.encode(obs), past)
             frames.append(obs)
         return torch.stack(frames, 1)
@@ -183,34 +190,45 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
     def gibbs(
         self, obs: Tensor, past: Tensor, steps: int, clamp_past: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """The paper's clamped Gibbs sampling: x from q(x | u, y), then y from p(y | x), in turns.
+        """Clamped Gibbs sampling: x from q(x | u, y), then y from p(y | x), in turns.
 
         Arguments:
-            obs: start of y, ``[N, M]``.
-            past: u, ``[N, U]``, which stays where it is.
-            steps: rounds.
-            clamp_past: True; the model knows no other way.
+            obs: initial y, ``[N, M]``.
+            past: u, ``[N, U]``, which is fixed.
+            steps: number of rounds.
+            clamp_past: must be True.
 
         Returns:
             y ``[N, M]`` and u ``[N, U]``.
+
+        Raises:
+            ValueError: for another ``clamp_past``.
         """
         if not clamp_past:
-            raise ValueError(f"{type(self).__name__} samples with u clamped alone")
+            raise ValueError(f"{type(self).__name__} samples with u fixed: use clamp_past=True")
         for _ in range(steps):
             x = self.recognition(self.encode(obs), past).sample()
             obs = self.likelihood.sample(self.natural(x))
         return obs, past
 
     @torch.no_grad()
-    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
-        """Mean and variance of x_t given the past and the present, ``[B, T, K]``."""
-        batch = Batch(obs, mask)
+    def filter(self, batch: BatchLike) -> Filtered:
+        """Mean and variance of x_t given y_1 .. y_t, each ``[B, T, K]``.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        batch = as_batch(batch)
         past = run_sweep(self, batch)[:, :-1]
         belief = self.recognition(self.encode(batch.obs).flatten(0, 1), past.flatten(0, 1))
-        moments = belief.mean, belief.variance
-        return Filtered(*(part.unflatten(0, obs.shape[:2]) for part in moments))
+        shape = batch.obs.shape[:2]
+        return Filtered(belief.mean.unflatten(0, shape), belief.variance.unflatten(0, shape))
 
     @torch.no_grad()
-    def reconstruct(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean of y_t at the posterior mean of x_t, ``[B, T, M]``: the paper's 'updated' data."""
-        return self.likelihood.mean(self.natural(self.filter(obs, mask).mean))
+    def reconstruct(self, batch: BatchLike) -> Tensor:
+        """Mean of y_t at the filtered mean of x_t, ``[B, T, M]``: the source's 'updated' data.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        return self.likelihood.mean(self.natural(self.filter(batch).mean))

@@ -2,8 +2,7 @@
 
     h_t = f(x_t, h_{t-1})      p(x_{1:T}) = prod_t p(x_t | h_{t-1})
 
-With independent keys a frame it is the RNN (or the deep, or the fast-dropout RNN) of the papers;
-with a ``NADE`` likelihood it is the RNN-NADE.
+With a ``NADE`` likelihood it is the RNN-NADE.
 
 Sources: Bengio et al., "Advances in optimizing recurrent networks" (2013); Boulanger-Lewandowski et
 al., "Modeling temporal dependencies in high-dimensional sequences" (2012).
@@ -16,48 +15,52 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ...data import Batch
+from ...data import Batch, BatchLike
 from ...inference.contracts import Recurrent, SequenceModel
 from ...inference.evaluate import elbo
 from ..parts.checks import call, check_dtype, check_hidden, check_shape
-from ..parts.memory import Memory, Remembers, check_ends, check_fits
+from ..parts.likelihoods import Likelihood
+from ..parts.memory import CausalNet, Memory, Remembers, check_ends, check_fits
 from ..parts.nets import MLP, set_output_mean
 from .generation import Generates
 
 
 class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
-    """prod_t p(x_t | x_<t); trained by ``SequenceELBO``, which for it is maximum likelihood.
+    """prod_t p(x_t | x_<t); trained by ``SequenceELBO``, which here is maximum likelihood.
 
     Arguments:
         obs_dim: values a frame, ``M``.
-        likelihood: the family of a frame, of dimension ``obs_dim``.
-        hidden: units of the default memory.
+        likelihood: the distribution of a frame, of dimension ``obs_dim`` (see ``likelihoods``).
+        hidden: units of the default memory, ``H``.
         memory: the recurrent net f over frames, such as ``Memory(88, 200, "tanh")``,
-            ``DeepTransition`` or ``FastDropoutMemory``; a GRU when left out.
-        readout: a net from its output to natural parameters; one linear layer when left out.
-        input_dropout: share of the past's observations hidden from f in training.
-        dropout: of h.
-        obs_mean: mean of a value, the same for all of them, to begin with.
+            ``DeepTransition`` or ``FastDropoutMemory``; None is a GRU.
+        readout: a net from h to natural parameters; None is one linear layer.
+        input_dropout: probability that a value of the past is hidden from f in training.
+        dropout: probability that a unit of h is dropped.
+        obs_mean: initial mean of a value, which sets the biases of the readout.
 
     Raises:
-        ValueError: when the parts do not fit one another.
+        ValueError: when parts have sizes that do not match.
 
     Example:
         >>> RNN(88, likelihoods.Bernoulli(88), memory=Memory(88, 200, "tanh"))
     """
 
+    likelihood: Likelihood
+    readout: nn.Module
+
     def __init__(
         self,
         obs_dim: int,
-        likelihood: nn.Module,
+        likelihood: Likelihood,
         hidden: int = 200,
         *,
-        memory: nn.Module | None = None,
+        memory: CausalNet | None = None,
         readout: nn.Module | None = None,
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         obs_mean: float | None = None,
-    ):
+    ) -> None:
         super().__init__()
         check_hidden(hidden)
         if likelihood.dim != obs_dim:
@@ -77,7 +80,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
     # The Pyro pair, over whole sequences -------------------------------------------------------
 
     def check(self, obs: Tensor) -> None:
-        """Raises a ValueError where ``obs`` does not fit the likelihood, or the dtype."""
+        """Raises a ValueError for ``obs`` outside the support, or of another dtype."""
         self.likelihood.check(obs)
         check_dtype(self, obs)
 
@@ -93,13 +96,13 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         return batch
 
     def model(self, batch: Batch) -> None:
-        """The generative model, the frames observed."""
+        """The generative model, with the frames observed."""
         with pyro.plate("sequences", len(batch)):
             frames = self.likelihood.distribution(self.natural(batch.obs))
             pyro.sample("x", frames.mask(batch.mask).to_event(1), obs=batch.obs)
 
     def guide(self, batch: Batch) -> None:
-        """There is no latent state to guess."""
+        """Empty: the model has no latent site."""
 
     def natural(self, obs: Tensor) -> Tensor:
         """Natural parameters of every frame given those before it, ``[B, T, N]``."""
@@ -110,7 +113,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         )
 
     def _frame(self, remembered: Tensor) -> Tensor:
-        """Natural parameters of frames from what is remembered, ``[..., H] -> [..., N]``."""
+        """Natural parameters of frames given h, ``[..., H] -> [..., N]``."""
         shape = *remembered.shape[:-1], self.likelihood.natural_dim
         natural = call(self.readout, "readout", remembered)
         return check_shape(natural, "readout", "[..., natural_dim]", shape)
@@ -118,18 +121,28 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
     # Verbs --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def log_prob(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """log p(x_{1:T}) of each sequence, exact, ``[B]``."""
-        return elbo(self, Batch(obs, mask))
+    def log_prob(self, batch: BatchLike) -> Tensor:
+        """log p(x_{1:T}) of each sequence, exact, ``[B]``, nats.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        return elbo(self, batch)
 
     @torch.no_grad()
-    def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:
-        """E[x_t | x_<t], the same for every chain, ``[C, N, M]``."""
+    def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
+        """The next frame: E[x_t | x_<t], the same for every sample, ``[S, N, M]``.
+
+        Arguments:
+            past: the state of h before the frame, ``[N, U]``.
+            previous: x_{t-1}, ``[N, M]``; not used.
+            num_samples: copies ``S``.
+        """
         mean = self.likelihood.mean(self._frame(self.memory.output(past)))
-        return mean.expand(chains, -1, -1)
+        return mean.expand(num_samples, -1, -1)
 
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
-        """Draws frame after frame; see ``sample``. Without noise each is shown as its mean."""
+        """Samples frame after frame, and without noise returns their means; see ``sample``."""
         past, frames = self.initial(sequences), []
         for _ in range(steps):
             natural = self._frame(self.memory.output(past))

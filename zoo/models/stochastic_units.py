@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -11,33 +12,57 @@ from torch.distributions import constraints
 from torch.nn.functional import binary_cross_entropy
 
 
+class UnitPaths(Protocol):
+    """The members of a network whose units have a distribution."""
+
+    @property
+    def num_stochastic(self) -> int:
+        """Number of stochastic units, ``S``."""
+        ...
+
+    def rest(self) -> Tensor:
+        """h_0, ``[H]``."""
+        ...
+
+    def mean(self, drive: Tensor, past: Tensor, /) -> Tensor:
+        """Means of h_t given h_{t-1}, ``[..., H]``."""
+        ...
+
+    def path(self, drive: Tensor, units: Tensor | None = None, /) -> Tensor:
+        """States over a sequence, ``[..., T, H]``."""
+        ...
+
+
 class StochasticUnits(TorchDistribution):
     """P(b_{1:T}) = prod_t prod_s Bernoulli(b_ts; f_s(x_t, h_{t-1})), event shape ``[T, S]``.
 
-    h_{t-1} is made of the units b before and of the deterministic units, which follow from them.
+    h_{t-1} holds the stochastic units b_{t-1} and the deterministic units, which follow from
+    b_1 .. b_{t-1}.
 
     Arguments:
-        net: an ``AnswerModel`` with ``path``, such as ``SRN``.
+        net: a network such as ``SRN``.
         drive: input to the units from the frames, ``batch_shape + [T, H]``.
-        mask: True where a step is real, ``batch_shape + [T]``; other steps count for nothing.
+        mask: True where a step is real, ``batch_shape + [T]``; other steps have no weight.
     """
 
     has_rsample = False
     arg_constraints: ClassVar[dict] = {}
-    support = constraints.independent(constraints.boolean, 2)
+    # torch's stub declares a property
+    support = constraints.independent(constraints.boolean, 2)  # pyright: ignore[reportAssignmentType]
 
-    def __init__(self, net, drive: Tensor, mask: Tensor):
+    def __init__(self, net: UnitPaths, drive: Tensor, mask: Tensor) -> None:
         self.net, self.drive, self.real = net, drive, mask
-        event = drive.shape[-2], net.num_stochastic
+        event = Size((drive.shape[-2], net.num_stochastic))
         super().__init__(drive.shape[:-2], event, validate_args=False)
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(self, batch_shape: Size, _instance: Any = None) -> StochasticUnits:
         shape = Size(batch_shape)
         drive = self.drive.expand(shape + self.drive.shape[-2:])
         return StochasticUnits(self.net, drive, self.real.expand(shape + self.real.shape[-1:]))
 
     @torch.no_grad()
-    def sample(self, sample_shape=()):
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Random units, ``sample_shape + batch_shape + [T, S]``."""
         drive = self.drive.expand(Size(sample_shape) + self.drive.shape)
         return self.net.path(drive)[..., : self.net.num_stochastic]
 

@@ -1,4 +1,4 @@
-"""The temporal VAE: its past is given to it, and it does not explain it.
+"""The temporal VAE: the prior of the state is conditional on the past.
 
     p(x_t | u_{t-1}) = N(f(u_{t-1}), diag g²(u_{t-1}))      p(y_t | x_t)
 
@@ -11,35 +11,58 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ...inference.contracts import Fold
-from ..parts.likelihoods import ExponentialFamily
+from ..parts.guides import FrameGuide
+from ..parts.likelihoods import Likelihood
 from ..parts.nets import MLP
 from .recurrent_vae import RecurrentVAE
 
 
 class TVAE(RecurrentVAE):
-    """The same without the distribution over u: u_{t-1} is a given, and is not explained.
+    """p(x_t | u_{t-1}) p(y_t | x_t): trained by ``LocalELBO`` or ``BPTT``.
 
-    The paper defines it by analogy with the TRBM, in which u_{t-1} sets the prior of x_t through a
-    dynamic bias; here p(x_t | u_{t-1}) is a diagonal Gaussian whose moments are a net's.
+    The source defines it by analogy with the TRBM, where u_{t-1} sets the prior of x_t through a
+    dynamic bias. Here p(x_t | u_{t-1}) is a diagonal Gaussian whose moments a net computes.
 
     Arguments:
-        transition: False takes u_{t-1} out of the generative model altogether, p(x_t) = N(0, I).
-            The free energy of a frame is then least at q(x_t | y_t): the past is of no use, and
-            the model cannot do better than decode each frame alone.
-        others: see ``RecurrentVAE``.
+        obs_dim: values a frame, ``M``.
+        latent_dim: size of x, ``K``.
+        likelihood: the distribution of y, of dimension ``obs_dim`` (see ``likelihoods``).
+        hidden: width of the layers.
+        emission_dim: number of latents, the first ones, that the frame depends on; None is all.
+        statistics: the statistics u_t of the default guide, ``"mean+spread"`` or ``"mean"``.
+        guide: a recognition model (see ``guides``); None is a ``GaussianGuide``.
+        decoder: a net from the first ``emission_dim`` latents to the natural parameters of y; None
+            has two hidden layers.
+        transition: False removes u_{t-1} from the generative model: p(x_t) = N(0, I). The free
+            energy of a frame is then least at q(x_t | y_t), so the model decodes each frame alone.
+
+    Raises:
+        ValueError: when parts have sizes that do not match.
     """
 
     def __init__(
         self,
         obs_dim: int,
         latent_dim: int,
-        likelihood: ExponentialFamily,
+        likelihood: Likelihood,
         hidden: int = 64,
         *,
+        emission_dim: int | None = None,
+        statistics: str = "mean+spread",
+        guide: FrameGuide | None = None,
+        decoder: nn.Module | None = None,
         transition: bool = True,
-        **parts,
-    ):
-        super().__init__(obs_dim, latent_dim, likelihood, hidden, **parts)
+    ) -> None:
+        super().__init__(
+            obs_dim,
+            latent_dim,
+            likelihood,
+            hidden,
+            emission_dim=emission_dim,
+            statistics=statistics,
+            guide=guide,
+            decoder=decoder,
+        )
         size = self.recognition.statistics_dim
         self.transition = MLP([size, hidden, 2 * latent_dim], skip=True) if transition else None
 
@@ -49,15 +72,18 @@ class TVAE(RecurrentVAE):
         return f"{prior} p(y[t] | x[t]);  q(x[t] | u[t-1], y[t])"
 
     def prior(self, fold: Fold) -> dist.TorchDistribution:
+        """p(x_t | u_{t-1}), batch shape ``[N]``, event shape ``[K]``."""
         if self.transition is None:
             return super().prior(fold)
-        return self._predict(fold.past)
-
-    def _predict(self, past: Tensor) -> dist.TorchDistribution:
-        mean, spread = self.transition(past).chunk(2, -1)
+        mean, spread = self.transition(fold.past).chunk(2, -1)
         spread = nn.functional.softplus(spread) + 1e-3
         return dist.Normal(mean, spread, validate_args=False).to_event(1)
 
-    def foresee(self, past: Tensor, draws: int) -> Tensor:
-        """States drawn from p(x_t | u_{t-1}), ``[D, N, K]``: without a transition, from N(0, I)."""
-        return self.prior(Fold(past, past)).sample((draws,))
+    def sample_state(self, past: Tensor, num_samples: int) -> Tensor:
+        """Samples of x_t from p(x_t | u_{t-1}), ``[S, N, K]``.
+
+        Arguments:
+            past: u_{t-1}, ``[N, U]``.
+            num_samples: samples ``S``.
+        """
+        return self.prior(Fold(past, past)).sample((num_samples,))

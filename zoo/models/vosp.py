@@ -1,4 +1,4 @@
-"""The variational one-step predictor: the past flows in without noise, the present with it.
+"""The variational one-step predictor: a recurrent net of the past and one latent path.
 
     h_t = f(x_t, h_{t-1})      z_{1:T} ~ prior      x_t ~ p(x_t | h_{t-1}, z_t)
     q(z_{1:T} | x_{1:T}), each step from h_{t-1} and x_t
@@ -12,54 +12,66 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...data import BatchLike
 from ...inference.contracts import Encoding, Recurrent
-from ...inference.paths import Path
+from ...inference.paths import LinearChain, Path
 from ...inference.predict import Filtered
 from ..parts.checks import call, check_hidden, check_shape
-from ..parts.memory import Memory, Remembers, check_fits
+from ..parts.likelihoods import Likelihood
+from ..parts.memory import CausalNet, Memory, Remembers, check_fits
 from ..parts.nets import MLP, set_output_mean
-from ..parts.path_guides import Increments, check_guide
-from ..parts.priors import WienerProcess
+from ..parts.path_guides import Increments, PathGuide, check_guide
+from ..parts.priors import Prior, WienerProcess
 from .path_model import PathModel, same_noise
 
 
 class VOSP(Remembers, PathModel, Recurrent):
     """p(z) prod_t p(x_t | x_<t, z_t); trained by ``SequenceELBO``.
 
-    With a ``WienerProcess`` prior, the ``Increments`` guide and a decoder of innovations (the
-    defaults) frames share no latent noise: every frame has a bound of its own, which
-    ``inference.frame_bound`` tightens, and training is parallel in time but for h.
+    With the defaults, which are a ``WienerProcess`` prior, an ``Increments`` guide and a decoder of
+    innovations, no two frames depend on the same latent noise. Every frame then has a bound of its
+    own, which ``inference.frame_bound`` tightens, and only h is computed step by step.
 
     Arguments:
-        obs_dim, latent_dim, likelihood, prior, decoder_input: see ``PathModel``.
-        hidden: units of the default nets.
-        memory: the recurrent net f, a ``Memory`` over frames.
-        guide: a recognition model over paths with ``features_dim`` equal to ``width``.
-        width: of the layers between h, the frame or the latent state, and guide or frame.
-        input_dropout: share of the past's observations hidden in training.
-        dropout: of h.
-        obs_mean: mean of a value, the same for all of them, to begin with.
+        obs_dim: values a frame, ``M``.
+        latent_dim: size of z, ``K``.
+        likelihood: the distribution of a frame, of dimension ``obs_dim`` (see ``likelihoods``).
+        hidden: units of the default memory, ``H``.
+        prior: the distribution of paths (see ``priors``); None is a ``WienerProcess``.
+        memory: the recurrent net f over frames (see ``memory``); None is a GRU.
+        guide: a recognition model of paths with ``features_dim`` equal to ``width`` (see
+            ``path_guides``); None is ``Increments``.
+        width: units of the hidden layers of guide and decoder.
+        decoder_input: ``"innovations"`` of the path, or the ``"path"`` itself.
+        input_dropout: probability that a value of the past is hidden from f in training.
+        dropout: probability that a unit of h is dropped.
+        obs_mean: initial mean of a value, which sets the biases of the decoder.
+
+    Raises:
+        ValueError: when parts have sizes that do not match.
 
     Example:
         >>> net = VOSP(88, 32, likelihoods.Bernoulli(88))
     """
 
+    recognition: PathGuide
+
     def __init__(
         self,
         obs_dim: int,
         latent_dim: int,
-        likelihood: nn.Module,
+        likelihood: Likelihood,
         hidden: int = 200,
         *,
-        prior: nn.Module | None = None,
-        memory: nn.Module | None = None,
-        guide: nn.Module | None = None,
+        prior: Prior | None = None,
+        memory: CausalNet | None = None,
+        guide: PathGuide | None = None,
         width: int = 200,
         decoder_input: str = "innovations",
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         obs_mean: float | None = None,
-    ):
+    ) -> None:
         check_hidden(hidden)
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input)
@@ -81,51 +93,60 @@ class VOSP(Remembers, PathModel, Recurrent):
 
     @property
     def framewise(self) -> bool:
+        """Whether no two frames depend on the same latent noise, given the data."""
         blank = torch.ones(1, 2, dtype=torch.bool, device=self.device)
         prior = self.prior(blank)
         features = torch.zeros(1, 2, self.recognition.features_dim, device=self.device)
         belief = self.recognition(features, blank, prior, None)
-        forgets = self.decoder_input == "innovations" or getattr(prior, "coefficient", None) == 0
-        return same_noise(belief, prior) and forgets
+        memoryless = self.decoder_input == "innovations" or getattr(prior, "coefficient", None) == 0
+        return same_noise(belief, prior) and memoryless
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
-        """h_{t-1} beside every frame, ``[B, T, H]``."""
+        """h_{t-1} for every frame, ``[B, T, H]``."""
         shape = *mask.shape, self.memory.outputs
         past = call(self.remembered, "memory", self.hide(obs))
         return self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
         seen = self.encoder(torch.cat((features, obs), -1))
-        return self.recognition(seen, mask, self.law(mask), None)
+        return self.recognition(seen, mask, self.path_prior(mask), None)
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
-        return self._frame(self.inputs(path, self.law(encoding.mask)), encoding.features)
+        return self._frame(self.inputs(path, self.path_prior(encoding.mask)), encoding.features)
 
     def _frame(self, inputs: Tensor, past: Tensor) -> Tensor:
-        """Natural parameters of frames from what the decoder sees and h_{t-1}.
+        """Natural parameters of frames given the decoder's input and h_{t-1}.
 
-        h is weighed once, however many draws of the latent state there are.
+        The product with h is computed once for all samples of the latent state.
         """
         return self.decoder(torch.relu(self.from_past(past) + self.from_latent(inputs)))
 
     # Verbs --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict(self, past: Tensor, previous: Tensor, chains: int = 8) -> Tensor:
-        """E[x_t | h_{t-1}, e_t] for innovations drawn from the prior, ``[C, N, M]``.
+    def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 8) -> Tensor:
+        """The next frame: E[x_t | h_{t-1}, e_t] for innovations e_t of the prior, ``[S, N, M]``.
+
+        Arguments:
+            past: the state of h before the frame, ``[N, U]``.
+            previous: x_{t-1}, ``[N, M]``; not used.
+            num_samples: independent samples ``S``.
 
         Raises:
-            ValueError: when the decoder sees the path, whose beginning is not known here.
+            ValueError: when the input of the decoder is the path, which is not known here.
         """
         if self.decoder_input == "path":
-            raise ValueError("this VOSP's frames depend on the path: it predicts from innovations")
-        noise = torch.randn(chains, len(past), self.latent_dim, device=past.device)
+            raise ValueError(
+                "frames of this VOSP depend on the path: to predict, build it with "
+                "decoder_input='innovations'"
+            )
+        noise = torch.randn(num_samples, len(past), self.latent_dim, device=past.device)
         return self.likelihood.mean(self._frame(noise, self.memory.output(past)))
 
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
-        """Draws a path from the prior, then frame after frame; see ``sample``."""
+        """Samples a path from the prior, then frame after frame; see ``sample``."""
         mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
-        prior = self.law(mask)
+        prior = self.path_prior(mask)
         path = self.inputs(prior.sample(), prior)
         emit = self.likelihood.sample if noise else self.likelihood.mean
         past, frames = self.initial(sequences), []
@@ -135,6 +156,18 @@ class VOSP(Remembers, PathModel, Recurrent):
         return torch.stack(frames, 1)
 
     @torch.no_grad()
-    def filter(self, obs: Tensor, mask: Tensor | None = None) -> Filtered:
-        """Mean and variance of z_t given x_1 .. x_t, ``[B, T, K]``; of Gaussian guides."""
-        return Filtered(*self.posterior(obs, mask).moments())
+    def filter(self, batch: BatchLike) -> Filtered:
+        """Mean and variance of z_t given x_1 .. x_t, each ``[B, T, K]``.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+
+        Raises:
+            ValueError: when the guide is not a Gaussian chain.
+        """
+        belief = self.posterior(batch)
+        if not isinstance(belief, LinearChain):
+            raise ValueError(
+                f"filter needs a guide that is a LinearChain, got {type(belief).__name__}"
+            )
+        return Filtered(*belief.moments())

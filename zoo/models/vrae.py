@@ -1,15 +1,17 @@
-"""The variational recurrent auto-encoder: a recurrent net reads the data, another writes them.
+"""The variational recurrent auto-encoder: recurrent nets encode and decode whole sequences.
 
     z_{1:T} ~ prior      x_t ~ p(x_t | D_t(z_{1:T}))      q(z_{1:T} | R(x_{1:T}))
 
-R is a recurrent net over the whole sequence, D one over the latent path: bidirectional as in the
-paper, or causal, which lets a particle filter step through it.
+R is a recurrent net over the whole sequence and D is one over the latent path. D is bidirectional
+as in the source, or causal, which particle filters need.
 
 Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
 networks" (2014), section 3.1.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +21,18 @@ from ...inference.contracts import Encoding
 from ...inference.particles import ParticleSteps
 from ...inference.paths import Path
 from ..parts.checks import call, check_hidden, check_shape, size_of
-from ..parts.decoders import BidirectionalDecoder, CausalDecoder
-from ..parts.memory import Memory, Reader
+from ..parts.decoders import BidirectionalDecoder, CausalDecoder, SteppedDecoder
+from ..parts.likelihoods import Likelihood
+from ..parts.memory import Memory, Reader, SequenceReader
 from ..parts.nets import set_output_mean
-from ..parts.path_guides import Autoregressive, MarkovChain, check_guide
-from ..parts.priors import WienerProcess
+from ..parts.path_guides import (
+    Autoregressive,
+    AutoregressivePath,
+    MarkovChain,
+    PathGuide,
+    check_guide,
+)
+from ..parts.priors import Prior, WienerProcess
 from .path_model import PathModel
 
 
@@ -31,66 +40,79 @@ class VRAE(PathModel):
     """p(z) p(x | z) over whole sequences; trained by ``SequenceELBO``.
 
     Arguments:
-        obs_dim, latent_dim, likelihood, prior, decoder_input: see ``PathModel``; the prior is a
-            ``WienerProcess`` when left out.
+        obs_dim: values a frame, ``M``.
+        latent_dim: size of z, ``K``.
+        likelihood: the distribution of a frame, of dimension ``obs_dim`` (see ``likelihoods``).
         hidden: units of the default nets.
-        encoder: ``encoder(obs [B, T, M], mask [B, T]) -> [B, T, F]`` with ``features_dim``; when
-            left out a backwards ``Reader``.
-        guide: a recognition model over paths (see ``path_guides``); when left out
-            ``Autoregressive``, or a ``MarkovChain`` where the decoder is not causal or sees the
-            path itself.
-        decoder: see ``decoders``; when left out a ``CausalDecoder``.
-        input_dropout: share of the observations that are hidden from the encoder in training.
-        obs_mean: mean of a value, the same for all of them, to begin with.
+        prior: the distribution of paths (see ``priors``); None is a ``WienerProcess``.
+        encoder: a net ``encoder(obs [B, T, M], mask [B, T]) -> [B, T, F]`` with ``features_dim``;
+            None is a backwards ``Reader``.
+        guide: a recognition model of paths (see ``path_guides``). None is ``Autoregressive``, or a
+            ``MarkovChain`` where the decoder is not a causal one of innovations.
+        decoder: a net from paths to frames (see ``decoders``); None is a ``CausalDecoder``.
+        decoder_input: ``"innovations"`` of the path, or the ``"path"`` itself.
+        input_dropout: probability that a value is hidden from the encoder in training.
+        obs_mean: initial mean of a value, which sets the biases of the decoder.
+
+    Raises:
+        ValueError: when parts have sizes that do not match.
 
     Example:
         >>> net = VRAE(88, 32, likelihoods.Bernoulli(88))
         >>> VRAE(88, 8, likelihoods.Bernoulli(88), guide=path_guides.Diagonal(200, 8))
     """
 
+    encoder: SequenceReader
+    decoder: nn.Module
+    recognition: PathGuide
+
     def __init__(
         self,
         obs_dim: int,
         latent_dim: int,
-        likelihood: nn.Module,
+        likelihood: Likelihood,
         hidden: int = 200,
         *,
-        prior: nn.Module | None = None,
-        encoder: nn.Module | None = None,
-        guide: nn.Module | None = None,
+        prior: Prior | None = None,
+        encoder: SequenceReader | None = None,
+        guide: PathGuide | None = None,
         decoder: nn.Module | None = None,
         decoder_input: str = "innovations",
         input_dropout: float = 0.0,
         obs_mean: float | None = None,
-    ):
+    ) -> None:
         check_hidden(hidden)
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input)
         natural = likelihood.natural_dim
         self.decoder = CausalDecoder(latent_dim, natural, hidden) if decoder is None else decoder
         self.encoder = Reader(obs_dim, hidden) if encoder is None else encoder
+        stepped = self._stepped_decoder()
         _check_sizes(self.encoder, "encoder", f"{obs_dim} values a frame", obs_dim)
         _check_sizes(self.decoder, "decoder", f"{latent_dim} latents", latent_dim, natural)
         size_of(self.encoder, "encoder", "features_dim")
-        if guide is None and self.stepped:
-            seen, remembered = self.encoder.features_dim, self.decoder.memory.outputs
-            guide = Autoregressive(seen, latent_dim, remembered, hidden)
+        features = self.encoder.features_dim
+        if guide is None and stepped is not None:
+            guide = Autoregressive(features, latent_dim, stepped.memory.outputs, hidden)
         elif guide is None:
-            guide = MarkovChain(self.encoder.features_dim, latent_dim)
-        check_guide(guide, latent_dim, self.encoder.features_dim)
+            guide = MarkovChain(features, latent_dim)
+        check_guide(guide, latent_dim, features)
         if obs_mean is not None:
             set_output_mean(self.decoder, likelihood, obs_mean)
         self.recognition, self.hide = guide, nn.Dropout(input_dropout)
 
     @property
-    def stepped(self) -> bool:
-        """Whether the decoder takes the path's innovations one by one."""
-        return self.causal and self.decoder_input == "innovations"
-
-    @property
     def causal(self) -> bool:
         """Whether frames depend on the path up to them alone."""
         return getattr(self.decoder, "causal", False)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the decoder is a causal one of innovations."""
+        return self.causal and self.decoder_input == "innovations"
+
+    def _stepped_decoder(self) -> SteppedDecoder | None:
+        return cast("SteppedDecoder", self.decoder) if self.stepped else None
 
     def extra_repr(self) -> str:
         seen = "z[1:t]" if self.causal else "z[1:T]"
@@ -102,14 +124,13 @@ class VRAE(PathModel):
         return check_shape(features, "encoder", "[batch, steps, features_dim]", shape)
 
     def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
-        decoder = self.decoder if self.stepped else None
-        return self.recognition(features, mask, self.law(mask), decoder)
+        return self.recognition(features, mask, self.path_prior(mask), self._stepped_decoder())
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
-        trail = getattr(encoding.belief, "trail", lambda path: None)(path)
-        if trail is not None:
-            return self._fitting(self.decoder.emit(*trail), path)
-        return self._decode(path, self.law(encoding.mask), encoding.mask)
+        belief = encoding.belief
+        if isinstance(belief, AutoregressivePath) and (trail := belief.trail(path)) is not None:
+            return self._fitting(belief.decoder.emit(*trail), path)
+        return self._decode(path, self.path_prior(encoding.mask), encoding.mask)
 
     def _decode(self, path: Tensor, prior: Path, mask: Tensor) -> Tensor:
         """The decoder's natural parameters, ``[..., B, T, N]``."""
@@ -131,17 +152,17 @@ class VRAE(PathModel):
         return DecoderSteps(self, encoding)
 
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
-        """Draws a path from the prior, then its frames; see ``sample``."""
+        """Samples a path from the prior, then its frames; see ``sample``."""
         mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
-        prior = self.law(mask)
+        prior = self.path_prior(mask)
         natural = self._decode(prior.sample(), prior, mask)
         return self.likelihood.sample(natural) if noise else self.likelihood.mean(natural)
 
 
 class DecoderSteps(ParticleSteps):
-    """Particles along a batch, weighed by the frames that were seen."""
+    """Particles along a batch, weighted by the frames."""
 
-    def __init__(self, net: VRAE, encoding: Encoding):
+    def __init__(self, net: VRAE, encoding: Encoding) -> None:
         self.steps, self.likelihood, self.obs = (
             PathSteps(net, encoding),
             net.likelihood,
@@ -157,11 +178,10 @@ class DecoderSteps(ParticleSteps):
         return state, ratio + self.likelihood.distribution(natural).log_prob(frame)
 
 
-def _check_sizes(
-    net: nn.Module, role: str, has: str, inputs: int, outputs: int | None = None
-) -> None:
-    """Raises a ValueError where one of the zoo's own nets was built for another model."""
-    if type(net) not in (Reader, CausalDecoder, BidirectionalDecoder):
+def _check_sizes(net: object, role: str, has: str, inputs: int, outputs: int | None = None) -> None:
+    """Raises a ValueError where a net of the zoo was built for other sizes."""
+    known = type(net) in (Reader, CausalDecoder, BidirectionalDecoder)
+    if not isinstance(net, nn.Module) or not known:
         return
     read = next(part.inputs for part in net.modules() if isinstance(part, Memory))
     if read != inputs:
@@ -170,6 +190,6 @@ def _check_sizes(
         written = [part for part in net.modules() if isinstance(part, nn.Linear)][-1].out_features
         if written != outputs:
             raise ValueError(
-                f"the {role} puts out {written} values a frame, the likelihood needs "
+                f"the {role} has {written} outputs a frame, the likelihood needs "
                 f"natural_dim = {outputs}"
             )

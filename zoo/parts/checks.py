@@ -74,8 +74,8 @@ def check_shape(value: Tensor, role: str, axes: str, shape: Sequence[int]) -> Te
     return value
 
 
-def check_path(path: Path, role: str, shape: tuple[int, int, int]) -> Path:
-    """``path``, checked to be a distribution over ``B`` paths of event shape ``[T, K]``.
+def check_path(path: Path, role: str, mask: Tensor, latent_dim: int) -> Path:
+    """``path``, checked to be a distribution over paths of ``mask [B, T]`` and ``latent_dim``.
 
     Raises:
         ValueError: for another shape or type.
@@ -85,7 +85,7 @@ def check_path(path: Path, role: str, shape: tuple[int, int, int]) -> Path:
             f"the {role} must return an inference.Path, such as LinearChain(mask, 0.0, mean, "
             f"scale), got {type(path).__name__}"
         )
-    found = (*path.batch_shape, *path.event_shape)
+    found, shape = (*path.batch_shape, *path.event_shape), (*mask.shape, latent_dim)
     if found != shape:
         raise ValueError(
             f"the {role} must return a distribution over paths [sequences, steps, latents] = "

@@ -1,23 +1,49 @@
 """Decoders: nets from a latent path to the natural parameters of every frame.
 
 A user's own decoder is any ``nn.Module`` called as ``decoder(inputs [..., T, K], mask [B, T]) ->
-[..., T, N]``. A particle filter needs a causal one. Such a decoder has ``causal = True`` and the
-members ``memory``, ``take`` and ``emit`` of ``CausalDecoder``. An ``Autoregressive`` guide also
-needs its ``follow`` and ``drift``.
+[..., T, N]``. A decoder with ``causal = True`` also has the members of ``SteppedDecoder``: particle
+filters need ``memory``, ``take`` and ``emit``, and an ``Autoregressive`` guide needs all of them.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..part import Described
-from .memory import Memory, Reader
+from .memory import CausalNet, Memory, Reader
 from .nets import MLP
 
 __all__ = ["BidirectionalDecoder", "CausalDecoder"]
 
 MAX_LOG_SCALE = 2.0  # of a step: keeps the path of a new decoder bounded
+
+
+class SteppedDecoder(Protocol):
+    """The members of a causal decoder, which runs step by step."""
+
+    @property
+    def memory(self) -> CausalNet:
+        """The recurrent net of the steps u_t, with output g_t."""
+        ...
+
+    def drift(self, remembered: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Mean and scale of a step given g_{t-1} ``[..., H]``, each ``[..., K]``."""
+        ...
+
+    def take(self, inputs: Tensor, remembered: Tensor, /) -> Tensor:
+        """The step u_t of an innovation, given g_{t-1}; ``[..., K]``."""
+        ...
+
+    def emit(self, remembered: Tensor, taken: Tensor, /) -> Tensor:
+        """Natural parameters given g_t and u_t, ``[..., N]``."""
+        ...
+
+    def follow(self, inputs: Tensor, /) -> tuple[Tensor, Tensor, Tensor]:
+        """g_{t-1}, g_t and u_t of a path or its innovations ``[..., T, K]``."""
+        ...
 
 
 class CausalDecoder(Described, nn.Module):

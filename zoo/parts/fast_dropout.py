@@ -266,7 +266,7 @@ class FastDropoutRNN(Described, nn.Module):
             return forward.unsqueeze(1)
         return torch.stack([forward, (forward if backward is None else backward).flip(0)], 1)
 
-    def _side_by_side(self, states: Sequence[Tensor]) -> Tensor:
+    def _side_by_side(self, states: tuple[Tensor, ...]) -> Tensor:
         """``T`` states ``[D, B, H]`` to ``[B, T, D * H]``, in the order of time."""
         stacked = torch.stack(states, 2)
         if not self.bidirectional:

@@ -106,7 +106,7 @@ class Latch(Orthogonal):
         Raises:
             ValueError: for units that do not saturate on both sides, or an unsuitable inverse.
         """
-        name, sampled = net.units.nonlinearity, net.num_stochastic
+        name, sampled = net.units.nonlinearity, net.units.num_stochastic
         if name not in SLOPES or net.inverse not in INVERSES:
             raise ValueError(
                 f"a latch needs sigmoid or tanh units, got {name}, and an inverse that is sigmoid, "

@@ -15,7 +15,7 @@ from torch.nn import functional
 from ...inference.paths import LinearChain, Path
 from ..part import Described
 from .checks import size_of
-from .decoders import CausalDecoder
+from .decoders import SteppedDecoder
 
 __all__ = ["Autoregressive", "Diagonal", "Increments", "MarkovChain"]
 
@@ -36,7 +36,7 @@ class PathGuide(Protocol):
         ...
 
     def __call__(
-        self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder | None, /
+        self, features: Tensor, mask: Tensor, prior: Path, decoder: SteppedDecoder | None, /
     ) -> Path:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``.
 
@@ -44,7 +44,7 @@ class PathGuide(Protocol):
             features: ``[B, T, F]``.
             mask: True where a frame is real, ``[B, T]``.
             prior: the distribution over paths under the model.
-            decoder: that of the model, where it is a ``CausalDecoder`` of innovations; else None.
+            decoder: that of the model, where it is a causal decoder of innovations; else None.
         """
         ...
 
@@ -66,7 +66,7 @@ class StepGuide(Described, nn.Module):
         self.heads = nn.Linear(features_dim, self.heads_count * dim)
 
     def forward(
-        self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder | None = None
+        self, features: Tensor, mask: Tensor, prior: Path, decoder: SteppedDecoder | None = None
     ) -> LinearChain:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``."""
         mean, spread = self.heads(features).chunk(2, -1)
@@ -111,7 +111,7 @@ class MarkovChain(StepGuide):
     heads_count = 3
 
     def forward(
-        self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder | None = None
+        self, features: Tensor, mask: Tensor, prior: Path, decoder: SteppedDecoder | None = None
     ) -> LinearChain:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``."""
         gate, mean, spread = self.heads(features).chunk(3, -1)
@@ -146,7 +146,7 @@ class Autoregressive(Described, nn.Module):
         self.heads = nn.Linear(hidden, 2 * dim)
 
     def forward(
-        self, features: Tensor, mask: Tensor, prior: Path, decoder: CausalDecoder | None
+        self, features: Tensor, mask: Tensor, prior: Path, decoder: SteppedDecoder | None
     ) -> Path:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``.
 
@@ -183,7 +183,7 @@ class AutoregressivePath(Path):
     def __init__(
         self,
         prior: Path,
-        decoder: CausalDecoder,
+        decoder: SteppedDecoder,
         guide: Autoregressive,
         drive: Tensor,
         mask: Tensor,
@@ -198,7 +198,7 @@ class AutoregressivePath(Path):
         mask = self.real.expand(*batch_shape, -1)
         return AutoregressivePath(self.prior, self.decoder, self.guide, drive, mask, self.drawn)
 
-    def from_innovations(self, noise):
+    def from_innovations(self, noise: Tensor) -> Tensor:
         memory = self.decoder.memory
         state, steps = memory.initial(*noise.shape[:-2]), []
         for drive, eps in zip(self.drive.unbind(-2), noise.unbind(-2)):
@@ -213,7 +213,7 @@ class AutoregressivePath(Path):
         self.drawn.update(path=path, moments=moments, trail=(after, taken))
         return path
 
-    def to_innovations(self, path):
+    def to_innovations(self, path: Tensor) -> tuple[Tensor, Tensor]:
         innovations, scale = self.prior.to_innovations(path)
         if path is self.drawn.get("path"):
             mean, spread = self.drawn["moments"]
@@ -226,7 +226,7 @@ class AutoregressivePath(Path):
         """The memory's outputs after each step and the steps u_t of the last sample, else None."""
         return self.drawn["trail"] if path is self.drawn.get("path") else None
 
-    def propose(self, step, before, memory):
+    def propose(self, step: int, before: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         centre, scale = self.prior.propose(step, before, memory)
         remembered = self.decoder.memory.output(memory)
         drive = self.drive[: before.shape[-2], step]

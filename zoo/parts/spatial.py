@@ -1,8 +1,8 @@
-"""Latent states with places: maps of features over a grid, for film.
+"""Latent states on a grid: maps of features, for film.
 
-A vector of latents must list the objects of a frame in some order, which no continuous code of
-interchangeable objects can do. A map has no order: its convolutions treat all places alike, so that
-motion and collisions that were learned at one place hold at all others.
+A vector of latents lists the objects of a frame in some order, which no continuous code of
+interchangeable objects can do. A map has no order. Its convolutions treat all places alike, so
+motion and collisions learned at one place apply at all others.
 
 A map of ``C`` channels on a grid of ``G`` by ``G`` places is a vector of ``C * G * G`` values,
 channel by channel. These parts therefore fit wherever ``RVAE`` and ``TVAE`` take a guide, a
@@ -24,7 +24,7 @@ from ..part import Described
 
 __all__ = ["SpatialDecoder", "SpatialGuide", "SpatialNet"]
 
-MAX_MEAN = 4.0  # standard deviations of the prior: a half-trained recursion must not run away
+MAX_MEAN = 4.0  # standard deviations of the prior: keeps the recursion of a new guide bounded
 MIN_SPREAD, MAX_SPREAD = 1e-3, 1.5
 RAW_SPREAD = (-3.9, 1.9)  # softplus of these is 0.02 and 2
 
@@ -38,8 +38,8 @@ class SpatialNet(Described, nn.Module):
         outputs: channels of the output.
         width: channels of the layers between.
         layers: number of convolutions.
-        spreads: the second half of the outputs are raw spreads, held between 0.02 and 2 after a
-            softplus. A predictor needs this: its target is a belief that may become very narrow.
+        spreads: the second half of the outputs are raw spreads, limited to 0.02 to 2 after a
+            softplus. A predictor needs this, since its target is a belief that may be very narrow.
 
     Raises:
         ValueError: for fewer than one layer.
@@ -57,7 +57,7 @@ class SpatialNet(Described, nn.Module):
         width: int,
         layers: int = 3,
         spreads: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
@@ -86,7 +86,7 @@ class SpatialDecoder(Described, nn.Module):
         channels: channels of the latent map, ``C``.
         width: channels of the layers.
         strides: factors by which the image grows, from the map to the pixels.
-        bias: natural parameter of a pixel to begin with.
+        bias: initial natural parameter of a pixel.
 
     Example:
         >>> SpatialDecoder(10, 8, 32, strides=(3,))(torch.zeros(5, 800)).shape
@@ -95,17 +95,18 @@ class SpatialDecoder(Described, nn.Module):
 
     def __init__(
         self, grid: int, channels: int, width: int, strides: Sequence[int], bias: float = -2.5
-    ):
+    ) -> None:
         super().__init__()
         self.grid, self.channels = grid, channels
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
         parts += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
-        for place, stride in enumerate(strides, 1):
-            outputs = 1 if place == len(strides) else width
-            last = nn.ConvTranspose2d(width, outputs, stride + 2, stride, 1)
-            parts += [last, nn.ReLU()]
+        *inner, final = strides
+        for stride in inner:
+            parts += [nn.ConvTranspose2d(width, width, stride + 2, stride, 1), nn.ReLU()]
+        last = nn.ConvTranspose2d(width, 1, final + 2, final, 1)
+        assert last.bias is not None
         nn.init.constant_(last.bias, bias)
-        self.net = nn.Sequential(*parts[:-1])
+        self.net = nn.Sequential(*parts, last)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., C * G * G] -> [..., M]``."""
@@ -116,10 +117,10 @@ class SpatialDecoder(Described, nn.Module):
 class SpatialGuide(Described, nn.Module):
     """q(x_t | u_{t-1}, y_t), a diagonal Gaussian over a map; u_t is its mean and its spread.
 
-    The frame passes strided convolutions of its own and meets the maps of u_{t-1} on the grid. With
-    h(y) the encoded frame and f a net of 3x3 convolutions, mean_t and spread_t are f(h(y_t),
-    u_{t-1}, b), where b is 1 at a first frame, whose past is blank, and 0 later. A blank past is
-    zero throughout, which no belief is.
+    Strided convolutions encode the frame before it meets the maps of u_{t-1} on the grid. With h(y)
+    the encoded frame and f a net of 3x3 convolutions, mean_t and spread_t are f(h(y_t), u_{t-1},
+    b). The input b is 1 at a first frame, whose past is blank, and 0 later. A blank past is all
+    zeros, which no belief is.
 
     Arguments:
         grid: places along one side, ``G``.
@@ -132,9 +133,9 @@ class SpatialGuide(Described, nn.Module):
         statistics_dim: size of u, twice that.
     """
 
-    complete = True  # u_t tells all of q(x_t)
+    complete = True  # u_t determines q(x_t)
 
-    def __init__(self, grid: int, channels: int, width: int, strides: Sequence[int]):
+    def __init__(self, grid: int, channels: int, width: int, strides: Sequence[int]) -> None:
         super().__init__()
         self.grid, self.channels, self.width = grid, channels, width
         self.size = grid * prod(strides)
@@ -144,22 +145,24 @@ class SpatialGuide(Described, nn.Module):
         for place, stride in enumerate(strides):
             parts += [nn.Conv2d(width if place else 1, width, stride + 2, stride, 1), nn.ReLU()]
         self.encoder = nn.Sequential(*parts, nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
-        self.joint = nn.Sequential(
+        layers: list[nn.Module] = [
             nn.Conv2d(width + 2 * channels + 1, 2 * width, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(2 * width, 2 * width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(2 * width, 2 * channels, 1),
-        )
+        ]
+        last = nn.Conv2d(2 * width, 2 * channels, 1)
+        assert last.bias is not None
         with torch.no_grad():
-            self.joint[-1].bias[channels:] = -1.0
+            last.bias[channels:] = -1.0
+        self.joint = nn.Sequential(*layers, last)
 
     def initial(self, rows: int) -> Tensor:
         """The blank past, ``[B, U]``."""
-        return self.joint[-1].weight.new_zeros(rows, self.statistics_dim)
+        return next(self.joint.parameters()).new_zeros(rows, self.statistics_dim)
 
     def encode(self, obs: Tensor) -> Tensor:
-        """``[..., M] -> [..., width * G * G]``: all that can be computed without the past."""
+        """All that needs no past, ``[..., M] -> [..., width * G * G]``."""
         image = obs.reshape(-1, 1, self.size, self.size)
         return self.encoder(image).flatten(1).unflatten(0, obs.shape[:-1])
 
@@ -181,6 +184,6 @@ class SpatialGuide(Described, nn.Module):
         return dist.Normal(*self.moments(features, past), validate_args=False).to_event(1)
 
     def posterior(self, statistics: Tensor) -> dist.TorchDistribution:
-        """The belief that ``[..., U]`` stands for."""
+        """The belief with statistics ``[..., U]``."""
         mean, spread = statistics.chunk(2, -1)
         return dist.Normal(mean, spread.clamp_min(MIN_SPREAD), validate_args=False).to_event(1)

@@ -15,7 +15,7 @@ sequences" (2012), section 6.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -42,13 +42,14 @@ class NADEDistribution(TorchDistribution):
         ValueError: when the shapes do not match.
     """
 
-    arg_constraints = {  # noqa: RUF012  (torch declares it so)
+    arg_constraints: ClassVar = {
         "visible_bias": constraints.real_vector,
         "hidden_bias": constraints.real_vector,
         "below": constraints.independent(constraints.real, 2),
         "above": constraints.independent(constraints.real, 2),
     }
-    support = constraints.independent(constraints.boolean, 1)
+    # torch's stub declares a property
+    support = constraints.independent(constraints.boolean, 1)  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self,

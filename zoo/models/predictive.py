@@ -1,0 +1,145 @@
+"""Prediction of the state x_t from the statistics u_{t-1} of a model that explains its past.
+
+    p(x_t | u_{t-1}) ∝ p(x_t) p(u_{t-1} | x_t)      or an amortised predictor r(x_t | u_{t-1})
+
+Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
+
+from ...inference.laplace import explaining_posterior, resample
+from ..parts.checks import call, check_shape
+from ..parts.guides import MIN_SPREAD
+from .recurrent_vae import RecurrentVAE
+
+METHODS = ("best", "posterior", "predictor", "mean", "gibbs")  # of predicting x_t
+
+
+class PredictiveVAE(RecurrentVAE):
+    """A recurrent VAE with p(u_{t-1} | x_t) = N(mu_u(x_t), sigma_u²) in its generative model.
+
+    Attributes:
+        past_scale: sigma_u, one number or ``[U]``.
+        past_decoder: mu_u, a net from x to the mean of u.
+        predictor: a net from u to the mean and the raw spread of x, or None.
+    """
+
+    past_scale: Tensor
+    past_decoder: nn.Module
+    predictor: nn.Module | None
+
+    def _recalled(self, x: Tensor) -> Tensor:
+        """The mean of u_{t-1} given x_t, ``[..., K] -> [..., U]``."""
+        shape = *x.shape[:-1], self.recognition.statistics_dim
+        mean = call(self.past_decoder, "past_decoder", x)
+        return check_shape(mean, "past_decoder", "[..., statistics_dim]", shape)
+
+    def amortised(self, past: Tensor) -> dist.TorchDistribution:
+        """r(x_t | u_{t-1}), a diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``.
+
+        Raises:
+            ValueError: for a network without a predictor.
+        """
+        if self.predictor is None:
+            raise ValueError("this rVAE has no predictor: build it with predictor_hidden=256, say")
+        mean, spread = self.predictor(past).chunk(2, -1)
+        spread = nn.functional.softplus(spread) + MIN_SPREAD
+        return dist.Normal(mean, spread, validate_args=False).to_event(1)
+
+    def predictive(self, past: Tensor) -> MultivariateNormal:
+        """p(x_t | u_{t-1}) ∝ p(x_t) p(u_{t-1} | x_t), exact where mu_u is linear.
+
+        Otherwise it is the Laplace approximation.
+
+        Arguments:
+            past: u_{t-1}, ``[N, U]``.
+
+        Returns:
+            Batch shape ``[N]``, event shape ``[K]``.
+        """
+        return explaining_posterior(self._recalled, past, self.past_scale, self.latent_dim)
+
+    @torch.no_grad()
+    def sample_state(
+        self,
+        past: Tensor,
+        num_samples: int,
+        method: str = "best",
+        num_particles: int = 0,
+        steps: int = 25,
+    ) -> Tensor:
+        """Samples of x_t from p(x_t | u_{t-1}), ``[S, N, K]``; from N(0, I) given a blank past.
+
+        The width of the model's posterior follows from sigma_u, which is fixed. That of the
+        amortised predictor is learned.
+
+        Arguments:
+            past: u_{t-1}, ``[N, U]``.
+            num_samples: samples ``S``.
+            method: ``"posterior"`` of the generative model; ``"predictor"`` r; the ``"mean"`` of r,
+                without noise; ``"best"``, r where there is one, else the posterior; or ``"gibbs"``,
+                the clamped chains of the source, which do not converge.
+            num_particles: importance resampling of the posterior among this many samples of the
+                Laplace approximation for each ``N``; 0 samples from the approximation, which is
+                exact for a linear mu_u.
+            steps: rounds of the clamped chains.
+
+        Raises:
+            ValueError: for another ``method``, or a network without the predictor it needs.
+        """
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        if method == "best":
+            method = "posterior" if self.predictor is None else "predictor"
+        if method == "gibbs":
+            many = past.repeat(num_samples, 1)
+            obs, _ = self.gibbs(self.random_frames(len(many)), many, steps)
+            x = self.recognition(self.encode(obs), many).sample().unflatten(0, (num_samples, -1))
+        elif method == "mean":
+            x = self.amortised(past).mean.expand(num_samples, -1, -1)
+        elif method == "predictor":
+            x = self.amortised(past).sample((num_samples,))
+        elif num_particles:
+            proposal = self.predictive(past)
+            target = functools.partial(self._log_joint, past=past)
+            x, _ = resample(target, proposal, num_samples, num_particles)
+        else:
+            x = self.predictive(past).sample((num_samples,))
+        return torch.where(self._known(past)[:, None], x, torch.randn_like(x))
+
+    @torch.no_grad()
+    def sample_next(
+        self,
+        past: Tensor,
+        previous: Tensor,
+        num_samples: int = 8,
+        method: str = "best",
+        num_particles: int = 0,
+        steps: int = 25,
+    ) -> Tensor:
+        """The next frame: E[y_t | x_t] for samples of p(x_t | u_{t-1}), ``[S, N, M]``.
+
+        Arguments:
+            past: u_{t-1}, ``[N, U]``.
+            previous: y_{t-1}, ``[N, M]``; not used.
+            num_samples: independent samples ``S``.
+            method, num_particles, steps: see ``sample_state``.
+        """
+        x = self.sample_state(past, num_samples, method, num_particles, steps)
+        return self.likelihood.mean(self.natural(x))
+
+    def _known(self, past: Tensor) -> Tensor:
+        """False where there is no past, ``[N]``."""
+        return (past != self.initial(1)).any(-1)
+
+    def _log_joint(self, x: Tensor, past: Tensor) -> Tensor:
+        """log p(x_t) p(u_{t-1} | x_t) up to a constant, ``[..., N, K] -> [..., N]``."""
+        residual = (past - self._recalled(x)) / self.past_scale
+        return -(x.square().sum(-1) + residual.square().sum(-1)) / 2
