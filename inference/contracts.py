@@ -91,13 +91,13 @@ class Recurrent(nn.Module):
         the recursion
             ``check(obs)``, ``initial(rows)``, ``encode(obs)``, ``step(features, past)``
         to predict, if it can
-            ``predict(past, previous, chains)``
+            ``sample_next(past, previous, num_samples)``
 
     You inherit
         ``advance``, which is ``step`` unless you have a quicker one
 
     Then works
-        ``sweep``, ``run_filter``; with ``predict`` also ``predict_next`` and ``rollout``; with
+        ``sweep``, ``run_filter``; with ``sample_next`` also ``predict_next``, ``rollout``; with
         a loss of its own, any ``FoldedRule``
     """
 
@@ -125,15 +125,15 @@ class Recurrent(nn.Module):
         """``step`` where no past is the initial one, ``[B, U]``."""
         return self.step(features, past)
 
-    def predict(self, past: Tensor, previous: Tensor, chains: int = 1) -> Tensor:
-        """The next frame, ``[C, N, M]``, given u_{t-1} ``[N, U]`` and y_{t-1} ``[N, M]``.
+    def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
+        """The next frame, ``[S, N, M]``, given u_{t-1} ``[N, U]`` and y_{t-1} ``[N, M]``.
 
         Raises:
             ValueError: for a network that does not write it.
         """
         raise ValueError(
             f"{type(self).__name__} predicts no next frame: that takes a network that inherits "
-            "inference.Recurrent and writes predict(past, previous, chains)"
+            "inference.Recurrent and writes sample_next(past, previous, num_samples)"
         )
 
 
@@ -149,13 +149,13 @@ class FrameModel(Recurrent):
         the Pyro pair, with one plate at dim -1
             ``model(fold)``, ``guide(fold)``
         to predict states, if it can
-            ``foresee(past, draws)``, ``emit(x)``
+            ``sample_state(past, num_samples)``, ``emit(x)``
 
     Then works
         rules: ``LocalELBO``, ``BPTT``
         filters and predictions: see ``Recurrent``
-        diagnostics: ``khat`` and ``loo`` of frames, ``sbc``, ``to_arviz``; with ``foresee`` and
-        ``emit`` also ``frame_pit``
+        diagnostics: ``khat`` and ``loo`` of frames, ``sbc``, ``to_arviz``; with
+        ``sample_state`` and ``emit`` also ``frame_pit``
     """
 
     @abstractmethod
@@ -168,14 +168,14 @@ class FrameModel(Recurrent):
         """Draws x_t from q(x_t | y_t, u_{t-1})."""
         unwritten(self, "guide(fold)")
 
-    def foresee(self, past: Tensor, draws: int) -> Tensor:
-        """States drawn from p(x_t | u_{t-1}), ``[N, U] -> [D, N, K]``.
+    def sample_state(self, past: Tensor, num_samples: int) -> Tensor:
+        """States drawn from p(x_t | u_{t-1}), ``[N, U] -> [S, N, K]``.
 
         Raises:
             ValueError: for a model that does not write it.
         """
         raise ValueError(
-            f"{type(self).__name__} predicts no state: that takes foresee(past, draws)"
+            f"{type(self).__name__} predicts no state: that takes sample_state(past, num_samples)"
         )
 
     def emit(self, x: Tensor) -> torch.distributions.Distribution:

@@ -79,16 +79,16 @@ def predict_next(
 ) -> Prediction:
     """Predicts each frame from the frames before it: y_t given y_0 .. y_{t-1}.
 
-    The network filters the true sequence. At each step ``net.predict(past, previous, chains)``
+    The network filters the true sequence. At each step ``net.sample_next``
     turns the statistics u_{t-1} into the next frame. The prediction is an expected frame, without
     noise of its own.
 
     Arguments:
-        net: a recurrent network with ``predict``.
+        net: a recurrent network with ``sample_next``.
         batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
         num_samples: chains, or independent samples of the state, per frame.
         seed: seed of a private random stream; the caller's random state is left alone.
-        options: further arguments of ``net.predict``, such as ``{"steps": 25}`` Gibbs steps.
+        options: further arguments of ``net.sample_next``, such as ``{"steps": 25}`` Gibbs steps.
 
     Returns:
         Predictions of all ``T`` frames. The first frame is predicted from a blank past. Padding is
@@ -110,7 +110,7 @@ def predict_next(
     predicted = obs.new_zeros(num_samples, *obs.shape)
     with RandomStream(obs.device, "predict", seed):
         parts = [
-            net.predict(*rows, num_samples, **(options or {}))
+            net.sample_next(*rows, num_samples, **(options or {}))
             for rows in zip(past.split(FRAMES), previous.split(FRAMES))
         ]
     predicted[:, mask] = torch.cat(parts, 1)
@@ -133,12 +133,12 @@ def rollout(
     samples frames instead.
 
     Arguments:
-        net: a recurrent network with ``predict``.
+        net: a recurrent network with ``sample_next``.
         batch: the sequences seen: a ``Batch``, or anything that ``data.as_batch`` takes.
         frames: the number of frames to add.
         num_samples: continuations of each sequence, independent of one another.
         seed: seed of a private random stream; the caller's random state is left alone.
-        options: further arguments of ``net.predict``.
+        options: further arguments of ``net.sample_next``.
 
     Returns:
         Continuations, ``[S, B, frames, M]`` in ``samples``.
@@ -156,23 +156,16 @@ def rollout(
     film = []
     with RandomStream(obs.device, "rollout", seed):
         for _ in range(frames):
-            frame = net.predict(past, frame, 1, **(options or {}))[0]
+            frame = net.sample_next(past, frame, 1, **(options or {}))[0]
             past = net.step(net.encode(frame), past)
             film.append(frame)
     return Prediction(torch.stack(film, 1).unflatten(0, (num_samples, rows)))
-
-
-def check_direction(net: Recurrent, direction: str) -> None:
-    """Raises a ValueError where a network cannot generate in a direction of time."""
-    if direction not in net.directions:
-        known = " or ".join(net.directions)
-        raise ValueError(f"{type(net).__name__} generates {known} in time, not {direction!r}")
 
 
 def _check(net: Recurrent, num_samples: int) -> None:
     if not isinstance(net, Recurrent):
         raise ValueError(
             f"{type(net).__name__} predicts no next frame: that takes a network that inherits "
-            "inference.Recurrent and writes predict(past, previous, chains)"
+            "inference.Recurrent and writes sample_next(past, previous, num_samples)"
         )
     check_number("num_samples", num_samples)

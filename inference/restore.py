@@ -98,8 +98,8 @@ def denoise(
     batch = as_batch(batch)
     real = batch.mask[..., None]
     if rate is None:
-        by = "mean" if probabilities else "mode"
-        return net.reconstruct(batch.obs, batch.mask, by=by).masked_fill(~real, 0.0)
+        method = "mean" if probabilities else "mode"
+        return net.reconstruct(batch, method).masked_fill(~real, 0.0)
     if not 0 < rate < 1:
         raise ValueError(f"rate must be a probability between 0 and 1, got {rate}")
     _check_binary(net)

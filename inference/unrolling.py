@@ -99,6 +99,21 @@ def score_of(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:
     return scores.masked_fill(~batch.mask.T, 0.0).sum(0)
 
 
+def answer_states(net: AnswerModel, batch: Batch, num_samples: int) -> Tensor:
+    """The states that answers are read from, on random paths from torch's global random state.
+
+    Arguments:
+        net: the network.
+        batch: the input sequences.
+        num_samples: paths ``M`` of each sequence.
+
+    Returns:
+        ``[T, M, B, H]`` with an answer at every step, otherwise ``[M, B, H]``.
+    """
+    drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), num_samples)
+    return answering(net, unroll(net, drive)[1:], batch)
+
+
 def loss_of(net: AnswerModel, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """The negative log-probability of all answers, in nats, and how many there are."""
     asked = batch.mask if net.at_every_step(batch) else batch.mask.any(1)

@@ -311,7 +311,7 @@ class TestAnsweringModels(Frames, testing.AnsweringConformance):
         net, batch = self.build(), self.batch()
         mean = net.predict(batch.obs)
         assert mean.shape == ((B, T, OUT) if net.every_step else (B, OUT))
-        net.output.check(net.answer(batch.obs, draws=5))
+        net.output.check(net.sample_answers(batch.obs, num_samples=5))
 
     def test_it_shows_when_it_answers(self):
         net = self.build()

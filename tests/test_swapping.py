@@ -293,7 +293,7 @@ WRONG = {
     ),
     "decoder, outputs": (
         lambda: vrae(decoder=decoders.CausalDecoder(K, M + 1, H), obs_mean=0.5),
-        "decoder puts out 5 values a frame, .* natural_dim = 4",
+        "decoder has 5 outputs a frame, .* natural_dim = 4",
     ),
     "decoder of one's own, outputs": (
         lambda: vrae(decoder=Net(K, 1)),  # which broadcasts
@@ -453,7 +453,7 @@ def test_parts_that_fit_an_rvae(batch):
     own = {"guide": Leaky(), "decoder": nn.Linear(K, M)}
     for net in (rvae(), rvae(own["guide"]), rvae(decoder=own["decoder"]), rvae(**own)):
         assert torch.isfinite(local(net, batch))
-        assert net.filter(batch.obs, batch.mask).mean.shape == (B, T, K)
+        assert net.filter(batch).mean.shape == (B, T, K)
 
 
 def test_an_rvae_puts_out_as_many_numbers_as_its_likelihood_needs(batch):

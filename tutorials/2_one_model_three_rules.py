@@ -149,7 +149,7 @@ def train_by(name, net):
     """Held-out loss after every epoch, and the cosine of W_hh's gradient with BPTT's."""
 
     def score(net):
-        return -float(net.log_prob(test.obs, test.target).mean())
+        return -float(net.log_prob(test).mean())
 
     curve = inference.AlignmentCurve(RULES[name], RULES["BPTT"], probe, score)
     lr = {"": 1e-3, "back.": 1e-3, "readout.": 1e-2}

@@ -226,8 +226,8 @@ def error(found):
 
 restored = {
     "the sensors": test.obs,
-    "Gaussian": gaussian.reconstruct(test.obs, test.mask),
-    "Laplace, your own": net.reconstruct(test.obs, test.mask),
+    "Gaussian": gaussian.reconstruct(test),
+    "Laplace, your own": net.reconstruct(test),
 }
 for name, found in restored.items():
     print(f"{name:20} mean squared error {error(found):.3f}")
@@ -280,7 +280,7 @@ class WakeSleep(inference.LearningRule):
 
 sleeper = build(Laplace(3))
 curves["Laplace, wake-sleep"] = train_by(WakeSleep(sleeper))
-found = sleeper.reconstruct(test.obs, test.mask)
+found = sleeper.reconstruct(test)
 print(f"{'wake-sleep':20} mean squared error {error(found):.3f}")
 
 # %% [markdown]
@@ -342,7 +342,7 @@ class Leaky(nn.Module):
 
 online = zoo.RVAE(3, 4, Laplace(3), hidden=32, guide=Leaky())
 train_by(inference.LocalELBO(online))
-found = online.reconstruct(test.obs, test.mask)
+found = online.reconstruct(test)
 print(f"{'rVAE, leaky guide':20} mean squared error {error(found):.3f}")
 
 # %% [markdown]
@@ -398,7 +398,7 @@ for what, do in wrong.items():
 # %%
 zoo.save("swing", net, title="a swing, by three sensors")
 again = zoo.load("swing", classes=[Laplace, Forgetful, Gated, Convolution])
-same = torch.equal(again.reconstruct(test.obs, test.mask), net.reconstruct(test.obs, test.mask))
+same = torch.equal(again.reconstruct(test), net.reconstruct(test))
 print(f"the loaded network says the same: {same}")
 
 dreams = again.sample(sequences=4, steps=60, seed=1, noise=False)
@@ -421,8 +421,8 @@ plt.show()
 
 # %%
 padded = data.collate([*noisy[:10], torch.zeros(90, 3)]).rows(slice(10))  # more padding
-longer = net.reconstruct(padded.obs, padded.mask)[:, : truth.shape[1]]
-gap = (longer - net.reconstruct(test.obs, test.mask))[test.mask].abs().max()
+longer = net.reconstruct(padded)[:, : truth.shape[1]]
+gap = (longer - net.reconstruct(test))[test.mask].abs().max()
 print(f"padding changes reconstructions by {gap:.1e} at most")
 _ = WakeSleep(net).gradients(train)
 still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]

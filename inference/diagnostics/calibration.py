@@ -201,7 +201,7 @@ def frame_pit(
     if isinstance(net, FrameModel):
 
         def predict(number: int) -> Tensor:
-            frames = net.emit(net.foresee(data.past, number)).sample()
+            frames = net.emit(net.sample_state(data.past, number)).sample()
             return spread_out(frames, batch.mask, 1)
 
     elif isinstance(net, Recurrent) and one_step:

@@ -86,7 +86,7 @@ class EM(ClosedForm):
 
         if batch.obs.shape[1] < 2:
             raise ValueError("EM learns a transition: it needs sequences of at least two frames")
-        value, variance = self.net.measure(batch.obs, batch.mask)
+        value, variance = self.net.measure(batch)
         with RandomStream(batch.obs.device, "EM", self.seed):
             guesses = [self.net.guess(value, batch.mask) for _ in range(self.restarts)]
         model = LinearGaussian(*(torch.stack(parts) for parts in zip(*guesses)))

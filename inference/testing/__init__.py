@@ -21,7 +21,7 @@ Without pytest, ``failures(TestMine())`` runs the same tests and says which fail
 | a Pyro pair over whole sequences | ``Sequence`` | the base class ``SequenceModel``; ``sample``, \
 one of ``posterior log_prob`` |
 | a network that answers a sequence | ``Answering`` | the base classes ``AnswerModel`` and \
-``SequenceModel``; ``log_prob predict answer`` |
+``SequenceModel``; ``log_prob predict sample_answers`` |
 | a law of latent paths, as a prior | ``Prior`` | ``dim``; it is called with a mask |
 | a law of latent paths, as a guide | ``Guide`` | ``dim features_dim``; it is called with features |
 | the law of a frame or an output | ``Likelihood`` | ``distribution mean mode sample check``, \

@@ -17,7 +17,8 @@ from .models import ModelConformance
 
 
 class AnsweringConformance(ModelConformance):
-    """A network of units that answers a sequence: ``log_prob``, ``predict`` and ``answer``.
+    """A network of units that answers a sequence: ``log_prob``, ``predict`` and
+    ``sample_answers``.
 
     It inherits ``AnswerModel`` and ``SequenceModel``, whose Pyro pair is over batches with a
     target; of its ``rules`` ``TargetPropagation`` also asks for ``invert``. ``batch()`` needs a
@@ -27,9 +28,9 @@ class AnsweringConformance(ModelConformance):
     rules = (TargetPropagation, StraightThrough)
     kinds = (AnswerModel, SequenceModel)
     needs = (
-        ("log_prob", "obs, target, mask, samples -> log p(y | x) of every sequence"),
-        ("predict", "obs, mask, samples, seed -> mean answers"),
-        ("answer", "obs, mask, draws, seed -> answers that it draws"),
+        ("log_prob", "batch, num_samples, seed -> log p(y | x) of every sequence"),
+        ("predict", "batch, num_samples, seed -> mean answers"),
+        ("sample_answers", "batch, num_samples, seed -> random answers"),
     )
     inverse = ("back.",)  #: how the names of the inverse's parameters begin
 
@@ -42,8 +43,8 @@ class AnsweringConformance(ModelConformance):
     def verbs(self, net, target):
         return {
             "predict": net.predict,
-            "answer": net.answer,
-            "log_prob": lambda obs, mask: net.log_prob(obs, target, mask),
+            "sample_answers": net.sample_answers,
+            "log_prob": lambda batch: net.log_prob(Batch(batch.obs, batch.mask, target)),
         }
 
     def findings(self, net, obs, mask=None, target=None):
@@ -54,13 +55,14 @@ class AnsweringConformance(ModelConformance):
         found = {"states": states[1:].transpose(0, 1)}
         if net.num_stochastic:
             return found
-        score = {} if target is None else {"log_prob": net.log_prob(obs, target, mask)}
-        return found | {"predict": net.predict(obs, mask)} | score
+        score = {} if target is None else {"log_prob": net.log_prob(Batch(obs, mask, target))}
+        return found | {"predict": net.predict(batch)} | score
 
     def draws(self, net, seed):
         obs = self._data().obs.to(next(net.parameters()).device)
-        drawn = net.answer(obs, draws=9, seed=seed).to(obs.dtype)
-        return {"answer": drawn, "predict": net.predict(obs, samples=2, seed=seed)}
+        drawn = net.sample_answers(obs, num_samples=9, seed=seed).to(obs.dtype)
+        mean = net.predict(obs, num_samples=2, seed=seed)
+        return {"sample_answers": drawn, "predict": mean}
 
     def _padded(self, net, batch):
         obs, mask, target = super()._padded(net, batch)
@@ -70,23 +72,24 @@ class AnsweringConformance(ModelConformance):
 
     def test_verbs_have_the_shapes_promised(self):
         net, batch = self._built(), self._data()
-        score = net.log_prob(batch.obs, batch.target, samples=3)
+        score = net.log_prob(batch, num_samples=3)
         shaped(score, (len(batch),), "log_prob")
-        mean = net.predict(batch.obs, samples=3)
+        mean = net.predict(batch.obs, num_samples=3)
         asked = batch.obs.shape[: 2 if net.at_every_step(batch) else 1]
         shaped(mean, (*asked, mean.shape[-1]), "predict")
-        drawn = net.answer(batch.obs, draws=5)
-        shaped(drawn, (5, *batch.target.shape), "answer")
-        assert drawn.dtype == batch.target.dtype, f"answer is {drawn.dtype}"
-        for verb, value in {"log_prob": score, "predict": mean, "answer": drawn}.items():
+        drawn = net.sample_answers(batch, num_samples=5)
+        shaped(drawn, (5, *batch.target.shape), "sample_answers")
+        assert drawn.dtype == batch.target.dtype, f"sample_answers is {drawn.dtype}"
+        for verb, value in {"log_prob": score, "predict": mean, "sample_answers": drawn}.items():
             assert value.isfinite().all(), f"{verb} is not finite"
             assert not value.requires_grad, f"{verb} carries a graph: use torch.no_grad"
         shaped(importance_bound(net, batch, 2), (len(batch),), "importance_bound")
 
     def test_what_it_answers_it_can_score(self):
         net, batch = self._built(), self._data()
-        for target in net.answer(batch.obs, draws=2):
-            assert net.log_prob(batch.obs, target).isfinite().all(), "an answer is impossible"
+        for target in net.sample_answers(batch, num_samples=2):
+            score = net.log_prob(Batch(batch.obs, target=target))
+            assert score.isfinite().all(), "an answer is impossible"
 
     def test_an_answer_looks_at_past_and_present_alone(self):
         net, (obs, changed, cut) = self._built(), self._other_ends()
@@ -114,7 +117,7 @@ class AnsweringConformance(ModelConformance):
         found, steps = [], batch.obs.shape[1]
         index = torch.arange(len(batch)).repeat(many)
         for obs, mask in ((batch.obs, batch.mask), self._padded(net, batch)[:2]):
-            means = net.predict(obs[index], mask[index], samples=1)
+            means = net.predict(Batch(obs[index], mask[index]), num_samples=1)
             means = means[:, :steps] if net.at_every_step(batch) else means
             found.append(means.unflatten(0, (many, -1)))
         same_average(*found, "padding changes what is drawn")

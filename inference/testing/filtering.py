@@ -16,8 +16,8 @@ class FilteringConformance(GeneratingConformance):
 
     rules = (LocalELBO,)
     needs = (
-        ("reconstruct", "obs, mask -> frames at what it believes"),
-        ("filter", "obs, mask -> mean and variance of every state, as inference.Filtered"),
+        ("reconstruct", "batch -> frames at the filtered state"),
+        ("filter", "batch -> mean and variance of every state, as inference.Filtered"),
         *GeneratingConformance.needs,
     )
 

@@ -35,14 +35,14 @@ class ModelConformance(Conformance):
         raise NotImplementedError(f"{type(self).__name__} must define batch()")
 
     def verbs(self, net: nn.Module, target: Tensor | None) -> dict[str, Callable]:
-        """What can be asked of data, each called with ``(obs, mask)``."""
+        """The verbs of the model, each called with a ``Batch``."""
         raise NotImplementedError
 
     def findings(self, net, obs, mask=None, target=None) -> dict[str, Tensor]:
         """What it says of data without drawing a random number, ``[B, ...]`` each."""
         found = {}
         for name, verb in self.verbs(net, target).items():
-            found |= tensors(name, verb(obs, mask))
+            found |= tensors(name, verb(Batch(obs, mask)))
         return found
 
     def draws(self, net: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -199,14 +199,14 @@ class ModelConformance(Conformance):
         net, batch = self._built(), self._data()
         for what, (bad, pattern) in self.bad_observations(batch.obs).items():
             for name, verb in self.verbs(net, batch.target).items():
-                refuses(lambda: verb(bad, None), pattern, f"{name}, {what}")  # noqa: B023
+                refuses(lambda: verb(Batch(bad)), pattern, f"{name}, {what}")  # noqa: B023
 
     def test_a_sequence_without_a_real_frame_is_refused(self):
         net, batch = self._built(), self._data()
         obs, mask, target = self._padded(net, batch)
         mask[1] = False
         for name, verb in self.verbs(net, target).items():
-            refuses(lambda: verb(obs, mask), "sequence 1", f"{name}, all masked")  # noqa: B023
+            refuses(lambda: verb(Batch(obs, mask)), "sequence 1", f"{name}, all masked")  # noqa: B023
 
     def test_it_works_where_it_is_put(self):
         if not torch.cuda.is_available():
@@ -220,7 +220,7 @@ class ModelConformance(Conformance):
                 torch.testing.assert_close(value.cpu(), expected[verb], rtol=1e-3, atol=1e-4)
             found = self.draws(net, seed=4)
             for name, verb in self.verbs(net, moved.target).items():
-                found |= tensors(name, verb(*data))
+                found |= tensors(name, verb(Batch(*data)))
             for verb, value in found.items():
                 assert value.device.type == "cuda", f"{verb} is not where the data are"
         for rule_of, data in itertools.product(self.rules, (moved, ragged(moved))):

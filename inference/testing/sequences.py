@@ -29,7 +29,7 @@ class SequenceConformance(GeneratingConformance):
     def lacking(self, subject):
         found = super().lacking(subject)
         if not (hasattr(subject, "log_prob") or hasattr(subject, "posterior")):
-            found.append("log_prob or posterior (obs, mask -> exact log p(x), or q(z | x))")
+            found.append("log_prob or posterior (batch -> exact log p(x), or q(z | x))")
         return found
 
     def test_verbs_have_the_shapes_promised(self):

@@ -239,7 +239,7 @@ def moments(law, row, length):
 
 def exact_elbo(net, covariance, batch):
     """E_q[log p(x | z)] and KL(q || p) of each sequence, from dense Gaussians."""
-    law, seen, cost = net.posterior(batch.obs, batch.mask), [], []
+    law, seen, cost = net.posterior(batch), [], []
     for row, length in enumerate(batch.mask.sum(1).tolist()):
         mean, cov = moments(law, row, length)
         matrix, shift = net.decoder.design(length)
@@ -738,7 +738,7 @@ def test_losses_are_those_of_the_bounds(particles):
 
 def test_the_loss_of_the_surrogate_and_the_kl_reported():
     net, batch = nonlinear_model(guide="Diagonal"), film()
-    q, p = net.posterior(batch.obs, batch.mask), net.prior(batch.mask)
+    q, p = net.posterior(batch), net.prior(batch.mask)
     found = {}
     for objective, divergence in (("elbo", kl_steps), ("marginal-increments", marginal_increments)):
         found[objective] = run(net, batch, objective=objective, num_samples=3)[0]
@@ -885,7 +885,7 @@ def test_the_loss_of_an_rnn_is_its_negative_log_likelihood(cell):
             state = one(frame[None], state)
         total.append(loss)
     total = torch.stack(total)
-    torch.testing.assert_close(-net.log_prob(batch.obs, batch.mask), total.detach())
+    torch.testing.assert_close(-net.log_prob(batch), total.detach())
     net.zero_grad()
     (total.sum() / batch.frames).backward()
     expected = gradient(net)

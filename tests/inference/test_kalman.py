@@ -198,7 +198,7 @@ def test_pyro_model_of_spike_counts():
 
 def test_pyro_model_refuses_padding():
     mask = torch.arange(T).expand(B, T) < 3
-    with pytest.raises(ValueError, match="unpadded"):
+    with pytest.raises(ValueError, match="without padding"):
         LGDS(3, 2).model(Batch(random_data()[0], mask))
 
 
@@ -206,10 +206,10 @@ def test_filter_reads_with_the_variance_of_the_readout():
     net = set_system(LGDS(K, D, readout=Readout(D, variance=0.7)))
     obs, _ = random_data()
     expected = kalman_smoother(net.system(), obs, torch.full_like(obs, 0.7), MASKS["gaps"])
-    actual = net.smooth(obs, MASKS["gaps"])
+    actual = net.smooth(Batch(obs, MASKS["gaps"]))
     torch.testing.assert_close(actual.mean, expected.mean)
-    filtered = net.filter(obs, MASKS["gaps"])
-    reconstruction = net.reconstruct(obs, MASKS["gaps"])
+    filtered = net.filter(Batch(obs, MASKS["gaps"]))
+    reconstruction = net.reconstruct(Batch(obs, MASKS["gaps"]))
     torch.testing.assert_close(reconstruction, filtered.mean[..., :D])
 
 
@@ -232,8 +232,8 @@ def test_samples_have_the_law_of_the_model():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"state_dim": 1, "obs_dim": 2}, "smaller than obs_dim"),
-        ({"state_dim": 2, "readout": Readout(2)}, "the readout gives 2 values"),
+        ({"state_dim": 1, "obs_dim": 2}, "obs_dim must be 1 to state_dim"),
+        ({"state_dim": 2, "readout": Readout(2)}, "the readout reads 2 values"),
     ],
 )
 def test_lgds_rejects(arguments, message):
@@ -256,7 +256,7 @@ def simulate(net, rows, steps, seed=0):
 
 
 def log_likelihood(net, batch):
-    return (net.filter(batch.obs, batch.mask).log_likelihood.sum() / batch.frames).item()
+    return (net.filter(batch).log_likelihood.sum() / batch.frames).item()
 
 
 @pytest.mark.parametrize(("states", "values"), [(1, 1), (2, 1), (2, 2), (3, 2)])
@@ -283,12 +283,12 @@ def test_em_stops_where_the_gradient_of_the_likelihood_is_zero():
     net = LGDS(1, readout=Readout(1, variance=0.05))
     EM(net, restarts=1, iterations=150, tolerance=-math.inf).learn(batch)
     system = LinearGaussian(*(part.clone().requires_grad_() for part in net.system()))
-    result = kalman_filter(system, *net.measure(batch.obs, batch.mask), batch.mask)
+    result = kalman_filter(system, *net.measure(batch), batch.mask)
     total = result.log_likelihood.sum() / batch.frames
     slopes = torch.autograd.grad(total, [system[index] for index in (0, 1, 3, 4)])
     assert max(slope.abs().max().item() for slope in slopes) < 1e-6
     worse = system._replace(dynamics=system.dynamics.detach() + 0.05)
-    moved = kalman_filter(worse, *net.measure(batch.obs, batch.mask), batch.mask).log_likelihood
+    moved = kalman_filter(worse, *net.measure(batch), batch.mask).log_likelihood
     assert moved.sum() / batch.frames < total - 1e-4
 
 
@@ -413,7 +413,7 @@ def test_a_gap_does_not_add_a_turn(hidden, silent):
     rates, seen = 8 * ppc.tuning(position), torch.ones(1, 21, dtype=torch.bool)
     seen[:, hidden] = False
     rates[:, hidden] = 0.0
-    value, _ = LGDS(2, readout=PopulationReadout()).measure(rates, None if silent else seen)
+    value, _ = LGDS(2, readout=PopulationReadout()).measure(Batch(rates, None if silent else seen))
     torch.testing.assert_close(value[seen][:, 0], position[seen], atol=1e-3, rtol=0)
 
 
@@ -423,12 +423,12 @@ def test_silent_frames_are_not_observed():
     silent = torch.zeros(3, 30, dtype=torch.bool)
     silent[:, 5:9] = silent[1, :2] = True
     gone = obs.masked_fill(silent[..., None], 0.0)
-    found, expected = net.filter(gone), net.filter(obs, ~silent)
+    found, expected = net.filter(gone), net.filter(Batch(obs, ~silent))
     torch.testing.assert_close(found.mean, expected.mean)
     torch.testing.assert_close(found.covariance, expected.covariance)
     torch.testing.assert_close(found.log_likelihood, expected.log_likelihood)
     assert (net.filter(torch.zeros(1, 5, 15)).log_likelihood == 0).all()
-    torch.testing.assert_close(net.smooth(gone).mean, net.smooth(obs, ~silent).mean)
+    torch.testing.assert_close(net.smooth(gone).mean, net.smooth(Batch(obs, ~silent)).mean)
 
 
 def test_spring_filter_reaches_the_limit_of_the_task():

@@ -96,9 +96,9 @@ def test_padding_changes_no_prediction(net, obs):
 
 def test_many_frames_are_predicted_in_pieces(net, obs, monkeypatch):
     monkeypatch.setattr(inference.predict, "FRAMES", 5)
-    sizes, predict = [], net.predict
+    sizes, predict = [], net.sample_next
     monkeypatch.setattr(
-        net, "predict", lambda past, *rest: sizes.append(len(past)) or predict(past, *rest)
+        net, "sample_next", lambda past, *rest: sizes.append(len(past)) or predict(past, *rest)
     )
     predicted = inference.predict_next(net, obs, num_samples=2).samples
     assert sizes == [5, 5, 5, 5, 1]
@@ -169,7 +169,9 @@ def law_of_frame(net, past):
 def test_clamped_chains_reach_the_law_of_the_frame(kind, start):
     net = harmonium(kind)
     past = torch.tensor([[0.2, 0.9], [1.0, 0.0]])
-    predicted = net.predict(past, torch.ones(2, 3), chains=40_000, steps=30, start=start).mean(0)
+    predicted = net.sample_next(
+        past, torch.ones(2, 3), num_samples=40_000, steps=30, start=start
+    ).mean(0)
     for u, obtained in zip(past, predicted):
         frames, law = law_of_frame(net, u)
         hidden = net.step(net.encode(frames), u.expand(len(frames), -1))
@@ -182,10 +184,10 @@ def test_rounds_of_means_follow_the_chain():
     expected = previous
     for _ in range(3):
         expected = net.likelihood.mean(net.emission(net.step(net.encode(expected), past)))
-    found = net.predict(past, previous, 1, steps=0, means=3, start="previous")[0]
+    found = net.sample_next(past, previous, 1, steps=0, means=3, start="previous")[0]
     torch.testing.assert_close(found, expected)
     with pytest.raises(ValueError, match="means must be at least 1"):
-        net.predict(past, previous, means=0)
+        net.sample_next(past, previous, means=0)
 
 
 def test_no_gibbs_step_shows_the_start():
@@ -193,9 +195,9 @@ def test_no_gibbs_step_shows_the_start():
     past = torch.rand(2, 2)
     previous = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     expected = net.likelihood.mean(net.emission(net.step(net.encode(previous), past)))
-    assert torch.equal(net.predict(past, previous, 1, steps=0, start="previous")[0], expected)
+    assert torch.equal(net.sample_next(past, previous, 1, steps=0, start="previous")[0], expected)
     with pytest.raises(ValueError, match="start must be 'random' or 'previous'"):
-        net.predict(past, previous, start="zero")
+        net.sample_next(past, previous, start="zero")
 
 
 def test_the_rEFH_backwards_follows_its_own_joint():
@@ -285,7 +287,7 @@ def test_the_predictive_posterior_against_numerical_integration(u):
     mean = float((density * x[:, 0]).sum())
     deviation = math.sqrt(float((density * (x[:, 0] - mean) ** 2).sum()))
     torch.manual_seed(0)
-    drawn = net.foresee(past, 20_000, particles=20_000)[:, 0, 0]
+    drawn = net.sample_state(past, 20_000, num_particles=20_000)[:, 0, 0]
     assert float(drawn.mean()) == pytest.approx(mean, abs=0.05 * deviation + 0.01)
     assert float(drawn.std()) == pytest.approx(deviation, rel=0.1)
     # and the sites of the Pyro model say the same, up to a constant
@@ -309,7 +311,7 @@ def test_a_blank_past_foresees_the_prior():
     net = PREDICTORS["RVAE, linear"]()
     past = torch.cat((net.initial(1), net.step(net.encode(torch.ones(1, M)), net.initial(1))))
     torch.manual_seed(0)
-    drawn = net.foresee(past, 20_000)
+    drawn = net.sample_state(past, 20_000)
     torch.testing.assert_close(drawn[:, 0].mean(0), torch.zeros(2), atol=0.03, rtol=0)
     torch.testing.assert_close(drawn[:, 0].std(0), torch.ones(2), atol=0.03, rtol=0)
     assert (drawn[:, 1].std(0) < 0.5).all()
@@ -317,7 +319,7 @@ def test_a_blank_past_foresees_the_prior():
 
 def test_the_rVAE_cannot_sample_its_past_by_gibbs(obs):
     net = PREDICTORS["RVAE"]()
-    with pytest.raises(ValueError, match="clamped"):
+    with pytest.raises(ValueError, match="clamp_past=True"):
         net.gibbs(obs[:, 0], net.initial(B), 1, clamp_past=False)
 
 

@@ -213,7 +213,7 @@ def test_imputation_obeys_its_seed_and_leaves_the_callers_stream_alone(method):
 def test_the_published_way_replaces_by_modes():
     net, batch = build("VRAE"), padded()
     found = impute(net, batch, steps=20, num_chains=1).samples[0]
-    again = net.reconstruct(found, batch.mask, by="mode")
+    again = net.reconstruct(Batch(found, batch.mask), method="mode")
     missing = ~batch.observed & batch.mask[..., None]
     assert torch.equal(found[missing], again[missing])  # it has come to rest
 
@@ -293,7 +293,7 @@ def test_the_memory_takes_three_kinds_of_input():
 @every_net
 def test_denoising_as_published_is_a_reconstruction(name):
     net = build(name)
-    assert torch.equal(denoise(net, NOISY), net.reconstruct(NOISY, by="mode"))
+    assert torch.equal(denoise(net, NOISY), net.reconstruct(NOISY, method="mode"))
 
 
 @pytest.mark.parametrize("rate", [None, RATE])

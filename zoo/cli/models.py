@@ -38,7 +38,7 @@ def evaluate(
         typer.Option(
             metavar="FIELD=VALUE",
             help="Change how film is predicted: --how start=previous --how steps=50 (harmoniums), "
-            "--how by=posterior (rVAE; also predictor, gibbs); --how sequences=20 takes fewer "
+            "--how method=posterior (rVAE; also predictor, gibbs); --how sequences=20 takes fewer "
             "films. May be given several times.",
         ),
     ] = None,

@@ -13,7 +13,7 @@ from ...data import Batch, BatchLike, as_batch, check_sequences
 from ...inference.contracts import AnswerModel, SequenceModel
 from ...inference.particles import log_mean_exp
 from ...inference.rng import RandomStream
-from ...inference.unrolling import answer_states, estimate_log_prob, last_real, unroll
+from ...inference.unrolling import answer_states, last_real, score_of, unroll
 from ..part import Described
 from ..parts.checks import check_dtype
 from ..parts.likelihoods import Output
@@ -156,9 +156,14 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         Raises:
             ValueError: for data that the network does not take, or ``num_samples`` below 1.
         """
-        batch = self.prepare(as_batch(batch))
         with RandomStream(batch.obs.device, "log_prob", seed):
-            return estimate_log_prob(self, batch, num_samples)
+            return self.estimate_log_prob(batch, num_samples)
+
+    @torch.no_grad()
+    def estimate_log_prob(self, batch: Batch, num_samples: int = 20) -> Tensor:
+        """``log_prob`` from torch's global random state."""
+        batch = self.prepare(batch)
+        return score_of(self, answer_states(self, batch, num_samples), batch)
 
     @torch.no_grad()
     def predict(self, batch: BatchLike, num_samples: int = 20, seed: int = 0) -> Tensor:

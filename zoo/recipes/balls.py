@@ -123,8 +123,8 @@ RECIPES = [
         film_vae(RVAE, **NETS, past_scale=PAST_SCALE, past_hidden=256, predictor_hidden=256),
         **local(45, 40, {"x": 0.3, "u": 0.2}, batch_size=20),
         note="the paper predicts by clamped Gibbs sampling, which does not converge (`evaluate "
-        "balls/rvae --how by=gibbs`). This row draws from the amortised predictor "
-        "r(x[t] | u[t-1]), which learns by the same local rule; `--how by=posterior` draws from "
+        "balls/rvae --how method=gibbs`). This row draws from the amortised predictor "
+        "r(x[t] | u[t-1]), which learns by the same local rule; `--how method=posterior` uses "
         "p(x[t] | u[t-1]).",
     ),
     row(

@@ -62,7 +62,7 @@ def score(
         for rows in torch.arange(sequences).split(ROWS):
             batch = data.rows(rows)
             assert batch.target is not None  # the data ask for an answer
-            found.append(-model.log_prob(batch.obs, batch.target, samples=num_samples))
+            found.append(-model.estimate_log_prob(batch, num_samples))
     return Scores(torch.cat(found).cpu()[:, None], torch.ones(sequences))
 
 
@@ -78,7 +78,7 @@ def write_samples(
     if direction is not None:
         raise ValueError(f"{type(model).__name__} answers questions: it has no direction of time")
     data = OneToMany(kind, 1000, steps, seed, "test", device_of(model))
-    answers = model.answer(data.obs, seed=seed)[0]
+    answers = model.sample_answers(data.obs, seed=seed)[0]
     show = plot_classes if kind == "class" else plot_curve
     show(data.obs[:, 0, 0], data.target.flatten(), answers.flatten(), path)
 

@@ -47,7 +47,7 @@ def score(
         for rows in torch.arange(len(rolls)).split(ROWS):
             batch = rolls.rows(rows)
             assert batch.target is not None  # the data ask for an answer
-            found.append(-model.log_prob(batch.obs, batch.target, samples=num_samples))
+            found.append(-model.estimate_log_prob(batch, num_samples))
     values = torch.cat(found).cpu()[:, None]
     return Scores(values, torch.ones(len(values)))
 
@@ -63,7 +63,7 @@ def write_samples(
     long = [roll for roll in Polyphonic(NAME, "test").sequences if len(roll) > steps][:3]
     rolls = torch.stack([roll[:steps] for roll in long]).float().to(device)
     for frame in range(GENERATED):
-        following = model.answer(rolls[:, -steps:], seed=1000 * seed + frame)[0]
+        following = model.sample_answers(rolls[:, -steps:], seed=1000 * seed + frame)[0]
         rolls = torch.cat((rolls, following[:, None]), 1)
     if path.suffix in (".mid", ".midi"):
         write_midi(path, rolls[0], step=SECONDS[NAME])

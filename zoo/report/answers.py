@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...inference import pit
-from ..parts.likelihoods import Categorical
+from ..parts.likelihoods import Categorical, Likelihood
 from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
 from .context import Context, NotApplicable, Section
 from .figures import BLUE, figure, plot_coverage, plot_histogram, plot_reliability, save
@@ -28,20 +28,20 @@ def diagnose_answers(context: Context) -> list[Section]:
         raise NotApplicable(
             "it answers at every step, and answers of a sequence are not independent"
         )
-    drawn = net.answer(batch.obs, batch.mask, context.sizes.predictions, seed)
+    drawn = net.sample_answers(batch, context.sizes.predictions, seed)
     found = pit(batch.target, drawn, seed)
     seen = measured(found, len(batch))
     excess = seen.excess
     values = "held-out answers" if seen.values == len(batch) else "values of held-out answers"
     said = in_numbers(seen, values, "answers")
-    classes, bits = isinstance(net.output, Categorical), hasattr(net.output, "natural")
+    classes, bits = isinstance(net.output, Categorical), isinstance(net.output, Likelihood)
     discrete = classes or bits
     canvas, axes = figure(3 if discrete else 2)
     plot_histogram(axes[0], found.flatten(), 10, len(batch) if classes or not bits else None)
     axes[0].set(xlabel="PIT of the answer", ylabel="share of answers")
     plot_coverage(axes[1], found)
     if discrete:
-        chance_of = net.predict(batch.obs, batch.mask, PATHS, seed).cpu()
+        chance_of = net.predict(batch, PATHS, seed).cpu()
         hits = batch.target.cpu()
         if classes:
             hits = torch.nn.functional.one_hot(hits, chance_of.shape[-1])

@@ -78,8 +78,8 @@ def linear_pit(net: LGDS, batch: Batch) -> Tensor:
         ``[B, T, D]``, each value by itself; NaN in padding.
     """
     system = net.system()
-    value, variance = net.measure(batch.obs, batch.mask)
-    seen = net.filter(batch.obs, batch.mask)
+    value, variance = net.measure(batch)
+    seen = net.filter(batch)
     A, C = system.dynamics, system.emission
     start = system.initial_mean.expand_as(seen.mean[:, :1])
     mean = torch.cat((start, seen.mean[:, :-1] @ A.mT), 1)

@@ -96,14 +96,14 @@ def spreads(net: GibbsModel, obs: Tensor, how: Chains, seed: int = 0) -> tuple[T
         Both ``[K]``.
 
     Raises:
-        ValueError: for a model that foresees x_t in one way alone: any but an rVAE.
+        ValueError: for any model but an rVAE, which alone samples x_t by both methods.
     """
     if not isinstance(net, RVAE):
-        raise ValueError(f"{type(net).__name__} does not foresee its state in both ways")
+        raise ValueError(f"{type(net).__name__} does not sample its state by both methods")
     past, found = _some(net, obs, how, seed), []
     for method in ("gibbs", "posterior"):
         with RandomStream(past.device, "spreads", seed):
-            drawn = net.foresee(past, DRAWN, method, steps=how.num_warmup + how.num_samples)
+            drawn = net.sample_state(past, DRAWN, method, steps=how.num_warmup + how.num_samples)
         found.append(drawn.var(0).mean(0).sqrt())
     return found[0], found[1]
 

@@ -176,7 +176,7 @@ def test_plain_backpropagation_is_the_slope_of_the_loss(kind, output, every_step
         for i in range(len(flat)):
             before, losses = float(flat[i]), []
             for flat[i] in (before + step, before - step):
-                losses.append(-net.log_prob(data.obs, target, MASK).sum() / answers)
+                losses.append(-net.log_prob(Batch(data.obs, MASK, target)).sum() / answers)
             flat[i] = before
             slopes[i] = (losses[0] - losses[1]) / (2 * step)
         torch.testing.assert_close(found[name].flatten(), slopes, rtol=1e-5, atol=1e-8, msg=name)

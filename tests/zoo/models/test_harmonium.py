@@ -408,7 +408,7 @@ def test_drawn_pasts_are_binary_with_the_means_of_the_recursion(kind, monkeypatc
 def test_filter_is_the_recursion_written_out(kind):
     net = make(kind, Poisson(3), hidden=4)
     batch = ragged(net.likelihood)
-    filtered = net.filter(batch.obs, batch.mask)
+    filtered = net.filter(batch)
     weight, recurrent = net.obs_weight.data, net.past_weight.data
     for obs, mask, mean in zip(batch.obs, batch.mask, filtered.mean):
         u = torch.zeros(4).double()
@@ -419,7 +419,7 @@ def test_filter_is_the_recursion_written_out(kind):
             torch.testing.assert_close(mean[t], u)
     torch.testing.assert_close(filtered.variance, filtered.mean * (1 - filtered.mean))
     rates = (filtered.mean @ weight + net.obs_bias.data).exp()
-    torch.testing.assert_close(net.reconstruct(batch.obs, batch.mask), rates)
+    torch.testing.assert_close(net.reconstruct(batch), rates)
 
 
 @every_kind

@@ -322,14 +322,14 @@ def test_what_is_remembered_of_a_draw_is_what_would_be_computed(name):
 def quantities(net, obs, mask=None):
     """What a model says without chance, a value for every row and step or for every row."""
     if isinstance(net, RNN):
-        return {"log_prob": net.log_prob(obs, mask)}
-    belief = net.posterior(obs, mask)
+        return {"log_prob": net.log_prob(Batch(obs, mask))}
+    belief = net.posterior(Batch(obs, mask))
     path = torch.linspace(-1, 1, len(obs) * obs.shape[1] * K).view(len(obs), obs.shape[1], K)
     path = torch.linspace(-1, 1, T * K).view(T, K)[: obs.shape[1]].expand(path.shape)
     encoding = net.prepare(Batch(obs, mask))
     return {
-        "reconstruct": net.reconstruct(obs, mask),
-        "mode": net.reconstruct(obs, mask, by="mode"),
+        "reconstruct": net.reconstruct(Batch(obs, mask)),
+        "mode": net.reconstruct(Batch(obs, mask), method="mode"),
         "belief": belief.log_prob(path),
         "prior": net.prior(encoding.mask).log_prob(path),
         "likelihood": net.emit(path, encoding).log_prob(encoding.obs),
@@ -510,19 +510,20 @@ def test_a_linear_vrae_draws_from_its_joint_gaussian():
 def test_reconstruction(name):
     net, obs = build(name), bits(B, T)
     before = torch.get_rng_state()
-    mean = net.reconstruct(obs, MASK)
+    data, how = Batch(obs, MASK), {"sample_path": True}
+    mean = net.reconstruct(data)
     assert mean.shape == (B, T, M)
     assert ((mean >= 0) & (mean <= 1)).all()
-    torch.testing.assert_close(net.reconstruct(obs, MASK, by="mode"), (mean > 0.5).float())
-    drawn = net.reconstruct(obs, MASK, seed=1)
-    torch.testing.assert_close(net.reconstruct(obs, MASK, seed=1), drawn)
-    assert not torch.allclose(net.reconstruct(obs, MASK, seed=2), drawn)
-    assert not torch.allclose(net.reconstruct(obs, MASK, seed=0), mean)
-    frames = net.reconstruct(obs, MASK, by="sample", seed=1)
+    torch.testing.assert_close(net.reconstruct(data, method="mode"), (mean > 0.5).float())
+    drawn = net.reconstruct(data, **how, seed=1)
+    torch.testing.assert_close(net.reconstruct(data, **how, seed=1), drawn)
+    assert not torch.allclose(net.reconstruct(data, **how, seed=2), drawn)
+    assert not torch.allclose(net.reconstruct(data, **how, seed=0), mean)
+    frames = net.reconstruct(data, method="sample", **how, seed=1)
     assert ((frames == 0) | (frames == 1)).all()
     assert torch.equal(torch.get_rng_state(), before)
     encoding = net.prepare(Batch(obs, MASK))
-    path = net.posterior(obs, MASK).mode
+    path = net.posterior(Batch(obs, MASK)).mode
     expected = torch.sigmoid(net.natural(path, encoding))
     torch.testing.assert_close(mean, expected.detach())
 
@@ -530,7 +531,7 @@ def test_reconstruction(name):
 @pytest.mark.parametrize("name", VOSPS)
 def test_a_vosp_filters(name):
     net, obs = build(name), bits(B, T)
-    belief, moments = net.filter(obs, MASK), net.posterior(obs, MASK).moments()
+    belief, moments = net.filter(Batch(obs, MASK)), net.posterior(Batch(obs, MASK)).moments()
     assert belief.mean.shape == belief.variance.shape == (B, T, K)
     torch.testing.assert_close(belief.mean, moments[0])
     torch.testing.assert_close(belief.variance, moments[1])
@@ -603,7 +604,7 @@ def test_an_rnns_log_prob_by_hand():
     net, obs = rnn(), bits(B, T)
     terms = functional.binary_cross_entropy_with_logits(net.natural(obs), obs, reduction="none")
     expected = -(terms.sum(-1) * MASK).sum(1).detach()
-    torch.testing.assert_close(net.log_prob(obs, MASK), expected)
+    torch.testing.assert_close(net.log_prob(Batch(obs, MASK)), expected)
 
 
 def test_dropout_is_of_training_alone():
@@ -704,9 +705,9 @@ def test_a_memory_of_other_frames_does_not_fit(build):
 def test_a_guide_that_needs_a_causal_decoder_says_so():
     batch = Batch(bits(B, T))
     for how in ({"decoder_input": "path"}, {"decoder": "both"}):
-        with pytest.raises(ValueError, match="causal decoder's memory"):
+        with pytest.raises(ValueError, match="needs a causal decoder of innovations"):
             elbo(vrae("Autoregressive", **how), batch)
-    with pytest.raises(ValueError, match="causal decoder's memory"):
+    with pytest.raises(ValueError, match="needs a causal decoder of innovations"):
         elbo(vosp(guide=path_guides.Autoregressive(W, K, H)), batch)
 
 

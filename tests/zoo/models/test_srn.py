@@ -125,9 +125,9 @@ def assert_near_the_sum(net, obs, mask=None, samples=20_000):
 
     Paths must differ enough for that to mean something, and not by so much that few of them count.
     """
-    target = net.answer(obs, mask, draws=5).flatten(0, 1)
+    target = net.sample_answers(Batch(obs, mask), num_samples=5).flatten(0, 1)
     obs, mask = obs.repeat(5, 1, 1), None if mask is None else mask.repeat(5, 1)
-    found = net.log_prob(obs, target, mask, samples=samples).exp()
+    found = net.log_prob(Batch(obs, mask, target), num_samples=samples).exp()
     mean, spread = moments(net, obs, target, mask)
     assert found.shape == (len(obs),)
     assert 0.2 < (spread / mean).max() < 10
@@ -182,11 +182,12 @@ def test_answers_at_every_step_are_scored_singly_or_jointly(mask):
             part.weight[:S] = 6 * torch.eye(H)[:S]
             part.bias[:S] = -3.0
         net.from_input.weight[:S] = 0.0
-    target, samples = net.answer(obs, mask)[0], 20_000  # a likely one: paths differ less
+    target = net.sample_answers(Batch(obs, mask))[0]  # a likely one: paths differ less
+    samples = 20_000
     singly, single, jointly, joint = step_moments(net, obs, target, mask)
     share = 4.5 / math.sqrt(samples)
     assert ((singly - jointly).abs() > 5 * share * (single + joint)).any()
-    found = net.log_prob(obs, target, mask, samples=samples)
+    found = net.log_prob(Batch(obs, mask, target), num_samples=samples)
     assert ((found - singly).abs() < share * single).all()
     bound = inference.importance_bound(net, Batch(obs, mask, target), samples, at_once=samples)
     assert ((bound - jointly).abs() < share * joint).all()
@@ -198,7 +199,8 @@ def test_probabilities_are_averaged_and_the_bound_rises_to_the_sum():
     best, repeats = exact(net, obs, target), 400
     means, errors = [], []
     for samples in (1, 5, 50):
-        draws = torch.stack([net.log_prob(obs, target, samples=samples) for _ in range(repeats)])
+        data = Batch(obs, target=target)
+        draws = torch.stack([net.log_prob(data, samples, seed) for seed in range(repeats)])
         means.append(draws.mean(0))
         errors.append(draws.std(0) / math.sqrt(repeats))
     assert (means[0] + 4 * errors[0] < means[1] - 4 * errors[1]).any()
@@ -215,7 +217,7 @@ def test_the_pairs_bound_has_the_law_of_log_prob(samples, mask):
     net, obs, target, repeats = srn(), frames(mask=mask), targets("classes"), 500
     rows = torch.arange(B).repeat(repeats)
     data = Batch(obs, mask, target).rows(rows)
-    ours = net.log_prob(data.obs, data.target, data.mask, samples=samples).view(repeats, B)
+    ours = net.log_prob(data, num_samples=samples).view(repeats, B)
     pairs = inference.importance_bound(net, data, samples).view(repeats, B)
     assert (ours.std(0) > 1e-3).any()
     for one, other in ((ours, pairs), (ours.exp(), pairs.exp()), (ours**2, pairs**2)):
@@ -228,7 +230,7 @@ def test_the_pairs_bound_has_the_law_of_log_prob(samples, mask):
 def test_a_prediction_is_the_mean_over_all_paths(output, mask):
     """Within 4.5 standard errors."""
     net, obs, samples = srn(output), frames(mask=mask), 20_000
-    found = net.predict(obs, mask, samples=samples)
+    found = net.predict(Batch(obs, mask), num_samples=samples)
     assert len(found) == B
     with torch.no_grad():
         for x, mean in zip(real(obs, mask), found):
@@ -240,7 +242,7 @@ def test_a_prediction_is_the_mean_over_all_paths(output, mask):
 
 def test_predictions_at_every_step_are_means_over_all_paths():
     net, obs = srn("bits", every_step=True), frames(mask=MASK)
-    found = net.predict(obs, MASK, samples=20_000)
+    found = net.predict(Batch(obs, MASK), num_samples=20_000)
     assert found.shape == (B, T, C)
     for b, x in enumerate(real(obs, MASK)):
         for t in range(len(x)):
@@ -252,7 +254,7 @@ def test_predictions_at_every_step_are_means_over_all_paths():
 def test_answers_are_drawn_from_the_sum_over_all_paths():
     """Within 4.5 standard errors; every draw has a path of its own."""
     net, obs, draws = srn(), frames(mask=MASK), 8000
-    drawn = net.answer(obs, MASK, draws=draws)
+    drawn = net.sample_answers(Batch(obs, MASK), num_samples=draws)
     assert drawn.shape == (draws, B)
     for b in range(B):
         for y in range(C):
@@ -266,11 +268,11 @@ def test_without_bits_one_path_is_exact():
     net, obs, target = srn(stochastic=0.0), frames(mask=MASK), targets("classes")
     state = torch.get_rng_state()
     for samples in (1, 7):
-        found = net.log_prob(obs, target, MASK, samples=samples)
+        found = net.log_prob(Batch(obs, MASK, target), num_samples=samples)
         torch.testing.assert_close(found, exact(net, obs, target, MASK))
     assert torch.equal(torch.get_rng_state(), state)
     expected = step_moments(net, obs, later := targets("classes", B, T), MASK)[0]
-    torch.testing.assert_close(net.log_prob(obs, later, MASK), expected)
+    torch.testing.assert_close(net.log_prob(Batch(obs, MASK, later)), expected)
 
 
 # The law of the bits ----------------------------------------------------------------------------
@@ -447,7 +449,7 @@ def test_without_bits_the_pair_has_one_site():
     assert Predictive(net.model, num_samples=4)(Batch(obs, MASK)).keys() == {"y"}
     target = targets("classes")
     data = Batch(obs, MASK, target)
-    expected = net.log_prob(obs, target, MASK)
+    expected = net.log_prob(Batch(obs, MASK, target))
     torch.testing.assert_close(inference.importance_bound(net, data, 3), expected)
     torch.testing.assert_close(inference.elbo(net, data), expected)
 
@@ -515,10 +517,10 @@ def test_padding_changes_nothing(lengths, every_step, seed):
     obs = frames(len(lengths), longest, mask=mask)
     shape = (len(lengths), longest) if every_step else (len(lengths),)
     target = targets("bits", *shape)
-    together, means = net.log_prob(obs, target, mask), net.predict(obs, mask)
+    together, means = net.log_prob(Batch(obs, mask, target)), net.predict(Batch(obs, mask))
     for b, length in enumerate(lengths):
         own = target[b : b + 1, :length] if every_step else target[b : b + 1]
-        alone = net.log_prob(obs[b : b + 1, :length], own)
+        alone = net.log_prob(Batch(obs[b : b + 1, :length], target=own))
         torch.testing.assert_close(together[b : b + 1], alone)
         mean = net.predict(obs[b : b + 1, :length])[0]
         torch.testing.assert_close(means[b, :length] if every_step else means[b], mean)
@@ -529,8 +531,10 @@ def test_the_target_says_where_answers_are(every_step):
     """A target at every step is scored at every step, whatever the network answers by itself."""
     net, obs = srn("bits", stochastic=0.0, every_step=every_step), frames(mask=MASK)
     last, each = targets("bits"), targets("bits", B, T)
-    torch.testing.assert_close(net.log_prob(obs, last, MASK), exact(net, obs, last, MASK))
-    torch.testing.assert_close(net.log_prob(obs, each, MASK), step_moments(net, obs, each, MASK)[0])
+    torch.testing.assert_close(net.log_prob(Batch(obs, MASK, last)), exact(net, obs, last, MASK))
+    torch.testing.assert_close(
+        net.log_prob(Batch(obs, MASK, each)), step_moments(net, obs, each, MASK)[0]
+    )
 
 
 def test_the_representation_shows_the_factorisation():
@@ -569,7 +573,7 @@ def test_a_mixture_networks_density_is_equation_8(how):
                 z = (target[i] - mu) / sigma
                 density = (torch.exp(-(z**2) / 2) / sigma / math.sqrt(2 * math.pi)).prod(1)
                 total += chance * float(pi @ density / pi.sum())
-        found = net.log_prob(obs, target, samples=40_000 if how else 1)[i]
+        found = net.log_prob(Batch(obs, target=target), num_samples=40_000 if how else 1)[i]
         assert float(found) == pytest.approx(math.log(total), abs=0.1 if how else 1e-9)
 
 
@@ -605,33 +609,32 @@ def test_a_mixture_network_of_nothing_is_refused(how):
 def test_a_sample_at_least(samples):
     for net in (srn(), srn(stochastic=0.0)):
         with pytest.raises(ValueError, match=f"samples must be at least 1, got {samples}"):
-            net.log_prob(frames(), targets("classes"), samples=samples)
+            net.log_prob(Batch(frames(), target=targets("classes")), num_samples=samples)
         with pytest.raises(ValueError, match=f"samples must be at least 1, got {samples}"):
-            net.predict(frames(), samples=samples)
+            net.predict(frames(), num_samples=samples)
 
 
 def test_a_draw_at_least():
-    with pytest.raises(ValueError, match="draws"):
-        srn().answer(frames(), draws=0)
+    with pytest.raises(ValueError, match="num_samples"):
+        srn().sample_answers(frames(), num_samples=0)
 
 
 BAD_FRAMES = [
     (torch.zeros(B, I), "batch, time, features"),
-    (torch.zeros(B, T, I, dtype=torch.long), "floating point"),
     (torch.zeros(B, T, I + 1), r"\[B, T, 2\]"),
     (torch.zeros(B, T, I, 1), r"\[B, T, 2\]"),
     (torch.full((B, T, I), math.nan), "NaN"),
     (torch.full((B, T, I), math.inf), "NaN or Inf"),
     (torch.zeros(0, T, I), "empty"),
     (torch.zeros(B, 0, I), "empty"),
-    ([[0.0, 1.0]], "torch tensor, got list"),
 ]
 
 
 @pytest.mark.parametrize(("obs", "message"), BAD_FRAMES)
 def test_bad_frames_get_a_clear_sentence(obs, message):
     net = srn().float()
-    for verb in (net.predict, net.answer, lambda x: net.log_prob(x, targets("classes"))):
+    scored = lambda x: net.log_prob(Batch(x, target=targets("classes")))  # noqa: E731
+    for verb in (net.predict, net.sample_answers, scored):
         with pytest.raises(ValueError, match=message):
             verb(obs)
 
@@ -662,31 +665,31 @@ def test_bad_frames_get_a_clear_sentence(obs, message):
 def test_bad_targets_get_a_clear_sentence(output, every_step, target, message):
     net = srn(output, every_step=every_step)
     with pytest.raises(ValueError, match=message):
-        net.log_prob(frames(), target)
+        net.log_prob(Batch(frames(), target=target))
 
 
 def test_a_sequence_begins_with_a_real_frame():
     net, obs = srn(), frames()
     late = torch.tensor([[True, True, True], [False, True, True], [True, False, True]])
     for verb in (
-        lambda: net.log_prob(obs, targets("classes"), late),
-        lambda: net.predict(obs, late),
-        lambda: net.answer(obs, late),
+        lambda: net.log_prob(Batch(obs, late, targets("classes"))),
+        lambda: net.predict(Batch(obs, late)),
+        lambda: net.sample_answers(Batch(obs, late)),
     ):
         with pytest.raises(ValueError, match="sequence 1 has padding before real frames"):
             verb()
     nothing = torch.tensor([[True] * T, [False] * T, [True] * T])
     with pytest.raises(ValueError, match="sequence 1 has no real frame"):
-        net.predict(obs, nothing)
+        net.predict(Batch(obs, nothing))
 
 
 @pytest.mark.parametrize(("output", "filler"), [("bits", math.nan), ("classes", -100)])
 def test_padded_targets_may_hold_anything(output, filler):
     net = srn(output, stochastic=0.0, every_step=True)
     obs, target = frames(mask=MASK), targets(output, B, T)
-    expected = net.log_prob(obs, target, MASK)
+    expected = net.log_prob(Batch(obs, MASK, target))
     target[~MASK] = filler
-    torch.testing.assert_close(net.log_prob(obs, target, MASK), expected)
+    torch.testing.assert_close(net.log_prob(Batch(obs, MASK, target)), expected)
 
 
 def test_windows_longer_than_every_sequence_are_refused():
@@ -703,6 +706,6 @@ def test_windows_of_piano_rolls_are_what_the_network_takes():
     for every_step in (False, True):
         data = PianoRolls(rolls, window=4, every_step=every_step).batch()
         net = SRN(88, Bernoulli(88), hidden=6, stochastic=0.5, every_step=every_step)
-        assert net.log_prob(data.obs, data.target, data.mask, samples=2).shape == (len(data),)
+        assert net.log_prob(data, num_samples=2).shape == (len(data),)
         metrics = inference.TargetPropagation(net, num_samples=2).gradients(data)
         assert metrics["frames"] == len(data) * (4 if every_step else 1)

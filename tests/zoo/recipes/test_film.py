@@ -137,8 +137,8 @@ def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
     """A model that adds noise of its own to the mean: the mean of 8 chains has an eighth of it."""
 
     class Noisy(Order0):
-        def predict(self, past, previous, chains=1):
-            return previous + 0.1 * torch.randn(chains, *previous.shape)
+        def sample_next(self, past, previous, num_samples=1):
+            return previous + 0.1 * torch.randn(num_samples, *previous.shape)
 
     task = find("balls/order0").task
     how = {"sequences": 20}
@@ -253,16 +253,19 @@ def test_evaluate_takes_another_protocol(tmp_path, monkeypatch):
     run(recipe, 0, tmp_path, device="cpu", progress=False)
     figures = []
     for way in ("predictor", "posterior", "gibbs"):
-        first, second = said("evaluate", tmp_path, "--how", f"by={way}")
+        first, second = said("evaluate", tmp_path, "--how", f"method={way}")
         assert first.startswith("balls/rvae: next-frame MSE (short), single chain ")
         assert second.startswith("  mean of 8 chains: ")
         figures.append(first)
     assert len(set(figures)) == 3
     expected = float(
-        recipe.task.measure(zoo.load(tmp_path), 0, "test", {"by": "posterior"}).figures[0]
+        recipe.task.measure(zoo.load(tmp_path), 0, "test", {"method": "posterior"}).figures[0]
     )
     assert f" {expected:.4g} per pixel" in figures[1]
-    for words, message in (("by=magic", "by must be one of"), ("chain=3", "not scored with")):
+    for words, message in (
+        ("method=magic", "method must be one of"),
+        ("chain=3", "not scored with"),
+    ):
         with pytest.raises(ValueError, match=message):
             said("evaluate", tmp_path, "--how", words)
 

@@ -245,7 +245,7 @@ def test_a_figure_by_its_name(kind, name, stream, bound, number, request):
 def test_the_published_objective_is_above_the_elbo_by_what_increments_share(trained):
     net = zoo.load(trained["vrae-published"][0])
     batch = PianoRolls(rolls((5, 3))).batch()
-    variance = net.posterior(batch.obs, batch.mask).variance
+    variance = net.posterior(batch).variance
     shared = torch.log1p(variance[:, :-1] / variance[:, 1:]).sum(-1) / 2
     bounds = []
     for name in ("published objective (no bound)", "ELBO"):
@@ -371,7 +371,7 @@ def test_evaluate_scores_a_users_own_midi_files(trained, seqzoo, tmp_path):
     result = json.loads(out)
     net, own = zoo.load(folder), MidiFolder(tmp_path, step=0.5)
     assert result["n_sequences"] == 2
-    expected = -net.log_prob(own.batch().obs, own.batch().mask).sum().item() / own.frames
+    expected = -net.log_prob(own.batch()).sum().item() / own.frames
     assert result["value"] == pytest.approx(expected, rel=1e-5)
     assert result["value"] != pytest.approx(card["value"], rel=1e-3)
     code, _, error = seqzoo("evaluate", folder, "--how", f"midi={tmp_path / 'nowhere'}")

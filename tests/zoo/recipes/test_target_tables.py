@@ -232,7 +232,7 @@ def test_every_row_of_one_to_many_trains_scores_and_comes_back(name, tmp_path):
     assert card["unit"] == "nats"
     assert -2 < card["value"] < 6
     obs = OneToMany(sequences=3, steps=4, split="validation").obs
-    assert torch.isfinite(net.answer(obs).float()).all()
+    assert torch.isfinite(net.sample_answers(obs).float()).all()
 
 
 @pytest.mark.parametrize("name", PLAYED)
@@ -240,7 +240,7 @@ def test_every_row_of_windows_trains_scores_and_comes_back(name, few, tmp_path):
     card, net = trained(find(name).override(SMALL), tmp_path)
     assert card["unit"] == "nats per frame"
     assert 0 < card["value"] < 88
-    assert net.answer(torch.zeros(2, 5, 88)).shape == (1, 2, 88)
+    assert net.sample_answers(torch.zeros(2, 5, 88)).shape == (1, 2, 88)
 
 
 # The score of one-to-many -----------------------------------------------------------------------
@@ -305,8 +305,8 @@ class Oracle(nn.Module):
         super().__init__()
         self.kind, self.doubt = kind, doubt
 
-    def log_prob(self, obs, target, samples):
-        x = obs[:, 0, 0]
+    def estimate_log_prob(self, batch, num_samples):
+        x, target = batch.obs[:, 0, 0], batch.target
         if self.kind == "class":
             exact, flat = class_probabilities(x).gather(1, target[:, None])[:, 0], 0.1
         else:
@@ -337,12 +337,12 @@ class Recorder(nn.Module):
         super().__init__()
         self.asked = {}
 
-    def log_prob(self, obs, target, samples):
-        self.asked.setdefault(samples, []).append((obs, target))
-        return torch.full((len(obs),), -float(samples))
+    def estimate_log_prob(self, batch, num_samples):
+        self.asked.setdefault(num_samples, []).append((batch.obs, batch.target))
+        return torch.full((len(batch),), -float(num_samples))
 
-    def everything(self, samples):
-        obs, target = zip(*self.asked[samples])
+    def everything(self, num_samples):
+        obs, target = zip(*self.asked[num_samples])
         return torch.cat(obs), torch.cat(target)
 
 
@@ -589,7 +589,7 @@ def test_a_continuation_sees_the_last_window_alone(few, tmp_path):
     asked = []
 
     class Echo(nn.Module):
-        def answer(self, obs, seed):
+        def sample_answers(self, obs, seed):
             asked.append(obs)
             return obs[None, :, 3]
 
@@ -1168,7 +1168,7 @@ def test_sample_draws_answers_beside_the_data(name, answering, seqzoo, tmp_path)
     with np.load(tmp_path / "x.npz") as file:
         assert np.array_equal(file["inputs"], data.obs[:, 0, 0])
         assert np.array_equal(file["data"], data.target.flatten())
-        expected = zoo.load(folder).answer(data.obs, seed=4).flatten()
+        expected = zoo.load(folder).sample_answers(data.obs, seed=4).flatten()
         assert np.array_equal(file["samples"], expected)
 
 

@@ -15,7 +15,7 @@ sequences" (2012), section 6.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -42,7 +42,7 @@ class NADEDistribution(TorchDistribution):
         ValueError: when the shapes do not match.
     """
 
-    arg_constraints: ClassVar = {
+    arg_constraints = {  # noqa: RUF012  # pyright: ignore[reportAssignmentType]
         "visible_bias": constraints.real_vector,
         "hidden_bias": constraints.real_vector,
         "below": constraints.independent(constraints.real, 2),
