@@ -105,7 +105,7 @@ def sample(
 
     check_device(device)
     net = store.load(name, device or "cpu")
-    if not (hasattr(net, "sample") or hasattr(net, "answer")):
+    if not (hasattr(net, "sample") or hasattr(net, "sample_answers")):
         raise ValueError(f"{type(net).__name__} generates nothing")
     _recipe_of(net).task.write_samples(net, out, seed, direction=direction)
     print(f"wrote {out}")
