@@ -355,7 +355,7 @@ def test_outputs_begin_at_their_mean(mean):
 
 @pytest.mark.parametrize("output", [Categorical(4), GaussianMixture(1, 2)])
 def test_a_law_without_one_mean_has_none_to_begin_at(output):
-    with pytest.raises(ValueError, match="no one mean to begin at"):
+    with pytest.raises(ValueError, match="output_mean is not for"):
         SRN(2, output, hidden=10, output_mean=0.5)
 
 
