@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 
@@ -11,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 import typer
-from seqzoo.data import PPC, PianoRolls
+from seqzoo.data import PPC
 from seqzoo.zoo import cli, store
 from seqzoo.zoo.recipes import RECIPES, find, ppc
-from seqzoo.zoo.studies import bench, restoration
 from typer.testing import CliRunner
 
 from seqzoo import __version__, zoo
@@ -283,76 +281,6 @@ def test_sample_draws_a_picture(trained, seqzoo, tmp_path):
     assert path.stat().st_size > 10_000
 
 
-@pytest.fixture
-def chorales(monkeypatch, tmp_path):
-    """Folders of untrained models of music, by row, and short rolls in place of the data."""
-    rolls = [torch.zeros(12, 88) for _ in range(2)]
-    for number, roll in enumerate(rolls):
-        roll[:, 40 + number :: 12] = 1
-    data = lambda name, split, chunk=None: PianoRolls(rolls, chunk)  # noqa: E731
-    monkeypatch.setattr(restoration, "Polyphonic", data)
-    folders = {}
-    for row in ("vrae", "vosp", "rnn"):
-        recipe = find(f"jsb/{row}")
-        folders[row] = tmp_path / row
-        card = {"name": recipe.name, "configuration": recipe.configuration()}
-        store.save_model(folders[row], recipe.model.build(), card)
-    return folders
-
-
-@pytest.mark.parametrize("row", ["vrae", "vosp"])
-def test_denoise_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_path):
-    path = tmp_path / "notes.png"
-    code, out, error = seqzoo("study", "denoise", chorales[row], "--sequences", 2, "--out", path)
-    assert (code, error) == (0, "")
-    heading, *lines, last = out.splitlines()
-    assert heading.split() == ["method", "precision", "recall", "F1", "nats"]
-    assert [line.split()[0] for line in lines] == ["left", "kept", "kept", "by", "by"]
-    assert lines[0].split()[-3] == "1.000"  # no note was taken away
-    assert last == f"wrote {path}"
-    assert path.read_bytes().startswith(PNG)
-
-
-@pytest.mark.parametrize("row", ["vrae", "vosp"])
-def test_impute_prints_a_row_for_every_way_and_draws(row, chorales, seqzoo, tmp_path):
-    path = tmp_path / "notes.png"
-    words = [
-        "--length",
-        3,
-        "--sequences",
-        1,
-        "--method",
-        "mode",
-        "--method",
-        "gibbs",
-        "--out",
-        path,
-    ]
-    code, out, error = seqzoo("study", "impute", chorales[row], *words)
-    assert (code, error) == (0, "")
-    _, rates, last, mode, gibbs, wrote = out.splitlines()
-    assert rates.startswith("training rate of each key")
-    assert last.split()[-4:] == ["1.000", "1.000", "1.000", "-"]  # these rolls never change
-    assert mode.startswith("by modes, as published")
-    assert float(gibbs.split()[-1]) > 0
-    assert wrote == f"wrote {path}"
-
-
-def test_restoring_names_the_mistake(chorales, refused, trained):
-    assert "jsb/rnn has no latent path" in refused("study", "denoise", chorales["rnn"])
-    assert "ppc/rvae is not about music" in refused("study", "impute", trained["ppc/rvae"][0])
-    assert "between 0 and 1, got 1.5" in refused(
-        "study", "denoise", chorales["vosp"], "--rate", 1.5
-    )
-    words = ["study", "impute", chorales["vosp"], "--method", "magic"]
-    assert "method must be one of mode, gibbs, resample" in refused(*words)
-    assert "has 21 frames: hide fewer" in refused(
-        "study", "impute", chorales["vosp"], "--length", 20
-    )
-    words = ["study", "denoise", chorales["vosp"], "--out", "notes.gif"]
-    assert "cannot write 'notes.gif'" in refused(*words)
-
-
 def test_demo_leaves_a_picture_and_prints_the_table(seqzoo, in_process, tmp_path):
     code, out, _ = seqzoo("demo", "--smoke", "--out", tmp_path)
     assert code == 0
@@ -363,30 +291,6 @@ def test_demo_leaves_a_picture_and_prints_the_table(seqzoo, in_process, tmp_path
         assert f"\n{title} " in out
     assert not list(tmp_path.rglob("*.part"))
     assert not list(tmp_path.rglob("checkpoint.pt"))
-
-
-# Benchmarks -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rule", [rule for rule in bench.RULES if "compiled" not in rule])
-def test_a_case_of_the_benchmark_costs_time(rule):
-    cost = bench._measure(bench.Case(rule, 2, 20), 1, "cpu")
-    assert 0 < cost.seconds < 10
-    assert 0 <= cost.megabytes < 1000
-
-
-def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypatch):
-    costs = {rule: bench.Cost(n * 1e-3, 2.0 * n, 100) for n, rule in enumerate(bench.RULES, 1)}
-    monkeypatch.setattr(bench, "_measure", lambda case, repeats, device: costs[case.rule])
-    code, out, _ = seqzoo("bench", "local", "--steps", 20, "--steps", 25, "--batches", 2)
-    assert code == 0
-    rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if line.endswith("x")]
-    expected = [
-        [str(steps), "2", rule, f"{n}.0", f"{2 * n}.0", "100", f"{1 / n:.2f}x", f"{1 / n:.2f}x"]
-        for steps in (20, 25)
-        for n, rule in enumerate(bench.RULES, 1)
-    ]
-    assert rows == expected
 
 
 # What it says when something is wrong ---------------------------------------------------------

@@ -1,0 +1,68 @@
+"""Benchmarks, and their commands."""
+
+import re
+
+import pytest
+import torch
+from seqzoo.zoo.studies import bench
+
+
+def test_the_benchmark_times_both_rules_on_equal_networks(monkeypatch):
+    timed = []
+
+    def note(rule, data, repeats, device):
+        timed.append((type(rule).__name__, rule.net, rule.num_samples, data))
+        return 0.001 * len(timed)
+
+    monkeypatch.setattr(bench, "_time", note)
+    found = list(bench.target(3, [2, 4], 6, 5, 1, "cpu"))
+    assert [(row.units, row.steps) for row in found] == [
+        (units, steps) for steps in (2, 4) for units in ("half stochastic, M=5", "deterministic")
+    ]
+    assert [row.targets for row in found] == pytest.approx([1, 3, 5, 7])
+    assert [row.through_time for row in found] == pytest.approx([2, 4, 6, 8])
+    for (one, net, paths, data), (other, second, _, same) in zip(timed[::2], timed[1::2]):
+        assert (one, other, paths) == ("TargetPropagation", "StraightThrough", 5)
+        assert same is data
+        assert len(data) == 3
+        assert net.units.dim == 6
+        weights = second.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+    assert [net.num_stochastic for _, net, _, _ in timed] == [3, 3, 0, 0] * 2
+
+
+def test_bench_target_prints_a_ratio(seqzoo):
+    words = ["--steps", 2, "--steps", 3, "--batch", 2, "--units", 4, "--num-samples", 2]
+    code, out, error = seqzoo("bench", "target", *words, "--repeats", 1)
+    assert (code, error) == (0, "")
+    lines = out.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == ["2", "2", "3", "3"]
+    for line in lines:
+        targets, through_time, ratio = line.replace("x", " ").split()[-3:]
+        assert float(targets) > 0
+        assert float(ratio) == pytest.approx(float(targets) / float(through_time), rel=0.2)
+
+
+def test_bench_target_says_that_a_device_is_missing(refused):
+    assert "warp" in refused("bench", "target", "--device", "warp")
+
+
+@pytest.mark.parametrize("rule", [rule for rule in bench.RULES if "compiled" not in rule])
+def test_a_case_of_the_benchmark_costs_time(rule):
+    cost = bench._measure(bench.Case(rule, 2, 20), 1, "cpu")
+    assert 0 < cost.seconds < 10
+    assert 0 <= cost.megabytes < 1000
+
+
+def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypatch):
+    costs = {rule: bench.Cost(n * 1e-3, 2.0 * n, 100) for n, rule in enumerate(bench.RULES, 1)}
+    monkeypatch.setattr(bench, "_measure", lambda case, repeats, device: costs[case.rule])
+    code, out, _ = seqzoo("bench", "local", "--steps", 20, "--steps", 25, "--batches", 2)
+    assert code == 0
+    rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if line.endswith("x")]
+    expected = [
+        [str(steps), "2", rule, f"{n}.0", f"{2 * n}.0", "100", f"{1 / n:.2f}x", f"{1 / n:.2f}x"]
+        for steps in (20, 25)
+        for n, rule in enumerate(bench.RULES, 1)
+    ]
+    assert rows == expected
