@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch
+from ..data import Batch, BatchLike
 from .kalman import LinearGaussian
 from .particles import ParticleSteps
 from .paths import Path
@@ -340,7 +340,7 @@ class LatentPathModel(SequenceModel):
         its parts
             ``likelihood``, ``prior``, ``latent_dim``
         frames given a path
-            ``natural(path, encoding)``, ``reconstruct(obs, mask, by)``
+            ``natural(path, encoding)``, ``reconstruct(batch, method)``
 
     Then works
         all of ``SequenceModel``; ``denoise`` and ``impute``
@@ -361,9 +361,9 @@ class LatentPathModel(SequenceModel):
         unwritten(self, "natural(path, encoding)")
 
     @abstractmethod
-    def reconstruct(self, obs: Tensor, mask: Tensor | None = None, by: str = "mean") -> Tensor:
-        """Frames at the most likely path, ``[B, T, M]``; ``by`` is ``"mean"`` or ``"mode"``."""
-        unwritten(self, "reconstruct(obs, mask, by)")
+    def reconstruct(self, batch: BatchLike, method: str = "mean") -> Tensor:
+        """Frames at the most likely path, ``[B, T, M]``; ``method`` is ``"mean"`` or ``"mode"``."""
+        unwritten(self, "reconstruct(batch, method)")
 
 
 class LinearSystem(SequenceModel):
@@ -373,7 +373,7 @@ class LinearSystem(SequenceModel):
         the Pyro pair
             see ``SequenceModel``
         for expectation-maximisation
-            ``measure(obs, mask)``, ``guess(value, mask)``, ``assign(system)``
+            ``measure(batch)``, ``guess(value, mask)``, ``assign(system)``
 
     Then works
         rules: ``EM``
@@ -381,9 +381,9 @@ class LinearSystem(SequenceModel):
     """
 
     @abstractmethod
-    def measure(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Values read from frames ``[B, T, M]`` and their variances, each ``[B, T, D]``."""
-        unwritten(self, "measure(obs, mask)")
+    def measure(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
+        """Values read from frames and their variances, each ``[B, T, D]``."""
+        unwritten(self, "measure(batch)")
 
     @abstractmethod
     def guess(self, value: Tensor, mask: Tensor) -> LinearGaussian:

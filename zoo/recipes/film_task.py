@@ -22,7 +22,7 @@ from ..parts.likelihoods import Bernoulli
 from ..parts.nets import ConvDecoder, ConvEncoder
 from ..parts.spatial import SpatialDecoder, SpatialGuide, SpatialNet
 from ..pictures import plot_film
-from .task import Task, device_of
+from .task import Task, check_protocol, device_of
 
 CHAINS = 8
 GENERATED = 100  # frames of a sampled film
@@ -71,8 +71,12 @@ def score(
     Arguments:
         film: ``film(seed=, split=, device=)`` makes the film to predict.
         model, seed, split, sequences: the network, which film, and how much.
-        protocol: further arguments of its ``predict``.
+        protocol: further arguments of its ``sample_next``.
+
+    Raises:
+        ValueError: for a protocol that it does not have.
     """
+    check_protocol(model.sample_next, model, (None, None, CHAINS), protocol)
     device = device_of(model)
     data = film(sequences=sequences, seed=seed, split=split, device=device)
     errors = []

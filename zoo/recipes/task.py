@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -86,16 +87,32 @@ class Task:
             ValueError: for a protocol that the task or the model does not have.
         """
         protocol = protocol or {}
-        try:
-            scores = self.score(model, seed, split, **protocol)
-        except TypeError as error:
-            if protocol and "unexpected keyword" in str(error):
-                name, given = type(model).__name__, ", ".join(protocol)
-                raise ValueError(f"{name} is not scored with {given}: {error}") from error
-            raise
+        check_protocol(self.score, model, (model, seed, split), protocol)
+        scores = self.score(model, seed, split, **protocol)
         if isinstance(scores, Scores):
             return scores
         return Scores(scores.reshape(len(scores), -1), torch.ones(len(scores)))
+
+
+def check_protocol(
+    function: Callable[..., Any],
+    model: nn.Module,
+    positional: Sequence[Any],
+    protocol: Mapping[str, Any],
+) -> None:
+    """Raises a ValueError where a function does not take a protocol.
+
+    Arguments:
+        function: the function, such as ``score`` or a verb of the model that it calls.
+        model: the model, for the message.
+        positional: the arguments before the protocol.
+        protocol: keyword arguments.
+    """
+    try:
+        inspect.signature(function).bind(*positional, **protocol)
+    except TypeError as error:
+        name, given = type(model).__name__, ", ".join(protocol)
+        raise ValueError(f"{name} is not scored with {given}: {error}") from error
 
 
 def device_of(model: Stateful) -> torch.device:
