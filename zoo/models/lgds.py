@@ -72,7 +72,7 @@ class LGDS(Generates, LinearSystem, PyroModule):
     def assign(self, system: LinearGaussian) -> None:
         """Copies parameters in."""
         for name, value in system._asdict().items():
-            getattr(self, name).copy_(value)
+            self.get_buffer(name).copy_(value)
 
     def guess(self, value: Tensor, mask: Tensor) -> LinearGaussian:
         """A random system on the scale of the data, with slow and weakly coupled dynamics.

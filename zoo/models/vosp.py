@@ -98,8 +98,8 @@ class VOSP(Remembers, PathModel, Recurrent):
         prior = self.prior(blank)
         features = torch.zeros(1, 2, self.recognition.features_dim, device=self.device)
         belief = self.recognition(features, blank, prior, None)
-        memoryless = self.decoder_input == "innovations" or getattr(prior, "coefficient", None) == 0
-        return same_noise(belief, prior) and memoryless
+        white = isinstance(prior, LinearChain) and prior.coefficient == 0
+        return same_noise(belief, prior) and (white or self.decoder_input == "innovations")
 
     def features(self, obs: Tensor, mask: Tensor) -> Tensor:
         """h_{t-1} for every frame, ``[B, T, H]``."""

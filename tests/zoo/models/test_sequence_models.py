@@ -459,7 +459,7 @@ def test_an_rnns_probabilities_add_up_and_its_samples_have_them(kind):
 @pytest.mark.parametrize("decoder_input", ["innovations", "path"])
 @pytest.mark.parametrize("kind", ["VRAE", "VOSP"])
 def test_samples_have_the_frequencies_that_the_bounds_promise(kind, decoder_input):
-    keys, steps, number = 2, 2, 20_000
+    keys, steps, number = 2, 2, 5000
     family = likelihoods.Bernoulli(keys)
     guide = path_guides.Increments(H, 1)  # the prior itself: no weight is above 1
     guide.heads.weight.data.zero_()

@@ -24,11 +24,11 @@ def integrated(function, mean, variance):
 
 @pytest.fixture
 def plane():
-    """Means from -8 to 8 against variances, ``[65, 40]`` each: a function of the largest."""
+    """Means from -8 to 8 against variances, ``[33, 20]`` each: a function of the largest."""
 
     def build(largest):
-        mean = torch.linspace(-8, 8, 65, dtype=torch.float64)[:, None]
-        return torch.broadcast_tensors(mean, torch.logspace(-5, 0, 40).double() * largest)
+        mean = torch.linspace(-8, 8, 33, dtype=torch.float64)[:, None]
+        return torch.broadcast_tensors(mean, torch.logspace(-5, 0, 20).double() * largest)
 
     return build
 
