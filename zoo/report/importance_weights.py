@@ -6,10 +6,10 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data import Batch
-from ...inference import Fold, SequenceModel
+from ...inference import Fold, FrameModel, SequenceModel
 from ...inference.diagnostics.psis import raw_weights
 from ...inference.particles import log_mean_exp
 from ...inference.samples import prepare_plate, spread_out
@@ -31,7 +31,9 @@ class Weights(NamedTuple):
 
 
 @torch.no_grad()
-def log_weights(net: nn.Module, batch: Batch, num_samples: int, seed: int) -> Weights:
+def log_weights(
+    net: SequenceModel | FrameModel, batch: Batch, num_samples: int, seed: int
+) -> Weights:
     """Weighs samples from a guide.
 
     Arguments:

@@ -95,8 +95,8 @@ def carried(obs: Tensor, observed: Tensor) -> Tensor:
 # Tables ------------------------------------------------------------------------------------------
 
 
-def music(net: nn.Module) -> str:
-    """The data set of a model of latent paths that was trained on music.
+def check_music(net: nn.Module) -> tuple[LatentPathModel, str]:
+    """A model of latent paths that was trained on music, and the name of its data set.
 
     Raises:
         ValueError: for any other model.
@@ -108,7 +108,7 @@ def music(net: nn.Module) -> str:
         raise ValueError(f"{name or 'this model'} is not about music: its table must be {tables}")
     if not isinstance(net, LatentPathModel):
         raise ValueError(f"{name} has no latent path to restore music with: name a VRAE or a VOSP")
-    return table
+    return net, table
 
 
 def denoising(
@@ -130,7 +130,7 @@ def denoising(
     Raises:
         ValueError: for a model that is not of music, or has no latent path.
     """
-    table = music(net)
+    model, table = check_music(net)
     if picture is not None:  # before anything is computed
         check_ending(picture)
     clean = _pieces(table, sequences, least=1).to(device_of(net))
@@ -138,12 +138,12 @@ def denoising(
     mask, where = clean.mask, clean.mask[..., None]
     wrong = add_notes(clean.obs, mask, rate, seed)
     noisy = Batch(wrong, mask)
-    found = denoise(net, noisy, rate, seed=seed)
+    found = denoise(model, noisy, rate, seed=seed)
     restored = (
         ("left as it is", wrong),
         ("kept if a neighbour frame has it", supported(wrong, mask)),
         ("kept by how often a key sounds", likelier(wrong, rates, rate)),
-        ("by modes, as published", denoise(net, noisy)),
+        ("by modes, as published", denoise(model, noisy)),
         (f"by weights, noise rate {rate:g}", found),
     )
     rows = [score(name, values, clean.obs, where) for name, values in restored]
@@ -178,7 +178,7 @@ def imputation(
         ValueError: for a model that is not of music or has no latent path, or where no test
             sequence is long enough.
     """
-    table = music(net)
+    model, table = check_music(net)
     if picture is not None:  # before anything is computed
         check_ending(picture)
     unknown = [method for method in methods if method not in METHODS]
@@ -196,7 +196,7 @@ def imputation(
     drawn = None
     for method in methods:
         chains = 1 if method == "mode" else 8
-        found = impute(net, batch, method, num_chains=chains, seed=seed)
+        found = impute(model, batch, method, num_chains=chains, seed=seed)
         drawn = found.samples[0, 0] if drawn is None else drawn
         name = "by modes, as published" if method == "mode" else f"by {method}"
         rows.append(score(name, found.mean, obs, where, graded=True))

@@ -18,6 +18,7 @@ from ...inference import LearningRule
 from ...inference.contracts import Encoding, SequenceModel
 from ...inference.rules.rule import Metrics
 from ..models.vrae import VRAE
+from ..parts.decoders import CausalDecoder
 from ..parts.path_guides import Autoregressive
 
 
@@ -36,18 +37,20 @@ class StepwiseVRAE(SequenceModel, PyroModule):
 
     def __init__(self, net: VRAE) -> None:
         super().__init__()
-        if not net.stepped or isinstance(net.recognition, Autoregressive):
+        causal = isinstance(net.decoder, CausalDecoder) and net.stepped
+        if not causal or isinstance(net.recognition, Autoregressive):
             raise ValueError("a VRAE of single steps needs a CausalDecoder and a Gaussian guide")
         self.net = net
 
     def model(self, encoding: Encoding) -> None:
         """The generative model."""
         net, mask, decoder = self.net, encoding.mask, self.net.decoder
+        assert isinstance(decoder, CausalDecoder)  # checked above
         prior, memory = net.prior(mask), decoder.memory.initial(encoding.rows)
         before = self._start(mask)
         with pyro.plate("sequences", encoding.rows):
             for t in range(mask.shape[1]):
-                mean, scale = prior.propose(t, before)
+                mean, scale = prior.propose(t, before, memory)
                 now = self._step(t, mean, scale, mask)
                 taken = decoder.take((now - mean) / scale, decoder.memory.output(memory))
                 memory = decoder.memory.step(taken, memory)
