@@ -15,6 +15,9 @@ from seqzoo.zoo.studies import bench
 
 from seqzoo import inference
 
+# A test runs on the CPU unless it names another device: the data that it makes are there.
+os.environ.setdefault("ACCELERATE_USE_CPU", "1")
+
 
 @pytest.fixture(autouse=True)
 def sober():

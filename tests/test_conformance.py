@@ -330,7 +330,7 @@ def test_gradients_of_local_targets_are_the_same_on_a_gpu(name, mask, obs):
     data, found = Batch(obs / 8, mask, target=answers_of(net, obs)), []
     for device in ("cpu", "cuda"):
         inference.TargetPropagation(net.to(device)).gradients(data.to(device))
-        found.append({name: part.grad.cpu() for name, part in net.named_parameters()})
+        found.append({name: part.grad.cpu().clone() for name, part in net.named_parameters()})
     for parameter_name, value in found[0].items():
         torch.testing.assert_close(found[1][parameter_name], value, rtol=1e-3, atol=1e-5)
 

@@ -217,7 +217,8 @@ class ModelConformance(Conformance):
         for mask, expected in zip(masks, before):
             data = moved.obs, None if mask is None else mask.to("cuda")
             for verb, value in self.findings(net, *data, moved.target).items():
-                torch.testing.assert_close(value.cpu(), expected[verb], rtol=1e-3, atol=1e-4)
+                # cuDNN's recurrent nets multiply with ten bits of mantissa
+                torch.testing.assert_close(value.cpu(), expected[verb], rtol=1e-2, atol=1e-3)
             found = self.draws(net, seed=4)
             for name, verb in self.verbs(net, moved.target).items():
                 found |= tensors(name, verb(Batch(*data)))
