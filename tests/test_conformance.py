@@ -37,15 +37,11 @@ def over(choices):
 
 
 class Frames:
-    """What the zoo says of bad frames, word by word."""
+    """The zoo also refuses frames of another precision."""
 
     def bad_observations(self, obs):
-        words = {"no axis of time": "batch, time", "whole numbers": "floating point", "NaN": "NaN"}
-        bad = super().bad_observations(obs) | {
-            "NaN": (torch.full_like(obs, torch.nan), ""),
-            "another precision": (obs.double(), r"float64, the network's weights are float32: use"),
-        }
-        return {what: (value, words.get(what, pattern)) for what, (value, pattern) in bad.items()}
+        precision = (obs.double(), r"float64, the network's weights are float32: use")
+        return super().bad_observations(obs) | {"another precision": precision}
 
 
 class Counts(Frames):
@@ -111,11 +107,11 @@ class TestFilters(Counts, testing.FilteringConformance):
             del bad["another precision"]
         return bad
 
-    def misfit(self, rule, batch):
-        """A harmonium's is that of its reconstruction: the loss is no measure of fit."""
+    def loss(self, rule, batch):
+        """Of a harmonium the reconstruction error: its loss is no measure of fit."""
         if isinstance(rule, inference.ContrastiveDivergence):
             return float((rule.net.reconstruct(batch.obs) - batch.obs).square().mean())
-        return super().misfit(rule, batch)
+        return super().loss(rule, batch)
 
     def test_what_it_generates_are_counts(self):
         assert (self.build().sample(sequences=2, steps=6, seed=4) >= 0).all()
@@ -229,15 +225,15 @@ class TestSequenceModels(Counts, testing.SequenceConformance):
     def build(self):
         return SEQUENCE_MODELS[self.name]()
 
-    def test_it_has_the_verbs_that_make_sense_for_it(self):
+    def test_it_has_the_methods_that_make_sense_for_it(self):
         net, latent = self.build(), not isinstance(self.build(), zoo.RNN)
-        has = set(self.verbs(net))
+        has = set(self.methods(net))
         assert has >= ({"posterior", "reconstruct"} if latent else {"log_prob"})
         assert ("filter" in has) == isinstance(net, zoo.VOSP)
         assert ("reconstruct" in has) == ("posterior" in has) == latent == ("log_prob" not in has)
-        for verb, value in self.findings(net, counts()).items():
-            if verb.startswith(("posterior", "filter")):
-                assert value.shape == (B, T, 2), verb
+        for name, value in self.outputs(net, Batch(counts())).items():
+            if name.startswith(("posterior", "filter")):
+                assert value.shape == (B, T, 2), name
 
     def test_what_it_generates_are_counts(self):
         drawn = self.build().sample(sequences=2, steps=6, seed=4)
@@ -296,16 +292,16 @@ class TestAnsweringModels(Frames, testing.AnsweringConformance):
         obs = counts()
         return Batch(obs / 8, target=answers_of(self.build(), obs))
 
-    def findings(self, net, obs, mask=None, target=None):
-        """Besides, what networks with stochastic units say on given bits."""
-        frames = Batch(obs, mask).obs
+    def outputs(self, net, batch):
+        """Also those of networks with stochastic units, given the units."""
+        frames = batch.obs
         bits = (frames[..., : net.num_stochastic] > 1 / 8).float() if net.num_stochastic else None
         with torch.no_grad():
             states = net.path(net.drive(frames), bits)
             given = {"mean": net.output.mean(net.readout(states))}
         if states.shape[-1] > net.num_stochastic:
             given["path"] = states
-        return super().findings(net, obs, mask, target) | given
+        return super().outputs(net, batch) | given
 
     def test_answers_have_the_size_of_the_output(self):
         net, batch = self.build(), self.batch()
@@ -438,7 +434,7 @@ class TestAnsweringRules(testing.RuleConformance):
         return batch.frames if rule.net.every_step else len(batch)
 
     @property
-    def unused(self):
+    def untrained(self):
         return () if self.name.startswith("targets") else ("back.",)
 
 

@@ -417,7 +417,7 @@ class Unmasked(Echo):
     """Scores padding, too."""
 
     def log_prob(self, batch):
-        return super().log_prob(batch.obs)
+        return super().log_prob(as_batch(batch).obs)
 
 
 class Careless(zoo.VRAE):
@@ -552,25 +552,25 @@ class Overcounting(Perturbation):
 
 BROKEN_MODELS = {
     Mixing: {"sequences_do_not_mix"},
-    Foreseeing: {"filtering_looks_at_past_and_present_alone", "padding_changes_nothing"},
+    Foreseeing: {"outputs_depend_on_past_and_present_only", "padding_changes_nothing"},
     Unseeded: {
-        "seeds_reproduce_draws",
+        "seeds_reproduce_samples",
         "the_callers_random_state_is_left_alone",
-        "in_training_it_says_what_it_says_in_use",
+        "training_mode_changes_no_output",
         "saved_and_loaded_it_is_the_same",
     },
     Reseeding: {"the_callers_random_state_is_left_alone"},
     Jittery: {"the_callers_random_state_is_left_alone"},
     Sideways: {
-        "reconstruct_and_filter_have_the_shapes_promised",
-        "what_it_generates_are_sequences_that_it_can_read",
+        "outputs_have_the_documented_shapes",
+        "samples_are_sequences_that_the_model_takes",
     },
-    Graphic: {"what_it_says_is_finite_and_has_no_graph"},
+    Graphic: {"outputs_are_finite_and_have_no_graph"},
     Normalised: {
         "sequences_do_not_mix",
         "padding_changes_nothing",
-        "in_training_it_says_what_it_says_in_use",
-        "filtering_looks_at_past_and_present_alone",
+        "training_mode_changes_no_output",
+        "outputs_depend_on_past_and_present_only",
     },
     Idle: {"gradients_reach_every_parameter"},
     Elsewhere: {"gradients_reach_every_parameter"},
@@ -582,23 +582,23 @@ BROKEN_MODELS = {
 }
 
 
-DENSITY = "the_density_is_that_of_what_is_drawn"
+DENSITY = "the_density_is_that_of_the_samples"
 BROKEN_PARTS = {
     Unscaled: (TestSmooth, {DENSITY, "the_divergence_agrees_with_sampling"}),
     Foresighted: (
         TestSmooth,
-        {"padding_counts_for_nothing", "the_divergence_agrees_with_sampling"},
+        {"padding_has_no_density", "the_divergence_agrees_with_sampling"},
     ),
-    Stuck: (TestSmooth, {"an_expanded_law_is_the_same"}),
+    Stuck: (TestSmooth, {"an_expanded_distribution_is_the_same"}),
     Narrow: (TestSmooth, {DENSITY}),
     Pointed: (TestSmooth, {"the_divergence_agrees_with_sampling"}),
-    Deaf: (TestGated, {"beliefs_do_not_mix_and_padding_says_nothing"}),
+    Deaf: (TestGated, {"sequences_do_not_mix_and_padding_has_no_influence"}),
     Gossip: (
         TestGated,
-        {"beliefs_do_not_mix_and_padding_says_nothing", "padding_counts_for_nothing"},
+        {"sequences_do_not_mix_and_padding_has_no_influence", "padding_has_no_density"},
     ),
-    Doubled: (TestLaplace, {"probabilities_sum_to_one", "check_says_what_is_wrong"}),
-    Lopsided: (TestLaplace, {"the_mean_is_that_of_what_is_drawn"}),
+    Doubled: (TestLaplace, {"probabilities_sum_to_one", "check_refuses_bad_values"}),
+    Lopsided: (TestLaplace, {"the_mean_is_that_of_the_samples"}),
     Adding: (TestPerturbation, {"the_same_seed_gives_the_same_gradients"}),
     Drifting: (
         TestPerturbation,
@@ -609,7 +609,7 @@ BROKEN_PARTS = {
     ),
     Overcounting: (
         TestPerturbation,
-        {"it_fills_gradients_and_tells_its_loss", "updates_are_as_many_as_it_counts"},
+        {"it_sets_gradients_and_reports_its_loss", "count_is_the_number_of_updates"},
     ),
 }
 
@@ -628,7 +628,7 @@ def built(part):
 def failing(suite, **how):
     """The names of the tests that fail, without ``test_``, when a suite is changed like this."""
     broken = type(suite.__name__, (suite,), {name: _method(value) for name, value in how.items()})
-    broken.test_it_works_where_it_is_put = None  # the broken ones draw on the CPU alone
+    broken.test_it_works_on_a_gpu = None  # the broken ones draw on the CPU alone
     return {name.removeprefix("test_") for name in testing.failures(broken())}
 
 
@@ -671,7 +671,7 @@ def test_a_suite_says_what_it_lacks():
     assert "at least 3 sequences" in testing.failures(short())["test_padding_changes_nothing"]
 
 
-MISSING = "it_has_what_the_tests_ask_for"
+MISSING = "it_has_what_the_tests_need"
 
 
 class Filter(inference.Recurrent):
@@ -738,7 +738,7 @@ def test_a_rule_that_refuses_a_network_is_said_once():
     """What it can do without the rule is tested all the same."""
     assert failing(TestTracker, rules=(inference.SequenceELBO,)) == {MISSING}
     how = {"rules": (inference.SequenceELBO,), "build": Graphic}
-    assert failing(TestTracker, **how) == {MISSING, "what_it_says_is_finite_and_has_no_graph"}
+    assert failing(TestTracker, **how) == {MISSING, "outputs_are_finite_and_have_no_graph"}
 
 
 class Level(inference.SequenceModel, PyroModule):
@@ -822,7 +822,7 @@ def test_counts_with_heavy_tails_are_built_of_a_single_value():
     suite = type("Wide", (TestOverdispersed,), {"build": lambda self: Overdispersed(3)})
     said = testing.failures(suite())
     assert list(said) == ["test_probabilities_sum_to_one"]
-    assert "of a single one where it counts with heavy tails" in said.popitem()[1]
+    assert "of a single value for counts with heavy tails" in said.popitem()[1]
 
 
 def test_running_a_suite_leaves_the_random_state_alone():

@@ -1,6 +1,7 @@
-"""Conformance tests: what a model, a part or a learning rule must do, the zoo's and yours alike.
+"""Conformance tests for models, parts and learning rules: those of the zoo, and your own.
 
-Inherit the class for its kind, say how it is built and on what, and pytest finds the tests:
+Inherit the suite of its kind, define ``build()`` and, for models and rules, ``batch()``. pytest
+then finds the tests:
 
     import torch
     from seqzoo.data import Batch
@@ -13,28 +14,28 @@ Inherit the class for its kind, say how it is built and on what, and pytest find
         def batch(self):
             return Batch(torch.poisson(4 * torch.rand(3, 8, 15)))
 
-Without pytest, ``failures(TestMine())`` runs the same tests and says which fail, and why.
+Without pytest, ``failures(TestMine())`` runs the same tests and returns the errors by name.
 
-| yours is | inherit ``...Conformance`` | what ``build()`` gives must have |
+| your class | inherit ``...Conformance`` | ``build()`` returns an object with |
 |---|---|---|
 | a network that carries u_t along | ``Filtering`` | ``reconstruct filter sample`` |
-| a Pyro pair over whole sequences | ``Sequence`` | the base class ``SequenceModel``; ``sample``, \
+| a model of whole sequences | ``Sequence`` | the base class ``SequenceModel``; ``sample``, \
 one of ``posterior log_prob`` |
 | a network that answers a sequence | ``Answering`` | the base classes ``AnswerModel`` and \
 ``SequenceModel``; ``log_prob predict sample_answers`` |
-| a law of latent paths, as a prior | ``Prior`` | ``dim``; it is called with a mask |
-| a law of latent paths, as a guide | ``Guide`` | ``dim features_dim``; it is called with features |
-| the law of a frame or an output | ``Likelihood`` | ``distribution mean mode sample check``, \
-``natural_dim event_dim`` |
+| a prior over latent paths | ``Prior`` | ``dim``; it is called with a mask |
+| a guide over latent paths | ``Guide`` | ``dim features_dim``; it is called with features |
+| a likelihood of a frame or an output | ``Likelihood`` | ``distribution mean mode sample \
+check natural_dim event_dim`` |
 | a learning rule | ``Rule`` | ``gradients``, and its network as ``net`` |
 
-A network must also be of the kind that its ``rules`` train; they are ``()`` where there is nothing
-to train. By default they are ``LocalELBO`` for ``Filtering``, which trains a ``FrameModel``;
-``SequenceELBO`` for ``Sequence``; for ``Answering`` ``StraightThrough`` and ``TargetPropagation``,
-which asks for ``invert``. Where anything is missing, one test says what, and those that need it are
-skipped.
+A network must also be of the kind that its ``rules`` train. They are ``()`` where there is nothing
+to train. The defaults are ``LocalELBO`` for ``Filtering``, which trains a ``FrameModel``;
+``SequenceELBO`` for ``Sequence``; and ``StraightThrough`` and ``TargetPropagation``, which needs
+``invert``, for ``Answering``. Where anything is missing, one test names it, and the tests that need
+it are skipped.
 
-What is built should be small, and without dropout: in training it must say what it says in use.
+Build small models without dropout: outputs must not depend on the training mode.
 """
 
 from .answering import AnsweringConformance

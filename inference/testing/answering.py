@@ -1,14 +1,19 @@
-"""Networks of units that answer a sequence."""
+"""Tests of networks that answer a sequence."""
 
 from __future__ import annotations
 
+import dataclasses
 import unittest
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from ...data import Batch
+from ...data import Batch, BatchLike
 from ..contracts import AnswerModel, SequenceModel
 from ..evaluate import importance_bound
+from ..rules.rule import LearningRule
 from ..rules.target import TargetPropagation
 from ..rules.through_time import StraightThrough
 from ..unrolling import unroll
@@ -17,12 +22,10 @@ from .models import ModelConformance
 
 
 class AnsweringConformance(ModelConformance):
-    """A network of units that answers a sequence: ``log_prob``, ``predict`` and
-    ``sample_answers``.
+    """A network that answers a sequence: ``log_prob``, ``predict`` and ``sample_answers``.
 
-    It inherits ``AnswerModel`` and ``SequenceModel``, whose Pyro pair is over batches with a
-    target; of its ``rules`` ``TargetPropagation`` also asks for ``invert``. ``batch()`` needs a
-    target.
+    It inherits ``AnswerModel`` and ``SequenceModel``, with a Pyro pair over batches with a target.
+    ``TargetPropagation``, one of its ``rules``, also needs ``invert``. ``batch()`` has a target.
     """
 
     rules = (TargetPropagation, StraightThrough)
@@ -32,93 +35,90 @@ class AnsweringConformance(ModelConformance):
         ("predict", "batch, num_samples, seed -> mean answers"),
         ("sample_answers", "batch, num_samples, seed -> random answers"),
     )
-    inverse = ("back.",)  #: how the names of the inverse's parameters begin
+    inverse = ("back.",)  #: prefixes of the names of the inverse's parameters
 
-    def spared(self, rule):
+    def untrained(self, rule: LearningRule) -> tuple[str, ...]:
         return () if isinstance(rule, TargetPropagation) else self.inverse
 
-    def frames(self, net, batch):
+    def frames(self, net: Any, batch: Batch) -> int:
         return batch.frames if net.at_every_step(batch) else len(batch)
 
-    def verbs(self, net, target):
-        return {
-            "predict": net.predict,
-            "sample_answers": net.sample_answers,
-            "log_prob": lambda batch: net.log_prob(Batch(batch.obs, batch.mask, target)),
-        }
+    def methods(self, net: Any) -> dict[str, Callable[[BatchLike], Any]]:
+        return {name: getattr(net, name) for name in ("predict", "sample_answers", "log_prob")}
 
-    def findings(self, net, obs, mask=None, target=None):
-        """Its states where units are their means; all that it says, where none is stochastic."""
-        batch = Batch(obs, mask)
+    def outputs(self, net: Any, batch: Batch) -> dict[str, Tensor]:
+        """The states at the units' means; all outputs where no unit is stochastic."""
         with torch.no_grad():
             states = unroll(net, net.drive(batch.obs.transpose(0, 1)), lambda mean: mean)
         found = {"states": states[1:].transpose(0, 1)}
         if net.num_stochastic:
             return found
-        score = {} if target is None else {"log_prob": net.log_prob(Batch(obs, mask, target))}
-        return found | {"predict": net.predict(batch)} | score
+        return found | {"predict": net.predict(batch), "log_prob": net.log_prob(batch)}
 
-    def draws(self, net, seed):
+    def samples(self, net: Any, seed: int) -> dict[str, Tensor]:
         obs = self._data().obs.to(next(net.parameters()).device)
-        drawn = net.sample_answers(obs, num_samples=9, seed=seed).to(obs.dtype)
+        answers = net.sample_answers(obs, num_samples=9, seed=seed).to(obs.dtype)
         mean = net.predict(obs, num_samples=2, seed=seed)
-        return {"sample_answers": drawn, "predict": mean}
+        return {"sample_answers": answers, "predict": mean}
 
-    def _padded(self, net, batch):
-        obs, mask, target = super()._padded(net, batch)
-        if net.at_every_step(batch):
-            target = torch.cat((target, target[:, :3]), 1)
-        return obs, mask, target
+    def _padded(self, net: Any, batch: Batch) -> Batch:
+        padded = super()._padded(net, batch)
+        if batch.target is None or not net.at_every_step(batch):
+            return padded
+        target = torch.cat((batch.target, batch.target[:, :3]), 1)
+        return dataclasses.replace(padded, target=target)
 
-    def test_verbs_have_the_shapes_promised(self):
+    def test_outputs_have_the_documented_shapes(self) -> None:
         net, batch = self._built(), self._data()
+        target = batch.target
+        assert target is not None, "batch() must have a target"
         score = net.log_prob(batch, num_samples=3)
         shaped(score, (len(batch),), "log_prob")
         mean = net.predict(batch.obs, num_samples=3)
         asked = batch.obs.shape[: 2 if net.at_every_step(batch) else 1]
         shaped(mean, (*asked, mean.shape[-1]), "predict")
-        drawn = net.sample_answers(batch, num_samples=5)
-        shaped(drawn, (5, *batch.target.shape), "sample_answers")
-        assert drawn.dtype == batch.target.dtype, f"sample_answers is {drawn.dtype}"
-        for verb, value in {"log_prob": score, "predict": mean, "sample_answers": drawn}.items():
-            assert value.isfinite().all(), f"{verb} is not finite"
-            assert not value.requires_grad, f"{verb} carries a graph: use torch.no_grad"
+        answers = net.sample_answers(batch, num_samples=5)
+        shaped(answers, (5, *target.shape), "sample_answers")
+        assert answers.dtype == target.dtype, f"sample_answers is {answers.dtype}"
+        for name, value in {"log_prob": score, "predict": mean, "sample_answers": answers}.items():
+            assert value.isfinite().all(), f"{name} is not finite"
+            assert not value.requires_grad, f"{name} carries a graph: use torch.no_grad"
         shaped(importance_bound(net, batch, 2), (len(batch),), "importance_bound")
 
-    def test_what_it_answers_it_can_score(self):
+    def test_sampled_answers_have_a_probability(self) -> None:
         net, batch = self._built(), self._data()
         for target in net.sample_answers(batch, num_samples=2):
             score = net.log_prob(Batch(batch.obs, target=target))
-            assert score.isfinite().all(), "an answer is impossible"
+            assert score.isfinite().all(), "a sampled answer is impossible"
 
-    def test_an_answer_looks_at_past_and_present_alone(self):
-        net, (obs, changed, cut) = self._built(), self._other_ends()
-        before, after = (self.findings(net, each)["states"] for each in (obs, changed))
+    def test_states_depend_on_past_and_present_only(self) -> None:
+        net, (batch, changed, cut) = self._built(), self._other_ends()
+        before, after = (self.outputs(net, each)["states"] for each in (batch, changed))
         self.close(before[:, :cut], after[:, :cut], "states before a change of frames")
-        assert not torch.allclose(before[:, cut:], after[:, cut:]), "states do not see the frames"
+        same = torch.allclose(before[:, cut:], after[:, cut:])
+        assert not same, "states do not depend on the frames"
 
-    def test_the_mean_depends_on_the_seed_where_units_are_stochastic(self):
+    def test_the_mean_depends_on_the_seed_where_units_are_stochastic(self) -> None:
         net = self._built()
-        first, other = (self.draws(net, seed)["predict"] for seed in (4, 5))
+        first, other = (self.samples(net, seed)["predict"] for seed in (4, 5))
         same = torch.equal(first, other)
-        assert same == (net.num_stochastic == 0), (
-            f"of {net.num_stochastic} stochastic units, two seeds: same = {same}"
-        )
+        number = net.num_stochastic
+        assert same == (number == 0), f"{number} stochastic units, equal for two seeds: {same}"
 
-    def test_padding_changes_no_bound(self):
+    def test_padding_changes_no_bound(self) -> None:
         net, batch = self._built(), self._data()
         self._same_bounds(net, batch, many=300)
 
-    def test_padding_changes_no_distribution(self):
-        """Averages of many paths, with and without it."""
+    def test_padding_changes_no_distribution(self) -> None:
+        """Compares averages over many paths, with and without padding."""
         net, batch, many = self._built(), self._data(), 400
         if not net.num_stochastic:
-            raise unittest.SkipTest("nothing is drawn")
+            raise unittest.SkipTest("no unit is stochastic")
         found, steps = [], batch.obs.shape[1]
         index = torch.arange(len(batch)).repeat(many)
-        for obs, mask in ((batch.obs, batch.mask), self._padded(net, batch)[:2]):
-            means = net.predict(Batch(obs[index], mask[index]), num_samples=1)
+        for data in (batch, self._padded(net, batch)):
+            means = net.predict(data.rows(index), num_samples=1)
             means = means[:, :steps] if net.at_every_step(batch) else means
             found.append(means.unflatten(0, (many, -1)))
-        same_average(*found, "padding changes what is drawn")
-        assert found[0].var(0).max() > 0, "nothing is drawn, though units are stochastic"
+        same_average(found[0], found[1], "padding changes the distribution of answers")
+        assert found[0].var(0).max() > 0, "answers do not vary, though units are stochastic"

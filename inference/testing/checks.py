@@ -1,10 +1,11 @@
-"""What suites share: shapes, averages over draws, sentences and gradients."""
+"""Checks that suites share: shapes, averages over samples, errors and gradients."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,11 @@ from torch.distributions import Distribution
 from ...data import Batch
 from ..rules.rule import LearningRule
 
-ERRORS = 4.5  # standard errors that an average over draws may be off by
+ERRORS = 4.5  # standard errors by which an average over samples may differ
 
 
-def tensors(name: str, value) -> dict[str, Tensor]:
-    """What a verb has returned, as tensors: a law by its mode, a belief by mean and variance."""
+def tensors(name: str, value: Any) -> dict[str, Tensor]:
+    """An output as tensors: a distribution's mode, or the mean and variance of a ``Filtered``."""
     if isinstance(value, Tensor):
         return {name: value}
     if isinstance(value, Distribution):
@@ -27,13 +28,13 @@ def tensors(name: str, value) -> dict[str, Tensor]:
 
 
 def shaped(value: Tensor, shape: tuple[int, ...], what: str) -> None:
-    """Fails where a tensor has another shape."""
+    """Fails where a tensor does not have the shape."""
     found = tuple(value.shape)
     assert found == tuple(shape), f"{what} has the shape {found}, not {tuple(shape)}"
 
 
 def ragged(batch: Batch) -> Batch:
-    """The same sequences cut to unequal lengths, one of them to a single step."""
+    """The sequences of a batch cut to unequal lengths, one of them to a single step."""
     mask = lengths_mask(*batch.obs.shape[:2])
     return dataclasses.replace(batch, mask=mask.to(batch.obs.device))
 
@@ -45,41 +46,41 @@ def lengths_mask(rows: int, steps: int) -> Tensor:
 
 
 def same_average(first: Tensor, second: Tensor, what: str) -> None:
-    """Fails where draws ``[k, ...]`` of two kinds differ on average."""
+    """Fails where two sets of samples ``[k, ...]`` differ on average."""
     error = (first.var(0) / len(first) + second.var(0) / len(second)).sqrt()
     off, slack = (first.mean(0) - second.mean(0)).abs(), 1e-5 * (1 + first.mean(0).abs())
     assert (off < ERRORS * error + slack).all(), f"{what}: by {off.max():.4g}"
 
 
-def refuses(call: Callable, pattern: str, what: str) -> None:
-    """Fails unless a call raises a ValueError whose message is a sentence and holds a pattern."""
+def refuses(call: Callable[[], Any], pattern: str, what: str) -> None:
+    """Fails unless a call raises a ValueError whose message is a sentence with the pattern."""
     try:
         call()
     except ValueError as error:
-        said = str(error)
-        assert re.search(pattern, said), f"{what}: the message has no {pattern!r}: {said}"
-        assert len(said.split()) > 3, f"{what}: the message is no sentence: {said}"
+        text = str(error)
+        assert re.search(pattern, text), f"{what}: the message has no {pattern!r}: {text}"
+        assert len(text.split()) > 3, f"{what}: the message is not a sentence: {text}"
     else:
-        raise AssertionError(f"{what}: taken without a complaint")
+        raise AssertionError(f"{what}: no ValueError was raised")
 
 
 def check_gradients(
-    rule: LearningRule, batch: Batch, frames: int, spared: tuple[str, ...] = ()
+    rule: LearningRule, batch: Batch, frames: int, untrained: tuple[str, ...] = ()
 ) -> None:
-    """Fails unless a rule fills the gradients of its network and tells its loss and frames."""
+    """Fails unless a rule sets its network's gradients and reports its loss and frames."""
     metrics = rule.gradients(batch)
     for name, value in metrics.items():
-        assert value.numel() == 1, f"{name} is no scalar"
+        assert value.numel() == 1, f"{name} is not a scalar"
         assert not value.requires_grad, f"{name} carries a graph: detach it"
     assert metrics["loss"].isfinite(), "the loss is not finite"
-    assert metrics["frames"] == frames, f"{rule}: {metrics['frames']:g} frames, not {frames}"
-    check_reached(rule.net, spared)
+    assert metrics["frames"] == frames, f"{rule} reports {metrics['frames']:g} frames, not {frames}"
+    check_reached(rule.net, untrained)
 
 
-def check_reached(net: nn.Module, spared: tuple[str, ...] = ()) -> None:
-    """Fails where a gradient is missing, infinite or zero, or is there though it is spared."""
+def check_reached(net: nn.Module, untrained: tuple[str, ...] = ()) -> None:
+    """Fails where a gradient is missing, infinite or zero, or where an untrained one exists."""
     for name, parameter in net.named_parameters():
-        if name.startswith(spared) or not parameter.requires_grad:
+        if name.startswith(untrained) or not parameter.requires_grad:
             assert parameter.grad is None, f"{name} should have no gradient"
             continue
         assert parameter.grad is not None, f"no gradient reaches {name}"

@@ -1,17 +1,21 @@
-"""Networks that carry u_t along."""
+"""Tests of networks that filter."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from ...data import BatchLike
 from ..rules.local import LocalELBO
 from .checks import shaped
 from .models import GeneratingConformance
 
 
 class FilteringConformance(GeneratingConformance):
-    """A network that carries u_t along: ``reconstruct``, ``filter`` and ``sample``.
+    """A network that carries u_t from frame to frame: ``reconstruct``, ``filter``, ``sample``.
 
-    Its ``rules`` ask for more: ``LocalELBO`` for a ``FrameModel``. Where there is nothing to train
-    they are ``()``.
+    Its ``rules`` decide the kind: ``LocalELBO`` needs a ``FrameModel``. They are ``()`` where there
+    is nothing to train.
     """
 
     rules = (LocalELBO,)
@@ -21,20 +25,20 @@ class FilteringConformance(GeneratingConformance):
         *GeneratingConformance.needs,
     )
 
-    def verbs(self, net, target=None):
+    def methods(self, net: Any) -> dict[str, Callable[[BatchLike], Any]]:
         return {"reconstruct": net.reconstruct, "filter": net.filter}
 
-    def test_reconstruct_and_filter_have_the_shapes_promised(self):
+    def test_outputs_have_the_documented_shapes(self) -> None:
         net, obs = self._built(), self._data().obs
         found = net.reconstruct(obs)
         shaped(found, obs.shape, "reconstruct")
         assert found.dtype == obs.dtype, f"reconstruct is {found.dtype}"
-        belief = net.filter(obs)
-        shaped(belief.mean, (*obs.shape[:2], belief.mean.shape[-1]), "filter.mean")
-        shaped(belief.variance, belief.mean.shape, "filter.variance")
-        assert (belief.variance >= 0).all(), "a variance is negative"
+        filtered = net.filter(obs)
+        shaped(filtered.mean, (*obs.shape[:2], filtered.mean.shape[-1]), "filter.mean")
+        shaped(filtered.variance, filtered.mean.shape, "filter.variance")
+        assert (filtered.variance >= 0).all(), "a variance is negative"
 
-    def test_filtering_looks_at_past_and_present_alone(self):
+    def test_outputs_depend_on_past_and_present_only(self) -> None:
         net = self._built()
-        for verb in self.verbs(net):
-            self._looks_back(net, verb)
+        for name in self.methods(net):
+            self._only_past_matters(net, name)

@@ -1,8 +1,9 @@
-"""The root of all suites, and running one without pytest."""
+"""The base class of all suites, and a function that runs a suite without pytest."""
 
 from __future__ import annotations
 
 import unittest
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,18 +13,19 @@ from ..rng import RandomStream
 
 
 def failures(suite: Conformance) -> dict[str, str]:
-    """Runs the tests of a suite; the names of those that fail, and what was wrong.
+    """Runs the tests of a suite, and returns the errors of those that fail, by name.
 
     The caller's random state is left alone. A test that cannot run here (no GPU) does not fail.
     """
     found, device = {}, "cuda" if torch.cuda.is_available() else "cpu"
     for name in dir(suite):
-        if not name.startswith("test_") or not callable(getattr(suite, name)):
+        test = getattr(suite, name)
+        if not name.startswith("test_") or not callable(test):
             continue
         with RandomStream(device, name):
             suite.setup_method()
             try:
-                getattr(suite, name)()
+                test()
             except unittest.SkipTest:
                 pass
             except Exception as error:
@@ -32,50 +34,50 @@ def failures(suite: Conformance) -> dict[str, str]:
 
 
 class Conformance:
-    """The root of all suites. Every test starts from the same random state.
+    """The base class of all suites. Every test starts from the same random state.
 
-    The first test looks for what the others ask of what is tested, ``needs``. Where something is
-    missing it says so, and they are skipped.
+    The first test checks that ``build()`` returns an instance of ``kinds``, with all that these
+    classes require and with all of ``needs``. Where anything is missing this test names it, and
+    the others are skipped.
     """
 
-    kinds: tuple[type, ...] = ()  #: classes of inference.contracts that it must inherit
-    needs: tuple[tuple[str, str], ...] = ()  #: what is asked for by name, and what it is for
-    rtol, atol = 1e-5, 1e-5  #: how close numbers are that should be the same
+    kinds: tuple[type, ...] = ()  #: base classes of inference.contracts that it must inherit
+    needs: tuple[tuple[str, str], ...] = ()  #: further attributes, each with a short description
+    rtol, atol = 1e-5, 1e-5  #: tolerances of numbers that should be equal
 
-    def build(self):
-        """A new one of what is tested."""
+    def build(self) -> Any:
+        """Returns a new instance of the class under test."""
         raise NotImplementedError(f"{type(self).__name__} must define build()")
 
     def setup_method(self) -> None:
+        """Sets the random state of a test."""
         torch.manual_seed(0)
 
-    def lacking(self, subject) -> list[str]:
-        """What it does not have of what the tests ask for, each with what it is for."""
-        lacks = [
-            f"the base class {kind.__name__}"
-            for kind in self.kinds
-            if not isinstance(subject, kind)
-        ]
+    def missing(self, subject: Any) -> list[str]:
+        """What the tests need and the subject does not have."""
+        found = []
         for kind in self.kinds:
             if isinstance(subject, kind):
-                lacks += [f"{name} (see {kind.__name__})" for name in missing(subject, kind)]
-        return lacks + [f"{name} ({use})" for name, use in self.needs if not hasattr(subject, name)]
+                found += [f"{name} (see {kind.__name__})" for name in missing(subject, kind)]
+            else:
+                found.append(f"the base class {kind.__name__}")
+        return found + [f"{name} ({use})" for name, use in self.needs if not hasattr(subject, name)]
 
-    def complaints(self) -> list[str]:
-        """What is said of one that the tests cannot be run on."""
+    def problems(self) -> list[str]:
+        """Sentences about a subject that the tests cannot run on."""
         subject = self.build()
-        missing = self.lacking(subject)
+        missing = self.missing(subject)
         return [f"{type(subject).__name__} lacks {', '.join(missing)}"] if missing else []
 
-    def test_it_has_what_the_tests_ask_for(self):
-        complaints = self.complaints()
-        assert not complaints, "; ".join(complaints)
+    def test_it_has_what_the_tests_need(self) -> None:
+        problems = self.problems()
+        assert not problems, "; ".join(problems)
 
-    def _built(self):
-        """A new one, of which everything can be asked; skips the test where it cannot."""
+    def _built(self) -> Any:
+        """A new subject; skips the test where the subject lacks anything."""
         subject = self.build()
-        if self.lacking(subject):
-            raise unittest.SkipTest("it lacks what the tests ask for")
+        if self.missing(subject):
+            raise unittest.SkipTest("it lacks what the tests need")
         return subject
 
     def close(self, found: Tensor, expected: Tensor, what: str = "") -> None:
