@@ -1,7 +1,7 @@
-"""A short report on a trained model: which of its statements can be trusted, with figures.
+"""A report on a trained model: which of its statements can be trusted, with figures.
 
-What is looked at follows from what a model has: a guide, Gibbs chains, answers, targets, a rule
-with a counterpart. Whatever does not apply is left out, and the report says why.
+The diagnostics depend on the model: a guide, Gibbs chains, answers, targets, a rule with a
+counterpart. The report leaves out the others, and says why.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 SEQUENCES, NUM_SAMPLES = 20, 500
-ANSWERS = 10  # times as many sequences of nets that give one answer each
+ANSWERS = 10  # factor of the number of sequences where a net gives one answer to each
 
 DIAGNOSTICS: dict[str, Callable[[Context], list[Section]]] = {
     "k-hat and importance-weighted bound": diagnose_guide,
@@ -54,18 +54,18 @@ DIAGNOSTICS: dict[str, Callable[[Context], list[Section]]] = {
     "Clamped Gibbs chains": diagnose_chains,
     "Alignment of targets": diagnose_targets,
     "Gradients of two rules along training": diagnose_rules,
-    "Draws, for ArviZ": export_samples,
+    "Posterior samples for ArviZ": export_samples,
 }
 
 
 class Report(NamedTuple):
-    """What was found, and where it is written.
+    """The results of a report, and its files.
 
     Arguments:
         path: ``report.md``.
-        sections: what applied.
-        left_out: title and reason of what did not.
-        files: everything that was written.
+        sections: the diagnostics that apply.
+        left_out: title and reason of each diagnostic that does not apply.
+        files: all files of the report.
     """
 
     path: Path
@@ -85,26 +85,26 @@ def report(
     sizes: Sizes | None = None,
     data: Dataset | None = None,
 ) -> Report:
-    """Looks into a trained model on test data, and writes ``report.md`` and figures.
+    """Diagnoses a trained model on test data, and writes ``report.md`` and figures.
 
-    They are made in a folder of their own and come to ``out`` all together at the end: a report
-    that is interrupted, or fails, leaves what was there before.
+    The files are made in a temporary folder and moved to ``out`` at the end. A report that is
+    interrupted, or fails, leaves an earlier one as it is.
 
     Arguments:
         name: a model that ships, or the folder of one.
-        out: folder to write to; made if missing. An earlier report there goes, with its figures.
-        sequences: test sequences; of nets that answer questions 10 times as many.
+        out: folder to write to, made if missing. An earlier report there is removed.
+        sequences: number of test sequences; 10 times as many for nets that answer questions.
         num_samples: samples from the guide, at least 25.
-        seed: of data and samples; the caller's random state is left alone.
-        chains: how Gibbs chains are followed.
+        seed: seed of data and samples. The caller's random state does not change.
+        chains: number and length of Gibbs chains.
         training: train a fresh network for about half a minute, where its rule has a counterpart
-            through time, and compare both rules' gradients along the way.
-        sizes: how much the single looks take in.
-        data: the data set that it learned from, in place of the one that its card names.
+            through time, and compare the gradients of both rules along the way.
+        sizes: sizes of the single diagnostics.
+        data: the training data of the model, in place of those that its card names.
 
     Raises:
-        ValueError: for too few draws, an ``out`` that is a file, or a model that none of this
-            applies to.
+        ValueError: for too few samples, an ``out`` that is a file, or a model to which no
+            diagnostic applies.
     """
     out = check_folder(out)
     check_enough(num_samples)
@@ -132,11 +132,11 @@ def report(
 
 
 def _run(context: Context) -> tuple[list[Section], list[tuple[str, str]]]:
-    """What applies, and why the rest does not."""
+    """The sections that apply, and the reasons why others do not."""
     sections, left_out = [], []
-    for title, look in DIAGNOSTICS.items():
+    for title, diagnose in DIAGNOSTICS.items():
         try:
-            sections += look(context)
+            sections += diagnose(context)
         except NotApplicable as why:
             left_out.append((title, str(why)))
     return sections, left_out

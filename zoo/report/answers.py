@@ -1,4 +1,4 @@
-"""Are answers as uncertain as they should be?"""
+"""Calibration of answers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
 from .context import Context, NotApplicable, Section
 from .figures import BLUE, figure, plot_coverage, plot_histogram, plot_reliability, save
 
-ASKED = 50  # times as many answers as sequences elsewhere, whose calibration is seen
-PATHS = 20  # of stochastic units, whose probabilities are averaged
+ASKED = 50  # answers for each sequence of the report
+PATHS = 20  # paths of stochastic units over which probabilities are averaged
 
 
 def diagnose_answers(context: Context) -> list[Section]:
+    """Reports PIT, coverage and reliability of answers."""
     net = context.net
     if not context.answers:
         raise NotApplicable(f"{context.name} answers no questions")
@@ -26,10 +27,10 @@ def diagnose_answers(context: Context) -> list[Section]:
     assert batch.target is not None  # data of questions have answers
     if net.at_every_step(batch):
         raise NotApplicable(
-            "it answers at every step, and answers of a sequence are not independent"
+            "it answers at every step, and the answers of a sequence are not independent"
         )
-    drawn = net.sample_answers(batch, context.sizes.predictions, seed)
-    found = pit(batch.target, drawn, seed)
+    sampled = net.sample_answers(batch, context.sizes.predictions, seed)
+    found = pit(batch.target, sampled, seed)
     seen = measured(found, len(batch))
     excess = seen.excess
     values = "held-out answers" if seen.values == len(batch) else "values of held-out answers"
@@ -38,7 +39,7 @@ def diagnose_answers(context: Context) -> list[Section]:
     discrete = classes or bits
     canvas, axes = figure(3 if discrete else 2)
     plot_histogram(axes[0], found.flatten(), 10, len(batch) if classes or not bits else None)
-    axes[0].set(xlabel="PIT of the answer", ylabel="share of answers")
+    axes[0].set(xlabel="PIT of the answer", ylabel="fraction of answers")
     plot_coverage(axes[1], found)
     if discrete:
         chance_of = net.predict(batch, PATHS, seed).cpu()
@@ -48,8 +49,8 @@ def diagnose_answers(context: Context) -> list[Section]:
         said_so, came, counts = reliability(chance_of, hits)
         off, chance = unreliability(said_so, came, counts)
         said.append(
-            f"What is given a probability comes that often but for {off:.3f} on average (about "
-            f"{chance:.3f} by chance), over all {'classes' if classes else 'values'} ({PATHS} "
+            f"Probabilities differ from frequencies by {off:.3f} on average (by chance about "
+            f"{chance:.3f}), over all {'classes' if classes else 'values'} ({PATHS} "
             "paths)."
         )
         excess = max(excess, off - 2 * chance)
@@ -64,9 +65,9 @@ def diagnose_answers(context: Context) -> list[Section]:
     return [
         Section(
             "Calibration of answers",
-            "Does what is given a probability come that often? Left, the place of the true answer "
-            "among sampled ones (PIT), which is uniform if so; then coverage of intervals; "
-            "right, where there are any, probabilities against frequencies, within two standard "
+            "Do answers come as often as the model says? Left: the place of the true answer among "
+            "sampled ones (PIT), which is uniform if they do. Middle: coverage of intervals. "
+            "Right, for classes and bits: frequencies against probabilities, with two standard "
             "errors.",
             said,
             "answers.png",
@@ -76,11 +77,10 @@ def diagnose_answers(context: Context) -> list[Section]:
 
 
 def unreliability(said: Tensor, came: Tensor, counts: Tensor) -> tuple[float, float]:
-    """Distance of probability and frequency, over all cases, and what chance makes of it.
+    """Mean distance of probabilities from frequencies, and its size by chance.
 
     Arguments:
-        said, came, counts: of each bin, as ``reliability`` has them; cases are taken for
-            independent.
+        said, came, counts: results of ``reliability``. Cases count as independent.
     """
     off = ((said - came).abs() * counts).sum() / counts.sum()
     spread = (said * (1 - said) * counts).sqrt().sum() / counts.sum()
@@ -88,12 +88,12 @@ def unreliability(said: Tensor, came: Tensor, counts: Tensor) -> tuple[float, fl
 
 
 def reliability(chance: Tensor, came: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean predicted probability, frequency and number of cases in each bin that has any.
+    """Mean predicted probability, frequency and number of cases in each bin that has cases.
 
     Arguments:
         chance: predicted probabilities, any shape.
-        came: 1 where it came so, the same shape.
-        bins: equal bins of [0, 1].
+        came: 1 where the event happened, the same shape.
+        bins: number of equal bins of [0, 1].
     """
     chance, came = chance.flatten().double(), came.flatten().double()
     where = (chance * bins).long().clamp(0, bins - 1)

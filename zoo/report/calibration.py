@@ -1,4 +1,4 @@
-"""Calibration in numbers and in words, and how much of it may be chance."""
+"""Errors of calibration, their size by chance, and verdicts on them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from torch import Tensor
 from ...inference import calibration_error, coverage
 
 TOO_FEW = "too few to tell"
-CHANCE = 0.33  # over sqrt(n): the error that chance makes of n independent values
-GOOD, FAIR = 0.02, 0.05  # errors below which a calibration is so, on top of what chance makes
+CHANCE = 0.33  # over sqrt(n): mean error of n independent values by chance
+GOOD, FAIR = 0.02, 0.05  # limits of an error, in excess of chance
 BINARY_NOTE = (
-    "Values are bits: most of a bit's PIT is drawn at random, so this test forgives much, and its "
-    "histogram is flat unless rates are badly off."
+    "Values are bits: most of the PIT of a bit is random, so that this test finds large errors "
+    "only."
 )
 
 
 class Calibration(NamedTuple):
-    """How well what was claimed holds.
+    """How well predictions are calibrated.
 
     Arguments:
-        values: PITs that there are.
-        number: independent ones among them, if the predictions are right.
-        central: error of central intervals, which does not see a bias.
-        sided: error of one-sided intervals, which does.
-        half, ninety: share that the central 50 % and 90 % intervals cover.
+        values: number of PITs.
+        number: number of independent ones among them, if the predictions are right.
+        central: error of central intervals, which does not show a bias.
+        sided: error of one-sided intervals, which shows a bias.
+        half: fraction that the central 50 % interval covers.
+        ninety: fraction that the central 90 % interval covers.
         mean: mean PIT; 0.5 where predictions are neither too high nor too low.
-        wobble: standard deviation of that mean.
+        mean_sd: standard deviation of that mean, of right predictions.
     """
 
     values: int
@@ -38,38 +39,48 @@ class Calibration(NamedTuple):
     half: float
     ninety: float
     mean: float
-    wobble: float
+    mean_sd: float
 
     @property
     def chance(self) -> float:
-        """Either error of right predictions, on average."""
+        """Mean of either error, of right predictions."""
         return CHANCE / math.sqrt(self.number)
 
     @property
     def excess(self) -> float:
-        """What the worse error has above twice of what chance makes."""
+        """The larger error less twice the error by chance."""
         return max(self.central, self.sided) - 2 * self.chance
 
     @property
     def slope(self) -> int:
-        """1 where what came lies above what was predicted, -1 where below, 0 where neither."""
+        """1 where values lie above predictions, -1 where below them, 0 where neither."""
         away = self.mean - 0.5
-        return 0 if abs(away) <= 2.5 * self.wobble else 1 if away > 0 else -1
+        return 0 if abs(away) <= 2.5 * self.mean_sd else 1 if away > 0 else -1
 
 
 def measured(pits: Tensor, number: int) -> Calibration:
-    """Both errors of PITs, of which so many are independent; NaN does not count."""
+    """Measures the calibration of PITs.
+
+    Arguments:
+        pits: PITs of any shape; NaN does not count.
+        number: number of independent ones among them.
+    """
     values = int((~pits.isnan()).sum())
     central, sided = (calibration_error(pits, central=central) for central in (True, False))
     half, ninety = coverage(pits, (0.5, 0.9)).tolist()
     mean = float(pits.nanmean())
     spread = max(float((pits - mean).square().nanmean()), 1 / 12)
-    wobble = math.sqrt(spread / number)
-    return Calibration(values, number, central, sided, half, ninety, mean, wobble)
+    mean_sd = math.sqrt(spread / number)
+    return Calibration(values, number, central, sided, half, ninety, mean, mean_sd)
 
 
 def verdict_of(excess: float, chance: float) -> str:
-    """A verdict on an error: on what exceeds twice of what chance makes."""
+    """A verdict on an error of calibration.
+
+    Arguments:
+        excess: the error less twice the error by chance.
+        chance: the error by chance.
+    """
     if excess >= FAIR:
         return "bad"
     if 2 * chance > FAIR:
@@ -78,16 +89,22 @@ def verdict_of(excess: float, chance: float) -> str:
 
 
 def in_numbers(found: Calibration, values: str, units: str) -> list[str]:
-    """What was measured, a sentence each; ``units`` are what is independent."""
-    lies = {1: "lies above", -1: "lies below", 0: "lies neither above nor below"}[found.slope]
+    """The results as sentences.
+
+    Arguments:
+        found: the calibration.
+        values: name of the values.
+        units: name of the independent units.
+    """
+    lie = {1: "lie above", -1: "lie below", 0: "lie neither above nor below"}[found.slope]
     return [
         f"Over {found.values} {values}, coverage of central intervals is off by "
-        f"{found.central:.3f} on average and that of one-sided ones by {found.sided:.3f}; of "
-        f"{found.number} {units} chance alone makes about {found.chance:.3f}, and the verdict "
-        "counts what exceeds twice that.",
+        f"{found.central:.3f} on average, and that of one-sided ones by {found.sided:.3f}. With "
+        f"{found.number} {units} chance alone makes about {found.chance:.3f}. The verdict is on "
+        "the excess over twice that.",
         f"The 50 % interval covers {found.half:.1%}, that of 90 % {found.ninety:.1%}.",
         f"The mean PIT is {found.mean:.3f} (0.5 if right, by chance within "
-        f"{2.5 * found.wobble:.3f} of it): what came {lies} what was predicted.",
+        f"{2.5 * found.mean_sd:.3f} of it): data {lie} predictions.",
     ]
 
 
@@ -99,7 +116,7 @@ def in_words(verdict: str, found: Calibration, what: str, units: str) -> str:
     if verdict == TOO_FEW:
         enough = math.ceil((2 * CHANCE / FAIR) ** 2)
         return (
-            f"{start}of {found.number} {units} chance alone could make this. Take {enough} or more "
+            f"{start}with {found.number} {units} this may be chance. Take {enough} or more "
             "(`--sequences`)."
         )
     wrong, most = [], 2 * found.chance + GOOD
@@ -111,10 +128,10 @@ def in_words(verdict: str, found: Calibration, what: str, units: str) -> str:
 
 
 def _width(found: Calibration) -> str:
-    """What central intervals cover, in words that agree with the two shares that are quoted."""
+    """The width of central intervals, in words that agree with the two fractions quoted."""
     half, ninety = (
-        "enough" if abs(share - level) <= found.chance else f"too {_much(share > level)}"
-        for share, level in ((found.half, 0.5), (found.ninety, 0.9))
+        "enough" if abs(covered - level) <= found.chance else f"too {_much(covered > level)}"
+        for covered, level in ((found.half, 0.5), (found.ninety, 0.9))
     )
     if half == ninety:
         return "are off in places" if half == "enough" else f"cover {half}"

@@ -1,4 +1,4 @@
-"""Do clamped Gibbs chains agree?"""
+"""Agreement of clamped Gibbs chains."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from .context import Context, NotApplicable, Section
 from .figures import BLUE, RED, figure, legend_above, save
 
 OF_A_GUIDE = (
-    "Chains agree with one another; they are draws of the model only where the guide is its "
-    "posterior (see k-hat, and simulation-based calibration where there is one, above)."
+    "Chains agree with one another. They sample the model only where the guide is its posterior "
+    "(see k-hat, and simulation-based calibration, above)."
 )
 
 
 def diagnose_chains(context: Context) -> list[Section]:
+    """Reports R-hat and the effective sample size of chains of the next frame."""
     how = context.chains
     if not has_chains(context.net):
         raise NotApplicable(f"{context.name} samples no frames by Gibbs chains")
@@ -29,7 +30,7 @@ def diagnose_chains(context: Context) -> list[Section]:
         f"{how.num_samples} kept, at {len(found.rhat)} frames, each judged by the worst of "
         f"{PROBES} random directions.",
         f"R-hat: {_in_numbers(found)}.",
-        f"Of as many independent draws: {_in_numbers(least)}. (The worst of {PROBES} is above 1 "
+        f"Of as many independent samples: {_in_numbers(least)}. (The worst of {PROBES} is above 1 "
         f"by chance, hence the limit of {DISAGREE} and not of 1.01.)",
         f"Effective sample size: median {found.ess.median():.0f} of {total}.",
         _in_words(verdict, found, context.paired),
@@ -37,15 +38,15 @@ def diagnose_chains(context: Context) -> list[Section]:
     if isinstance(context.net, RVAE):
         said.append(_spread(context))
     if found.still:
-        said.insert(1, f"At {found.still} further frames chains did not move at all.")
+        said.insert(1, f"At {found.still} further frames chains did not move.")
     _plot(context, found, total)
     return [
         Section(
             "Clamped Gibbs chains",
-            "Do chains of the next frame, given the same past, forget where they began? R-hat "
-            "compares chains from random starts: 1 is agreement. The effective sample size says "
-            "what their draws are worth in independent ones."
-            + " Chains of this model draw x[t] from its guide, so that what they settle on need "
+            "Do chains of the next frame, given the same past, forget their starts? R-hat compares "
+            "chains from random starts: 1 is agreement. The effective sample size is the number "
+            "of independent samples that are worth as much."
+            + " Chains of this model sample x[t] from its guide, so that their distribution need "
             "not be the model's prediction." * context.paired,
             said,
             "chains.png",
@@ -55,7 +56,13 @@ def diagnose_chains(context: Context) -> list[Section]:
 
 
 def judged(found: Agreement, least: Agreement, guided: bool) -> str:
-    """A verdict on chains, beside independent draws; ``guided`` ones can be fair at best."""
+    """A verdict on chains.
+
+    Arguments:
+        found: agreement of the chains.
+        least: agreement of as many independent samples.
+        guided: whether the chains sample from a guide; they are fair at best.
+    """
     if found.apart > 0.5:
         return "bad"
     if least.apart > 0.05:
@@ -72,11 +79,11 @@ def _in_numbers(found: Agreement) -> str:
 
 def _in_words(verdict: str, found: Agreement, guided: bool) -> str:
     said = {
-        "good": "chains agree; what they draw can be taken for the model's prediction.",
+        "good": "chains agree; their samples are predictions of the model.",
         "fair": "some chains disagree: take several, or let them run longer.",
-        "bad": "most chains disagree: a prediction depends on where its chain began. Start chains "
-        "near the answer, take many, or run them longer.",
-        TOO_FEW: f"independent draws would be above {DISAGREE} as well: keep more steps "
+        "bad": "most chains disagree: a prediction depends on the start of its chain. Start chains "
+        "near the answer, take many, or let them run longer.",
+        TOO_FEW: f"independent samples would be above {DISAGREE} as well: keep more steps "
         "(`--steps`).",
     }[verdict]
     if guided and verdict == "fair" and found.apart <= 0.05:
@@ -85,14 +92,14 @@ def _in_words(verdict: str, found: Agreement, guided: bool) -> str:
 
 
 def _spread(context: Context) -> str:
-    """How wide an rVAE's chains are beside its own posterior."""
+    """The spread of an rVAE's chains beside that of its own posterior."""
     chains, model = spreads(context.net, context.batch.obs, context.chains, context.seed)
     ratio = chains / model
     low, high = f"{ratio.min():.2f}", f"{ratio.max():.2f}"
     between = low if low == high else f"{low} to {high}"
     return (
         f"By these chains the sd of x[t] given the past is {between} times that of the model's own "
-        "p(x[t] | u[t-1]), the latter exact or by Laplace's approximation: 1 if they were draws of "
+        "p(x[t] | u[t-1]), the latter exact or by Laplace's approximation: 1 if they sampled "
         f"the model. (On average over latents, {chains.mean():.3f} and {model.mean():.3f}.)"
     )
 
@@ -106,7 +113,7 @@ def _plot(context: Context, found: Agreement, total: int) -> None:
     left.set(xlabel="R-hat of a frame's worst direction", ylabel="frames")
     legend_above(left)
     right.hist(found.ess.numpy(), bins=20, color=BLUE)
-    right.axvline(total, 0, 0.85, color="black", lw=1, ls=":", label=f"{total} draws")
+    right.axvline(total, 0, 0.85, color="black", lw=1, ls=":", label=f"{total} samples")
     right.set(xlabel="effective sample size", ylabel="frames", xlim=(0, None))
     legend_above(right)
     save(canvas, context, "chains.png")

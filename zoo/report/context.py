@@ -1,4 +1,4 @@
-"""What is looked at: a trained model, held-out data, and how much of each."""
+"""The context of a report: a trained model, held-out data and the sizes of the diagnostics."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ..studies.chains import Chains
 
 
 class Section(NamedTuple):
-    """One diagnostic.
+    """One diagnostic of a report.
 
     Arguments:
         title: its name.
-        question: what it answers.
-        found: the numbers and what they say, a sentence each.
-        figure: name of the picture, or None.
-        verdict: ``"good"``, ``"fair"``, ``"bad"``, ``"too few to tell"``, or empty where there is
-            nothing to judge.
+        question: the question that it answers.
+        found: the results, in sentences.
+        figure: name of its file, or None.
+        verdict: ``"good"``, ``"fair"``, ``"bad"``, ``"too few to tell"``, or empty where the
+            diagnostic is no judgement.
     """
 
     title: str
@@ -38,16 +38,18 @@ class Section(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How much each look takes in, besides sequences and draws.
+    """Sizes of the diagnostics.
 
     Arguments:
-        steps: frames of a sequence, at most.
-        lengths: where sequences are cut, to see how k-hat grows with them.
-        predictions: draws of each frame or answer that is predicted.
-        simulated, simulated_steps: sequences of simulation-based calibration, and their frames.
+        steps: largest number of frames of a sequence.
+        lengths: lengths to which sequences are shortened for k-hat.
+        predictions: samples of each predicted frame or answer.
+        simulated: sequences of simulation-based calibration.
+        simulated_steps: frames of each of those.
         folded: sequences whose frames are simulated, or weighed, one by one.
-        updates, values: of the training that two rules are compared along, at most: updates, and
-            values of data (sequences times frames times values a frame) that it reads.
+        updates: largest number of updates of the training along which gradients are compared.
+        values: largest number of data values (sequences times frames times values of a frame)
+            that this training reads.
     """
 
     steps: int = STEPS
@@ -65,19 +67,21 @@ class NotApplicable(Exception):
 
 
 class Context(NamedTuple):
-    """A trained model and what is asked of it.
+    """A trained model, and the data and settings of its report.
 
     Arguments:
         net: the model.
-        out: folder that figures are made in.
-        sequences, num_samples, seed: how much is looked at.
-        chains: of Gibbs sampling.
-        sizes: of everything else.
-        training: whether a network may be trained, to see how gradients go.
+        out: folder of the figures.
+        sequences: number of test sequences.
+        num_samples: samples from the guide.
+        seed: seed of data and samples.
+        chains: number and length of Gibbs chains.
+        sizes: sizes of the other diagnostics.
+        training: whether a network may be trained, to compare gradients along the way.
         batch: test data.
-        data: the data set that it learned from.
-        answers: whether it gives one answer to each sequence.
-        limit: log-probability (nats) that no net can beat, or None.
+        data: the training data.
+        answers: whether the model gives one answer to each sequence.
+        limit: largest log-probability (nats) of an answer that a net can reach, or None.
     """
 
     net: Any
@@ -95,32 +99,39 @@ class Context(NamedTuple):
 
     @property
     def paired(self) -> bool:
-        """Whether there are a model and a guide."""
+        """Whether the model has a Pyro pair of model and guide."""
         return isinstance(self.net, (FrameModel, SequenceModel))
 
     @property
     def name(self) -> str:
+        """The class of the model."""
         return type(self.net).__name__
 
     @property
     def rule(self) -> Part:
-        """What it was trained by."""
+        """The rule that trained the model.
+
+        Raises:
+            NotApplicable: for a model that no rule trained.
+        """
         content = store.card_of(self.net)["configuration"].get("rule")
         if content is None:
-            raise NotApplicable("it was not trained by any rule")
+            raise NotApplicable("no rule trained this model")
         return read(content)
 
     def need_pair(self) -> None:
+        """Raises NotApplicable for a model without a guide."""
         if not self.paired:
-            raise NotApplicable(f"{self.name} has no Pyro pair of model and guide to draw from")
+            raise NotApplicable(f"{self.name} has no Pyro pair of model and guide to sample from")
 
     def need_latents(self) -> None:
+        """Raises NotApplicable for a model whose guide samples nothing."""
         self.need_pair()
         few = self.batch.rows(slice(1))
         with RandomStream(few.obs.device, "report"), torch.no_grad():
             latents = sample_sites(self.net, prepare_plate(self.net, few), 1, prior=True).latents
         if not latents:
             raise NotApplicable(
-                f"the Pyro model of this {self.name} draws no latent state (there is none, or it is"
-                " integrated out), so a guide has nothing to infer"
+                f"the Pyro model of this {self.name} samples no latent state (there is none, or it "
+                "is integrated out), so a guide has nothing to infer"
             )

@@ -1,4 +1,4 @@
-"""How the gradients of a rule and of its counterpart through time go along training."""
+"""Gradients of a rule and of its counterpart through time, compared along training."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ from .context import Context, NotApplicable, Section
 from .figures import BLUE, figure, save
 from .retraining import train_along
 
-EQUAL = 0.999  # a cosine from which on two gradients count as equal
-OF_FRAMES = ("minibatch", "window", "chunk", "compiled")  # how LocalELBO cuts its updates
-WHOLE = 10**9  # frames a chunk: in one piece, as BPTT takes them, so that both draw the same noise
+EQUAL = 0.999  # cosine above which two gradients count as equal
+OF_FRAMES = ("minibatch", "window", "chunk", "compiled")  # arguments of LocalELBO alone
+WHOLE = 10**9  # frames of a chunk: one piece, as in BPTT, so that both sample the same noise
 
 
 class Pair(NamedTuple):
-    """A rule and its counterpart through time: what makes each, and what their cosine means."""
+    """A rule and its counterpart through time.
+
+    Arguments:
+        own: makes the rule of the model.
+        other: makes its counterpart.
+        named: names of both.
+        meaning: sentences on their cosine.
+    """
 
     own: Callable[[Any], LearningRule]
     other: Callable[[Any], LearningRule]
@@ -35,7 +42,7 @@ class Pair(NamedTuple):
 
 
 def diagnose_rules(context: Context) -> list[Section]:
-    """Trains a fresh network by the model's rule, and compares gradients on the way."""
+    """Trains a fresh network by the model's rule, and compares gradients along the way."""
     pair = pair_of(context)
     if not context.training:
         raise NotApplicable("it trains a network: ask for it with --training")
@@ -47,7 +54,7 @@ def diagnose_rules(context: Context) -> list[Section]:
     seen, read = train_along(context, curve)
     taught = [name for name, found in curve.modules.items() if not all(map(math.isnan, found))]
     if not taught:
-        raise NotApplicable("no gradient arrives anywhere, so there is nothing to compare")
+        raise NotApplicable("no gradient arrives at any parameter, so there is nothing to compare")
     said = [
         f"A fresh network was trained by {context.rule.name} for {seen[-1]} updates ({read}) and "
         f"compared on {len(batch)} validation sequences, {batch.frames} frames.",
@@ -58,18 +65,18 @@ def diagnose_rules(context: Context) -> list[Section]:
     if same:
         said.append(f"Equal throughout: {', '.join(f'`{name}`' for name in same)}.")
     if len(same) < len(taught):
-        said.append("All together, the largest gradients count most: look at the single curves.")
+        said.append("All together, the largest gradients count most: see the single curves.")
     alone = [name for name in curve.modules if name not in taught]
     if alone:
         names = ", ".join(f"`{name}`" for name in alone)
-        said.append(f"At most one of the rules teaches what is left out here: {names}.")
+        said.append(f"Left out, because at most one of the rules trains them: {names}.")
     _plot(context, pair, curve, ships, seen, taught)
     return [
         Section(
             "Gradients of two rules along training",
             f"How far do the gradients of {pair.named} agree while a network learns? Their cosine, "
             "on one held-out batch and with the same noise: 1 where both ask for the same change, "
-            "0 where they have nothing in common.",
+            "0 where they are orthogonal.",
             [*said, *pair.meaning],
             "rules.png",
         )
@@ -91,9 +98,9 @@ def pair_of(context: Context) -> Pair:
             lambda net: BPTT(net, **shared),
             "LocalELBO and BPTT",
             [
-                "What reads u[t-1] as a number has the same gradient in both. What makes u also "
-                "learns by BPTT to make later frames easy to explain. LocalELBO leaves that out on "
-                "purpose, so a cosine below 1, or below 0, is no fault.",
+                "Parts that read u[t-1] as a number have the same gradient in both. By BPTT the "
+                "parts that compute u also learn to make later frames easy to explain. LocalELBO "
+                "omits that term on purpose, so a cosine below 1, or below 0, is no fault.",
             ],
         )
     if maker is TargetPropagation:
@@ -109,14 +116,11 @@ def pair_of(context: Context) -> Pair:
             through_time,
             f"TargetPropagation and {'StraightThrough' if sampled else 'OutputBPTT'}",
             [
-                "The error of an answer does not travel to the readout, so both teach that alike. "
-                "Elsewhere a low cosine says that target propagation is not gradient descent in "
-                "disguise. It is no verdict on learning.",
+                "Both rules train the readout alike. Elsewhere a low cosine says that target "
+                "propagation is not gradient descent. It is no verdict on learning.",
             ],
         )
-    raise NotApplicable(
-        f"it was trained by {rule.name}, which has no counterpart through time here"
-    )
+    raise NotApplicable(f"it was trained by {rule.name}, which has no counterpart through time")
 
 
 def _course(what: str, found: list[float], ships: list[float]) -> str:

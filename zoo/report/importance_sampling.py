@@ -39,16 +39,16 @@ def _khat(context: Context, found: Weights) -> Section:
         shapes = spread_out(smoothed.khat, mask)
         said.append(_fractions("frames", smoothed.khat, limit))
         said.append(
-            f"Of {context.num_samples} draws, a frame has the use of "
-            f"{smoothed.effective.median():.0f} (median effective number)."
+            f"Of {context.num_samples} samples, "
+            f"{smoothed.effective.median():.0f} are effective for a frame (median)."
         )
         judged = smoothed.khat
     if found.sequences is not None:
         smoothed = smooth_weights(found.sequences)
         said.append(_fractions("sequences", smoothed.khat, limit))
         said.append(
-            f"Of {context.num_samples} draws, a sequence has the use of "
-            f"{smoothed.effective.median():.1f} (median effective number)."
+            f"Of {context.num_samples} samples, "
+            f"{smoothed.effective.median():.1f} are effective for a sequence (median)."
         )
         whole = smoothed.khat
     else:
@@ -68,8 +68,8 @@ def _khat(context: Context, found: Weights) -> Section:
         cuts[mask.shape[1]] = whole
         middle = ", ".join(f"{float(k.median()):.2f} at {t}" for t, k in cuts.items())
         said.append(
-            f"Frames share a latent path, so that none has weights of its own; cut after so many "
-            f"frames, sequences have a median k-hat of {middle}."
+            f"Frames share a latent path, so that none has weights of its own. Median k-hat of "
+            f"sequences shortened to fewer frames: {middle}."
         )
     judged = whole if judged is None else judged
     bad = float(judged.gt(limit).double().mean())
@@ -77,9 +77,9 @@ def _khat(context: Context, found: Weights) -> Section:
     said.append(
         {
             "good": f"**Good**: importance weights of the {what} can be trusted nearly everywhere.",
-            "fair": f"**Fair**: the {what} can be trusted in part; mind where k-hat is high.",
-            "bad": f"**Bad**: weights of the {what} are too uneven: estimates from weighted draws "
-            "should not be used, and the bounds below may be far off."
+            "fair": f"**Fair**: the {what} can be trusted in part, where k-hat is low.",
+            "bad": f"**Bad**: weights of the {what} are too uneven: estimates from weighted "
+            "samples should not be used, and the bounds below may be far off."
             + " That is common for paths of many dimensions, each of which may be well described."
             * (shapes is None),
         }[verdict]
@@ -89,11 +89,11 @@ def _khat(context: Context, found: Weights) -> Section:
     _plot_khat(context, whole, limit, label, None if shapes is None else (shapes, mask), cuts)
     return Section(
         "k-hat of importance weights",
-        f"How far can draws of the {what} stand in for the posterior? k-hat is the tail of their "
-        f"importance weights: below {limit:.2f} weighted draws can be trusted if there are "
-        f"{context.num_samples} of them; above {HIGH} they should not be. It is estimated from "
-        f"these {context.num_samples} draws, and in many dimensions such estimates are high "
-        "before they settle. It compares the guide with the model's posterior, not the model with "
+        f"How far can samples from the {what} replace those of the posterior? k-hat is the tail "
+        f"of their importance weights: below {limit:.2f} weighted samples can be trusted if there "
+        f"are {context.num_samples} of them; above {HIGH} they should not be. It is estimated from "
+        f"these {context.num_samples} samples, and in many dimensions such estimates are too high "
+        "at first. It compares the guide with the model's posterior, not the model with "
         "data, and in one or two dimensions it forgives half the variance.",
         said,
         "khat.png",
@@ -151,21 +151,23 @@ def _bound(context: Context, found: Weights) -> Section:
     rising = last - float(curve[-2])
     name = "ELBO" if not context.answers else "bound of one path"
     said = [
-        f"The {name} is {first:.3f} {unit}; with {numbers[-1]} draws the bound is {last:.3f}, "
+        f"The {name} is {first:.3f} {unit}; with {numbers[-1]} samples the bound is {last:.3f}, "
         f"{last - first:.3f} higher.",
-        f"From {numbers[-2]} to {numbers[-1]} draws it changed by {rising:+.4f}. Smoothed "
-        f"(PSIS), the {numbers[-1]} draws give {smoothed:.3f}.",
+        f"From {numbers[-2]} to {numbers[-1]} samples it changed by {rising:+.4f}. Smoothed "
+        f"(PSIS), the {numbers[-1]} samples give {smoothed:.3f}.",
     ]
     uneven = float((smooth.khat > good_khat(len(weights))).double().mean()) > 0.05
     if uneven and abs(smoothed - last) >= APART:
         said.append(
-            "Those two differ, and k-hat is high: read the one that is not smoothed. It is a bound "
-            "on average over draws; the smoothed one is none."
+            "Those two differ, and k-hat is high: take the one that is not smoothed. It is a bound "
+            "on average over samples; the smoothed one is no bound."
         )
     if context.limit is not None:
         said.append(f"No network can exceed {context.limit:.3f} on average (all data, not these).")
     if found.sequences is None:
-        said.append("It is of a frame together with the statistics u of what was seen before it.")
+        said.append(
+            "It is the bound of a frame together with the statistics u of the frames before it."
+        )
     size = abs(rising)
     verdict = "good" if size < 0.01 else "fair" if size < 0.1 else "bad"
     said.append(
@@ -180,14 +182,14 @@ def _bound(context: Context, found: Weights) -> Section:
     axis.plot(numbers, curve, "o-", color=BLUE, ms=4, label="importance-weighted bound")
     axis.plot(numbers[-1], smoothed, "*", ms=11, color=GREEN, label="smoothed (PSIS)")
     if context.limit is not None:
-        axis.axhline(context.limit, color="black", lw=1, label="what no net can exceed")
-    axis.set(xscale="log", xlabel="draws M", ylabel=unit)
+        axis.axhline(context.limit, color="black", lw=1, label="limit of any net")
+    axis.set(xscale="log", xlabel="samples M", ylabel=unit)
     axis.legend(frameon=False, fontsize=8)
     save(canvas, context, "bound.png")
     return Section(
         "Importance-weighted bound",
-        "How much log-likelihood does the guide lose? A bound that rises with the number of draws "
-        "tells that the guide is not the posterior, and by how much at least.",
+        "How much log-likelihood does the guide lose? A bound that rises with the number of "
+        "samples shows that the guide is not the posterior, and how far off it is at least.",
         said,
         "bound.png",
         verdict,

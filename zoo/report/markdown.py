@@ -1,4 +1,4 @@
-"""The text of a report, and how it comes to its folder."""
+"""The text of a report, and its folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import store
 from .context import Context, Section
 
 REPORT = "report.md"
-FIGURES = frozenset(  # every name that a report writes, so that an earlier one's can go
+FIGURES = frozenset(  # all other files of reports: those of an earlier one are removed
     {
         *("khat.png", "bound.png", "pit.png", "sbc.png", "answers.png"),
         *("chains.png", "targets.png", "rules.png", "posterior.nc"),
@@ -35,7 +35,7 @@ def check_folder(out: str | Path) -> Path:
 
 @contextmanager
 def workshop(out: Path) -> Iterator[Path]:
-    """A folder to work in, on the same disk as ``out``; nothing is left of it afterwards."""
+    """A temporary folder on the same disk as ``out``, removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix=".report-", dir=_nearest(out)))
     try:
         yield folder
@@ -44,7 +44,7 @@ def workshop(out: Path) -> Iterator[Path]:
 
 
 def put_in_place(folder: Path, out: Path) -> None:
-    """Moves what was written, the report last, after what an earlier one left is gone."""
+    """Removes the files of an earlier report from ``out``, and moves the new ones there."""
     out.mkdir(parents=True, exist_ok=True)
     for name in (REPORT, *sorted(FIGURES)):
         (out / name).unlink(missing_ok=True)
@@ -53,12 +53,13 @@ def put_in_place(folder: Path, out: Path) -> None:
 
 
 def _nearest(out: Path) -> Path:
-    """The folder itself, or the nearest above it that is there."""
+    """The folder itself, or the nearest parent that exists."""
     out = out.absolute()
     return next(path for path in (out, *out.parents) if path.exists())
 
 
 def written(context: Context, sections: list[Section], left_out: list[tuple[str, str]]) -> str:
+    """The text of a report, in Markdown."""
     card, batch = store.card_of(context.net), context.batch
     title = card.get("title") or context.name
     lines = [f"# Diagnostics of {card.get('name') or title}", ""]

@@ -1,4 +1,4 @@
-"""Are one-step predictions as often right as they say?"""
+"""Calibration of one-step predictions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from .figures import figure, plot_coverage, plot_histogram, save
 
 
 def diagnose_predictions(context: Context) -> list[Section]:
-    """PIT of every value among what was predicted of it: drawn, or exact of a linear system."""
+    """Reports the PIT of every value: among samples, or exact for a linear system."""
     context.need_pair()
     net, batch = context.net, context.batch
     if context.answers:
         raise NotApplicable("it gives one answer to a sequence: see the calibration of answers")
     if getattr(getattr(net, "likelihood", None), "grey", False):
         raise NotApplicable(
-            "grey values are taken for expectations of bits, so their predictive intervals mean "
-            "nothing"
+            "grey values are expectations of bits, so their predictive intervals have no meaning"
         )
     if isinstance(net, LGDS):
         found, label, how = linear_pit(net, batch), "PIT of y[t] given the past", OF_LINEAR
@@ -35,7 +34,7 @@ def diagnose_predictions(context: Context) -> list[Section]:
         except ValueError as why:
             raise NotApplicable(str(why)) from why
         label = "PIT of x[t] given the past"
-        how = "The PIT is the place of what came among draws that were predicted"
+        how = "The PIT is the place of the value among predicted samples"
     found = found.cpu()
     seen = measured(found, batch.frames)
     verdict = verdict_of(seen.excess, seen.chance)
@@ -52,9 +51,9 @@ def diagnose_predictions(context: Context) -> list[Section]:
     return [
         Section(
             "Calibration of one-step predictions",
-            f"Are predictive intervals as often right as they say? {how}: uniform if the "
+            f"Do predictive intervals hold as often as they should? {how}: uniform if the "
             "predictions are right, a trough if they are too narrow, a hump if too wide, a slope "
-            "if off to one side.",
+            "if they are biased.",
             said,
             "pit.png",
             verdict,
@@ -63,13 +62,13 @@ def diagnose_predictions(context: Context) -> list[Section]:
 
 
 OF_LINEAR = (
-    "What a linear system predicts is exactly Gaussian, and y is what it reads of a frame (of a "
-    "population, the decoded position). The PIT is the cumulative probability of what came"
+    "Predictions of a linear system are exactly Gaussian; y is the value that it reads from a "
+    "frame (from a population, the decoded position). The PIT is the cumulative probability of y"
 )
 
 
 def linear_pit(net: LGDS, batch: Batch) -> Tensor:
-    """PIT of what a linear system reads of each frame, under the Kalman filter's prediction.
+    """PIT of the value that a linear system reads from each frame, under the Kalman filter.
 
     y_t given y_1 .. y_{t-1} is N(C m, C P C' + R_t), with m and P the state's mean and covariance
     one step ahead.
@@ -92,23 +91,24 @@ def linear_pit(net: LGDS, batch: Batch) -> Tensor:
 
 
 class Errors(NamedTuple):
-    """Errors of predictions, in standard deviations of what was predicted.
+    """Errors of predictions, in predicted standard deviations.
 
     Arguments:
-        mean: of the value whose mean is furthest from 0.
-        shared: correlation of one frame's error with the next one's, each less its mean.
+        mean: mean error of the value whose mean error is largest.
+        correlation: correlation of the errors of successive frames.
         chance: standard deviation of either, of right predictions.
     """
 
     mean: float
-    shared: float
+    correlation: float
     chance: float
 
 
 def successive(pits: Tensor) -> Errors:
-    """Whether errors are off on average, and whether one tells of the next.
+    """Mean of the errors of predictions, and the correlation of successive ones.
 
-    Errors are measured by the normal law: those of a right prediction are independent.
+    PITs become errors by the normal quantile function. Those of right predictions are
+    independent.
 
     Arguments:
         pits: ``[B, T, D]``; NaN in padding.
@@ -118,27 +118,29 @@ def successive(pits: Tensor) -> Errors:
     errors = errors - means
     products = errors[:, :-1] * errors[:, 1:]
     real = ~products.isnan()
-    shared = products[real].mean() / errors.square().nanmean()
+    correlation = products[real].mean() / errors.square().nanmean()
     furthest = means[means.abs().argmax()]
-    return Errors(float(furthest), float(shared), 1 / math.sqrt(max(1, int(real.sum()))))
+    return Errors(float(furthest), float(correlation), 1 / math.sqrt(max(1, int(real.sum()))))
 
 
 def _errors(pits: Tensor) -> list[str]:
-    mean, shared, chance = successive(pits)
+    mean, correlation, chance = successive(pits)
     said = [
         f"Errors have mean {mean:+.2f} in predicted standard deviations, and those of successive "
-        f"frames correlate by {shared:.2f} (by chance either is within {2 * chance:.2f}).",
+        f"frames correlate by {correlation:.2f} (by chance either is within {2 * chance:.2f}).",
     ]
-    if abs(shared) > 3 * chance:
-        said.append("The system does not use all that the past tells, however right its intervals.")
+    if abs(correlation) > 3 * chance:
+        said.append(
+            "The system does not use all information of the past, however right its intervals."
+        )
     elif abs(mean) <= 3 * chance:
-        said.append("As far as that tells, the system uses all that the past tells.")
+        said.append("No sign that the system leaves information of the past unused.")
     return said
 
 
 def _plot(context: Context, pits: Tensor, label: str) -> None:
     canvas, (left, right) = figure(2)
     plot_histogram(left, pits.flatten(), 20, None)
-    left.set(xlabel=label, ylabel="share of values")
+    left.set(xlabel=label, ylabel="fraction of values")
     plot_coverage(right, pits)
     save(canvas, context, "pit.png")

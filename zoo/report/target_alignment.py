@@ -1,4 +1,4 @@
-"""Does target propagation ask of a state what its gradient does?"""
+"""Alignment of the targets of target propagation with gradients."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .figures import BLUE, GREY, figure, legend_above, save
 
 
 def diagnose_targets(context: Context) -> list[Section]:
+    """Reports the cosine of targets and gradients at every step."""
     rule = context.rule
     if rule.name != TargetPropagation.__name__:
         raise NotApplicable(f"it was trained by {rule.name}, which sends no targets back")
@@ -26,9 +27,9 @@ def diagnose_targets(context: Context) -> list[Section]:
         f"Cosine of targets and gradient: {last:.2f} at the answer, {first:.2f} at the first step, "
         f"{mean:.2f} on average. (A gradient arrives at {len(real)} of {len(found)} steps; in an "
         f"untrained network at {int((~before.isnan()).sum())}.)",
-        "That is a fact about the two rules, not a mark: a net may learn well from targets that "
-        "are not its gradient. Of saturated units the gradient vanishes, or is one of few "
-        "sequences; a low cosine then says nothing of the targets.",
+        "That is a fact about the two rules, and no judgement: a net may learn well from targets "
+        "that are not its gradient. The gradient of saturated units vanishes, or comes from few "
+        "sequences. A low cosine then says nothing about the targets.",
     ]
     canvas, (axis,) = figure(1)
     steps = range(1, len(found) + 1)
@@ -42,8 +43,8 @@ def diagnose_targets(context: Context) -> list[Section]:
     return [
         Section(
             "Alignment of targets",
-            "Does target propagation ask of a state what its gradient does? Step by step, the "
-            "cosine between what targets ask of h[t] and -dE/dh[t] by backpropagation.",
+            "Do targets ask for the same change of a state as its gradient? At each step: the "
+            "cosine of the change of h[t] that targets ask for, and -dE/dh[t] by backpropagation.",
             said,
             "targets.png",
         )

@@ -1,8 +1,8 @@
-"""Do the Gibbs chains that predict a next frame agree, and what do they draw from?
+"""Agreement of the Gibbs chains that predict the next frame, and the distribution they sample.
 
-R-hat of a frame is that of the worst of eight directions. Such a maximum lies above 1 even where
-draws are independent, and the more so the fewer there are, so that the usual limit of 1.01 is of no
-use to it: the limit here is 1.1, and ``null`` says what independent draws would give.
+R-hat of a frame is the largest of eight random directions. This maximum lies above 1 even for
+independent samples, the more so the fewer they are. Hence the limit is 1.1 in place of the usual
+1.01, and ``null`` gives the R-hat of independent samples.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..recipes.held_out import held_out
 
 DISAGREE = 1.1  # R-hat of the worst of PROBES directions, above which chains disagree
 PROBES = 8
-INDEPENDENT = 40  # frames of independent draws
-DRAWN = 25  # states of each frame, whose spread is seen
-SEQUENCES, STEPS = 10, 100  # whose frames are predicted
+INDEPENDENT = 40  # frames of independent samples
+STATES = 25  # samples of the state of each frame, for its spread
+SEQUENCES, STEPS = 10, 100  # test data whose frames are predicted
 
 
 class Chains(NamedTuple):
@@ -80,7 +80,7 @@ def follow(net: GibbsModel, obs: Tensor, how: Chains, seed: int = 0) -> Agreemen
 
 
 def null(how: Chains, seed: int = 0) -> Agreement:
-    """What independent draws of these sizes give: chains can do no better."""
+    """The agreement of independent samples of these sizes: chains can do no better."""
     size = how.num_chains, how.num_samples, INDEPENDENT, PROBES
     return _agreement(torch.randn(size, generator=generator(seed, "independent draws")))
 
@@ -89,8 +89,8 @@ def null(how: Chains, seed: int = 0) -> Agreement:
 def spreads(net: GibbsModel, obs: Tensor, how: Chains, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Spread (sd) of each latent x_t given u_{t-1}: of Gibbs chains, and of the model's posterior.
 
-    Chains draw x_t from the guide, so that the two are equal only where that is the posterior. Both
-    are averaged, as variances, over the frames that ``follow`` takes.
+    Chains sample x_t from the guide, so that the two are equal only where the guide is the
+    posterior. Both are averaged, as variances, over the frames of ``follow``.
 
     Returns:
         Both ``[K]``.
@@ -103,7 +103,7 @@ def spreads(net: GibbsModel, obs: Tensor, how: Chains, seed: int = 0) -> tuple[T
     past, found = _some(net, obs, how, seed), []
     for method in ("gibbs", "posterior"):
         with RandomStream(past.device, "spreads", seed):
-            drawn = net.sample_state(past, DRAWN, method, steps=how.num_warmup + how.num_samples)
+            drawn = net.sample_state(past, STATES, method, steps=how.num_warmup + how.num_samples)
         found.append(drawn.var(0).mean(0).sqrt())
     return found[0], found[1]
 
@@ -114,9 +114,9 @@ def _some(net: GibbsModel, obs: Tensor, how: Chains, seed: int) -> Tensor:
     return past[torch.randperm(len(past), generator=generator(seed, "frames"))[: how.frames]]
 
 
-def _agreement(draws: Tensor) -> Agreement:
-    """Of draws ``[C, D, N, P]``."""
-    found = convergence(draws)
+def _agreement(samples: Tensor) -> Agreement:
+    """The agreement of samples ``[C, D, N, P]``."""
+    found = convergence(samples)
     rhat, ess = found.rhat.amax(-1), found.ess.amin(-1)
     moved = ~rhat.isnan()
     if not moved.any():

@@ -11,7 +11,7 @@ from seqzoo import data, zoo
 TOO_FEW = "too few to tell"
 PIT = "Calibration of one-step predictions"
 TARGETS = "Alignment of targets"
-EXPORT = "Draws, for ArviZ"
+EXPORT = "Posterior samples for ArviZ"
 
 pytestmark = pytest.mark.usefixtures("blank")
 
@@ -37,8 +37,8 @@ def test_an_exact_posterior_is_found_to_be_calibrated(tmp_path):
     verdicts = {one.title: one.verdict for one in found.sections}
     assert verdicts[PIT] == "good"
     assert "Over 2400 values" in found.sections[0].found[0]
-    assert "of 2400 frames chance alone makes about 0.007" in found.sections[0].found[0]
-    assert dict(found.left_out)[TARGETS] == "it was not trained by any rule"
+    assert "With 2400 frames chance alone makes about 0.007" in found.sections[0].found[0]
+    assert dict(found.left_out)[TARGETS] == "no rule trained this model"
 
 
 def test_a_system_of_the_first_order_repeats_its_errors(tmp_path, monkeypatch):
@@ -48,7 +48,7 @@ def test_a_system_of_the_first_order_repeats_its_errors(tmp_path, monkeypatch):
     for name in ("ppc/kf-true", "ppc/kf1"):
         (section,) = report.report(name, tmp_path, sequences=40).sections
         said[name] = " ".join(section.found)
-    assert "the system uses all that the past tells" in said["ppc/kf-true"]
+    assert "No sign that the system leaves information of the past unused" in said["ppc/kf-true"]
     assert (
         "correlate by 0.24 (by chance either is within 0.04). The system does not use all"
         in (said["ppc/kf1"])
@@ -61,11 +61,11 @@ def test_a_bias_is_no_memory():
     pits[3, 20:] = math.nan
     found = report.predictions.successive(pits)
     assert found.mean == pytest.approx(0.3, abs=4 * found.chance)
-    assert abs(found.shared) < 4 * found.chance < 0.06
+    assert abs(found.correlation) < 4 * found.chance < 0.06
     errors = torch.randn(50, 61, 1, dtype=torch.float64)
     errors = (errors[:, 1:] + errors[:, :-1]) / math.sqrt(2)  # each shares half with the next
     found = report.predictions.successive(torch.special.ndtr(errors + 0.3))
-    assert found.shared == pytest.approx(0.5, abs=0.06)
+    assert found.correlation == pytest.approx(0.5, abs=0.06)
 
 
 def test_predictions_of_a_linear_system_are_those_of_its_filter():
@@ -118,8 +118,8 @@ def test_wrong_predictions_are_blamed_for_what_is_wrong(spread, bias, words):
     assert {verdict for verdict, _ in found} <= {"bad", "fair"}
     for verdict, said in found:
         assert said.endswith(f"**{verdict.capitalize()}**: {words}")
-        assert ("what came lies above" in said) == (bias > 0)
-        assert ("what came lies below" in said) == (bias < 0)
+        assert ("data lie above" in said) == (bias > 0)
+        assert ("data lie below" in said) == (bias < 0)
 
 
 def test_width_is_named_as_the_shares_that_are_quoted():

@@ -22,7 +22,7 @@ def test_chains_of_a_guide_that_is_too_narrow_are_no_draws_of_the_model(tmp_path
     (section,) = report.report("ppc/rvae", tmp_path, sequences=4, chains=chains).sections
     assert section.verdict == "fair"
     said = " ".join(section.found)
-    assert "draws of the model only where the guide is its posterior" in said
+    assert "They sample the model only where the guide is its posterior" in said
     low, high = map(float, re.search(r"is (\S+) to (\S+) times that of the model's", said).groups())
     assert 0.5 < low < high < 0.8
 

@@ -37,7 +37,7 @@ def test_gradients_of_targets_are_compared_with_straight_through(compared):
     assert "TargetPropagation and StraightThrough" in said
     assert "trained by TargetPropagation for 10 updates (10 times 20 sequences" in said
     assert "`readout`: cosine 1.00 at first, 1.00 at the end" in said
-    assert "At most one of the rules teaches what is left out here: `back`" in said
+    assert "Left out, because at most one of the rules trains them: `back`" in said
     assert "no verdict on learning" in said
 
 

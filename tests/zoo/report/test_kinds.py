@@ -10,13 +10,13 @@ from seqzoo.zoo.recipes import part
 
 from seqzoo import data, inference, zoo
 
-GUIDED = {"k-hat of importance weights", "Importance-weighted bound", "Draws, for ArviZ"}
+GUIDED = {"k-hat of importance weights", "Importance-weighted bound", "Posterior samples for ArviZ"}
 PIT = "Calibration of one-step predictions"
 SBC = "Simulation-based calibration"
 CHAINS = "Clamped Gibbs chains"
 ANSWERS = "Calibration of answers"
 TARGETS = "Alignment of targets"
-EXPORT = "Draws, for ArviZ"
+EXPORT = "Posterior samples for ArviZ"
 RULES = "Gradients of two rules along training"
 
 APPLIES = {

@@ -17,7 +17,7 @@ from seqzoo import data, inference, zoo
 TOO_FEW = "too few to tell"
 PIT = "Calibration of one-step predictions"
 TARGETS = "Alignment of targets"
-EXPORT = "Draws, for ArviZ"
+EXPORT = "Posterior samples for ArviZ"
 
 pytestmark = pytest.mark.usefixtures("blank")
 
@@ -101,7 +101,7 @@ def test_the_bound_that_is_one_is_named(diagnosed, monkeypatch):
             report.importance_sampling, "log_weights", lambda *_, found=weights: found
         )
         text = diagnosed("vrae").path.read_text()
-        assert ("read the one that is not smoothed" in text) == named
+        assert ("take the one that is not smoothed" in text) == named
         assert "in one or two dimensions it forgives half the variance" in text
         assert "affordable" not in text
 
