@@ -28,9 +28,10 @@ test: $(VENV)/.installed
 slow: $(VENV)/.installed ## tests that train for minutes
 	$(BIN)/python -m pytest -m slow -n $(JOBS)
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.installed ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.installed ## make the tables of README and docs anew, from the cards
 	$(BIN)/python -c "from pathlib import Path; from seqzoo.zoo.runs import tables; tables.refresh(Path('.'))"
