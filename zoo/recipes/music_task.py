@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data import Batch, MidiFolder, Polyphonic, write_midi
+from ...inference.contracts import SequenceModel
 from ...inference.evaluate import (
     elbo_terms,
     frame_estimate,
@@ -35,7 +36,7 @@ STEPS = {"jsb": 0.5, "nottingham": 0.25, "piano-midi": 0.2, "musedata": 0.2}
 
 
 def elbo(
-    model: nn.Module,
+    model: SequenceModel,
     batch: Batch,
     num_samples: int = 5,
     divergence: Callable[..., Tensor] = kl_steps,
@@ -44,17 +45,17 @@ def elbo(
     return elbo_terms(model, prepare_whole(model, batch), num_samples, divergence).bound
 
 
-def surrogate(model: nn.Module, batch: Batch) -> Tensor:
+def surrogate(model: SequenceModel, batch: Batch) -> Tensor:
     """The published objective, which is no bound, ``[B]``."""
     return elbo(model, batch, divergence=lambda q, p, path: marginal_increments(q, p))
 
 
-def importance(model: nn.Module, batch: Batch, num_samples: int) -> Tensor:
+def importance(model: SequenceModel, batch: Batch, num_samples: int) -> Tensor:
     """The importance-weighted bound of each sequence, ``[B]``."""
     return importance_estimate(model, prepare_whole(model, batch), num_samples)
 
 
-def importance_of_frames(model: nn.Module, batch: Batch, num_samples: int) -> Tensor:
+def importance_of_frames(model: SequenceModel, batch: Batch, num_samples: int) -> Tensor:
     """The importance-weighted bounds of each sequence's frames, summed, ``[B]``."""
     return frame_estimate(model, prepare_whole(model, batch), num_samples)
 
