@@ -28,21 +28,25 @@ def bench_local(
 
     print(f"rVAE, 15 neurons, 10 latents, 32 hidden units; {hardware(device)}")
     rows, base = [], None
-    for case, cost in bench.local(steps or [100, 1000, 10000], batches or [8, 40], repeats, device):
-        base = cost if base is None or case.rule == bench.BASE else base
-        rows.append(
-            (
-                str(case.steps),
-                str(case.batch),
-                case.rule,
-                f"{cost.seconds * 1e3:.1f}",
-                f"{cost.megabytes:.1f}",
-                f"{cost.peak:.0f}",
-                f"{base.seconds / cost.seconds:.2f}x",
-                f"{base.megabytes / max(cost.megabytes, 0.1):.2f}x",
+    try:
+        for case, cost in bench.local(
+            steps or [100, 1000, 10000], batches or [8, 40], repeats, device
+        ):
+            base = cost if base is None or case.rule == bench.BASE else base
+            rows.append(
+                (
+                    str(case.steps),
+                    str(case.batch),
+                    case.rule,
+                    f"{cost.seconds * 1e3:.1f}",
+                    f"{cost.megabytes:.1f}",
+                    f"{cost.peak:.0f}",
+                    f"{base.seconds / cost.seconds:.2f}x",
+                    f"{base.megabytes / max(cost.megabytes, 0.1):.2f}x",
+                )
             )
-        )
-    show(table(("T", "B", "rule", "ms", "MB", "peak", "time", "memory"), rows, words=(2,)))
+    finally:  # minutes of measurements are not lost where a later case fails
+        show(table(("T", "B", "rule", "ms", "MB", "peak", "time", "memory"), rows, words=(2,)))
     print("MB: what a step adds to the memory in use; peak: the whole process, data and libraries;")
     print("time, memory: how many times more BPTT needs for the same batch.")
 

@@ -45,7 +45,7 @@ def evaluate(
     device: Device = None,
     modules: Modules = None,
 ) -> None:
-    """Score a trained model on test data drawn with a seed of your choice.
+    """Score a trained model on test data, generated with a seed of your choice.
 
     The sd is over the test sequences; for the sd over training seeds see the model's card.
     """
@@ -99,7 +99,7 @@ def sample(
 ) -> None:
     """Let a trained model generate: spike counts, film (.gif), music (.mid), answers; as .png too.
 
-    Networks that answer questions are drawn beside the data: what they answer, and what was right.
+    Answers of networks to questions are plotted beside the right ones.
     """
     from .. import store
 

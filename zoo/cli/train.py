@@ -20,7 +20,7 @@ def list_recipes(
     ] = None,
     modules: Modules = None,
 ) -> None:
-    """Show every recipe: whether it ships trained, what it obtained, and what was published."""
+    """Show every recipe: whether it ships trained, and its obtained and published figures."""
     from .. import store
     from ..recipes import RECIPES
     from ..runs import tables

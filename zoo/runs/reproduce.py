@@ -1,4 +1,4 @@
-"""Running a table: every row, several seeds, and what ships of it."""
+"""Runs of a table: every row, several seeds, and the files that ship."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reproduce(
     device: str | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, list[Card]]:
-    """Trains and scores every recipe with every seed; what ``out`` holds already is kept.
+    """Trains and scores every recipe with every seed. Finished runs in ``out`` are kept.
 
     Arguments:
         recipes: the rows.

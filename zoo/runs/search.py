@@ -17,7 +17,7 @@ SEED = 1000  # no seed that a table reports
 
 
 class Trial(NamedTuple):
-    """What was set, and the best validation score that training came to (infinite: it diverged)."""
+    """A setting, and its best validation score in training (infinite: training diverged)."""
 
     changes: dict[str, Any]
     score: float
@@ -35,9 +35,9 @@ def search(
     The recipe's own setting is the first trial.
 
     Arguments:
-        recipe: what to search for.
+        recipe: the recipe.
         trials: how many.
-        seed: seed of the trials, of the search and of what is trained.
+        seed: seed of the search and of the training.
         device: where to train.
         say: told of every trial when it is done.
 
@@ -120,7 +120,7 @@ def _nested(recipe: Recipe, chosen: dict[str, float]) -> dict[str, Any]:
 
 
 def _current(recipe: Recipe, name: str) -> float:
-    """What a recipe has where the search sets ``name``."""
+    """The value in a recipe of a setting that the search names."""
     path, _, prefix = name.partition("[")
     field, key = path.split(".")
     value = recipe.fit[key] if field == "fit" else getattr(recipe, field).arguments[key]

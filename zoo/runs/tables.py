@@ -1,4 +1,4 @@
-"""Tables of what was obtained beside what was published, as text and as Markdown."""
+"""Tables of obtained and published figures, as text and as Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import printing
 
 Card = dict[str, Any]
 
-# Where a page shows a table: what stands between the two comments is made by ``refresh``.
+# The place of a table on a page: ``refresh`` writes the lines between the two comments.
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
 
 # One row or two of every table, for who sees the zoo for the first time.
@@ -68,7 +68,7 @@ def remarks(cards: dict[str, list[Card]]) -> str:
 
 
 def markdown(name: str) -> str:
-    """What ships of a table, of a model, or of the whole zoo, as Markdown, from the cards.
+    """The figures of a table, of a model, or of the whole zoo, as Markdown, from the cards.
 
     Arguments:
         name: a table such as ``"ppc"``, a model such as ``"RVAE"``, or ``"summary"``.

@@ -67,7 +67,7 @@ RULES: dict[str, Callable[[RVAE], LearningRule]] = {  # in the order of measurem
 def local(
     steps: list[int], batches: list[int], repeats: int, device: str
 ) -> Iterator[tuple[Case, Cost]]:
-    """Times the rules on one rVAE; each case in a fresh process, so that peaks do not mix."""
+    """Times the rules on one rVAE. Each case runs in a process of its own, for its memory peak."""
     context = multiprocessing.get_context("spawn")
     for length in steps:
         for batch in batches:
@@ -108,7 +108,13 @@ def frames(batches: list[int], repeats: int, device: str) -> Iterator[Speed]:
 
 
 class Step(NamedTuple):
-    """Median milliseconds of a training step, written in two ways."""
+    """Median milliseconds of a training step of a VRAE.
+
+    Arguments:
+        hidden: units of the GRUs.
+        stepwise: with a Pyro site a time step.
+        whole: with one site for the whole path.
+    """
 
     hidden: int
     stepwise: float

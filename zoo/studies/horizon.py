@@ -27,7 +27,7 @@ BATCH = 500  # sequences that gradients are compared on
 
 
 class Point(NamedTuple):
-    """What a rule obtained at one horizon, in nats: mean and sd over ``n`` seeds."""
+    """The held-out NLL of a rule at one horizon, in nats: mean and sd over ``n`` seeds."""
 
     kind: str
     row: str
@@ -126,12 +126,12 @@ class Alignment(NamedTuple):
     """How well target propagation followed the gradient at one horizon.
 
     Arguments:
-        recipe: what was trained, by target propagation.
+        recipe: the recipe, trained by target propagation.
         steps: T.
         epochs: when gradients were compared.
         gradients: cosine between both rules' gradients of W_hh, at those times.
-        states: cosine between what targets ask of h_t and -dE/dh_t, ``[2, T]``: before training
-            and after it.
+        states: cosine of the change of h_t that targets ask for and -dE/dh_t, ``[2, T]``: before
+            and after training.
     """
 
     recipe: Recipe

@@ -1,6 +1,6 @@
-"""The KL term of a VRAE as it is, and as the paper's text has it, for one trained model.
+"""The exact KL term of a trained VRAE, and the one of Bayer & Osendorfer (2014).
 
-See ``inference.paths.marginal_increments`` for what the difference is.
+See ``inference.paths.marginal_increments`` for the difference.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class Divergences(NamedTuple):
     Arguments:
         exact: KL(q || p).
         marginal: the sum of the increments' marginal divergences.
-        shared: ln((s_t² + s_{t-1}²) / s_t²) / 2, what increments tell of one another.
-        likelihood: -log p(x | z), a path drawn from the guide for each sequence.
+        shared: ln((s_t² + s_{t-1}²) / s_t²) / 2, the information that increments
+            share.
+        likelihood: -log p(x | z), with one path sampled from the guide for each sequence.
         dims: dimensions of the latent state.
     """
 
@@ -47,7 +48,7 @@ def measure_kl(name: str, seed: int = 0) -> Divergences:
 
     Arguments:
         name: the model.
-        seed: of the paths drawn.
+        seed: seed of the sampled paths.
 
     Raises:
         ValueError: for a model whose guide is not a diagonal Gaussian, or its prior no Wiener

@@ -15,7 +15,7 @@ from ..recipes import Recipe, balls, mnist, table
 from ..recipes.film_task import FilmTask
 from .tracking import Motion, measure_balls, measure_digits, track_balls, track_digits
 
-STRIP = 20  # frames of a drawn film
+STRIP = 20  # frames of a film in the picture
 
 
 def ball_motion(film: torch.Tensor) -> Motion:
@@ -41,7 +41,7 @@ def motion(
         films: films of each kind.
         frames: their length.
         seed: seed of all of them.
-        picture: where to draw the first film of each kind, under one another, or None.
+        picture: file for the first film of each kind, one below the other, or None.
 
     Returns:
         The measures by title: of real film first, then of each model in each direction.

@@ -17,7 +17,7 @@ from ..recipes.task import device_of
 
 LEAST = 1e-4  # probabilities are taken to be this far from 0 and 1 when they are scored in nats
 FRAMES = 200  # of a test sequence: longer ones are cut
-DRAWN = 64  # frames of a picture
+SHOWN = 64  # frames of a picture
 METHODS = ("mode", "gibbs", "resample")
 
 
@@ -124,8 +124,8 @@ def denoising(
         net: a loaded model of music.
         sequences: test sequences, the first ones, of at most ``FRAMES`` frames.
         rate: probability that a silent key is turned on.
-        seed: seed of the notes and of the model's draws.
-        picture: where to draw the first two sequences: clean, noisy, denoised; or None.
+        seed: seed of the notes and of the model's samples.
+        picture: file for the first two sequences (clean, noisy, denoised), or None.
 
     Raises:
         ValueError: for a model that is not of music, or has no latent path.
@@ -151,7 +151,7 @@ def denoising(
         rolls = {}
         for title, frames in (("clean", clean.obs), ("noisy", wrong), ("denoised", found)):
             for i, (roll, real) in enumerate(zip(frames[:2], mask)):
-                rolls[f"{title}, sequence {i + 1}"] = roll[real][:DRAWN]
+                rolls[f"{title}, sequence {i + 1}"] = roll[real][:SHOWN]
         plot_rolls(rolls, picture, columns=min(2, len(mask)))
     return rows
 
@@ -171,8 +171,9 @@ def imputation(
         sequences: test sequences, the first ones that are longer than ``length``.
         length: steps to hide, complete frames.
         methods: of ``inference.impute``.
-        seed: seed of the places and of the model's draws.
-        picture: where to draw the first sequence, as its first chain of the first method leaves it.
+        seed: seed of the places and of the model's samples.
+        picture: file for the first sequence, restored by the first chain of the first method, or
+            None.
 
     Raises:
         ValueError: for a model that is not of music or has no latent path, or where no test
@@ -193,23 +194,23 @@ def imputation(
         score("training rate of each key", rates, obs, where, graded=True),
         score("last observed frame", carried(obs, observed), obs, where),
     ]
-    drawn = None
+    restored_roll = None
     for method in methods:
         chains = 1 if method == "mode" else 8
         found = impute(model, batch, method, num_chains=chains, seed=seed)
-        drawn = found.samples[0, 0] if drawn is None else drawn
+        restored_roll = found.samples[0, 0] if restored_roll is None else restored_roll
         name = "by modes, as published" if method == "mode" else f"by {method}"
         rows.append(score(name, found.mean, obs, where, graded=True))
-    if picture is not None and drawn is not None:
+    if picture is not None and restored_roll is not None:
         lost = where[0].any(1)
         middle = int(lost.nonzero().float().mean()) if lost.any() else 0
-        part = slice(max(0, middle - DRAWN // 2), middle + DRAWN // 2)
+        part = slice(max(0, middle - SHOWN // 2), middle + SHOWN // 2)
         original, real = obs[0], mask[0][part]
         rolls = {
             "original": original,
             "corrupted": original.masked_fill(where[0], 0.0),
-            "recovered": drawn,
-            "errors": (drawn - original).abs(),
+            "recovered": restored_roll,
+            "errors": (restored_roll - original).abs(),
         }
         rolls = {title: roll[part][real] for title, roll in rolls.items()}
         plot_rolls(rolls, picture, columns=2, hidden=lost[part][real])
