@@ -1,4 +1,43 @@
-"""Learning rules, the training loop, filters, bounds and diagnostics. Names no model class."""
+"""Learning rules, the training loop, bounds, filters, prediction, restoration and diagnostics.
+
+Nothing here names a model class. A network inherits the class of its kind, and the functions below
+work on it. They take sequences as a ``data.Batch``, or as anything that ``data.as_batch`` takes.
+Every ``seed`` is that of a private random stream; the caller's random state is left alone.
+
+Kinds of network, see ``inference.contracts``
+    ``Recurrent``, ``FrameModel``, ``GibbsModel``, ``EnergyModel``, ``SequenceModel``,
+    ``LatentPathModel``, ``LinearSystem``, ``AnswerModel``; ``Fold`` and ``Encoding`` are what the
+    Pyro pairs of frame and path models take
+Training
+    ``fit`` runs a rule over data; ``CheckpointError``
+Learning rules
+    of frames: ``LocalELBO``, ``BPTT``, ``ContrastiveDivergence``
+    of sequences: ``SequenceELBO``
+    of answers: ``TargetPropagation``, ``StraightThrough``, ``OutputBPTT``
+    in closed form: ``EM`` of a linear system, ``Average`` of a constant
+    to write your own: ``LearningRule``, ``FoldedRule``, ``ClosedForm``, ``sweep``
+Bounds on log p(x), nats per sequence
+    ``elbo``, ``importance_bound``, ``frame_bound``, ``particle_bound``, ``smoothed_bound``
+Filtering and prediction
+    ``run_filter``, ``predict_next``, ``rollout``; ``Filtered``
+    ``kalman_filter`` and ``kalman_smoother`` of a ``LinearGaussian`` system
+Restoration
+    ``denoise``, ``impute``
+Distributions of latent paths, which priors and guides return
+    ``Path``, ``LinearChain``, ``GaussianPath``
+Diagnostics
+    of a guide: ``khat``, ``good_khat``, ``sbc`` with ``simulator`` or
+    ``linear_gaussian_simulator``, ``Simulator``
+    of predictions: ``frame_pit``, ``pit``, ``coverage``, ``calibration_error``, ``uniformity``,
+    ``loo``
+    of chains: ``clamped_gibbs``, ``convergence``
+    of rules: ``alignment``, ``AlignmentCurve``, ``target_alignment``
+    for ArviZ: ``to_arviz``, ``save_arviz``
+Random numbers
+    ``RandomStream``
+Tests of your own classes
+    ``inference.testing``
+"""
 
 from .contracts import (
     AnswerModel,
@@ -17,20 +56,19 @@ from .diagnostics.calibration import (
     calibration_error,
     coverage,
     frame_pit,
-    histogram,
     pit,
     uniformity,
 )
-from .diagnostics.chains import Convergence, clamped_gibbs, convergence
+from .diagnostics.chains import clamped_gibbs, convergence
 from .diagnostics.export import save_arviz, to_arviz
-from .diagnostics.loo import Loo, loo
+from .diagnostics.loo import loo
 from .diagnostics.psis import good_khat, khat, smoothed_bound
-from .diagnostics.sbc import SBC, Simulator, linear_gaussian_simulator, sbc, simulator
-from .evaluate import elbo, frame_bound, importance_bound, log_weights, particle_bound
-from .kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
+from .diagnostics.sbc import Simulator, linear_gaussian_simulator, sbc, simulator
+from .evaluate import elbo, frame_bound, importance_bound, particle_bound
+from .kalman import LinearGaussian, kalman_filter, kalman_smoother
 from .paths import GaussianPath, LinearChain, Path
-from .predict import Filtered, Prediction, predict_next, rollout, run_filter
-from .restore import Imputation, denoise, impute
+from .predict import Filtered, predict_next, rollout, run_filter
+from .restore import denoise, impute
 from .rng import RandomStream
 from .rules.closed_form import Average, ClosedForm
 from .rules.contrastive import ContrastiveDivergence
@@ -44,40 +82,32 @@ from .rules.through_time import OutputBPTT, StraightThrough
 from .sweep import sweep
 from .training.checkpoint import CheckpointError
 from .training.loop import fit
-from .training.state import Fit
 
 __all__ = [
     "BPTT",
     "EM",
-    "SBC",
     "AlignmentCurve",
     "AnswerModel",
     "Average",
-    "Beliefs",
     "CheckpointError",
     "ClosedForm",
     "ContrastiveDivergence",
-    "Convergence",
     "Encoding",
     "EnergyModel",
     "Filtered",
-    "Fit",
     "Fold",
     "FoldedRule",
     "FrameModel",
     "GaussianPath",
     "GibbsModel",
-    "Imputation",
     "LatentPathModel",
     "LearningRule",
     "LinearChain",
     "LinearGaussian",
     "LinearSystem",
     "LocalELBO",
-    "Loo",
     "OutputBPTT",
     "Path",
-    "Prediction",
     "RandomStream",
     "Recurrent",
     "SequenceELBO",
@@ -96,14 +126,12 @@ __all__ = [
     "frame_bound",
     "frame_pit",
     "good_khat",
-    "histogram",
     "importance_bound",
     "impute",
     "kalman_filter",
     "kalman_smoother",
     "khat",
     "linear_gaussian_simulator",
-    "log_weights",
     "loo",
     "particle_bound",
     "pit",

@@ -36,13 +36,13 @@ class LinearGaussian(NamedTuple):
 
 
 class Beliefs(NamedTuple):
-    """Gaussian beliefs about the state at every step.
+    """Gaussian distributions of the state at every step.
 
     Arguments:
         mean: ``[..., B, T, K]``.
         covariance: ``[..., B, T, K, K]``.
         log_likelihood: log p(y_1 .. y_T) in nats, ``[..., B]``.
-        lagged: Cov(x_{t+1}, x_t | y), ``[..., B, T - 1, K, K]``; the smoother alone fills it.
+        lagged: Cov(x_{t+1}, x_t | y), ``[..., B, T - 1, K, K]``; None from the filter.
     """
 
     mean: Tensor
@@ -64,18 +64,18 @@ def kalman_filter(
     Arguments:
         model: the parameters.
         obs: ``[B, T, D]``.
-        variance: diagonal of R_t, ``[B, T, D]``; infinite where a frame says nothing.
-        mask: True where a frame is real, ``[B, T]``. Padding, and what says nothing, is predicted,
-            not observed.
+        variance: diagonal of R_t, ``[B, T, D]``; infinite where a frame carries no information.
+        mask: True where a frame is real, ``[B, T]``. The state is predicted, not updated, where a
+            frame is padding or carries no information.
 
     Returns:
         Beliefs over ``[..., B, T, K]``, in the dtype of the parameters.
     """
     obs, variance = obs.to(model.dynamics), variance.to(model.dynamics)
-    says = variance.isfinite().all(-1)
-    if not says.all():
-        mask = says if mask is None else mask & says
-    if mask is not None:  # what is not observed has no value and is not weighed
+    informative = variance.isfinite().all(-1)
+    if not informative.all():
+        mask = informative if mask is None else mask & informative
+    if mask is not None:  # values of masked frames may be anything
         obs = obs.masked_fill(~mask[..., None], 0.0)
         variance = variance.masked_fill(~mask[..., None], 1.0)
     A, Q, C = (matrix.unsqueeze(-3) for matrix in model[:3])
@@ -110,7 +110,14 @@ def kalman_filter(
 def kalman_smoother(
     model: LinearGaussian, obs: Tensor, variance: Tensor, mask: Tensor | None = None
 ) -> Beliefs:
-    """Backward (Rauch-Tung-Striebel) pass: p(x_t | y_1 .. y_T), with lag-one covariances."""
+    """Backward (Rauch-Tung-Striebel) pass: p(x_t | y_1 .. y_T), with lag-one covariances.
+
+    Arguments:
+        model, obs, variance, mask: see ``kalman_filter``.
+
+    Returns:
+        Beliefs over ``[..., B, T, K]``, with ``lagged``.
+    """
     forward = kalman_filter(model, obs, variance, mask)
     A, Q = model.dynamics.unsqueeze(-3), model.process.unsqueeze(-3)
     # All predictions and smoother gains at once; only the recursion itself is serial.

@@ -17,10 +17,9 @@ from seqzoo.inference import (
     frame_bound,
     importance_bound,
     kalman_filter,
-    log_weights,
     particle_bound,
 )
-from seqzoo.inference.evaluate import elbo_terms
+from seqzoo.inference.evaluate import elbo_terms, log_weights
 from seqzoo.inference.particles import run_particles
 from seqzoo.inference.paths import kl_steps, marginal_increments
 from seqzoo.zoo import RNN, VOSP, VRAE, decoders, likelihoods, path_guides, priors

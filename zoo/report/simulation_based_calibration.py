@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ...inference import SBC, FrameModel, sbc, simulator
+from ...inference import FrameModel, sbc, simulator
+from ...inference.diagnostics.sbc import SBC
 from .context import Context, NotApplicable, Section
 from .figures import figure, plot_histogram, save
 

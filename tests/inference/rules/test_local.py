@@ -198,7 +198,7 @@ def test_importance_weights_against_a_loop_over_particles():
     net, data = rvae(), batch()
     fold, _ = inference.LocalELBO(net)._fold(data, net.initial(B))
     with inference.RandomStream("cpu", 4):
-        weights = inference.log_weights(net.model, net.guide, fold, 3)
+        weights = inference.evaluate.log_weights(net.model, net.guide, fold, 3)
     with inference.RandomStream("cpu", 4):
         noise = torch.randn(3, B * T, K)
     mean, spread = net.recognition.moments(net.encode(fold.obs), fold.past)
