@@ -11,7 +11,7 @@ from PIL import Image
 from seqzoo.zoo import cli, nets, pictures, store
 from seqzoo.zoo.models.baselines import Order0
 from seqzoo.zoo.recipes import RECIPES, find, table
-from seqzoo.zoo.recipes.film_task import FilmTask, next_frame_task
+from seqzoo.zoo.recipes.film_task import FilmTask, next_frame_task, spatial_vae
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.runs.run import run
 from seqzoo.zoo.studies import bench, motion
@@ -30,6 +30,9 @@ def tiny(name):
         changes["model.hidden_dim"] = 6
     if recipe.warmup:
         changes["warmup.fit.epochs"] = 1
+    if name == "mnist/rvae-map":
+        few = spatial_vae(grid=16, channels=2, width=4, strides=[2, 2])
+        recipe = dataclasses.replace(recipe, model=few)
     return recipe.override(changes)
 
 

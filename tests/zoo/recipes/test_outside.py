@@ -67,7 +67,7 @@ def seqzoo(tmp_path):
 
 def test_a_recipe_from_outside_is_reproduced_shipped_and_scored(seqzoo, tmp_path):
     """Its runs are processes of their own, which must know the module, too."""
-    how = ["--import", "mine.py", "--seeds", 2, "--jobs", 2, "--ship", "weights"]
+    how = ["--import", "mine.py", "--seeds", 2, "--jobs", 1, "--ship", "weights"]
     code, out, error = seqzoo("reproduce", "mine", *how)
     assert code == 0, error
     assert "shipped to weights: mine/half" in out
