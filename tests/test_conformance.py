@@ -122,39 +122,6 @@ def obs():
     return counts()
 
 
-def test_a_users_own_guide_goes_where_the_zoos_does(obs):
-    """The least that a recognition model must offer, written out as a user would."""
-    import pyro.distributions as dist
-
-    class Leaky(torch.nn.Module):
-        """The mean is a leaky average of a linear code of the frames; the spread is constant."""
-
-        latent_dim, statistics_dim = 2, 2
-
-        def __init__(self):
-            super().__init__()
-            self.code = torch.nn.Linear(M, 2)
-            self.log_spread = torch.nn.Parameter(torch.zeros(2))
-
-        def initial(self, rows):
-            return self.code.weight.new_zeros(rows, 2)
-
-        def encode(self, obs):
-            return self.code(obs)
-
-        def step(self, features, past):
-            return 0.9 * past + 0.1 * features
-
-        def forward(self, features, past):
-            return dist.Normal(self.step(features, past), self.log_spread.exp()).to_event(1)
-
-    net = zoo.RVAE(M, 2, poisson, hidden=6, guide=Leaky())
-    for kind in (inference.LocalELBO, inference.BPTT):
-        fitted = inference.fit(kind(net), Batch(obs), epochs=40, lr=0.01, progress=False)
-        assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
-    assert net.reconstruct(obs).shape == obs.shape
-
-
 def test_a_film_guide_begins_with_what_the_frame_says_alone(obs):
     """And, if asked, with how fast that changes."""
     guide = film_guide(rate=3.0)

@@ -224,3 +224,34 @@ def test_a_copy_with_another_field_is_checked():
     assert batch.target is not None
     with pytest.raises(ValueError, match="target has 3 rows"):
         dataclasses.replace(batch, target=torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("sequences", "targets", "complaint"),
+    [
+        ([np.zeros((6, 4))], None, r"sequence 0 is no tensor but ndarray: use torch\.as_tensor"),
+        (
+            [torch.zeros(6, 4), torch.zeros(2, 5)],
+            None,
+            r"sequence 1 has shape \(2, 5\), sequence 0 \(6, 4\): all axes but the first",
+        ),
+        ([torch.zeros(6, 4), torch.zeros(6)], None, r"sequence 1 has shape \(6,\)"),
+        ([torch.zeros(())], None, r"sequence 0 has shape \(\)"),
+        ([torch.zeros(6, 4)], [4], "target 0 is no tensor but int"),
+        (
+            [torch.zeros(6, 4)] * 2,
+            [torch.zeros(1), torch.zeros(2)],
+            r"target 1 has shape \(2,\), target 0 \(1,\): all axes must agree",
+        ),
+    ],
+)
+def test_sequences_that_cannot_be_collated(sequences, targets, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        collate(sequences, targets)
+
+
+def test_sequences_that_can_be_collated():
+    batch = collate([torch.zeros(6, 4), torch.zeros(2, 4)], torch.tensor([1, 0]))
+    assert batch.mask.sum(1).tolist() == [6, 2]
+    assert batch.target.tolist() == [1, 0]
+    assert collate(torch.zeros(3, 6, 4, 4)).obs.shape == (3, 6, 4, 4)

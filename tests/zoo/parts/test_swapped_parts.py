@@ -1,25 +1,21 @@
-"""Parts that were swapped in and do not fit: each mistake gets one sentence on what to do."""
+"""Parts that were swapped in and do not fit: each error is one sentence on what to do."""
 
 import math
 
-import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
-from seqzoo.data import Batch, collate
+from seqzoo.data import Batch
 from seqzoo.inference import LinearChain
-from seqzoo.inference.paths import kl_steps, marginal_increments
-from seqzoo.zoo import decoders, likelihoods, path_guides, priors
+from seqzoo.zoo import decoders, likelihoods, priors
 from seqzoo.zoo.parts.memory import Memory, Reader
 from torch import nn
-from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
 
 from seqzoo import inference, zoo
 
 B, T, M, K, H = 3, 6, 4, 2, 5
 MASK = torch.arange(T) < torch.tensor([4, 6, 2])[:, None]
-FULL = torch.ones(B, T, dtype=torch.bool)
 gaussian = likelihoods.Gaussian(M)
 
 
@@ -39,111 +35,6 @@ def local(net, batch):
 def refused(build, batch, complaint, by=loss):
     with pytest.raises(ValueError, match=complaint):
         by(build(), batch)
-
-
-# Laws of paths ----------------------------------------------------------------------------------
-
-
-class Shifted(LinearChain):
-    """A chain that is moved by three, the rest of it as it was."""
-
-    def from_innovations(self, noise):
-        return super().from_innovations(noise) + 3
-
-    def to_innovations(self, path):
-        return super().to_innovations(path - 3)
-
-
-class Named(LinearChain):
-    """A Wiener process with arguments of its own, a law that is not changed."""
-
-    def __init__(self, mask, spread):
-        self.spread = spread
-        super().__init__(mask, 1.0, torch.zeros(1, K), torch.full((1, K), spread))
-
-
-def chain(kind=LinearChain):
-    return kind(FULL, 0.0, torch.zeros(1, K), torch.ones(1, K))
-
-
-def test_a_subclass_of_a_chain_is_not_taken_for_one():
-    q, p = chain(Shifted), chain()
-    path = q.rsample((4000,))
-    truth = 9 / 2 * K  # a step: two normals, three standard deviations apart
-    assert kl_steps(q, p, path).mean().item() == pytest.approx(truth, abs=0.1)
-    assert kl_steps(p, q, p.rsample((4000,))).mean().item() == pytest.approx(truth, abs=0.1)
-    assert not kl_steps(p, p).any()
-    for laws in ((q, p), (p, q)):
-        with pytest.raises(NotImplementedError, match="Shifted"):
-            kl_steps(*laws)
-        with pytest.raises(NotImplementedError, match="Shifted"):
-            kl_divergence(*laws)
-        with pytest.raises(ValueError, match="Shifted"):
-            marginal_increments(*laws)
-    assert not kl_divergence(p, p).any()
-
-
-def test_a_law_that_is_expanded_stays_what_it_is():
-    for law in (chain(Shifted), Named(MASK, 0.5), priors.GaussianProcess(K)(MASK)):
-        wide = law.expand((7, B))
-        assert type(wide) is type(law)
-        assert (*wide.batch_shape, *wide.event_shape) == (7, B, T, K)
-        path = law.sample((7,))
-        assert torch.equal(wide.log_prob(path), law.log_prob(path))
-        assert torch.equal(wide.mode, law.mode.expand(7, B, T, K))
-        assert law.batch_shape == (B,)
-    assert Named(MASK, 0.5).expand((7, B)).spread == 0.5
-
-
-class Moving(path_guides.Diagonal):
-    """A guide whose law is a changed chain."""
-
-    def forward(self, features, mask, prior, decoder=None):
-        law = super().forward(features, mask, prior)
-        return Shifted(mask, 0.0, law.offset, law.scale)
-
-
-def test_a_changed_chain_is_trained_by_its_own_divergence(batch):
-    torch.manual_seed(0)
-    net = zoo.VRAE(M, K, gaussian, H, prior=priors.WhiteNoise(K), guide=Moving(H, K))
-    with torch.no_grad():
-        for part in net.recognition.parameters():
-            part.zero_()
-    terms = inference.evaluate.elbo_terms(net, net.prepare(batch), 2000)
-    sd = math.log(2) + path_guides.MIN_SPREAD
-    a_step = K * (-math.log(sd) + (sd**2 + 9 - 1) / 2)
-    found = terms.divergence.mean(0)
-    torch.testing.assert_close(found[MASK], torch.full((12,), a_step), atol=0.2, rtol=0)
-    assert not found[~MASK].any()
-
-
-def test_a_changed_chain_does_not_make_a_vosp_framewise():
-    assert zoo.VOSP(M, K, gaussian, H, width=H).framewise
-    net = zoo.VOSP(M, K, gaussian, H, width=H, prior=priors.WhiteNoise(K), guide=Moving(H, K))
-    assert not net.framewise
-
-
-@pytest.mark.parametrize(
-    ("parts", "complaint"),
-    [
-        ((0.0, torch.zeros(B, T - 1, K), torch.ones(1, K)), "offset must broadcast to .*3, 6, 2"),
-        ((0.0, torch.zeros(B, T, K), torch.ones(B, T, K - 1 + 2)), "offset must broadcast"),
-        ((torch.ones(B + 1, 1, K), torch.zeros(1, K), torch.ones(1, K)), "coefficient must"),
-        ((torch.ones(()), torch.zeros(1, K), torch.ones(1, K)), r"coefficient must .* got \(\)"),
-        ((0.0, torch.zeros(1, K), torch.ones(2, B, T, K)), "scale must broadcast"),
-        ((0.0, torch.zeros(1, K), 1.0), "scale must be a tensor"),
-    ],
-)
-def test_the_parts_of_a_chain_must_broadcast(parts, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        LinearChain(MASK, *parts)
-
-
-def test_parts_that_broadcast_are_taken():
-    for shape in ((K,), (1, K), (T, 1), (B, 1, K), (B, T, K)):
-        law = LinearChain(MASK, 0.5, torch.zeros(1, K), torch.ones(shape))
-        assert law.event_shape == (T, K)
-        assert law.rsample().shape == (B, T, K)
 
 
 # Parts of a VRAE --------------------------------------------------------------------------------
@@ -614,228 +505,8 @@ def test_parts_are_given_by_name():
         zoo.RNN(M, gaussian, H, Memory(M, H))
 
 
-# Rules and networks -----------------------------------------------------------------------------
-
-UNTRAINABLE = {
-    "BPTT, VRAE": (inference.BPTT, "VRAE", "a FrameModel .*, and VRAE is a SequenceModel:"),
-    "BPTT, VOSP": (inference.BPTT, "VOSP", "a FrameModel .*, and VOSP is a SequenceModel:"),
-    "BPTT, SRN": (inference.BPTT, "SRN", "a FrameModel .*, and SRN is an AnswerModel:"),
-    "local, REFH": (inference.LocalELBO, "REFH", "a FrameModel .*, and REFH is an EnergyModel:"),
-    "folded, LGDS": (inference.FoldedRule, "LGDS", "a Recurrent network, and LGDS is a Linear"),
-    "contrastive, RVAE": (
-        *(inference.ContrastiveDivergence, "RVAE"),
-        r"an EnergyModel \(REFH, TRBM, RTRBM\), and RVAE is a FrameModel:",
-    ),
-    "sequence, RVAE": (inference.SequenceELBO, "RVAE", "and RVAE is a FrameModel:"),
-    "sequence, REFH": (inference.SequenceELBO, "REFH", "and REFH is an EnergyModel:"),
-    "sequence, LGDS": (
-        *(inference.SequenceELBO, "LGDS"),
-        "networks with trainable parameters, and LGDS has none:",
-    ),
-    "EM, RVAE": (inference.EM, "RVAE", r"a LinearSystem \(LGDS\), and RVAE is a FrameModel:"),
-    "average, SRN": (inference.Average, "SRN", "a buffer mean .*, and SRN has none:"),
-    "targets, RVAE": (inference.TargetPropagation, "RVAE", "and RVAE is a FrameModel:"),
-    "straight, VRAE": (inference.StraightThrough, "VRAE", "and VRAE is a SequenceModel:"),
-    "plain, LGDS": (inference.OutputBPTT, "LGDS", "an AnswerModel .*, and LGDS is a Linear"),
-}
-TRAINERS = {
-    "VRAE": "SequenceELBO",
-    "VOSP": "SequenceELBO",
-    "SRN": "StraightThrough",
-    "REFH": "ContrastiveDivergence",
-    "LGDS": "EM",
-    "RVAE": "LocalELBO",
-}
-NETWORKS = {
-    "VRAE": lambda: zoo.VRAE(M, K, gaussian, H),
-    "VOSP": lambda: zoo.VOSP(M, K, gaussian, H, width=5),
-    "RNN": lambda: zoo.RNN(M, gaussian, H),
-    "SRN": lambda: zoo.SRN(M, zoo.likelihoods.Categorical(3), H),
-    "REFH": lambda: zoo.REFH(M, H, gaussian),
-    "LGDS": lambda: zoo.LGDS(2),
-    "RVAE": lambda: zoo.RVAE(M, K, gaussian, H),
-}
-
-
-@pytest.mark.parametrize("case", UNTRAINABLE)
-def test_a_rule_names_what_a_network_lacks_and_who_trains_it(case):
-    rule_of, name, sentence = UNTRAINABLE[case]
-    expected = f"^{rule_of.__name__} trains .*{sentence}.* {TRAINERS[name]} trains it$"
-    with pytest.raises(ValueError, match=expected):
-        rule_of(NETWORKS[name]())
-
-
-@pytest.mark.parametrize("name", TRAINERS)
-def test_who_is_named_trains_it(name):
-    getattr(inference, TRAINERS[name])(NETWORKS[name]())
-
-
-def test_a_network_of_no_kind_is_told_which_one_to_inherit():
-    with pytest.raises(
-        ValueError, match=r"Linear inherits none of the kinds .*: see SequenceModel$"
-    ):
-        inference.SequenceELBO(nn.Linear(2, 2))
-
-
-def test_names_decide_nothing():
-    """A user's helpers may be called as methods of another kind are."""
-
-    class Helpful(zoo.RVAE):
-        def read(self, batch):
-            return self.prepare(batch)
-
-        def prepare(self, batch):
-            return batch
-
-        def measure(self, obs):
-            return obs
-
-        framewise = causal = at_every_step = True
-
-    net, batch = Helpful(M, K, gaussian, H), Batch(torch.randn(B, T, M))
-    inference.LocalELBO(net).gradients(batch)
-    assert inference.loo(net, batch, num_samples=30, unit="frame").elpd.shape == (B, T)
-    with pytest.raises(ValueError, match="Helpful is a FrameModel: LocalELBO trains it"):
-        inference.SequenceELBO(net)
-
-
-class Clamped(inference.EnergyModel):
-    """A harmonium's protocol, without what options alone need."""
-
-    check = encode = step = initial = free_energy = gibbs = random_frames = lambda self: None
-
-
-def test_contrastive_divergence_asks_for_sampled_hidden_units_only_if_it_samples_them():
-    inference.ContrastiveDivergence(Clamped())
-    with pytest.raises(ValueError, match=r"and Clamped has no sample_hidden$"):
-        inference.ContrastiveDivergence(Clamped(), sample_past=True)
-
-
-# Precision --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "LGDS"])
-def test_observations_of_another_precision_are_refused(name):
-    net, obs = NETWORKS[name](), torch.randn(2, 5, M)
-    said = r"obs are float64, .* weights are float32: use obs\.float\(\), or net\.double\(\)"
-    with pytest.raises(ValueError, match=said):
-        net.check(obs.double())
-    with pytest.raises(ValueError, match=r"obs are float16, .*: use obs\.float\(\)$"):
-        net.check(obs.half())
-    net.double().check(obs.double())
-    with pytest.raises(ValueError, match=r"obs are float32, .* float64: use obs\.double\(\)$"):
-        net.check(obs)
-
-
-def test_a_network_may_have_parameters_of_several_kinds():
-    net = NETWORKS["VRAE"]()
-    net.prior.double()
-    assert next(net.parameters()).dtype != next(net.decoder.parameters()).dtype
-    net.check(torch.randn(2, 5, M))
-
-
-def test_a_rule_refuses_another_precision_before_anything_is_touched():
-    for rule_of, name in ((inference.LocalELBO, "RVAE"), (inference.SequenceELBO, "VRAE")):
-        with pytest.raises(ValueError, match="obs are float64"):
-            rule_of(NETWORKS[name]()).gradients(Batch(torch.randn(2, 5, M).double()))
-
-
-# Rules and data ---------------------------------------------------------------------------------
-
-
-class Telling(inference.LearningRule):
-    """Returns what it was told to."""
-
-    def __init__(self, net, metrics):
-        super().__init__(net)
-        self.metrics = metrics
-
-    def gradients(self, batch):
-        for part in self.net.parameters():
-            part.grad = torch.zeros_like(part)
-        return self.metrics
-
-
-def told(metrics, data=None):
-    data = Batch(torch.zeros(B, T, M)) if data is None else data
-    return inference.fit(Telling(nn.Linear(M, M), metrics), data, epochs=1, progress=False)
-
-
-GOOD = {"loss": torch.tensor(1.0), "frames": torch.tensor(12.0)}
-
-
-@pytest.mark.parametrize(
-    ("metrics", "complaint"),
-    [
-        ({"loss": GOOD["loss"]}, r"Telling must return .*'frames'.*got \['loss'\]"),
-        ({"frames": GOOD["frames"]}, "Telling must return .*'loss'"),
-        (torch.tensor(1.0), "Telling must return a dictionary .* got Tensor"),
-        ({"loss": 1.0, "frames": GOOD["frames"]}, "its loss is a float"),
-        (None, "Telling must return a dictionary .* got NoneType"),
-    ],
-)
-def test_what_a_rule_must_return(metrics, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        told(metrics)
-    assert told(GOOD).history[0]["loss"] == 1
-
-
-def test_a_rule_that_makes_no_update(batch):
-    class Idle(inference.LearningRule):
-        def updates(self, batch):
-            return iter(())
-
-    with pytest.raises(ValueError, match=r"Idle must return .* no update in epoch 0"):
-        inference.fit(Idle(nn.Linear(M, M)), batch, epochs=1, progress=False)
-
-
-@pytest.mark.parametrize(
-    "data", [[torch.zeros(T, M)] * B, torch.zeros(B, T, M), np.zeros((B, T, M))], ids=type
-)
-def test_sequences_in_any_form_are_trained_on(data):
-    assert told(GOOD, data).history == told(GOOD).history
-
-
-@pytest.mark.parametrize("data", ["ppc", 3, {"obs": torch.zeros(B, T, M)}], ids=type)
-def test_data_that_are_none_get_one_sentence(data):
-    for rule in (Telling(nn.Linear(M, M), GOOD), inference.EM(zoo.LGDS(1))):
-        with pytest.raises(ValueError, match=r"expected a Batch, a tensor .*, got \w+$"):
-            inference.fit(rule, data, progress=False)
-
-
 def test_a_scale_that_is_not_positive_is_named_before_lr():
     net = vrae(guide=Guide(lambda mask, mean, spread: LinearChain(mask, 0.0, mean, -spread)))
     batch = Batch(torch.zeros(B, T, M))
     with pytest.raises(FloatingPointError, match=r"not to blame.*scale that is not positive"):
         inference.fit(inference.SequenceELBO(net), batch, epochs=1, progress=False)
-
-
-@pytest.mark.parametrize(
-    ("sequences", "targets", "complaint"),
-    [
-        ([np.zeros((T, M))], None, r"sequence 0 is no tensor but ndarray: use torch\.as_tensor"),
-        (
-            [torch.zeros(T, M), torch.zeros(2, M + 1)],
-            None,
-            r"sequence 1 has shape \(2, 5\), sequence 0 \(6, 4\): all axes but the first",
-        ),
-        ([torch.zeros(T, M), torch.zeros(T)], None, r"sequence 1 has shape \(6,\)"),
-        ([torch.zeros(())], None, r"sequence 0 has shape \(\)"),
-        ([torch.zeros(T, M)], [4], "target 0 is no tensor but int"),
-        (
-            [torch.zeros(T, M)] * 2,
-            [torch.zeros(1), torch.zeros(2)],
-            r"target 1 has shape \(2,\), target 0 \(1,\): all axes must agree",
-        ),
-    ],
-)
-def test_sequences_that_cannot_be_collated(sequences, targets, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        collate(sequences, targets)
-
-
-def test_sequences_that_can_be_collated():
-    batch = collate([torch.zeros(T, M), torch.zeros(2, M)], torch.tensor([1, 0]))
-    assert batch.mask.sum(1).tolist() == [T, 2]
-    assert batch.target.tolist() == [1, 0]
-    assert collate(torch.zeros(B, T, M, M)).obs.shape == (B, T, M, M)
