@@ -59,11 +59,7 @@ PARTS: dict[str, Class] = _by_name(
 #: What else a recipe names.
 RULES_AND_DATA: dict[str, Class] = _by_name(
     [
-        *(
-            cls
-            for cls in exported(inference)
-            if issubclass(cls, (inference.LearningRule, inference.ClosedForm))
-        ),
+        *(cls for cls in exported(inference) if issubclass(cls, inference.LearningRule)),
         *(
             cls
             for cls in exported(data)

@@ -10,6 +10,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch, BatchLike, as_batch, check_sequences
+from ...inference.checks import check_number
 from ...inference.contracts import AnswerModel, SequenceModel
 from ...inference.particles import log_mean_exp
 from ...inference.rng import RandomStream
@@ -199,8 +200,7 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
             ValueError: for ``num_samples`` below 1.
         """
         batch = self._asked(batch)
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        check_number("num_samples", num_samples)
         with RandomStream(batch.obs.device, "answer", seed):
             batch = batch.rows(torch.arange(len(batch)).repeat(num_samples))
             answers = self.output.sample(self.readout(answer_states(self, batch, 1)))

@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_number
 from ...inference.contracts import EnergyModel
 from ...inference.rng import RandomStream
 from ..parts.likelihoods import ExponentialFamily
@@ -101,8 +102,7 @@ class GibbsSampler(Generates, EnergyModel):
         """
         if start not in ("random", "previous"):
             raise ValueError(f"start must be 'random' or 'previous', got {start!r}")
-        if means < 1:
-            raise ValueError(f"means must be at least 1, got {means}")
+        check_number("means", means)
         past = past.repeat(num_samples, 1)
         random = start == "random"
         obs = self.random_frames(len(past)) if random else previous.repeat(num_samples, 1)

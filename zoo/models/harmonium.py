@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...data import BatchLike
+from ...inference.checks import check_number
 from ...inference.predict import Filtered, run_filter
 from ..parts.checks import check_dtype
 from ..parts.likelihoods import ExponentialFamily
@@ -59,8 +60,7 @@ class Harmonium(GibbsSampler, PyroModule):
         super().__init__()
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
-        if hidden_dim < 1:
-            raise ValueError(f"hidden_dim must be at least 1, got {hidden_dim}")
+        check_number("hidden_dim", hidden_dim)
         self.obs_dim, self.hidden_dim, self.likelihood = obs_dim, hidden_dim, likelihood
         self.obs_weight = nn.Parameter(scale * torch.randn(hidden_dim, obs_dim))
         self.past_weight = nn.Parameter(scale * torch.randn(hidden_dim, hidden_dim))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_number
 from ..parts.initialisers import Initialiser, Orthogonal
 from ..parts.likelihoods import Likelihood, Output
 from ..parts.nets import activation, set_output_mean
@@ -58,8 +59,7 @@ class SRN(AnswerNetwork):
         output_mean: float | None = None,
     ) -> None:
         super().__init__()
-        if inputs < 1:
-            raise ValueError(f"inputs must be at least 1, got {inputs}")
+        check_number("inputs", inputs)
         self.inputs, self.every_step = inputs, every_step
         self.units = HybridUnits(hidden, stochastic, nonlinearity)
         self.from_input = nn.Linear(inputs, hidden, bias=False)  # W_xh

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference.checks import check_number
 from ..part import Described
 
 __all__ = ["SpatialDecoder", "SpatialGuide", "SpatialNet"]
@@ -59,8 +60,7 @@ class SpatialNet(Described, nn.Module):
         spreads: bool = False,
     ) -> None:
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
+        check_number("layers", layers)
         self.grid, self.inputs, self.spreads = grid, inputs, spreads
         sizes = [inputs, *[width] * (layers - 1), outputs]
         parts: list[nn.Module] = []

@@ -167,9 +167,9 @@ def spatial_vae(grid: int, channels: int, width: int, strides: list[int]) -> Par
     )
 
 
-def local_spatial(warmup: int, epochs: int, batch_size: int, u: float = 0.02) -> dict[str, Any]:
+def local_spatial(warmup: int, epochs: int, batch_size: int) -> dict[str, Any]:
     """How that learns: epochs on single frames, then epochs of the local rule."""
-    weights = {"x": 0.05, "u": u, "foreseen": 0.01, "foreseen_frame": 0.3}
+    weights = {"x": 0.05, "u": 0.02, "foreseen": 0.01, "foreseen_frame": 0.3}
     common = {"batch_size": batch_size, "clip": 50.0}
     return {
         "rule": part(LocalELBO, minibatch=1000, drop_past=0.05, weights=weights),

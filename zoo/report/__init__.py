@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from ...data import Dataset
+from ...inference.checks import check_number
 from ...inference.contracts import AnswerModel
 from ...inference.diagnostics.psis import check_enough
 from .. import store
@@ -108,8 +109,7 @@ def report(
     """
     out = check_folder(out)
     check_enough(num_samples)
-    if sequences < 1:
-        raise ValueError(f"sequences must be at least 1, got {sequences}")
+    check_number("sequences", sequences)
     net = store.load(name)
     card = store.card_of(net)
     sizes, answers = sizes or Sizes(), isinstance(net, AnswerModel)

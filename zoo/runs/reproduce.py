@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from ...inference.checks import check_number
 from .. import store
 from ..recipes import Recipe, find, import_modules
 from ..registry import IMPORTED
@@ -38,8 +39,7 @@ def reproduce(
     Raises:
         ValueError: for fewer jobs than one.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    check_number("jobs", jobs)
     cards: dict[tuple[str, int], Card] = {}
     waiting = []
     for recipe in recipes:

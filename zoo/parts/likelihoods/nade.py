@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn import functional
 
+from ....inference.checks import check_number
 from ...part import Described
 
 
@@ -244,8 +245,7 @@ class NADE(Described, nn.Module):
         Raises:
             ValueError: for a number below 1.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        check_number("num_samples", num_samples)
         distribution = self.distribution(natural)
         total = torch.zeros_like(distribution.visible_bias)
         for _ in range(num_samples):
