@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from ..data.checks import check_number, check_real, check_seed, check_sizes
 
-def check_number(name: str, value: int, least: int = 1) -> None:
-    """Raises a ValueError where an argument is below its least value."""
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+__all__ = ["check_number", "check_real", "check_samples", "check_seed", "check_sizes", "portions"]
 
 
 def check_samples(num_samples: int, name: str = "num_samples", at_once: int = 1) -> None:
