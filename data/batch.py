@@ -2,9 +2,12 @@
 
 Three different masks exist in seqzoo and are never mixed:
 
-* ``mask [B, T]``: True where a frame is real, False where it is padding;
-* ``observed [B, T, M]``: True where a single value was seen (imputation);
-* the ``mask`` handlers of Pyro, which the models derive from the first.
+* ``mask [B, T]``: True where time passes, False where it is padding;
+* ``observed [B, T, M]``: True where a single value was seen;
+* the ``mask`` handlers of Pyro, which the models derive from both.
+
+A missing value is zero in ``obs``, so that no result depends on a filler.
+A gap within a sequence is a run of frames of which no value was seen.
 """
 
 from __future__ import annotations
@@ -28,15 +31,16 @@ class Batch:
     Arguments:
         obs: observations, ``[B, T, M]`` (or ``[B, T, ...]`` for frames), floating point.
         mask: True where a frame is real, ``[B, T]``; all True when left out, so that a batch
-            always has one. Padded frames of ``obs`` become zero.
+            always has one. Padded frames of ``obs`` become zero. Frames that are False between two
+            real ones are a gap: time passes there, so ``mask`` becomes True and ``observed`` False.
         target: the target of a supervised task, any shape that starts with ``B``.
-        observed: True where a single value was seen, ``[B, T, M]`` (imputation). A missing value
-            of ``obs`` may be NaN or infinite, and becomes zero.
+        observed: True where a single value was seen, ``[B, T, M]``; None where no value of a real
+            frame is missing. A missing value of ``obs`` may be NaN or infinite, and becomes zero.
         state: the generator's own hidden state, ``[B, T, ...]``, for evaluation only.
 
     Raises:
         ValueError: for an empty batch, a non-finite or integer ``obs``, a mask of the wrong
-            shape or dtype, or a sequence without a single real frame.
+            shape or dtype, or a sequence without a single value that was seen.
     """
 
     obs: Tensor
@@ -53,23 +57,22 @@ class Batch:
         observed: Tensor | None = None,
         state: Tensor | None = None,
     ) -> None:
-        obs = _without_missing(obs, observed)
+        obs, observed = _without_missing(obs, mask, observed)
         check_sequences(obs, mask)
         if mask is None:
             mask = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
-        elif not mask.all():  # padding may hold anything, NaN included: it becomes zero
-            padding = ~mask.reshape(mask.shape + (1,) * (obs.dim() - 2))
-            obs = obs.masked_fill(padding, 0.0)
+        elif not mask.all():
+            gaps = _gaps(mask)
+            real = _over_values(mask, obs)
+            obs = obs.masked_fill(~real, 0.0)  # padding may hold anything, NaN included
+            if gaps.any():
+                mask = mask | gaps
+                observed = real.expand(obs.shape) if observed is None else observed & real
+        if observed is not None:
+            observed = _where_missing(observed, mask)
         values = {"obs": obs, "mask": mask, "target": target, "observed": observed, "state": state}
         for name, value in values.items():
             object.__setattr__(self, name, value)  # the batch is frozen
-        if self.observed is not None and (
-            self.observed.dtype != torch.bool or self.observed.shape != self.obs.shape
-        ):
-            raise ValueError(
-                f"observed must be a bool tensor shaped like obs {tuple(self.obs.shape)}, "
-                f"got {self.observed.dtype} {tuple(self.observed.shape)}"
-            )
         for name in ("target", "state"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.obs):
@@ -84,8 +87,13 @@ class Batch:
 
     @property
     def frames(self) -> int:
-        """Number of real frames."""
-        return int(self.mask.sum())
+        """Number of frames of which at least one value was seen."""
+        return int(self.observed_frames.sum())
+
+    @property
+    def observed_frames(self) -> Tensor:
+        """True where at least one value of a frame was seen, ``[B, T]``."""
+        return self.mask if self.observed is None else self.observed.flatten(2).any(-1)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -115,11 +123,40 @@ class Batch:
         return part
 
 
-def _without_missing(obs: Tensor, observed: Tensor | None) -> Tensor:
-    """Observations with zero in place of missing values that are NaN or infinite."""
-    if isinstance(observed, Tensor) and isinstance(obs, Tensor) and observed.shape == obs.shape:
-        return obs.masked_fill(~(observed.bool() | obs.isfinite()), 0.0)
-    return obs
+def _without_missing(
+    obs: Tensor, mask: Tensor | None, observed: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Observations with zero in place of missing values, and the checked ``observed``."""
+    if observed is None or not isinstance(obs, Tensor):
+        return obs, observed
+    if not isinstance(observed, Tensor) or observed.dtype != torch.bool:
+        raise ValueError("observed must be a bool tensor, True where a value was seen")
+    if observed.shape != obs.shape:
+        raise ValueError(
+            f"observed must be shaped like obs {tuple(obs.shape)}, got {tuple(observed.shape)}"
+        )
+    return obs.masked_fill(~observed, 0), observed
+
+
+def _where_missing(observed: Tensor, mask: Tensor) -> Tensor | None:
+    """``observed``, False in padding; None where no value of a real frame is missing."""
+    observed = observed & _over_values(mask, observed)
+    empty = ~observed.flatten(1).any(1)
+    if empty.any():
+        row = int(empty.nonzero()[0])
+        raise ValueError(f"sequence {row} has no value that was seen: leave it out")
+    return None if observed[mask].all() else observed
+
+
+def _gaps(mask: Tensor) -> Tensor:
+    """True where frames are not real between two that are, ``[B, T]``."""
+    before, after = mask.cummax(1).values, mask.flip(1).cummax(1).values.flip(1)
+    return before & after & ~mask
+
+
+def _over_values(mask: Tensor, values: Tensor) -> Tensor:
+    """A mask ``[B, T]`` with an axis of 1 for each further axis of ``values [B, T, ...]``."""
+    return mask.reshape(mask.shape + (1,) * (values.dim() - 2))
 
 
 def check_sequences(obs: Tensor, mask: Tensor | None = None) -> None:
@@ -147,7 +184,10 @@ def check_sequences(obs: Tensor, mask: Tensor | None = None) -> None:
             raise ValueError(f"sequence {row} has no real frame: its mask is all False")
         obs = obs[mask]
     if not torch.isfinite(obs).all():
-        raise ValueError("obs has NaN or Inf in a real frame: mask the frame or clean the data")
+        raise ValueError(
+            "obs has NaN or Inf in a real frame: say which values are missing, with "
+            "Batch(obs, observed=obs.isfinite())"
+        )
 
 
 #: Every form of data that ``as_batch`` accepts.

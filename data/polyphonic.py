@@ -404,8 +404,8 @@ def add_notes(obs: Tensor, mask: Tensor, rate: float, seed: int = 0) -> Tensor:
 def hide_steps(batch: Batch, length: int, seed: int = 0, start: int | None = None) -> Batch:
     """A batch in which a run of steps is hidden from the model, for it to fill in.
 
-    ``obs`` keeps the hidden values, so that imputed values can be scored. Values hidden before
-    stay hidden, and padding counts as not observed.
+    Hidden values are zero in ``obs``: score imputed values against the batch that was given. Values
+    hidden before stay hidden, and padding counts as not observed.
 
     Arguments:
         batch: sequences.
@@ -417,15 +417,15 @@ def hide_steps(batch: Batch, length: int, seed: int = 0, start: int | None = Non
         The batch with ``observed [B, T, M]``, False where a value is hidden.
 
     Raises:
-        ValueError: when ``length`` is below 1, or a sequence has no room for that many steps:
-            sequences are never hidden in part, so that every one is asked the same question.
+        ValueError: when ``length`` is below 1, or a sequence has no room for that many steps, or
+            nothing of it would be left.
     """
     if length < 1:
         raise ValueError(f"length must be at least 1 step, got {length}")
     steps = batch.mask.shape[1]
     fits = torch.zeros_like(batch.mask)  # [B, T]: a run may start here
     if length <= steps:
-        fits[:, : steps - length + 1] = batch.mask.unfold(1, length, 1).all(-1)
+        fits[:, : steps - length + 1] = batch.observed_frames.unfold(1, length, 1).all(-1)
     if start is not None:
         fits &= torch.arange(steps, device=fits.device) == start
     if not fits.any(1).all():

@@ -336,13 +336,10 @@ def _blanked(batch: Batch) -> tuple[Batch, Tensor]:
     """The data with zeros in place of missing values, and where these are, ``[B, T, M]``."""
     if not isinstance(batch, Batch) or batch.observed is None:
         raise ValueError(
-            "impute needs a Batch with observed, True where a value was seen: data.hide_steps "
-            "makes one"
+            "nothing is missing: impute needs a Batch with observed, False at some value of a real "
+            "frame (data.hide_steps makes one)"
         )
-    missing = ~batch.observed & batch.mask[..., None]
-    if not missing.any():
-        raise ValueError("nothing is missing: observed is True at every value of a real frame")
-    return Batch(batch.obs.masked_fill(~batch.observed, 0), batch.mask), missing
+    return Batch(batch.obs, batch.mask), ~batch.observed & batch.mask[..., None]
 
 
 def _check_net(net: LatentPathModel) -> None:

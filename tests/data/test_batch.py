@@ -94,8 +94,42 @@ def full_batch():
     )
 
 
-def test_frames_counts_real_ones():
-    assert full_batch().frames == 6
+def test_frames_counts_those_of_which_something_was_seen():
+    obs, mask = ragged()
+    assert Batch(obs, mask).frames == 6
+    assert full_batch().frames == 5  # nothing was seen of the first one
+
+
+@pytest.mark.parametrize("filler", [0.0, 50.0, float("nan"), float("inf")])
+def test_a_filler_is_not_kept(filler):
+    batch = full_batch()
+    seen = batch.observed
+    other = Batch(ragged()[0].masked_fill(~seen, filler), batch.mask, observed=seen)
+    assert torch.equal(other.obs, batch.obs)
+    assert not batch.obs[~seen].any()
+
+
+def test_a_gap_is_time_of_which_nothing_was_seen():
+    mask = torch.tensor([[True, False, False, True, True], [False, True, False, True, False]])
+    batch = Batch(torch.ones(2, 5, 3), mask)
+    passes = torch.tensor([[True] * 5, [False, True, True, True, False]])
+    assert torch.equal(batch.mask, passes)
+    assert torch.equal(batch.observed, mask[..., None].expand(2, 5, 3))
+    assert torch.equal(batch.observed_frames, mask)
+    assert torch.equal(batch.obs[..., 0].bool(), mask)
+    assert batch.window(1, 3).mask[0].all()  # also where a window ends in the gap
+
+
+def test_nothing_is_missing_where_all_was_seen():
+    obs, mask = ragged()
+    assert Batch(obs, mask, observed=torch.ones_like(obs, dtype=torch.bool)).observed is None
+
+
+def test_a_sequence_of_which_nothing_was_seen_is_refused():
+    seen = torch.ones(2, 5, 3, dtype=torch.bool)
+    seen[1] = False
+    with pytest.raises(ValueError, match="sequence 1 has no value that was seen"):
+        Batch(ragged()[0], observed=seen)
 
 
 def test_window_cuts_time_and_keeps_ended_sequences():

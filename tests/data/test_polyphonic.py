@@ -642,11 +642,12 @@ def test_wrong_notes_need_a_mask_of_the_same_shape(batch):
 # Hidden steps ---------------------------------------------------------------------------------
 
 
-def hidden_runs(batch, length):
+def hidden_runs(batch, length, real=None):
     """The first hidden step of each sequence; checks that one run of real frames is hidden."""
+    real = batch.mask if real is None else real
     assert batch.observed.shape == batch.obs.shape
     assert (batch.observed == batch.observed[..., :1]).all()  # all keys alike
-    hidden = ~batch.observed[..., 0] & batch.mask
+    hidden = ~batch.observed[..., 0] & real
     assert (hidden.sum(1) == length).all()
     first = hidden.int().argmax(1)
     for row, start in enumerate(first.tolist()):
@@ -655,12 +656,17 @@ def hidden_runs(batch, length):
     return first
 
 
-@pytest.mark.parametrize("length", [1, 5, 50])
+@pytest.mark.parametrize("length", [1, 5, 49])
 def test_a_run_of_real_frames_is_hidden(batch, length):
     covered = hide_steps(batch, length, seed=2)
     hidden_runs(covered, length)
-    assert torch.equal(covered.obs, batch.obs)
+    assert torch.equal(covered.obs, batch.obs.masked_fill(~covered.observed, 0))
     assert torch.equal(covered.mask, batch.mask)
+
+
+def test_no_sequence_is_hidden_whole(batch):
+    with pytest.raises(ValueError, match="sequence 2 has no value that was seen"):
+        hide_steps(batch, 50)
 
 
 def test_starts_are_spread_over_all_that_fit():
@@ -692,7 +698,7 @@ def test_a_mask_with_a_gap():
     mask = torch.ones(1, 9, dtype=torch.bool)
     mask[0, 4] = False
     starts = {
-        int(hidden_runs(hide_steps(Batch(torch.zeros(1, 9, 88), mask=mask), 3, seed), 3))
+        int(hidden_runs(hide_steps(Batch(torch.zeros(1, 9, 88), mask=mask), 3, seed), 3, mask))
         for seed in range(50)
     }
     assert starts == {0, 1, 5, 6}

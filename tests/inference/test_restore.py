@@ -317,8 +317,8 @@ def test_denoising_leaves_padding_silent_and_obeys_its_seed(name, rate):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"batch": SEEN}, "needs a Batch with observed, True where a value was seen"),
-        ({"batch": Batch(SEEN)}, "needs a Batch with observed, True where a value was seen"),
+        ({"batch": SEEN}, "nothing is missing"),
+        ({"batch": Batch(SEEN)}, "nothing is missing"),
         ({"batch": Batch(SEEN, observed=torch.ones_like(OBSERVED))}, "nothing is missing"),
         ({"batch": Batch(SEEN + 0.5, observed=OBSERVED)}, "must be 0 or 1"),
         ({"method": "magic"}, "method must be one of mode, gibbs, resample"),

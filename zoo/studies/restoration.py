@@ -185,14 +185,15 @@ def imputation(
     unknown = [method for method in methods if method not in METHODS]
     if unknown:  # before anything is computed
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {unknown[0]!r}")
-    batch = hide_steps(_pieces(table, sequences, length + 1).to(device_of(net)), length, seed)
-    obs, mask, observed = batch.obs, batch.mask, batch.observed
+    whole = _pieces(table, sequences, length + 1).to(device_of(net))
+    batch = hide_steps(whole, length, seed)
+    obs, mask, observed = whole.obs, batch.mask, batch.observed
     assert observed is not None  # hide_steps sets it
     where = ~observed & mask[..., None]
     rates = Polyphonic(table, "train").rates().to(obs).expand(obs.shape)
     rows = [
         score("training rate of each key", rates, obs, where, graded=True),
-        score("last observed frame", carried(obs, observed), obs, where),
+        score("last observed frame", carried(batch.obs, observed), obs, where),
     ]
     restored_roll = None
     for method in methods:

@@ -6,7 +6,7 @@ answers uses. A user's own likelihood is any ``nn.Module`` with these members.
 
 from .categorical import Categorical
 from .exponential_family import Bernoulli, ExponentialFamily, Gaussian, Poisson
-from .likelihood import Likelihood, Output
+from .likelihood import Likelihood, Output, seen_part
 from .mixture import GaussianMixture
 from .nade import NADE
 
@@ -20,4 +20,5 @@ __all__ = [
     "Likelihood",
     "Output",
     "Poisson",
+    "seen_part",
 ]

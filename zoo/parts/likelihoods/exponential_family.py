@@ -88,7 +88,7 @@ class ExponentialFamily(Described, nn.Module):
         if not value.is_floating_point():
             raise ValueError(f"obs must be floating point, got {value.dtype}: use .float()")
         if not torch.isfinite(value).all():
-            raise ValueError("obs has NaN or Inf in a real frame: mask the frame or clean the data")
+            raise ValueError("obs has NaN or Inf: see observed of data.Batch")
 
     def extra_repr(self) -> str:
         return str(self.dim)
