@@ -1,10 +1,36 @@
-"""Checks of numbers that bounds, filters, predictions and diagnostics share."""
+"""Checks of numbers and of data that rules, bounds, predictions and diagnostics share."""
 
 from __future__ import annotations
 
+from torch import nn
+
+from ..data import Batch
 from ..data.checks import check_number, check_real, check_seed, check_sizes
 
-__all__ = ["check_number", "check_real", "check_samples", "check_seed", "check_sizes", "portions"]
+__all__ = [
+    "check_missing",
+    "check_number",
+    "check_real",
+    "check_samples",
+    "check_seed",
+    "check_sizes",
+    "portions",
+]
+
+
+def check_missing(net: nn.Module, batch: Batch) -> None:
+    """Raises a ValueError for missing values that a network does not leave out.
+
+    Arguments:
+        net: a network of a kind in ``inference.contracts``.
+        batch: what it is given.
+    """
+    if batch.observed is not None and not getattr(net, "takes_missing", False):
+        raise ValueError(
+            f"{type(net).__name__} takes no missing values, and this batch has some: fill them in "
+            "first (see inference.impute), or leave `observed` out of its log-density and set "
+            "takes_missing = True in its class"
+        )
 
 
 def check_samples(num_samples: int, name: str = "num_samples", at_once: int = 1) -> None:

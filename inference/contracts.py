@@ -41,12 +41,15 @@ class Fold(NamedTuple):
         features: ``net.encode(obs)``, ``[N, F]``, and
         present: u_t, ``[N, U]``: both where the sweep kept its graph, so that a guide need not
             compute them again (``BPTT``); otherwise None.
+        observed: True where a value of ``obs`` was seen, ``[N, M]``; None where all were. Missing
+            values of ``obs`` are zero, and no frame lacks all of its values.
     """
 
     obs: Tensor
     past: Tensor
     features: Tensor | None = None
     present: Tensor | None = None
+    observed: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -55,9 +58,7 @@ class Fold(NamedTuple):
 
     def select(self, index: slice | Tensor) -> Fold:
         """Some of the frames."""
-        features = None if self.features is None else self.features[index]
-        present = None if self.present is None else self.present[index]
-        return Fold(self.obs[index], self.past[index], features, present)
+        return Fold(*(None if part is None else part[index] for part in self))
 
 
 class Encoding(NamedTuple):
@@ -95,11 +96,15 @@ class Recurrent(nn.Module):
 
     You inherit
         ``advance``, which is ``step`` unless you have a quicker one
+        ``takes_missing`` (False): set it to True once missing values count for nothing
 
     Then works
         ``sweep``, ``run_filter``; with ``sample_next`` also ``predict_next``, ``rollout``; with
         a loss of its own, any ``FoldedRule``
     """
+
+    #: Whether it leaves values out that a batch says were not seen. Otherwise it refuses them.
+    takes_missing: bool = False
 
     @abstractmethod
     def check(self, obs: Tensor) -> None:
@@ -280,6 +285,7 @@ class SequenceModel(nn.Module):
 
     You inherit
         ``prepare``, which gives the batch as it is
+        ``takes_missing`` (False): set it to True once missing values count for nothing
 
     Then works
         rules: ``SequenceELBO``
@@ -288,6 +294,8 @@ class SequenceModel(nn.Module):
         diagnostics: ``khat``, ``loo``, ``sbc``, ``to_arviz``
     """
 
+    #: Whether it leaves values out that a batch says were not seen. Otherwise it refuses them.
+    takes_missing: bool = False
     #: Whether the latent noise of one frame is independent of that of others, given the data.
     framewise: bool = False
     #: Whether frames depend on the latent path up to them alone, so that particles can be stepped.
@@ -415,6 +423,7 @@ class AnswerModel(nn.Module):
 
     You inherit
         ``num_stochastic`` (0): the first so many units are binary and sampled
+        ``takes_missing`` (False): set it to True once missing values count for nothing
         ``prepare``, which gives the batch as it is
         ``straight_through``, made of ``sample_units``
 
@@ -424,6 +433,8 @@ class AnswerModel(nn.Module):
     """
 
     num_stochastic: int = 0
+    #: Whether it leaves values out that a batch says were not seen. Otherwise it refuses them.
+    takes_missing: bool = False
 
     def prepare(self, batch: Batch) -> Batch:
         """A batch with its target, checked.
