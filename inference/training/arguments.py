@@ -2,42 +2,95 @@
 
 from __future__ import annotations
 
-import numbers
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...data import Batch, Dataset, Loader, as_batch
+from ..checks import check_number, check_real, check_seed
+from ..rules.rule import LearningRule
 
 WHOLE = ("epochs", "shards", "validate_every", "patience", "batch_size")
-REAL = ("average", "clip")
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Checks the numbers among the arguments of ``fit``, given by name; None is not given.
+    """Checks the arguments of ``fit``, given by name; None is not given.
 
     Raises:
-        ValueError: for a number of the wrong kind, or out of range.
+        ValueError: for an argument of the wrong kind, or a number out of range.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     given.setdefault("epochs", arguments["epochs"])  # None is no number of epochs
-    for names, kind, wanted in (
-        (WHOLE, numbers.Integral, "a whole number"),
-        (REAL, numbers.Real, "a number"),
-    ):
-        for name in names:
-            if name in given and not isinstance(given[name], kind):
-                raise ValueError(f"{name} must be {wanted}, got {given[name]!r}")
     for name in WHOLE:
-        if name in given and given[name] < 1:
-            raise ValueError(f"{name} must be at least 1, got {given[name]}")
-    if "clip" in given and given["clip"] <= 0:
-        raise ValueError(f"clip must be positive, got {given['clip']}")
-    if "average" in given and not 0 <= given["average"] < 1:
-        raise ValueError(f"average is a decay in [0, 1), got {given['average']}")
+        if name in given:
+            check_number(name, given[name])
+    check_seed(arguments["seed"])
+    if "clip" in given:
+        check_real("clip", given["clip"], above=0)
+    if "average" in given:
+        check_real("average", given["average"], least=0, below=1)
+    if "validate" in given and not callable(given["validate"]):
+        raise ValueError(
+            "validate must be a function of the network that returns a number, such as "
+            f"lambda net: score(net, batch), got a {type(given['validate']).__name__}"
+        )
     if "patience" in given and "validate" not in given:
         raise ValueError("patience needs validate=: a score to be patient about")
+    if "checkpoint" in given:
+        _check_place(Path(given["checkpoint"]))
+
+
+def check_rule(rule: object) -> None:
+    """Raises a ValueError for anything but a learning rule."""
+    if not isinstance(rule, LearningRule):
+        raise ValueError(
+            "fit takes a learning rule that holds the network, such as "
+            f"inference.LocalELBO(net), got a {type(rule).__name__}"
+        )
+
+
+def score_of(value: Any) -> float:
+    """The number that ``validate`` returned.
+
+    Raises:
+        ValueError: for anything but one number.
+    """
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = f"{tuple(value.shape)} values" if hasattr(value, "shape") else repr(value)
+        raise ValueError(f"validate must return one number, got {what}") from error
+
+
+def factor_of(value: Any, done: float) -> float:
+    """The number that a schedule returned.
+
+    Raises:
+        ValueError: for anything but a finite number that is not negative.
+    """
+    try:
+        factor = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        factor = math.nan
+    if not (math.isfinite(factor) and factor >= 0):
+        raise ValueError(
+            f"schedule must return a finite number, at least 0, got {value!r} at {done:g} of the run"
+        )
+    return factor
+
+
+def _check_place(path: Path) -> None:
+    """Raises a ValueError where no file can be written at ``path``."""
+    if path.is_dir():
+        raise ValueError(f"checkpoint must be a file, and {path} is a folder: name a file in it")
+    above = next((folder for folder in path.parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ValueError(f"checkpoint {path} cannot be written: {above} is a file, not a folder")
 
 
 def check_device(device: torch.device | str | None) -> None:

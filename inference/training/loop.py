@@ -15,7 +15,14 @@ from ...data import BatchLike, Dataset, Loader
 from ..rng import RandomStream
 from ..rules.closed_form import ClosedForm
 from ..rules.rule import LearningRule, Metrics
-from .arguments import check_arguments, check_device, loader_of
+from .arguments import (
+    check_arguments,
+    check_device,
+    check_rule,
+    factor_of,
+    loader_of,
+    score_of,
+)
 from .closed_form import check_unused, fit_closed_form
 from .optimizers import OptimizerOf, Schedule, label, optimizer_of, schedule_of
 from .processes import Processes, must_return
@@ -79,7 +86,7 @@ def fit(
         validate: score of a network after each epoch, the lower the better; its best epoch is
             returned.
         validate_every: validate after every so many epochs, and after the last.
-        patience: stop after so many epochs without a better score.
+        patience: stop after so many validations in a row without a better score.
         seed: seed of everything random.
         shards: parts that a batch is split into, each with its own random stream. It defaults to
             the number of processes; one process with so many shards gives the same result as
@@ -102,6 +109,7 @@ def fit(
         FloatingPointError: when the loss is no longer finite.
     """
     arguments = dict(locals())
+    check_rule(rule)
     check_device(device)
     if isinstance(rule, ClosedForm):
         check_unused(rule, arguments, fit)
@@ -217,8 +225,9 @@ class Course:
     def _proceed(self, done: float) -> None:
         """Sets the fraction of the run that is done, and the learning rates."""
         self.rule.done = done
+        factor = factor_of(self.schedule(done), done)
         for group, rate in zip(self.state.optimizer.param_groups, self.rates):
-            group["lr"] = rate * self.schedule(done)
+            group["lr"] = rate * factor
 
     def _step(self, metrics: Metrics, epoch: int) -> None:
         if not torch.isfinite(metrics["loss"]):
@@ -230,6 +239,6 @@ class Course:
 def _score(net: nn.Module, validate: Validate) -> float:
     was_training = net.training
     net.eval()
-    value = float(validate(net))
+    value = score_of(validate(net))
     net.train(was_training)
     return value

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checks import check_real
 from .rmsprop import RMSpropNesterov
 
 Schedule = Callable[[float], float]
@@ -72,13 +73,9 @@ def parameter_groups(net: nn.Module, lr: float | Mapping[str, float]) -> list[di
         ValueError: for rates that are no numbers, negative, or fit no parameter; and for a
             parameter without a rate.
     """
-    if not isinstance(lr, (int, float, Mapping)):
-        raise ValueError(f"lr must be a number or a number for each prefix, got {lr!r}")
     if not any(True for _ in net.parameters()):
         raise ValueError(f"{type(net).__name__} has no parameters, so there is nothing to train")
-    rates = {"": lr} if isinstance(lr, (int, float)) else dict(lr)
-    if any(rate < 0 for rate in rates.values()):
-        raise ValueError(f"learning rates cannot be negative: {rates}")
+    rates = rates_of(lr)
     groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in rates}
     for name, parameter in net.named_parameters():
         fitting = [prefix for prefix in rates if name.startswith(prefix)]
@@ -89,6 +86,19 @@ def parameter_groups(net: nn.Module, lr: float | Mapping[str, float]) -> list[di
     if empty:
         raise ValueError(f"no parameter's name starts with {empty[0]!r}")
     return [{"params": members, "lr": rates[prefix]} for prefix, members in groups.items()]
+
+
+def rates_of(lr: float | Mapping[str, float]) -> dict[str, float]:
+    """Learning rates by prefix, as plain numbers; a single rate has the prefix ``""``.
+
+    Raises:
+        ValueError: for rates that are no finite numbers, or negative.
+    """
+    if not isinstance(lr, Mapping):
+        return {"": float(check_real("lr", lr, least=0))}
+    return {
+        prefix: float(check_real(f"lr of {prefix!r}", rate, least=0)) for prefix, rate in lr.items()
+    }
 
 
 def _choose(

@@ -63,18 +63,28 @@ class Processes:
         main: whether this process writes and speaks.
 
     Raises:
-        ValueError: for shards that cannot be shared out evenly.
+        ValueError: for shards that cannot be shared out evenly, or processes that cannot find
+            one another.
     """
 
     def __init__(self, device: torch.device | str | None = None, shards: int | None = None) -> None:
+        several = int(os.environ.get("WORLD_SIZE", "1"))
+        on_cpu = device is not None and torch.device(device).type == "cpu"
         # accelerate settles on a device once for the whole process: only several processes, which
         # need a matching backend to talk through, may settle it on the CPU.
-        on_cpu = device is not None and torch.device(device).type == "cpu"
-        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        self.accelerator = Accelerator(cpu=on_cpu and several)
+        on_cpu = on_cpu or not torch.accelerator.is_available()
+        if several > 1 and not on_cpu:
+            _check_devices()
+        self.accelerator = Accelerator(cpu=several > 1 and on_cpu)
+        number = self.accelerator.num_processes
+        if several > 1 and number != several:
+            raise ValueError(
+                f"WORLD_SIZE says that {several} processes train together, and accelerate finds "
+                f"{number}: set device='cpu', call fit before any other use of accelerate, or "
+                "start one process"
+            )
         self.device = self.accelerator.device if device is None else torch.device(device)
         self.main = self.accelerator.is_main_process
-        number = self.accelerator.num_processes
         self.shards = number if shards is None else int(shards)
         if self.shards % number:
             raise ValueError(f"shards ({self.shards}) must be a multiple of the {number} processes")
@@ -129,6 +139,16 @@ class Processes:
             for parameter, mean in zip(parameters, means):
                 parameter.grad = mean
             yield {**dict(zip(names, means[len(sums) :])), "frames": frames}
+
+
+def _check_devices() -> None:
+    """Raises a ValueError where this machine has fewer accelerators than processes."""
+    number, found = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.accelerator.device_count()
+    if number > found:
+        raise ValueError(
+            f"{number} processes train on this machine, which has {found} accelerator(s): start "
+            "one process for each, or set device='cpu'"
+        )
 
 
 def must_return(rule: LearningRule) -> str:

@@ -76,9 +76,11 @@ class RunState:
     def note(self, record: dict[str, float]) -> None:
         """Ends an epoch; keeps the weights if their validation score is the best so far."""
         self.run.history.append(record)
-        self.epoch, self.since_best = int(record["epoch"]) + 1, self.since_best + 1
-        best = self.run.best
-        score = record.get("validation", math.inf)
+        self.epoch = int(record["epoch"]) + 1
+        if "validation" not in record:
+            return
+        self.since_best += 1
+        best, score = self.run.best, record["validation"]
         if score < (best["validation"] if best else math.inf):
             self.run.best, self.since_best = dict(record), 0
             weights = self.trained.state_dict()

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from seqzoo.data import PPC, Batch, Loader, collate
 from seqzoo.data.files import write_whole
 from seqzoo.inference.training import checkpoint as checkpoints
 from seqzoo.inference.training import optimizers as training
+from seqzoo.inference.training import processes
 from seqzoo.inference.training.rmsprop import RMSpropNesterov
 from torch import nn
 
@@ -224,7 +226,9 @@ def test_the_longest_prefix_sets_the_rate():
     [
         ({"": 0.1, "decoder": 0.2}, "no parameter's name starts with 'decoder'"),
         ({"0.": 0.1}, "no learning rate for 1.weight"),
-        ({"": -0.1}, "cannot be negative"),
+        ({"": -0.1}, "lr of '' must be at least 0"),
+        ({"": 0.1, "0.": True}, "lr of '0.' must be a finite number"),
+        ({"": float("nan")}, "must be a finite number"),
     ],
 )
 def test_rates_that_do_not_fit_the_network(rates, message):
@@ -352,6 +356,21 @@ def test_patience_stops_after_so_many_epochs_without_a_better_score():
     )
     assert [record["validation"] for record in fit.history] == [3, 2, 4, 2]
     assert fit.best["epoch"] == 1
+
+
+def test_patience_counts_validations_not_epochs():
+    scores = iter([3.0, 2.0, 4.0, 5.0, 0.0])
+    fit = train(
+        linear(),
+        Squared,
+        data=uneven(),
+        epochs=50,
+        patience=2,
+        validate_every=10,
+        validate=lambda _: next(scores),
+    )
+    assert len(fit.history) == 40
+    assert (fit.best["epoch"], fit.best["validation"]) == (19, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -749,7 +768,9 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def test_two_processes_equal_one(tmp_path):
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_two_processes_equal_one(device, tmp_path):
+    """Without a GPU the processes of torchrun also find one another where no device is named."""
     script = tmp_path / "both.py"
     script.write_text(
         textwrap.dedent(
@@ -762,7 +783,8 @@ def test_two_processes_equal_one(tmp_path):
             torch.manual_seed(0)
             net = zoo.RVAE(15, 2, zoo.likelihoods.Poisson(15), hidden=8)
             rule = inference.LocalELBO(net, minibatch=16)
-            how = dict(epochs=3, lr=0.01, batch_size=2, average=0.9, progress=False, device="cpu")
+            how = dict(epochs=3, lr=0.01, batch_size=2, average=0.9, progress=False)
+            how["device"] = {device!r}
             try:
                 inference.fit(rule, PPC(4, 12), shards=3, **how)
             except ValueError as error:
@@ -805,6 +827,24 @@ def test_two_processes_equal_one(tmp_path):
         assert "shards (3) must be a multiple of the 2 processes" in refused
     assert (tmp_path / "rank0.checkpoint").exists()
     assert not (tmp_path / "rank1.checkpoint").exists()
+
+
+@pytest.mark.parametrize("named", [None, "cuda"])
+def test_more_processes_than_accelerators_are_refused(named, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    with pytest.raises(ValueError, match=r"2 processes .* 1 accelerator"):
+        processes.Processes(named)
+
+
+def test_processes_that_do_not_find_one_another_stop(monkeypatch):
+    alone = SimpleNamespace(num_processes=1, is_main_process=True, device=torch.device("cpu"))
+    monkeypatch.setattr(processes, "Accelerator", lambda cpu: alone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes train together, and accelerate finds 1"):
+        train(linear(), Squared, data=uneven())
 
 
 # Randomness -----------------------------------------------------------------------------------
@@ -887,25 +927,40 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"epochs": "abc"}, "epochs must be a whole number, got 'abc'"),
         ({"epochs": None}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
         ({"batch_size": 2.5}, "batch_size must be a whole number"),
         ({"shards": 1.0}, "shards must be a whole number"),
         ({"validate_every": "2"}, "validate_every must be a whole number"),
         ({"patience": "2"}, "patience must be a whole number"),
-        ({"clip": "tight"}, "clip must be a number"),
-        ({"average": "long"}, "average must be a number"),
+        ({"seed": "x"}, "seed must be a whole number"),
+        ({"clip": "tight"}, "clip must be a finite number"),
+        ({"clip": math.inf}, "clip must be a finite number"),
+        ({"clip": math.nan}, "clip must be a finite number"),
+        ({"clip": True}, "clip must be a finite number"),
+        ({"average": "long"}, "average must be a finite number"),
         ({"device": "warp"}, "no device 'warp' here"),
-        ({"average": 1.5}, "average is a decay"),
-        ({"average": 1.0}, "average is a decay"),
+        ({"average": 1.5}, "average must be"),
+        ({"average": 1.0}, "average must be"),
         ({"shards": 3}, "a batch of 4 sequences cannot be split evenly into 3 shards"),
         ({"shards": -1}, "shards"),
         ({"optimizer": "adamw"}, "optimizer must be one of adam, sgd"),
         ({"schedule": "step"}, "schedule must be one of constant"),
+        ({"schedule": lambda done: math.nan}, "schedule must return a finite number"),
+        ({"schedule": lambda done: None}, "schedule must return a finite number"),
+        ({"schedule": lambda done: -1.0}, "schedule must return a finite number"),
         ({"patience": 2}, "patience needs validate"),
         ({"patience": 0, "validate": lambda net: 0.0}, "patience"),
         ({"validate_every": 0, "validate": lambda net: 0.0}, "validate_every must be at least 1"),
+        ({"validate": uneven()}, "validate must be a function of the network.* got a Batch"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"clip": -1.0}, "clip"),
-        ({"lr": -1.0}, "cannot be negative"),
+        ({"lr": -1.0}, "lr must be at least 0"),
+        ({"lr": math.nan}, "lr must be a finite number"),
+        ({"lr": math.inf}, "lr must be a finite number"),
+        ({"lr": True}, "lr must be a finite number"),
+        ({"lr": "1e-3"}, "lr must be a finite number"),
+        ({"checkpoint": "."}, "checkpoint must be a file"),
+        ({"checkpoint": __file__ + "/run.pt"}, "is a file, not a folder"),
     ],
 )
 def test_arguments_out_of_range(change, message):
@@ -913,6 +968,17 @@ def test_arguments_out_of_range(change, message):
     with pytest.raises(ValueError, match=message):
         train(net, Squared, data=uneven(), **change)
     assert torch.equal(net.weight, linear().weight)
+
+
+@pytest.mark.parametrize("score", [None, "low", torch.zeros(3), [1.0]])
+def test_a_score_is_one_number(score):
+    with pytest.raises(ValueError, match="validate must return one number"):
+        train(linear(), Squared, data=uneven(), validate=lambda net: score)
+
+
+def test_fit_takes_a_rule_and_not_a_network():
+    with pytest.raises(ValueError, match=r"fit takes a learning rule .* got a Linear"):
+        train(linear(), lambda net: net, data=uneven())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
