@@ -5,16 +5,17 @@ bounds on the negative log-likelihood. A figure per frame is the total over all 
 by the total number of frames, never a mean of means.
 
 ``elbo``, ``importance_bound``, ``frame_bound`` and ``particle_bound`` sample from a private random
-stream, so they return the same value for the same ``seed``. The functions under "Estimators" keep
-the graph and sample from torch's global random state; rules, and scores that run in a stream of
-their own, use those.
+stream, so they return the same value for the same ``seed``. With ``graph=True`` they can be
+differentiated: they keep the graph and sample from torch's global random state, which ``fit`` sets
+for every update of a rule. So do the functions under "Estimators", which take prepared data.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from ..data import Batch, BatchLike, as_batch
-from .checks import check_number, check_samples, portions
+from .checks import check_number, check_samples, check_seed, portions
 from .contracts import FrameModel, GibbsModel, SequenceModel
 from .particles import run_particles
 from .paths import Path, kl_steps
@@ -34,8 +35,13 @@ from .rng import RandomStream
 # Bounds -------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def elbo(net: SequenceModel, batch: BatchLike, num_samples: int = 1, seed: int = 0) -> Tensor:
+def elbo(
+    net: SequenceModel,
+    batch: BatchLike,
+    num_samples: int = 1,
+    seed: int = 0,
+    graph: bool = False,
+) -> Tensor:
     """The evidence lower bound, averaged over samples from the guide; ``[B]``, nats per sequence.
 
     It is the exact log-likelihood of a model without latent state.
@@ -45,21 +51,26 @@ def elbo(net: SequenceModel, batch: BatchLike, num_samples: int = 1, seed: int =
         batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
         num_samples: samples from the guide.
         seed: seed of a private random stream; the caller's random state is left alone.
+        graph: keep the graph of the gradient, and sample from torch's global random state: for
+            ``backward``, as in a rule of your own. A seed cannot be given then.
 
     Raises:
-        ValueError: for less than one sample, for a model without a Pyro pair, or for a model of
-            single frames (rVAE, TVAE).
+        ValueError: for less than one sample, for a seed beside ``graph``, for a model without a
+            Pyro pair, or for a model of single frames (rVAE, TVAE).
     """
     check_samples(num_samples)
     batch = as_batch(batch)
-    data = prepare_whole(net, batch)
-    with RandomStream(batch.obs.device, "ELBO", seed):
-        return elbo_terms(net, data, num_samples).bound
+    with _drawing(batch, "ELBO", seed, graph):
+        return elbo_terms(net, prepare_whole(net, batch), num_samples).bound
 
 
-@torch.no_grad()
 def importance_bound(
-    net: SequenceModel, batch: BatchLike, num_samples: int, at_once: int = 10, seed: int = 0
+    net: SequenceModel,
+    batch: BatchLike,
+    num_samples: int,
+    at_once: int = 10,
+    seed: int = 0,
+    graph: bool = False,
 ) -> Tensor:
     """The importance-weighted bound of whole sequences; ``[B]``, nats per sequence.
 
@@ -69,6 +80,7 @@ def importance_bound(
         num_samples: samples ``k`` from the guide; the bound rises with their number.
         at_once: samples held in memory at a time.
         seed: seed of a private random stream; the caller's random state is left alone.
+        graph: keep the graph, of all samples at once, see ``elbo``.
 
     Raises:
         ValueError: for less than one sample in all or at a time; otherwise as ``elbo``.
@@ -77,14 +89,17 @@ def importance_bound(
     """
     check_samples(num_samples, at_once=at_once)
     batch = as_batch(batch)
-    data = prepare_whole(net, batch)
-    with RandomStream(batch.obs.device, "importance bound", seed):
-        return importance_estimate(net, data, num_samples, at_once)
+    with _drawing(batch, "importance bound", seed, graph):
+        return importance_estimate(net, prepare_whole(net, batch), num_samples, at_once)
 
 
-@torch.no_grad()
 def frame_bound(
-    net: SequenceModel, batch: BatchLike, num_samples: int, at_once: int = 25, seed: int = 0
+    net: SequenceModel,
+    batch: BatchLike,
+    num_samples: int,
+    at_once: int = 25,
+    seed: int = 0,
+    graph: bool = False,
 ) -> Tensor:
     """The importance-weighted bound of each frame given those before it, summed; ``[B]``, nats.
 
@@ -92,21 +107,24 @@ def frame_bound(
     noise independently for each frame (``net.framewise``), such as a VOSP.
 
     Arguments:
-        net, batch, num_samples, at_once, seed: see ``importance_bound``.
+        net, batch, num_samples, at_once, seed, graph: see ``importance_bound``.
 
     Raises:
         ValueError: for any other model, or for less than one sample in all or at a time.
     """
     check_samples(num_samples, at_once=at_once)
     batch = as_batch(batch)
-    data = prepare_whole(net, batch)
-    with RandomStream(batch.obs.device, "frame bound", seed):
-        return frame_estimate(net, data, num_samples, at_once)
+    with _drawing(batch, "frame bound", seed, graph):
+        return frame_estimate(net, prepare_whole(net, batch), num_samples, at_once)
 
 
-@torch.no_grad()
 def particle_bound(
-    net: SequenceModel, batch: BatchLike, num_particles: int, threshold: float = 0.5, seed: int = 0
+    net: SequenceModel,
+    batch: BatchLike,
+    num_particles: int,
+    threshold: float = 0.5,
+    seed: int = 0,
+    graph: bool = False,
 ) -> Tensor:
     """A particle filter's estimate of log p(x); ``[B]``, nats per sequence.
 
@@ -115,13 +133,28 @@ def particle_bound(
         batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
         num_particles, threshold: see ``run_particles``.
         seed: seed of a private random stream; the caller's random state is left alone.
+        graph: keep the graph, see ``elbo``.
 
     Raises:
         ValueError: when the model's decoder, prior or guide cannot be stepped.
     """
     batch = as_batch(batch)
-    with RandomStream(batch.obs.device, "particle bound", seed):
+    with _drawing(batch, "particle bound", seed, graph):
         return particle_estimate(net, batch, num_particles, threshold)
+
+
+@contextmanager
+def _drawing(batch: Batch, name: str, seed: int, graph: bool) -> Iterator[None]:
+    """Where a bound draws: a private stream without a graph, or the global state with one."""
+    check_seed(seed)
+    if graph and seed:
+        raise ValueError(
+            f"graph=True draws from torch's global random state: leave seed={seed} out, or call "
+            "torch.manual_seed"
+        )
+    stream = nullcontext() if graph else RandomStream(batch.obs.device, name, seed)
+    with torch.set_grad_enabled(graph), stream:
+        yield
 
 
 # Estimators ---------------------------------------------------------------------------------------

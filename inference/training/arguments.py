@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...data import Batch, Dataset, Loader, as_batch
+from ...data.checks import shown
 from ..checks import check_number, check_real, check_seed
 from ..rules.rule import LearningRule
 
@@ -63,8 +64,7 @@ def score_of(value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        what = f"{tuple(value.shape)} values" if hasattr(value, "shape") else repr(value)
-        raise ValueError(f"validate must return one number, got {what}") from error
+        raise ValueError(f"validate must return one number, got {shown(value)}") from error
 
 
 def factor_of(value: Any, done: float) -> float:
@@ -79,7 +79,7 @@ def factor_of(value: Any, done: float) -> float:
         factor = math.nan
     if not (math.isfinite(factor) and factor >= 0):
         raise ValueError(
-            f"schedule must return a finite number, at least 0, got {value!r} at {done:g} of the run"
+            f"schedule must return a finite number, at least 0, got {shown(value)} at {done:g}"
         )
     return factor
 

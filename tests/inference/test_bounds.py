@@ -13,7 +13,6 @@ from seqzoo.inference import (
     LinearChain,
     SequenceELBO,
     elbo,
-    evaluate,
     frame_bound,
     importance_bound,
     kalman_filter,
@@ -716,20 +715,26 @@ def run(net, batch, seed=8, done=0.0, **how):
 
 
 @pytest.mark.parametrize("particles", [1, 4])
-def test_losses_are_those_of_the_bounds(particles):
+def test_losses_and_gradients_are_those_of_the_bounds(particles):
     batch, k = film(), particles
     direct = {
-        "elbo": lambda net: evaluate.elbo_terms(net, net.prepare(batch), k).bound,
-        "importance": lambda net: evaluate.importance_estimate(net, net.prepare(batch), k),
-        "frames": lambda net: evaluate.frame_estimate(net, net.prepare(batch), k),
-        "particles": lambda net: evaluate.particle_estimate(net, batch, k),
+        "elbo": elbo,
+        "importance": importance_bound,
+        "frames": frame_bound,
+        "particles": particle_bound,
     }
     for objective, bound in direct.items():
         net = vosp(K) if objective == "frames" else nonlinear_model()
-        metrics, _ = run(net, batch, objective=objective, num_samples=k)
+        metrics, found = run(net, batch, objective=objective, num_samples=k)
         torch.manual_seed(8)
-        expected = -bound(net).sum() / batch.frames
+        net.zero_grad()
+        expected = -bound(net, batch, k, graph=True).sum() / batch.frames
+        expected.backward()
         torch.testing.assert_close(metrics["loss"], expected.detach())
+        torch.testing.assert_close(gradient(net), found)
+        assert not bound(net, batch, k).requires_grad
+        with pytest.raises(ValueError, match="leave seed=3 out"):
+            bound(net, batch, k, seed=3, graph=True)
         assert metrics["frames"] == batch.frames
         assert not metrics["loss"].requires_grad
         assert ("kl" in metrics) == (objective == "elbo")
