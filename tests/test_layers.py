@@ -9,7 +9,15 @@ FLOORS = [
     "data",
     *("inference", "inference.rules", "inference.training", "inference.diagnostics"),
     "inference.testing",
-    *("zoo.pictures", "zoo.part", "zoo.parts", "zoo.models", "zoo.registry", "zoo.recipes"),
+    *(
+        "zoo.names",
+        "zoo.pictures",
+        "zoo.part",
+        "zoo.parts",
+        "zoo.models",
+        "zoo.registry",
+        "zoo.recipes",
+    ),
     *("zoo.store", "zoo.runs", "zoo.studies", "zoo.report", "zoo.cli"),
 ]
 GATHER = {"inference", "zoo"}  # their __init__ imports what users are to see

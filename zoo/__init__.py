@@ -1,34 +1,44 @@
-"""Models, the parts they swap, trained weights and recipes."""
+"""Models, the parts they swap, trained weights and recipes.
 
-from . import recipes
-from .models import (
-    LGDS,
-    MDRNN,
-    REFH,
-    RNN,
-    RTRBM,
-    RVAE,
-    SRN,
-    TRBM,
-    TVAE,
-    VOSP,
-    VRAE,
-    Harmonium,
-)
-from .part import Described
-from .parts import (
-    decoders,
-    guides,
-    initialisers,
-    likelihoods,
-    memory,
-    nets,
-    path_guides,
-    priors,
-    readouts,
-    spatial,
-)
-from .store import ModelError, card, load, save, shipped
+A name is imported when it is first asked for: the command line starts without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import recipes
+    from .models import (
+        LGDS,
+        MDRNN,
+        REFH,
+        RNN,
+        RTRBM,
+        RVAE,
+        SRN,
+        TRBM,
+        TVAE,
+        VOSP,
+        VRAE,
+        Harmonium,
+    )
+    from .part import Described
+    from .parts import (
+        decoders,
+        guides,
+        initialisers,
+        likelihoods,
+        memory,
+        nets,
+        path_guides,
+        priors,
+        readouts,
+        spatial,
+    )
+    from .store import ModelError, card, load, save, shipped
 
 __all__ = [
     "LGDS",
@@ -61,3 +71,21 @@ __all__ = [
     "shipped",
     "spatial",
 ]
+
+
+def __getattr__(name: str) -> ModuleType | Any:
+    if name in __all__:
+        for home in ("models", "part", "parts", "store"):
+            module = importlib.import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    try:  # a submodule, such as zoo.recipes or zoo.pictures
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

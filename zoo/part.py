@@ -17,6 +17,8 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from .names import instead
+
 LONGEST = 4096  # values of a tensor that is given as an argument
 
 
@@ -43,9 +45,8 @@ class Part:
         known = accepted(self.cls)
         for argument in self.arguments:
             if argument not in known:
-                raise ValueError(
-                    f"{self.name} has no argument {argument!r}: it has {', '.join(known)}"
-                )
+                near = instead(argument, known, f"it has {', '.join(known)}")
+                raise ValueError(f"{self.name} has no argument {argument!r}: {near}")
 
     @property
     def name(self) -> str:

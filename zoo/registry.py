@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import data, inference
 from . import models, parts
+from .names import instead
 from .part import Described, Part, named, tensor
 
 GROUP = "seqzoo.parts"  # entry points of installed packages
@@ -103,10 +104,11 @@ def find(name: str, classes: Iterable[Class] = (), model: bool = False) -> Class
     if name not in known:
         points = entry_points(group=GROUP, name=name)
         if not points:
-            raise ValueError(
-                f"unknown part {name!r}: hand its class over, zoo.load(..., classes=[{name}]) or "
-                f"--import MODULE, or install a package with an entry point {name} in {GROUP}"
+            foreign = (
+                f"hand its class over, zoo.load(..., classes=[{name}]) or --import MODULE, or "
+                f"install a package with an entry point {name} in {GROUP}"
             )
+            raise ValueError(f"unknown part {name!r}: {instead(name, known, foreign)}")
         return next(iter(points)).load()
     return known[name]
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from ..data.files import write_whole
 from ..inference.rng import RandomStream
+from . import recipes  # noqa: F401 (classes of the tables become known by name)
+from .names import unknown
 from .part import Part, describe
 from .registry import PARTS, Class, read
 
@@ -190,8 +192,7 @@ def card(name: str) -> dict[str, Any]:
         ModelError: for an unknown name.
     """
     if name not in carded():
-        known = ", ".join(shipped()) or "none yet"
-        raise ModelError(f"no model called {name!r} comes with seqzoo: there are {known}")
+        raise ModelError(unknown("model", name, carded()))
     return load_card(SHIPPED / f"{name}.json")
 
 

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
+from ..runs.processes import Interrupted
 from . import bench, models, study, train
+from .output import unfailing
+
+#: Commands whose results are in files: they succeed although nobody can read what they print.
+KEPT = {"train", "reproduce", "search", "sample", "diagnose", "demo"}
 
 app = typer.Typer(
     help="A model zoo of recurrent generative models, and of the rules that train them.\n\n"
@@ -35,7 +40,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def options(
+def common(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
@@ -49,13 +54,19 @@ def main() -> None:
 
     An error that the user can correct is printed as one line, and the exit status is 2.
     """
-    from ..runs.run import Interrupted
-
-    try:
-        app()
-    except (ValueError, FloatingPointError, OSError) as error:
-        print(f"seqzoo: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Interrupted as error:
-        print(f"seqzoo: {error}", file=sys.stderr)
-        sys.exit(130)
+    with unfailing() as output:
+        try:
+            app()
+        except SystemExit as ended:
+            status = ended.code
+        except (ValueError, FloatingPointError, OSError) as error:
+            print(f"seqzoo: {error}", file=sys.stderr)
+            status = 2
+        except Interrupted as error:
+            print(f"seqzoo: {error}", file=sys.stderr)
+            status = 130
+        output.flush()
+        if output.lost:
+            print(f"seqzoo: the output was cut short: {output.lost}", file=sys.stderr)
+            status = status or (0 if KEPT.intersection(sys.argv[1:2]) else 1)
+    sys.exit(status)

@@ -2,9 +2,56 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ..names import unknown
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+#: Recipes without a card, and tables of several: what the files of the package do not tell.
+WITHOUT_CARD = ("balls/rvae-map", "mnist/rvae-map")
+COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt")
+
+
+def recipes() -> list[str]:
+    """The names of the zoo's own recipes, from the names of files: torch takes seconds."""
+    cards = [f"{path.parent.name}/{path.stem}" for path in WEIGHTS.glob("*/*.json")]
+    return sorted([*cards, *WITHOUT_CARD])
+
+
+def tables() -> list[str]:
+    """The names of the zoo's own tables and collections."""
+    return [*dict.fromkeys(name.partition("/")[0] for name in recipes()), *COLLECTIONS]
+
+
+def check_recipe(name: str) -> str:
+    """Refuses a mistyped recipe."""
+    return _check("recipe", name, recipes)
+
+
+def check_table(name: str) -> str:
+    """Refuses a mistyped table."""
+    return _check("table", name, tables)
+
+
+def check_trained(name: str) -> str:
+    """Refuses a mistyped model, which may be the folder of a run."""
+    return name if Path(name).exists() else _check("model", name, recipes)
+
+
+def _check(kind: str, name: str, known: Callable[[], list[str]]) -> str:
+    """Answers a mistyped name at once: the registry would import torch first.
+
+    Once the registry is there it answers itself: ``--import`` may have brought further names.
+    """
+    registry = __name__.removesuffix("cli.options") + "recipes"
+    if registry not in sys.modules and name not in known():
+        raise ValueError(unknown(kind, name, known()))
+    return name
 
 
 def _import(names: list[str] | None) -> list[str] | None:
@@ -16,9 +63,16 @@ def _import(names: list[str] | None) -> list[str] | None:
     return names
 
 
-Name = Annotated[str, typer.Argument(help="A recipe, TABLE/ROW, such as ppc/refh.")]
+Name = Annotated[
+    str, typer.Argument(callback=check_recipe, help="A recipe, TABLE/ROW, such as ppc/refh.")
+]
 Trained = Annotated[
-    str, typer.Argument(metavar="NAME", help="A trained model: ppc/refh, or a folder of a run.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        callback=check_trained,
+        help="A trained model: ppc/refh, or a folder of a run.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of weights, data and noise.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; best there is if unset.")]

@@ -19,6 +19,8 @@ from .options import (
     Steps,
     Trained,
     check_device,
+    check_table,
+    check_trained,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +47,13 @@ def study(context: typer.Context) -> None:
 
 @app.command()
 def chains(
-    names: Annotated[list[str], typer.Argument(help="Harmoniums or rVAEs, such as balls/refh.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            callback=lambda names: [check_trained(name) for name in names],
+            help="Harmoniums or rVAEs, such as balls/refh.",
+        ),
+    ],
     frames: Frames = 50,
     num_chains: NumChains = 8,
     steps: Steps = 100,
@@ -84,7 +92,12 @@ def chains(
 
 @app.command()
 def motion(
-    name: Annotated[str, typer.Argument(metavar="TABLE", help="A table of film: balls or mnist.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE", callback=check_table, help="A table of film: balls or mnist."
+        ),
+    ],
     films: Annotated[int, typer.Option(min=1, help="Films of each kind.")] = 50,
     frames: Annotated[int, typer.Option(min=5, help="Frames of a film.")] = 100,
     seed: Seed = 0,
@@ -123,7 +136,12 @@ def motion(
 
 @app.command()
 def kl(
-    name: Annotated[str, typer.Argument(help="A model with a diagonal guide: jsb/vrae-published.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            callback=check_trained, help="A model with a diagonal guide: jsb/vrae-published."
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="A .png of the result.")] = None,
 ) -> None:
     """The exact KL term of a trained model beside the published one, which is no bound.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Jobs, Modules, Name, Seed, Set, check_device
+from .options import Device, Jobs, Modules, Name, Seed, Set, check_device, check_table
 
 app = typer.Typer()
 
@@ -77,11 +77,16 @@ def train(
 @app.command()
 def reproduce(
     table: Annotated[
-        str, typer.Argument(help="A table, such as ppc or jsb, or music: its four tables.")
+        str,
+        typer.Argument(
+            callback=check_table, help="A table, such as ppc or jsb, or music: its four tables."
+        ),
     ],
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds, 0 to N-1.")] = 3,
     quick: Annotated[bool, typer.Option(help="Small budgets: minutes, and worse figures.")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="Rows to run; all if unset.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Rows to run, TABLE/ROW or ROW; all if unset.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     jobs: Jobs = 2,
     device: Device = None,
@@ -99,18 +104,14 @@ def reproduce(
 
     Finished runs in --out are kept: give the command again to go on where it stopped.
     """
-    from ..recipes import find, members, parse_overrides
-    from ..recipes import table as rows
+    from ..recipes import find, parse_overrides, rows
     from ..recipes.recipe import override_all
     from ..runs import reproduce as running
     from ..runs.printing import show
     from ..runs.tables import remarks, render
 
     check_device(device)
-    tables = members(table)
-    recipes = [find(name) for name in only] if only else [r for t in tables for r in rows(t)]
-    if any(recipe.table not in tables for recipe in recipes):
-        raise ValueError(f"--only takes rows of the table {table}")
+    recipes = rows(table, only or ())
     recipes = [r.quickened() if quick else r for r in recipes]
     recipes = override_all(recipes, parse_overrides(overrides or []))
     folder = out / "quick" if quick else out

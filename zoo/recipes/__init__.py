@@ -6,9 +6,11 @@ Your own recipes join them by ``register``, or by a list ``RECIPES`` in a module
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 
 from .. import registry
+from ..names import unknown
 from ..part import Part, part
 from . import balls, mnist, music, one_to_many, ppc, windows
 from .recipe import Recipe, parse_overrides
@@ -43,6 +45,7 @@ __all__ = [
     "parse_overrides",
     "part",
     "register",
+    "rows",
     "table",
 ]
 
@@ -51,13 +54,10 @@ def find(name: str) -> Recipe:
     """A recipe by name.
 
     Raises:
-        ValueError: for an unknown name; the message lists what there is in its table.
+        ValueError: for an unknown name; the message has those that resemble it.
     """
     if name not in RECIPES:
-        table = name.partition("/")[0] + "/"
-        near = [known for known in RECIPES if known.startswith(table)]
-        near = near or [known for known in RECIPES if known.endswith("/" + name)] or TABLES
-        raise ValueError(f"no recipe called {name!r}: there are {', '.join(near)} (seqzoo list)")
+        raise ValueError(unknown("recipe", name, RECIPES))
     return RECIPES[name]
 
 
@@ -68,9 +68,30 @@ def members(name: str) -> tuple[str, ...]:
         ValueError: for an unknown name.
     """
     if name not in COLLECTIONS and name not in TABLES:
-        known = ", ".join([*TABLES, *COLLECTIONS])
-        raise ValueError(f"no table called {name!r}: there are {known}")
+        raise ValueError(unknown("table", name, [*TABLES, *COLLECTIONS]))
     return COLLECTIONS.get(name, (name,))
+
+
+def rows(name: str, only: Sequence[str] = ()) -> list[Recipe]:
+    """The rows of a collection, table after table.
+
+    Arguments:
+        name: the collection or table.
+        only: names of rows to take, ``TABLE/ROW`` or ``ROW``; all when left out.
+
+    Raises:
+        ValueError: for an unknown name, or a row of another table.
+    """
+    every = {recipe.name: recipe for each in members(name) for recipe in table(each)}
+    chosen = []
+    for row in only:
+        found = [each for each in every if row in (each, each.partition("/")[2])]
+        if not found and row in RECIPES:
+            raise ValueError(f"{row} is no row of {name}: its table is {find(row).table}")
+        if not found:
+            raise ValueError(unknown("row", row, every))
+        chosen += found
+    return [every[row] for row in dict.fromkeys(chosen or every)]
 
 
 def table(name: str) -> list[Recipe]:
@@ -80,7 +101,7 @@ def table(name: str) -> list[Recipe]:
         ValueError: for an unknown table.
     """
     if name not in TABLES:
-        raise ValueError(f"no table called {name!r}: there are {', '.join(TABLES)}")
+        raise ValueError(unknown("table", name, TABLES))
     return [recipe for recipe in RECIPES.values() if recipe.table == name]
 
 

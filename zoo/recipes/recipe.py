@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...inference import ClosedForm, fit
+from ..names import instead
 from ..part import Part, accepted
 from ..registry import parse
 from .task import Task
@@ -101,9 +102,8 @@ class Recipe:
         if name == "fit" and len(rest) == 1:
             known = accepted(fit) if self.by_gradient else []
             if rest[0] not in known:
-                raise ValueError(
-                    f"{self.name}: fit has no argument {rest[0]!r}: it has {', '.join(known)}"
-                )
+                near = instead(rest[0], known, f"it has {', '.join(known)}")
+                raise ValueError(f"{self.name}: fit has no argument {rest[0]!r}: {near}")
             return {**self.fit, rest[0]: value}
         if name == "warmup" and rest and rest[0] in self.warmup:
             return _set_in(self.warmup, rest, value)

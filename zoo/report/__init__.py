@@ -125,7 +125,7 @@ def report(
         if not sections:
             reasons = "; ".join(dict.fromkeys(why for _, why in left_out))
             raise ValueError(f"no diagnostic applies to {name}: {reasons}")
-        (folder / REPORT).write_text(written(context, sections, left_out))
+        (folder / REPORT).write_text(written(context, sections, left_out), encoding="utf-8")
         put_in_place(folder, out)
     files = [out / one.figure for one in sections if one.figure is not None]
     return Report(out / REPORT, sections, left_out, [out / REPORT, *files])

@@ -16,12 +16,9 @@ from torch import Tensor
 from ...inference import fit
 from ..recipes.recipe import Recipe
 from ..store import save_model, versions
+from .processes import Interrupted
 
 CHECKPOINT = "checkpoint.pt"
-
-
-class Interrupted(Exception):
-    """A run that was stopped by hand and has left its checkpoint."""
 
 
 def run(

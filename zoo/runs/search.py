@@ -94,7 +94,7 @@ def save(recipe: Recipe, trials: list[Trial], path: Path, device: str | None = N
         ],
     }
     text = json.dumps(content, indent=1) + "\n"
-    write_whole(path, lambda part: part.write_text(text))
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _flat(ranges: dict[str, Any]) -> dict[str, tuple[float, float]]:

@@ -95,10 +95,10 @@ def refresh(folder: Path) -> list[Path]:
     """
     changed = []
     for page in [*folder.glob("*.md"), *folder.glob("docs/**/*.md")]:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         new = refreshed(text)
         if new != text:
-            write_whole(page, lambda part, new=new: part.write_text(new))
+            write_whole(page, lambda part, new=new: part.write_text(new, encoding="utf-8"))
             changed.append(page)
     return changed
 

@@ -243,7 +243,7 @@ def test_reproduce_runs_damaged_rows_again(file, content, seqzoo, in_process, tm
 
 
 def test_reproduce_prints_rows_side_by_side(seqzoo, in_process, tmp_path):
-    only = ["--only", "ppc/order0", "--only", "ppc/kf1"]
+    only = ["--only", "ppc/order0", "--only", "kf1"]  # the table says the rest of a name
     words = ["reproduce", "ppc", *only, "--seeds", 1, "--jobs", 1, "--out", tmp_path]
     code, out, _ = seqzoo(*words, *changes("ppc/kf1"))
     assert code == 0
@@ -299,9 +299,12 @@ def test_demo_leaves_a_picture_and_prints_the_table(seqzoo, in_process, tmp_path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("train ppc/nope", "no recipe called 'ppc/nope': there are ppc/order0, "),
-        ("train ppc/refh --set rule.kk=5", "ContrastiveDivergence has no argument 'kk'"),
-        ("train ppc/refh --set fit.rate=5", "fit has no argument 'rate': it has "),
+        ("train ppc/nope", "no recipe called 'ppc/nope': "),
+        (
+            "train ppc/refh --set rule.kk=5",
+            "ContrastiveDivergence has no argument 'kk': did you mean k?",
+        ),
+        ("train ppc/refh --set fit.rate=5", "fit has no argument 'rate': "),
         ("train ppc/refh --set title=5", "cannot set 'title': start with model, rule"),
         ("train ppc/refh --set rule.k", "--set takes FIELD=VALUE, such as rule.k=5: got 'rule.k'"),
         ("train ppc/order0 --set rule.k=5", "cannot set 'rule.k' of ppc/order0"),
@@ -318,14 +321,15 @@ def test_demo_leaves_a_picture_and_prints_the_table(seqzoo, in_process, tmp_path
         ("train ppc/refh --set model.hidden_dim=many", "hidden_dim"),
         ("train ppc/refh --set model.likelihood.dim=3", "3 units, obs_dim is 15"),
         ("train ppc/refh --device warp", "no device 'warp' here"),
-        ("evaluate ppc/nope", "no model called 'ppc/nope' comes with seqzoo"),
-        ("sample ppc/nope --out x.png", "no model called 'ppc/nope' comes with seqzoo"),
+        ("evaluate ppc/nope", "no model called 'ppc/nope': "),
+        ("sample kf1 --out x.png", "no model called 'kf1': did you mean ppc/kf1?"),
         ("evaluate .", "the folder . has no card.json"),
-        ("reproduce nope", "no table called 'nope': there are ppc"),
-        ("reproduce ppc --only ppc/nope", "no recipe called 'ppc/nope'"),
-        ("reproduce balls --only ppc/refh", "--only takes rows of the table balls"),
-        ("reproduce music --only ppc/refh", "--only takes rows of the table music"),
-        ("reproduce video", "no table called 'video': there are ppc"),
+        ("reproduce nope", "no table called 'nope': "),
+        ("reproduce ppc --only ppc/nope", "no row called 'ppc/nope'"),
+        ("reproduce ppc --only kftrue", "no row called 'kftrue': did you mean ppc/kf-true?"),
+        ("reproduce balls --only ppc/refh", "ppc/refh is no row of balls"),
+        ("reproduce music --only ppc/refh", "ppc/refh is no row of music"),
+        ("reproduce bals", "no table called 'bals': did you mean balls?"),
         ("study kl ppc/refh", "ppc/refh has no latent path"),
         ("reproduce ppc --only ppc/kf1 --set rule.k=5", "EM has no argument 'k'"),
     ],
