@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
+from ..capture import Captured
 from ..contracts import Fold, Recurrent
 from ..sweep import compiled_sweep, sweep
 from .rule import LearningRule, Metrics, anneal
@@ -39,6 +40,8 @@ class FoldedRule(LearningRule):
             of a fold, within ``CHUNKS``.
         compiled: run the sweep as one compiled scan (worth it for long training; needs a C++
             compiler and spends some seconds on the first call).
+        captured: on a CUDA device, record the gradient of a fold as a CUDA graph, once for each
+            shape, and replay it. The parts of the network must not wait for the device.
 
     Raises:
         ValueError: for numbers out of range, options that exclude one another, or a network
@@ -61,6 +64,7 @@ class FoldedRule(LearningRule):
         through_time: bool = False,
         chunk: int | None = None,
         compiled: bool = False,
+        captured: bool = False,
     ) -> None:
         super().__init__(net)
         for name, value in (("window", window), ("minibatch", minibatch), ("chunk", chunk)):
@@ -70,11 +74,15 @@ class FoldedRule(LearningRule):
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
         if through_time and compiled:
             raise ValueError("the compiled sweep keeps no graph: it cannot go with through_time")
+        if through_time and captured:
+            raise ValueError("captured records one fold at a time: it cannot go with through_time")
         if not 0 <= anneal(drop_past, 0.0) <= 1 or not 0 <= anneal(drop_past, 1.0) <= 1:
             raise ValueError(f"drop_past is a fraction in [0, 1], got {drop_past}")
         self.window, self.minibatch, self.chunk = window, minibatch, chunk
         self.drop_past = drop_past
-        self.through_time, self.compiled = through_time, compiled
+        self.through_time, self.compiled, self.captured = through_time, compiled, captured
+        self._numbers: dict[str, Tensor] = {}  # annealed numbers that a recording reads
+        self._recorded = Captured(self._gradient_at, list(net.parameters()))
 
     def loss(self, fold: Fold) -> Tensor:
         """The loss summed over the frames of a fold (nats)."""
@@ -149,11 +157,36 @@ class FoldedRule(LearningRule):
 
     def _backward(self, fold: Fold) -> Metrics:
         """Sets ``.grad`` to the mean over the frames of a fold."""
+        if self.captured and fold.rows:
+            numbers = [anneal(value, self.done) for value in self.annealed().values()]
+            (total,) = self._recorded(fold.past.new_tensor(numbers), *fold)
+        else:
+            total = self._gradient(fold)
+        return {"loss": total, "frames": total.new_tensor(fold.rows)}
+
+    def annealed(self) -> dict[str, float | Sequence[float]]:
+        """The numbers that may change while a rule trains, by name."""
+        return {"drop_past": self.drop_past}
+
+    def now(self, name: str) -> float | Tensor:
+        """One of them as it is now: a tensor, where a recording must read it anew."""
+        found = self._numbers.get(name)
+        return anneal(self.annealed()[name], self.done) if found is None else found
+
+    def _gradient_at(self, numbers: Tensor, *fold: Tensor) -> tuple[Tensor, ...]:
+        """``_gradient`` at given values of the annealed numbers."""
+        self._numbers = dict(zip(self.annealed(), numbers.unbind()))
+        try:
+            return (self._gradient(Fold(*fold)),)
+        finally:
+            self._numbers = {}
+
+    def _gradient(self, fold: Fold) -> Tensor:
+        """Sets ``.grad``; the mean loss."""
         self.net.zero_grad(set_to_none=True)
         total = torch.zeros((), device=fold.obs.device)
         if self.drop_past and fold.rows:
-            fraction = anneal(self.drop_past, self.done)
-            lost = torch.rand(fold.rows, 1, device=fold.past.device) < fraction
+            lost = torch.rand(fold.rows, 1, device=fold.past.device) < self.now("drop_past")
             past = torch.where(lost, self.net.initial(fold.rows), fold.past)
             fold = fold._replace(past=past, present=None)
         size = self._chunk(fold.rows)
@@ -161,4 +194,4 @@ class FoldedRule(LearningRule):
             loss = self.loss(fold.select(slice(start, start + size))) / fold.rows
             loss.backward()
             total += loss.detach()
-        return {"loss": total, "frames": total.new_tensor(fold.rows)}
+        return total

@@ -13,13 +13,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyro.infer import TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..checks import check_samples
 from ..contracts import Fold, FrameModel
-from ..evaluate import log_weights
+from ..evaluate import log_weights, negative_elbo
 from .folded import FoldedRule
 from .rule import anneal
 
@@ -37,7 +36,7 @@ class LocalELBO(FoldedRule):
         weights: factors on the log-probability of sites, by name: ``{"x": 0.3}`` weighs the KL
             term of the latent state by 0.3. ``[first, last, fraction]`` anneals (see
             ``rule.anneal``). With any weight but 1 the loss is no bound.
-        window, minibatch, drop_past, chunk, compiled: see ``FoldedRule``.
+        window, minibatch, drop_past, chunk, compiled, captured: see ``FoldedRule``.
 
     Raises:
         ValueError: for an unknown bound, numbers out of range, weights that are no numbers, or a
@@ -59,6 +58,7 @@ class LocalELBO(FoldedRule):
         drop_past: float | Sequence[float] = 0.0,
         chunk: int | None = None,
         compiled: bool = False,
+        captured: bool = False,
     ) -> None:
         super().__init__(
             net,
@@ -67,6 +67,7 @@ class LocalELBO(FoldedRule):
             drop_past=drop_past,
             chunk=chunk,
             compiled=compiled,
+            captured=captured,
         )
         check_samples(num_samples, "num_samples")
         if bound not in ("elbo", "iwae"):
@@ -74,17 +75,18 @@ class LocalELBO(FoldedRule):
         self.num_samples, self.bound, self.weights = num_samples, bound, dict(weights or {})
         for weight in self.weights.values():
             anneal(weight, 0.0)
-        self.elbo = TraceMeanField_ELBO(  # exact KL where one is registered, else sampled
-            num_particles=num_samples, vectorize_particles=num_samples > 1, max_plate_nesting=1
-        )
+
+    def annealed(self) -> dict[str, float | Sequence[float]]:
+        weights = {f"weight of {site}": weight for site, weight in self.weights.items()}
+        return {**super().annealed(), **weights}
 
     def loss(self, fold: Fold) -> Tensor:
         model, guide = self.net.model, self.net.guide
         if self.weights:
-            now = {site: anneal(weight, self.done) for site, weight in self.weights.items()}
+            now = {site: self.now(f"weight of {site}") for site in self.weights}
             model, guide = Weighted(now)(model), Weighted(now)(guide)
         if self.bound == "elbo":
-            return self.elbo.differentiable_loss(model, guide, fold)
+            return negative_elbo(model, guide, fold, self.num_samples)
         weights = log_weights(model, guide, fold, self.num_samples)
         return -(weights.logsumexp(0) - math.log(self.num_samples)).sum()
 
@@ -92,7 +94,7 @@ class LocalELBO(FoldedRule):
 class Weighted(Messenger):
     """Pyro handler that scales the log-probability of sites by name."""
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
+    def __init__(self, weights: Mapping[str, float | Tensor]) -> None:
         super().__init__()
         self.weights = weights
 

@@ -121,7 +121,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
     def prior(self, fold: Fold) -> dist.TorchDistribution:
         """p(x_t), batch shape ``[N]``, event shape ``[K]``."""
         zeros = fold.past.new_zeros(fold.rows, self.latent_dim)
-        return dist.Normal(zeros, 1.0, validate_args=False).to_event(1)
+        return dist.Normal(zeros, torch.ones_like(zeros), validate_args=False).to_event(1)
 
     def model(self, fold: Fold) -> None:
         """The generative model, with the frames and their past observed."""

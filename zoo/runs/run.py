@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...data import Dataset
+from ...data.synthetic import Synthetic
 from ...inference import fit
+from ..part import Part
 from ..recipes.recipe import Recipe
 from ..store import save_model, versions
 from .processes import Interrupted
@@ -85,7 +88,7 @@ def train(
     if recipe.rule is not None:
         if recipe.data is None:
             raise ValueError(f"{recipe.name} has a rule and no training data: give it data")
-        data = recipe.data.build(seed=seed)
+        data = _data(recipe.data, seed, device)
         rule = recipe.rule.build(net)
         trained = fit(
             rule, data, device=device, progress=progress, **_how(recipe, seed, out, resume)
@@ -94,6 +97,12 @@ def train(
         if trained.interrupted:
             raise Interrupted("stopped; give the same command again to go on")
     return net, epochs, best
+
+
+def _data(part: Part, seed: int, device: str | None) -> Dataset:
+    """The training data; synthetic ones are made on the device where they are used."""
+    where = {"device": device} if device and part.builds(Synthetic) else {}
+    return part.build(seed=seed, **where)
 
 
 def _how(recipe: Recipe, seed: int, out: Path, resume: bool) -> dict[str, Any]:
@@ -123,7 +132,7 @@ def _warmed_up(
     """
     if recipe.rule is None or recipe.data is None:
         raise ValueError(f"{recipe.name} has a warm-up without a rule or without training data")
-    data, tried = recipe.data.build(seed=seed), []
+    data, tried = _data(recipe.data, seed, device), []
     for restart in range(recipe.warmup["restarts"]):
         torch.manual_seed(1000 * (seed + 1) + restart)
         rule = recipe.rule.build(recipe.model.build(), **recipe.warmup["rule"])
