@@ -1,13 +1,14 @@
 """Data sets, batches and masks. Knows nothing of models."""
 
-from . import balls, fetch, midi, moving_mnist, one_to_many, polyphonic, ppc
+from . import balls, fetch, midi, moving_mnist, musical_keys, one_to_many, polyphonic, ppc
 from .balls import BouncingBalls
 from .batch import Batch, BatchLike, as_batch, check_sequences, collate
 from .dataset import Dataset
-from .fetch import DataError
+from .files import DataError
 from .loader import Loader
 from .midi import MidiFolder, read_midi, write_midi
 from .moving_mnist import MovingMNIST
+from .musical_keys import MusicalKey, estimate_key, transpose_to
 from .one_to_many import OneToMany
 from .polyphonic import PianoRolls, Polyphonic, add_notes, hide_steps
 from .ppc import PPC
@@ -23,6 +24,7 @@ __all__ = [
     "Loader",
     "MidiFolder",
     "MovingMNIST",
+    "MusicalKey",
     "OneToMany",
     "PianoRolls",
     "Polyphonic",
@@ -31,14 +33,17 @@ __all__ = [
     "balls",
     "check_sequences",
     "collate",
+    "estimate_key",
     "fetch",
     "generator",
     "hide_steps",
     "midi",
     "moving_mnist",
+    "musical_keys",
     "one_to_many",
     "polyphonic",
     "ppc",
     "read_midi",
+    "transpose_to",
     "write_midi",
 ]

@@ -8,38 +8,48 @@ frame's middle is lost. Choose frames no longer than the shortest note that matt
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import check_number
 from .dataset import sequences_of
-from .fetch import DataError
-from .files import write_whole
+from .files import DataError, read_file, write_whole
+from .midi_events import Song, Unreadable, read_song
+from .musical_keys import check_tonic, transpose_to
 from .polyphonic import KEYS, LOWEST, PianoRolls, check_roll
 
-if TYPE_CHECKING:
-    from mido import MidiFile
-
 DRUMS = 9  # the tenth channel: its notes are instruments, not pitches
-LONGEST = 2**22  # frames; a file that states more is damaged or its frames are far too short
+LARGEST = 2**23  # bytes of a file
+LONGEST = 2**20  # frames of a file, 92 MB: one that states more is damaged, or frames are too short
+SHOWN = 3  # files that a warning names
 SUFFIXES = (".mid", ".midi")
 TICKS = 960  # a beat, in the files written
 TEMPO = 500_000  # microseconds a beat until a file says otherwise, which is 120 beats a minute
 VELOCITY = 80  # how hard keys are struck in the files written: mezzo forte
 
 
+class Reading(NamedTuple):
+    """A roll, and what was skipped in its file: a sentence's end, empty where nothing was."""
+
+    roll: Tensor
+    remark: str
+
+
 def read_midi(
-    path: str | PathLike, step: float | None = None, per_beat: float | None = None
+    path: str | PathLike,
+    step: float | None = None,
+    per_beat: float | None = None,
+    transpose: str | None = None,
 ) -> Tensor:
     """The notes of a MIDI file as a piano roll.
 
@@ -48,28 +58,52 @@ def read_midi(
     between; one that is never let go sounds until its track ends. Loudness and pedals are not read.
     The roll lasts as long as the file, silence at its end included.
 
+    Faults that leave the notes readable are skipped with a warning: a wrong number or length of
+    tracks, escape events, values out of range, unknown chunks. A file is read up to 8 MiB, and its
+    roll has at most 2^20 frames (92 MB).
+
     Arguments:
         path: a MIDI file of type 0 or 1.
         step: seconds a frame.
         per_beat: frames a beat, in place of ``step``: 4 gives sixteenths where a beat is a quarter.
+        transpose: a tonic such as ``"C"``: the roll is moved there from its own key, which is
+            estimated, see ``data.transpose_to``. Models of the published sets expect ``"C"``.
 
     Returns:
         1 where a key sounds, ``[T, 88]``, uint8; column ``j`` is MIDI note ``21 + j``.
 
     Warns:
-        UserWarning: when notes outside 21 to 108 were dropped.
+        UserWarning: when something was skipped, or notes outside 21 to 108 were dropped.
 
     Raises:
-        ValueError: unless one of ``step`` and ``per_beat`` is given, and is above 0.
-        DataError: when the file cannot be read, is corrupt or cut short, counts time in SMPTE
-            frames or holds unrelated songs (type 2), or is too short or too long for such frames.
+        ValueError: unless one of ``step`` and ``per_beat`` is given, and is above 0; or when
+            ``transpose`` is no tonic.
+        DataError: when the file cannot be read, is cut short or corrupt (with the byte), counts
+            time in SMPTE frames or holds unrelated songs (type 2), or is too short or too long for
+            such frames.
     """
+    roll, remark = _read(path, step, per_beat, transpose, LONGEST)
+    if remark:
+        warnings.warn(f"{path}: {remark}", stacklevel=2)
+    return roll
+
+
+def _read(
+    path: str | PathLike,
+    step: float | None,
+    per_beat: float | None,
+    transpose: str | None,
+    most: int,
+) -> Reading:
+    """The roll of a file, of at most ``most`` frames."""
     scale, unit = _frame(step, per_beat)
+    if transpose is not None:
+        check_tonic(transpose)
     song = _parse(path)
     notes, last = _notes(song)
     # tick x tempo is whole, so that times are exact until the one division
     clock = _clock(song) if unit == "seconds" else lambda tick: tick
-    per_frame = song.ticks_per_beat * (1e6 * scale if unit == "seconds" else 1 / scale)
+    per_frame = song.division * (1e6 * scale if unit == "seconds" else 1 / scale)
 
     def frame(tick: int) -> int:
         """The first frame whose middle is at a tick or after it."""
@@ -78,24 +112,45 @@ def read_midi(
     frames = frame(last)
     if frames < 1:
         raise DataError(f"{path} lasts less than half a frame: choose shorter frames")
-    if frames > LONGEST:
+    if frames > most:
         raise DataError(
-            f"{path} lasts {frames} frames, more than {LONGEST}: choose longer frames, or get the "
-            "file anew if it should be short"
+            f"{path} lasts {frames} frames, more than {most}: choose longer frames, or check "
+            "whether the file is meant to be so long"
         )
     roll = torch.zeros(frames, KEYS, dtype=torch.uint8)
+    spans: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
     outside = 0
     for note, start, stop in notes:
         if LOWEST <= note < LOWEST + KEYS:
-            roll[frame(start) : frame(stop), note - LOWEST] = 1
+            spans[note - LOWEST].append((frame(start), frame(stop)))
         else:
             outside += 1
+    for key, held in spans.items():
+        for start, stop in _merged(held):
+            roll[start:stop, key] = 1
+    remarks = []
+    if song.skipped:
+        remarks.append("skipped " + ", ".join(f"{k} (byte {at})" for k, at in song.skipped.items()))
     if outside:
-        warnings.warn(
-            f"{path}: {outside} notes outside {LOWEST} to {LOWEST + KEYS - 1} were dropped",
-            stacklevel=2,
-        )
-    return roll
+        remarks.append(f"{outside} notes outside {LOWEST} to {LOWEST + KEYS - 1} were dropped")
+    if transpose is not None:
+        before = int(roll.sum())
+        roll, semitones = transpose_to(roll, transpose)
+        if int(roll.sum()) < before:
+            remarks.append(f"notes were dropped that {semitones} semitones move off the keyboard")
+    return Reading(roll, "; ".join(remarks))
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The union of spans, in order: each frame is then painted once, whoever holds the key."""
+    spans.sort()
+    merged = spans[:1]
+    for start, stop in spans[1:]:
+        if start > merged[-1][1]:
+            merged.append((start, stop))
+        elif stop > merged[-1][1]:
+            merged[-1] = (merged[-1][0], stop)
+    return merged
 
 
 def write_midi(
@@ -145,8 +200,21 @@ def write_midi(
     write_whole(Path(path), mido.MidiFile(type=0, ticks_per_beat=TICKS, tracks=[track]).save)
 
 
+class _Folder(NamedTuple):
+    """What was read: names and rolls in order, the files left out and why, and remarks."""
+
+    names: list[str]
+    rolls: list[Tensor]
+    skipped: dict[str, str]
+    remarks: dict[str, str]
+
+
 class MidiFolder(PianoRolls):
     """Your own MIDI files as a data set.
+
+    A file of a folder that cannot be read, or in which no note sounds, is left out with a warning
+    that counts such files; ``skipped`` has their reasons. A file that is named itself, alone or in
+    a list, is refused instead.
 
     Arguments:
         files: a folder, whose ``.mid`` and ``.midi`` files are taken in the order of their names,
@@ -164,17 +232,26 @@ class MidiFolder(PianoRolls):
             left out. A model can be diagnosed if it was trained on ``"train"``.
         fraction: fraction of the files that go to test, and to validation: at least one each.
         split_seed: seed of the shuffle that splits the files. The split depends on nothing but
-            their number and order, ``fraction`` and ``split_seed``.
+            their number and order, ``fraction`` and ``split_seed``; a file that is left out counts.
+        transpose: a tonic such as ``"C"``, to which every file is moved, see ``read_midi``.
+        max_frames: frames of all files together, at most; a frame takes 88 bytes, and twice as
+            many while the files are read.
 
     Attributes:
         names: the files read, in the order of ``sequences``: in a folder, their paths within it.
+        skipped: the files left out, and why: a dictionary from names to sentences.
+        remarks: what was skipped within files that were read: from names to sentences.
         sequences: their rolls, ``[T_i, 88]``, uint8.
         frames: frames of these files together.
 
+    Warns:
+        UserWarning: once for all files left out, and once for all remarks.
+
     Raises:
         ValueError: when a number is out of its range, see ``PianoRolls`` and ``read_midi``.
-        DataError: when the folder or a file is missing, the folder holds no MIDI file, a file is
-            corrupt or cut short, or no note of a file sounds in any frame.
+        DataError: when the folder is missing, no file of it can be read, a file that is named
+            itself cannot be read or has no note that sounds in any frame, or the files have more
+            than ``max_frames`` frames.
 
     Example:
         >>> train = MidiFolder("songs", step=0.25, chunk=100, split="train")
@@ -196,33 +273,63 @@ class MidiFolder(PianoRolls):
         split: str | None = None,
         fraction: float = 0.1,
         split_seed: int = 0,
+        transpose: str | None = None,
+        max_frames: int = 2**24,
     ) -> None:
         self.files = str(files) if isinstance(files, str | PathLike) else [str(f) for f in files]
-        self.step, self.per_beat = step, per_beat
-        found = _find(files)
-        if split is not None:
-            found = [found[i] for i in sequences_of(split, len(found), fraction, split_seed)]
-        self.names = [name for name, _ in found]
-        rolls = [_sounding(path, step, per_beat) for _, path in found]
+        self.step, self.per_beat, self.transpose = step, per_beat, transpose
+        self.max_frames = check_number("max_frames", max_frames)
+        self.split, self.fraction, self.split_seed = split, fraction, split_seed
+        self.names, rolls, self.skipped, self.remarks = self._read(split)
         super().__init__(rolls, chunk, window, device, recut, seed, stride, every_step)
         self.split, self.fraction, self.split_seed = split, fraction, split_seed
 
     def _rolls_of(self, split: str) -> Sequence[Tensor]:
         self._check_split()
+        return self._read(split).rolls
+
+    def _read(self, split: str | None) -> _Folder:
+        """The files of a split, or all of them."""
         found = _find(self.files)
-        chosen = sequences_of(split, len(found), self.fraction, self.split_seed)
-        return [_sounding(found[i][1], self.step, self.per_beat) for i in chosen]
-
-
-def _sounding(path: Path, step: float | None, per_beat: float | None) -> Tensor:
-    """The roll of a file in which a note sounds."""
-    roll = read_midi(path, step, per_beat)
-    if not roll.any():
-        raise DataError(
-            f"{path} has no note that sounds in a frame (drums are left out): "
-            "leave the file out, or choose shorter frames"
-        )
-    return roll
+        if split is not None:
+            chosen = sequences_of(split, len(found), self.fraction, self.split_seed)
+            found = [found[i] for i in chosen]
+        names, rolls, skipped, remarks, left = [], [], {}, {}, self.max_frames
+        whole_folder = isinstance(self.files, str) and Path(self.files).expanduser().is_dir()
+        for name, path in found:
+            try:
+                roll, remark = _read(path, self.step, self.per_beat, self.transpose, LONGEST)
+                if not roll.any():
+                    raise DataError(
+                        f"{path} has no note that sounds in a frame (drums are left out): "
+                        "leave the file out, or choose shorter frames"
+                    )
+            except DataError as error:
+                if not whole_folder:
+                    raise
+                skipped[name] = str(error).removeprefix(f"{path} ")
+                continue
+            left -= len(roll)
+            if left < 0:
+                raise DataError(
+                    f"the files have more than {self.max_frames} frames together: choose longer "
+                    "frames or fewer files, or raise max_frames (88 bytes a frame)"
+                )
+            names.append(name)
+            rolls.append(roll)
+            if remark:
+                remarks[name] = remark
+        if not rolls:
+            name, why = next(iter(skipped.items()))
+            raise DataError(f"none of {len(skipped)} files can be read. The first: {name} {why}")
+        kinds = (("left out: ", skipped, " "), ("read with remarks: ", remarks, ": "))
+        for what, of, colon in kinds:
+            if of:
+                few = "; ".join(f"{name}{colon}{why}" for name, why in list(of.items())[:SHOWN])
+                few += f"; and {len(of) - SHOWN} more" if len(of) > SHOWN else ""
+                counts = f"{len(of)} of {len(found)} files "
+                warnings.warn(f"{self.files}: {counts}{what}{few}", stacklevel=3)
+        return _Folder(names, rolls, skipped, remarks)
 
 
 def _find(files: str | PathLike | Sequence[str | PathLike]) -> list[tuple[str, Path]]:
@@ -259,58 +366,46 @@ def _frame(step: float | None, per_beat: float | None) -> tuple[float, str]:
     return value, "seconds" if per_beat is None else "beats"
 
 
-def _parse(path: str | PathLike) -> MidiFile:
-    """A file as mido reads it."""
-    import mido
-
+def _parse(path: str | PathLike) -> Song:
+    """A file whose tracks sound together."""
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check its name") from error
-    try:
-        song = mido.MidiFile(file=io.BytesIO(content))
-    except Exception as error:  # mido raises exceptions of many kinds
-        raise DataError(f"{path} is corrupt, cut short or not a MIDI file: get it anew") from error
-    if song.type == 2:
+        song = read_song(read_file(Path(path).expanduser(), LARGEST))
+    except Unreadable as error:
+        raise DataError(f"{path} {error}") from error
+    if song.kind == 2:
         raise DataError(f"{path} holds unrelated songs (MIDI type 2): save each as its own file")
-    if song.ticks_per_beat < 0:
+    if song.division < 0:
         raise DataError(f"{path} counts time in SMPTE frames: save it with ticks a beat")
-    if song.type not in (0, 1) or song.ticks_per_beat == 0 or not song.tracks:
-        raise DataError(f"{path} is corrupt (its header makes no sense): get it anew")
-    if any(message.time >= 2**28 for track in song.tracks for message in track):
-        raise DataError(f"{path} is corrupt (a time is longer than the format has): get it anew")
     return song
 
 
-def _notes(song: MidiFile) -> tuple[list[tuple[int, int, int]], int]:
+def _notes(song: Song) -> tuple[list[tuple[int, int, int]], int]:
     """MIDI note, first tick and last tick of every note, and the tick at which the song ends."""
-    notes, last = [], 0
+    notes = []
     for track in song.tracks:
         # a track and channel is one player: two may hold the same key
-        held: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        tick = 0
-        for message in track:
-            tick += message.time
-            if message.type not in ("note_on", "note_off") or message.channel == DRUMS:
+        held: dict[tuple[int, int], tuple[int, int]] = {}  # when it was first and last struck
+        for tick, channel, number, velocity in track.notes:
+            if channel == DRUMS:
                 continue
-            starts = held[message.channel, message.note]
-            if message.type == "note_on" and message.velocity > 0:
-                starts.append(tick)
-                continue
-            # some files let go of a key after striking it again at the same tick
-            before = [start for start in starts if start < tick]
-            if before:
-                notes.append((message.note, before[0], tick))
-            held[message.channel, message.note] = starts[len(before) :] if before else []
-        for (_, note), starts in held.items():
-            notes.extend((note, start, tick) for start in starts[:1])
-        last = max(last, tick)
-    return notes, last
+            player = channel, number
+            if velocity > 0:
+                held[player] = held.get(player, (tick, tick))[0], tick
+            elif player in held:
+                first, last = held.pop(player)
+                if first < tick:
+                    notes.append((number, first, tick))
+                    if last == tick:  # some files let go of a key after striking it again
+                        held[player] = tick, tick
+        notes.extend((number, first, track.end) for (_, number), (first, _) in held.items())
+    return notes, max(track.end for track in song.tracks)
 
 
-def _clock(song: MidiFile) -> Callable[[int], int]:
+def _clock(song: Song) -> Callable[[int], int]:
     """Time from the start at a tick, in microseconds times ticks a beat: a whole number."""
-    changes = sorted(_tempi(song), key=lambda change: change[0])
+    changes = sorted(
+        (change for track in song.tracks for change in track.tempi), key=lambda change: change[0]
+    )
     ticks, tempi, times = [0], [TEMPO], [0]
     for tick, tempo in changes:
         times.append(times[-1] + (tick - ticks[-1]) * tempi[-1])
@@ -322,13 +417,3 @@ def _clock(song: MidiFile) -> Callable[[int], int]:
         return times[i] + (tick - ticks[i]) * tempi[i]
 
     return clock
-
-
-def _tempi(song: MidiFile) -> Iterator[tuple[int, int]]:
-    """The ticks at which the tempo changes, and the new one in microseconds a beat."""
-    for track in song.tracks:
-        tick = 0
-        for message in track:
-            tick += message.time
-            if message.type == "set_tempo":
-                yield tick, message.tempo

@@ -20,12 +20,14 @@ import torch
 from torch import Tensor
 
 from .batch import Index
-from .fetch import DataError, fetch
+from .fetch import fetch
+from .files import DataError, check_file
 from .synthetic import Synthetic
 
 DIGIT = 28  # pixels along one side of an MNIST image
 TRAIN_IMAGES = 50_000  # of the 60,000; the other 10,000 are for validation
 CHUNK = 2**22  # pixel values rendered at once
+LARGEST = 2**28  # values of an idx file; MNIST has 47 million
 
 
 class MovingMNIST(Synthetic):
@@ -159,28 +161,38 @@ def read_idx(path: str | PathLike) -> Tensor:
 
     Raises:
         DataError: when the file cannot be read, is corrupt, cut short or not gzipped, is not an idx
-            file of bytes, or holds more or less than it states.
+            file of bytes, states more than 2^28 values (256 MiB), or holds more or less than it
+            states.
     """
+    check_file(path)
     try:
         with gzip.open(path, "rb") as file:
-            content = file.read()
+            head = file.read(4)
+            if len(head) < 4 or head[:3] != b"\0\0\x08":
+                raise DataError(
+                    f"{path} is not an idx file of bytes: get the MNIST files as published"
+                )
+            sizes = file.read(4 * head[3])
+            if len(sizes) < 4 * head[3]:
+                raise DataError(f"{path} is cut short within its header: get it anew")
+            shape = struct.unpack(f">{head[3]}I", sizes)
+            size = math.prod(shape)
+            if size > LARGEST:
+                raise DataError(
+                    f"{path} states {size} values, more than the {LARGEST} that are read: check "
+                    "that it is the right file"
+                )
+            content = file.read(size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is corrupt, cut short or not gzipped: get it anew") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its name") from error
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise DataError(f"{path} is not an idx file of bytes: get the MNIST files as published")
-    start = 4 + 4 * content[3]
-    if len(content) < start:
-        raise DataError(f"{path} is cut short within its header: get it anew")
-    shape = struct.unpack(f">{content[3]}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise DataError(
-            f"{path} states {math.prod(shape)} values and holds {len(content) - start}: get it anew"
-        )
-    if len(content) == start:
+    if len(content) != size:
+        held = len(content) if len(content) < size else "more"
+        raise DataError(f"{path} states {size} values and holds {held}: get it anew")
+    if size == 0:
         raise DataError(f"{path} holds no value: get it anew")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(shape)
 
 
 def _pool(split: str) -> Tensor:

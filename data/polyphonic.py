@@ -19,7 +19,9 @@ from torch import Tensor
 
 from .batch import Batch, Index, check_sequences
 from .dataset import SPLITS, Dataset, check_held_out, sequences_of
-from .fetch import DataError, fetch
+from .fetch import fetch
+from .files import DataError
+from .matlab import Malformed, read_cells
 from .rng import generator
 
 KEYS = 88  # of a piano
@@ -343,7 +345,7 @@ def read_mat(path: str | PathLike, split: str) -> list[Tensor]:
     """The sequences of one split in a MATLAB file of the four sets.
 
     Arguments:
-        path: a file such as ``JSB_Chorales.mat``.
+        path: a file such as ``JSB_Chorales.mat``, of at most 256 MiB, unpacked, too.
         split: ``"train"``, ``"validation"`` or ``"test"``.
 
     Returns:
@@ -354,25 +356,19 @@ def read_mat(path: str | PathLike, split: str) -> list[Tensor]:
         DataError: when the file cannot be read, is corrupt, cut short or no MATLAB file, or does
             not hold the piano rolls of the split.
     """
-    from scipy.io import loadmat
-
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     part = _PARTS[split]
     try:
-        with open(path, "rb") as file:
-            content = loadmat(file, variable_names=[part])
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check its name") from error
-    except Exception as error:  # scipy raises exceptions of many kinds
+        cells = read_cells(path, part)
+    except Malformed as error:
         raise DataError(
-            f"{path} is corrupt, cut short or not a MATLAB file: get it anew"
+            f"{path} is corrupt, cut short or not a MATLAB file ({error}): get it anew"
         ) from error
-    cells = content.get(part)
-    if cells is None or cells.dtype != object or cells.size == 0:
+    if not cells:
         raise DataError(f"{path} has no list of sequences {part!r}: get the file as published")
     try:
-        return [check_roll(roll, f"sequence {i} of {part}") for i, roll in enumerate(cells.flat)]
+        return [check_roll(roll, f"sequence {i} of {part}") for i, roll in enumerate(cells)]
     except ValueError as error:
         raise DataError(f"{path} does not hold piano rolls: {error}") from error
 

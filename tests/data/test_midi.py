@@ -1,5 +1,9 @@
 """MIDI files and piano rolls: there and back, what other programs write, and damaged files."""
 
+import os
+import socket
+import struct
+import time
 import warnings
 
 import mido
@@ -8,7 +12,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from seqzoo.data import DataError, Dataset, MidiFolder, midi, read_midi, write_midi
+from seqzoo.data import (
+    DataError,
+    Dataset,
+    MidiFolder,
+    dataset,
+    midi,
+    midi_events,
+    read_midi,
+    write_midi,
+)
 
 A4 = 69 - 21  # the column of a' = 440 Hz
 
@@ -223,6 +236,120 @@ def test_notes_off_the_keyboard_are_dropped_with_a_warning(song):
         assert read_midi(song, per_beat=1)[0, [0, 87]].tolist() == [1, 1]
 
 
+# What programs write that is wrong ------------------------------------------------------------
+
+
+def raw(events, stated=None, counted=1, ticks=100, after=b"", more=()):
+    """The bytes of a file whose events sound note 69 in frame 1 of a beat a frame."""
+    header = b"MThd\0\0\0\6\0\1" + struct.pack(">hh", counted, ticks)
+    tracks = b""
+    for track in (events, *more):
+        size = len(track) if stated is None else stated
+        tracks += b"MTrk" + struct.pack(">I", size) + track
+    return header + tracks + after
+
+
+NOTE = b"\x64\x90\x45\x40\x64\x80\x45\x40"  # ticks 100 to 200
+END = b"\x64\xff\x2f\0"  # at tick 300
+QUIRKS = {
+    "escape": (raw(b"\0\xf7\2\x01\x02" + NOTE + END), "an escape event"),
+    "11 sharps": (raw(b"\0\xff\x59\2\x0b\0" + NOTE + END), "a key signature that is none"),
+    "key mode 7": (raw(b"\0\xff\x59\2\0\7" + NOTE + END), "a key signature"),
+    "short key": (raw(b"\0\xff\x59\1\0" + NOTE + END), "a key signature"),
+    "controller 255": (raw(b"\0\xb0\7\xff" + NOTE + END), "controller values above 127"),
+    "program 200": (raw(b"\0\xc0\xc8" + NOTE + END), "program numbers above 127"),
+    "pitch bend": (raw(b"\0\xe0\xff\xff" + NOTE + END), "pitch bends above 127"),
+    "note 200": (raw(b"\0\x90\xc8\x40" + NOTE + END), "notes of a number above 127"),
+    "velocity 255": (raw(NOTE.replace(b"\x90\x45\x40", b"\x90\x45\xff") + END), "velocities"),
+    "tempo 0": (raw(b"\0\xff\x51\3\0\0\0" + NOTE + END), "a tempo of 0"),
+    "short tempo": (raw(b"\0\xff\x51\2\0\1" + NOTE + END), "a tempo cut short"),
+    "real time": (raw(b"\0\xf8" + NOTE + END), "a system event"),
+    "song position": (raw(b"\0\xf2\1\2" + NOTE + END), "a system event"),
+    "meta 130": (raw(b"\0\xff\x82\1\0" + NOTE + END), "a meta event of the unknown kind"),
+    "too few counted": (raw(b"\0\xff\x2f\0", counted=1, more=(NOTE + END,)), "counts 1 tracks"),
+    "none counted": (raw(NOTE + END, counted=0), "counts 0 tracks where there are 1"),
+    "too many counted": (raw(NOTE + END, counted=7), "counts 7 tracks where there are 1"),
+    "no end": (raw(NOTE + b"\x64\xff\x01\0"), "the missing end of a track"),
+    "events after the end": (raw(NOTE + END + b"\0\x90\x30\x40"), "events after the end"),
+    "length of 0": (raw(NOTE + END, stated=0), "the wrong length of a track"),
+    "length too long": (raw(NOTE + END, stated=99), "the wrong length of a track"),
+    "length too short": (raw(NOTE + END, stated=6), "the wrong length of a track"),
+    "lengths of two": (raw(NOTE + END, 40, 2, more=(NOTE + END,)), "the wrong length of a track"),
+    "zeros at the end": (raw(NOTE + END, after=bytes(50)), "bytes after a track"),
+    "a byte at the end": (raw(NOTE + END, after=b"\x1a"), "bytes after the last track"),
+    "unknown chunk": (raw(NOTE + END, after=b"XFIH\0\0\0\1\0"), "a chunk 'XFIH'"),
+    "RIFF": (b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + raw(NOTE + END), "bytes before the header"),
+}
+
+
+@pytest.mark.parametrize(("content", "remark"), QUIRKS.values(), ids=QUIRKS.keys())
+@pytest.mark.parametrize("how", [{"per_beat": 1}, {"step": 0.5}], ids=["beats", "seconds"])
+def test_faults_that_leave_the_notes_are_skipped_and_named(song, content, remark, how):
+    song.write_bytes(content)
+    with pytest.warns(UserWarning, match=rf"song\.mid: skipped .*{remark}.*\(byte \d+\)"):
+        roll = read_midi(song, **how)
+    assert sounding(roll) == [1]
+    assert len(roll) == 3
+
+
+SOUND = {
+    "running status": NOTE[:4] + b"\x64\x45\0",
+    "running status after text": NOTE[:4] + b"\0\xff\1\2\xff\xfe\x64\x45\0",
+    "running status after a sysex": NOTE[:4] + b"\0\xf0\2\1\xf7\x64\x45\0",
+    "text in any encoding": b"\0\xff\3\4\xff\x81\x8d\0" + NOTE,
+    "a long sysex": b"\0\xf0\x81\0" + bytes(128) + NOTE,
+    "a tempo of four bytes": b"\0\xff\x51\4\x07\xa1\x20\0" + NOTE,
+    "a long end": NOTE + b"\x64\xff\x2f\2\0\0",
+}
+
+
+@pytest.mark.parametrize("events", SOUND.values(), ids=SOUND.keys())
+def test_files_that_are_right_are_read_without_a_word(song, events):
+    song.write_bytes(raw(events if events[-1:] == b"\0" and b"\x2f\2" in events else events + END))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        roll = read_midi(song, step=0.5)
+    assert sounding(roll) == [1]
+    assert len(roll) == 3
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.randoms(use_true_random=False), st.integers(0, 1))
+def test_events_are_those_that_mido_reads(tmp_path, random, kind):
+    track = mido.MidiTrack()
+    for _ in range(30):
+        time, number = random.choice((0, 1, 130, 20_000)), random.randrange(128)
+        track.append(
+            random.choice(
+                (
+                    mido.Message("note_on", note=number, velocity=random.randrange(128), time=time),
+                    mido.Message("note_off", note=number, channel=3, time=time),
+                    mido.Message("control_change", control=number, value=7, time=time),
+                    mido.Message("program_change", program=number, time=time),
+                    mido.Message("pitchwheel", pitch=-number, time=time),
+                    mido.Message("sysex", data=[number] * 3, time=time),
+                    mido.MetaMessage("set_tempo", tempo=1 + number, time=time),
+                    mido.MetaMessage("text", text="x" * number, time=time),
+                    mido.MetaMessage("key_signature", key="F#m", time=time),
+                )
+            )
+        )
+    mido.MidiFile(type=kind, ticks_per_beat=100, tracks=[track]).save(tmp_path / "song.mid")
+    song = midi_events.read_song((tmp_path / "song.mid").read_bytes())
+    ((notes, tempi, end),) = song.tracks
+    ticks = np.cumsum([message.time for message in track]).tolist()
+    assert not song.skipped
+    assert end == ticks[-1]
+    assert tempi == [(t, m.tempo) for t, m in zip(ticks, track) if m.type == "set_tempo"]
+    assert notes == [
+        (t, m.channel, m.note, m.velocity if m.type == "note_on" else 0)
+        for t, m in zip(ticks, track)
+        if m.type in ("note_on", "note_off")
+    ]
+
+
 # Bad input ------------------------------------------------------------------------------------
 
 
@@ -288,7 +415,8 @@ def test_every_truncated_file_is_named(song):
     whole = song.read_bytes()
     for size in range(len(whole)):
         song.write_bytes(whole[:size])
-        with pytest.raises(DataError, match=r"song\.mid is corrupt, cut short or not a MIDI file"):
+        kind = "not a MIDI file" if size < 4 else r"cut short .*at byte \d+"
+        with pytest.raises(DataError, match=rf"song\.mid is {kind}"):
             read_midi(song, step=0.1)
 
 
@@ -316,7 +444,7 @@ HEADER = b"MThd\0\0\0\6"
 TRACK = b"MTrk\0\0\0\4\0\xff\x2f\0"
 BAD_FILES = {
     "not MIDI": (b"<html>not found</html>", "not a MIDI file"),
-    "no track": (HEADER + b"\0\1\0\0\0\x60", "its header makes no sense"),
+    "no track": (HEADER + b"\0\1\0\0\0\x60", "no track follows its header, at byte 0"),
     "no ticks": (HEADER + b"\0\1\0\1\0\0" + TRACK, "its header makes no sense"),
     "unknown type": (HEADER + b"\0\5\0\1\0\x60" + TRACK, "its header makes no sense"),
     "songs": (HEADER + b"\0\2\0\1\0\x60" + TRACK, "unrelated songs"),
@@ -324,11 +452,11 @@ BAD_FILES = {
     "no time": (HEADER + b"\0\1\0\1\0\x60" + TRACK, "lasts less than half a frame"),
     "endless delta": (
         HEADER + b"\0\1\0\1\0\x60" + b"MTrk\0\0\x0b\xbc" + b"\xff" * 3000 + b"\1\xff\x2f\0",
-        "not a MIDI file|a time is longer",
+        "a number of more than four bytes, at byte 22",
     ),
     "a day": (
         HEADER + b"\0\1\0\1\0\x60" + b"MTrk\0\0\0\7" + b"\xff\xff\xff\x7f\xff\x2f\0",
-        "frames, more than 4194304: choose longer frames",
+        "frames, more than 1048576: choose longer frames",
     ),
 }
 
@@ -337,6 +465,58 @@ BAD_FILES = {
 def test_bad_files_give_a_clear_error(song, content, message):
     song.write_bytes(content)
     with pytest.raises(DataError, match=rf"song\.mid .*({message})"):
+        read_midi(song, step=0.1)
+
+
+CUT = {
+    "within a delta": (NOTE + b"\x81", 31),
+    "within an event": (NOTE + b"\0\x90\x45", 32),
+    "within a text": (NOTE + b"\0\xff\1\x20abc", 34),
+    "without an end": (NOTE, 30),
+}
+
+
+@pytest.mark.parametrize(("events", "byte"), CUT.values(), ids=CUT.keys())
+def test_what_is_cut_is_refused_with_the_byte(song, events, byte):
+    song.write_bytes(raw(events, stated=200))
+    with pytest.raises(DataError, match=rf"song\.mid is cut short .*at byte {byte}\)"):
+        read_midi(song, step=0.5)
+
+
+@pytest.mark.parametrize("events", [b"\0\x45\x40", b"\0\xf4\0", b"\xff\xff\xff\xff\0\x90"])
+def test_what_is_garbled_is_refused_with_the_byte(song, events):
+    song.write_bytes(raw(events + NOTE + END))
+    with pytest.raises(DataError, match=r"song\.mid is corrupt .*at byte 22\)"):
+        read_midi(song, step=0.5)
+
+
+def test_many_held_notes_take_no_longer_than_their_bytes(song):
+    long = b"\xff\xff\x7f"
+    held = b"".join(bytes((0, 0x90 | c, n, 64)) for c in range(9) for n in range(21, 109))
+    again = b"".join(b"\0\x90\x45\x40" for _ in range(20_000))
+    song.write_bytes(raw(held + again + 40 * (long + b"\xff\1\0") + END))
+    start = time.process_time()
+    roll = read_midi(song, per_beat=1)
+    assert roll.all()
+    assert len(roll) > 800_000
+    assert time.process_time() - start < 5
+
+
+def test_a_pipe_a_socket_a_device_and_a_folder_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mid")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket.mid"))
+    for path in (tmp_path / "pipe.mid", tmp_path / "socket.mid", "/dev/zero", tmp_path):
+        with pytest.raises(DataError, match=r"cannot be read \(it is a"):
+            read_midi(path, step=0.1)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_midi("a\0b", step=0.1)
+
+
+def test_a_large_file_is_refused_before_it_is_read(song):
+    with song.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataError, match="more than the 8388608 that are read"):
         read_midi(song, step=0.1)
 
 
@@ -393,17 +573,46 @@ def test_nothing_to_read(folder, tmp_path):
         MidiFolder([folder / "gone.mid"], step=0.1)
 
 
-def test_a_damaged_file_is_named(folder):
+@pytest.mark.parametrize("fault", ["cut short", "no note that sounds"])
+def test_a_folder_leaves_out_files_and_says_how_many(folder, fault):
     path = folder / "more/c.mid"
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(DataError, match=r"more/c\.mid is corrupt, cut short"):
+    if fault == "cut short":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        write_midi(path, torch.zeros(9, 88), step=0.1)
+    with pytest.warns(UserWarning, match=rf"1 of 3 files left out: more/c\.mid .*{fault}"):
+        data = MidiFolder(folder, step=0.1)
+    assert data.names == ["a.MIDI", "b.mid"]
+    assert list(data.skipped) == ["more/c.mid"]
+    with pytest.raises(DataError, match=rf"more/c\.mid .*{fault}"):  # it was asked for itself
+        MidiFolder([folder / "b.mid", path], step=0.1)
+    for other in ("a.MIDI", "b.mid"):
+        (folder / other).write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of 3 files can be read.* a\.MIDI is not a MIDI"):
         MidiFolder(folder, step=0.1)
 
 
-def test_a_file_without_notes_is_named(folder):
-    write_midi(folder / "more/c.mid", torch.zeros(9, 88), step=0.1)
-    with pytest.raises(DataError, match=r"more/c\.mid has no note that sounds in a frame"):
-        MidiFolder(folder, step=0.1)
+def test_a_split_stays_when_a_file_is_left_out(folder):
+    names = {split: MidiFolder(folder, step=0.1, split=split).names for split in dataset.SPLITS}
+    (lost,) = names["validation"]
+    (folder / lost).write_bytes(b"")
+    for split in ("train", "test"):
+        assert MidiFolder(folder, step=0.1, split=split).names == names[split]
+
+
+def test_a_folder_collects_remarks(folder):
+    path = folder / "b.mid"
+    path.write_bytes(path.read_bytes() + b"\0\0")
+    with pytest.warns(UserWarning, match=r"1 of 3 files read with remarks: b\.mid: skipped bytes"):
+        data = MidiFolder(folder, step=0.1)
+    assert list(data.remarks) == ["b.mid"]
+    assert len(data.names) == 3
+
+
+def test_frames_of_a_folder_are_bounded(folder):
+    assert MidiFolder(folder, step=0.1, max_frames=47).frames == 47
+    with pytest.raises(DataError, match="more than 46 frames together"):
+        MidiFolder(folder, step=0.1, max_frames=46)
 
 
 def test_the_lowest_column_is_the_lowest_key(song):
