@@ -260,16 +260,16 @@ def test_a_card_that_is_a_list(folder):
 
 
 @pytest.mark.parametrize("ask", [zoo.load, zoo.card])
-def test_an_unknown_name_lists_what_there_is(ask, rvae, tmp_path, monkeypatch):
+def test_an_unknown_name_is_answered_with_those_it_resembles(ask, rvae, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "SHIPPED", tmp_path)
-    with pytest.raises(zoo.ModelError, match=r"no model called 'ppc/nope' .* none yet"):
-        ask("ppc/nope")
+    with pytest.raises(zoo.ModelError, match=r"no model called 'ppc/onr': seqzoo list"):
+        ask("ppc/onr")
     (tmp_path / "ppc").mkdir()
     for name in ("one", "two"):
         (tmp_path / "ppc" / f"{name}.json").write_bytes((rvae / store.CARD).read_bytes())
         (tmp_path / "ppc" / f"{name}.safetensors").write_bytes((rvae / store.WEIGHTS).read_bytes())
-    with pytest.raises(zoo.ModelError, match=r"no model called 'ppc/nope' .* ppc/one, ppc/two"):
-        ask("ppc/nope")
+    with pytest.raises(zoo.ModelError, match=r"no model called 'ppc/onr': did you mean ppc/one"):
+        ask("ppc/onr")
 
 
 def test_a_folder_without_a_card_says_so(tmp_path):
@@ -427,7 +427,7 @@ def test_set_changes_a_nested_argument_of_a_copy():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        (["hidden_units"], "REFH has no argument 'hidden_units': it has obs_dim, hidden_dim"),
+        (["hidden_units"], "REFH has no argument 'hidden_units': did you mean hidden_dim"),
         (["likelihood", "size"], "Poisson has no argument 'size'"),
         (["hidden_dim", "size"], "REFH.hidden_dim has no fields"),
         (["nothing", "size"], "REFH.nothing has no fields"),
