@@ -74,7 +74,7 @@ class EM(ClosedForm):
         super().__init__(net)
         check_sizes(restarts=restarts, iterations=iterations)
         check_seed(seed)
-        if tolerance != -math.inf:  # never stops early
+        if not (isinstance(tolerance, float) and tolerance == -math.inf):  # which never stops
             check_real("tolerance", tolerance)
         self.restarts, self.iterations = restarts, iterations
         self.tolerance, self.seed = tolerance, seed
