@@ -170,10 +170,6 @@ class Differs(Exception):
     """A download is not the published file."""
 
 
-class Longer(Differs):
-    """A download has more bytes than the published file."""
-
-
 class _Bounded:
     """A file that takes a number of bytes, and none after a moment in time."""
 
@@ -181,10 +177,10 @@ class _Bounded:
         self.file, self.left, self.end = file, size, end
 
     def write(self, chunk: bytes) -> None:
-        """Writes a chunk; raises ``Longer`` or ``TooSlow``."""
+        """Writes a chunk, or raises ``Differs`` or ``TooSlow``."""
         self.left -= len(chunk)
         if self.left < 0:
-            raise Longer
+            raise Differs("it is longer")
         if time.monotonic() > self.end:
             raise TooSlow
         self.file.write(chunk)
@@ -203,10 +199,10 @@ def _transfer(source: Source, part: Path) -> None:
         try:
             _transfer_once(source, part, end)
             if pooch.file_hash(str(part), alg="sha256") != source.sha256:
-                raise Differs
+                raise Differs("its checksum differs")
             return
-        except (requests.exceptions.RequestException, Differs) as error:
-            if not left or isinstance(error, Longer):
+        except (requests.exceptions.RequestException, Differs):
+            if not left:
                 raise
 
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Index, check_sequences
-from .checks import check_number, check_real, check_seed
 from .dataset import SPLITS, Dataset, check_held_out, sequences_of
 from .fetch import fetch
 from .files import DataError
@@ -100,13 +99,9 @@ class PianoRolls(Dataset):
     ) -> None:
         if chunk is not None and window is not None:
             raise ValueError("chunk and window exclude one another: give one of them")
-        for name, value in (("chunk", chunk), ("window", window)):
-            if value is not None:
-                check_number(name, value)
-        check_number("stride", stride)
-        check_seed(seed)
-        check_seed(split_seed, "split_seed")
-        check_real("fraction", fraction, above=0, below=0.5)
+        for name, value in (("chunk", chunk), ("window", window), ("stride", stride)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 frame, got {value}")
         if window is None and (stride > 1 or every_step):
             name = "stride" if stride > 1 else "every_step"
             raise ValueError(f"{name} is about windows: say how many frames one has, window=100")
@@ -152,7 +147,7 @@ class PianoRolls(Dataset):
 
     def fresh(self, epoch: int) -> PianoRolls:
         """The same rolls, cut at other places where they are cut anew; as many rows."""
-        if check_number("epoch", epoch, 0) == 0 or not self.recut:
+        if not self.recut or epoch == 0:
             return self
         other = copy.copy(self)
         random = generator(self.seed, "cut", epoch)
@@ -216,7 +211,8 @@ class PianoRolls(Dataset):
         Raises:
             ValueError: when ``frames`` is below 1.
         """
-        check_number("frames", frames)
+        if frames < 1:
+            raise ValueError(f"frames must be at least 1, got {frames}")
         return self._by_length(frames)
 
     def _by_length(self, frames: int) -> Iterator[tuple[list[int], Batch]]:
@@ -242,7 +238,7 @@ class PianoRolls(Dataset):
         A set with ``window`` gives windows that do not overlap, with the frame after each as
         ``target [B, 88]``. Any other gives the beginnings of whole sequences, ``[B, steps, 88]``.
         """
-        check_held_out(num_sequences, seed, split, steps)
+        check_held_out(num_sequences, split, steps)
         rolls = self._rolls_of(split)
         other = PianoRolls(rolls, window=self.window, device=self.device, stride=self.window or 1)
         order = torch.randperm(len(other), generator=generator(seed, "report"))
@@ -393,8 +389,8 @@ def add_notes(obs: Tensor, mask: Tensor, rate: float, seed: int = 0) -> Tensor:
     Raises:
         ValueError: when ``rate`` is not a probability, or obs or mask is invalid.
     """
-    check_real("rate", rate, least=0, most=1)
-    check_seed(seed)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must be a probability, between 0 and 1, got {rate}")
     check_sequences(obs, mask)
     wrong = torch.rand(obs.shape, generator=generator(seed, "add_notes")) < rate
     wrong = wrong.to(obs.device) & mask.reshape(mask.shape + (1,) * (obs.dim() - 2))
@@ -420,10 +416,8 @@ def hide_steps(batch: Batch, length: int, seed: int = 0, start: int | None = Non
         ValueError: when ``length`` is below 1, or a sequence has no room for that many steps, or
             nothing of it would be left.
     """
-    check_number("length", length)
-    check_seed(seed)
-    if start is not None:
-        check_number("start", start, 0)
+    if length < 1:
+        raise ValueError(f"length must be at least 1 step, got {length}")
     steps = batch.mask.shape[1]
     fits = torch.zeros_like(batch.mask)  # [B, T]: a run may start here
     if length <= steps:

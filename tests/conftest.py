@@ -2,7 +2,6 @@
 
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyro
@@ -11,6 +10,7 @@ import pytest
 import torch
 from seqzoo.zoo import cli
 from seqzoo.zoo.runs import reproduce
+from seqzoo.zoo.runs.processes import JobFailed
 from seqzoo.zoo.studies import bench
 
 from seqzoo import inference
@@ -76,11 +76,22 @@ def one_vector():
     return OneVector()
 
 
+def _here(jobs, at_a_time, done=lambda key, result: None, modules=None):
+    results = {}
+    for key, (function, arguments) in jobs.items():
+        try:
+            results[key] = function(*arguments)
+        except ValueError as error:
+            results[key] = JobFailed(str(error))
+        done(key, results[key])
+    return results
+
+
 @pytest.fixture
 def in_process(monkeypatch):
-    """Runs what goes to a pool of processes in a thread of this one."""
+    """Runs jobs that have processes of their own in this one."""
     for module in (reproduce, bench):
-        monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+        monkeypatch.setattr(module, "in_processes", _here)
 
 
 @pytest.fixture

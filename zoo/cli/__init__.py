@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from ..runs.processes import Interrupted
+from ..runs.processes import Interrupted, SomeFailed, terminable
 from . import bench, models, study, train
 from .output import unfailing
 
 #: Commands whose results are in files: they succeed although nobody can read what they print.
 KEPT = {"train", "reproduce", "search", "sample", "diagnose", "demo"}
 
+
+class Commands(TyperGroup):
+    """All commands, each of which may be stopped by hand."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Turns ctrl-C into an error of ours: typer would say nothing."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted("stopped") from error
+
+
 app = typer.Typer(
+    cls=Commands,
     help="A model zoo of recurrent generative models, and of the rules that train them.\n\n"
     "Start with [bold]seqzoo demo[/bold], look at [bold]seqzoo list[/bold], then run one row "
     "with [bold]seqzoo train ppc/refh[/bold] or a whole table with "
@@ -54,7 +68,7 @@ def main() -> None:
 
     An error that the user can correct is printed as one line, and the exit status is 2.
     """
-    with unfailing() as output:
+    with unfailing() as output, terminable() as signals:
         try:
             app()
         except SystemExit as ended:
@@ -62,9 +76,12 @@ def main() -> None:
         except (ValueError, FloatingPointError, OSError) as error:
             print(f"seqzoo: {error}", file=sys.stderr)
             status = 2
+        except SomeFailed as error:
+            print(f"seqzoo: {error}", file=sys.stderr)
+            status = 1
         except Interrupted as error:
             print(f"seqzoo: {error}", file=sys.stderr)
-            status = 130
+            status = 128 + (signals or [error.number])[0]
         output.flush()
         if output.lost:
             print(f"seqzoo: the output was cut short: {output.lost}", file=sys.stderr)

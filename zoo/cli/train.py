@@ -108,6 +108,7 @@ def reproduce(
     from ..recipes.recipe import override_all
     from ..runs import reproduce as running
     from ..runs.printing import show
+    from ..runs.processes import SomeFailed
     from ..runs.tables import remarks, render
 
     check_device(device)
@@ -115,12 +116,18 @@ def reproduce(
     recipes = [r.quickened() if quick else r for r in recipes]
     recipes = override_all(recipes, parse_overrides(overrides or []))
     folder = out / "quick" if quick else out
-    cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
+    failure = None
+    try:
+        cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
+    except SomeFailed as error:  # the table of the others, and then the error
+        cards, failure = error.results, error
     for name in dict.fromkeys(recipe.table for recipe in recipes):
         group = {row: found for row, found in cards.items() if find(row).table == name}
         print()
         show(render(group))
         print(remarks(group))
+    if failure is not None:
+        raise failure
     if ship is not None:
         print(f"shipped to {ship}: " + ", ".join(running.ship(cards, folder, ship)))
 
@@ -142,6 +149,7 @@ def search(
     """
     from ..recipes import find, parse_overrides
     from ..runs import search as searching
+    from ..runs.processes import Interrupted
 
     check_device(device)
     recipe = find(name)
@@ -157,7 +165,10 @@ def search(
         settings = ", ".join(f"{key}={value}" for key, value in trial.changes.items())
         print(f"{trial.score:>9.4f}  {settings}", flush=True)
 
-    found = searching.search(recipe, trials, seed, device, say)
+    try:
+        found = searching.search(recipe, trials, seed, device, say)
+    except Interrupted as error:
+        raise Interrupted(f"stopped after {len(tried)} of {trials} trials", error.number) from error
     best = " ".join(f'--set "{key}={value}"' for key, value in found[0].changes.items())
     print(f"best of {trials}: {found[0].score:.4f} by {best}")
     if out is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...inference.checks import check_number, check_real
 from ..part import Described
 
 __all__ = ["Readout"]
@@ -23,8 +22,6 @@ class Readout(Described):
     """
 
     def __init__(self, dim: int = 1, variance: float = 1.0) -> None:
-        check_number("dim", dim)
-        check_real("variance", variance, least=0)
         self.dim, self.variance = dim, variance
 
     def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

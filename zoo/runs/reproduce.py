@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from ...inference.checks import check_number
 from .. import store
 from ..recipes import Recipe, find, import_modules
 from ..registry import IMPORTED
+from .processes import JobFailed, SomeFailed, in_processes
 from .run import run
 from .tables import Card
 
@@ -38,10 +37,13 @@ def reproduce(
 
     Raises:
         ValueError: for fewer jobs than one.
+        Interrupted: after ctrl-C or SIGTERM, which stop all runs; unfinished ones leave their
+            checkpoints.
+        SomeFailed: when some runs failed, after the others; it has the cards of those.
     """
     check_number("jobs", jobs)
     cards: dict[tuple[str, int], Card] = {}
-    waiting = []
+    waiting = {}
     for recipe in recipes:
         for seed in seeds:
             folder = out / recipe.name / f"seed{seed}"
@@ -50,24 +52,25 @@ def reproduce(
                 cards[recipe.name, seed] = done
                 say(f"{recipe.name} seed {seed}: {_figure(done)} (kept from {done['date']})")
             else:
-                waiting.append((recipe, seed, folder))
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        max(1, min(jobs, len(waiting))),
-        mp_context=context,
-        initializer=import_modules,  # recipes may be of modules that the user named
-        initargs=(list(IMPORTED),),
-    )
-    with pool:
-        running = {
-            pool.submit(_run, recipe, seed, folder, device): (recipe, seed)
-            for recipe, seed, folder in waiting
-        }
-        for future in as_completed(running):
-            recipe, seed = running[future]
-            cards[recipe.name, seed] = card = future.result()
-            say(f"{recipe.name} seed {seed}: {_figure(card)} in {card['wall_time_s']:.0f} s")
-    return {r.name: [cards[r.name, seed] for seed in seeds] for r in recipes}
+                waiting[recipe.name, seed] = _run, (recipe, seed, folder, device)
+
+    def tell(job: tuple[str, int], card: Card | JobFailed) -> None:
+        name, seed = job
+        if isinstance(card, JobFailed):
+            say(f"{name} seed {seed}: failed: {card}")
+            return
+        cards[job] = card
+        say(f"{name} seed {seed}: {_figure(card)} in {card['wall_time_s']:.0f} s")
+
+    # Recipes may be of modules that the user named.
+    ended = in_processes(waiting, jobs, tell, (import_modules, (list(IMPORTED),)))
+    found = {r.name: [cards[r.name, s] for s in seeds if (r.name, s) in cards] for r in recipes}
+    failed = sum(isinstance(card, JobFailed) for card in ended.values())
+    if failed:
+        raise SomeFailed(
+            f"{failed} of {len(ended)} runs failed; the same command tries them again", found
+        )
+    return found
 
 
 def _run(recipe: Recipe, seed: int, folder: Path, device: str | None) -> Card:

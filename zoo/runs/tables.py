@@ -38,13 +38,14 @@ def render(cards: dict[str, list[Card]]) -> Table:
     """One table to print: obtained (mean ± sd, n) beside published and limit.
 
     Arguments:
-        cards: the cards of each row, one of each seed.
+        cards: the cards of each row, one of each seed; none of a row whose runs failed.
     """
     recipes = [find(name) for name in cards]
     columns, rows = _columns(recipes), []
     for recipe in recipes:
-        total = store.summarise(cards[recipe.name])
-        figures = _figures(recipe, total)
+        found = cards[recipe.name]
+        total = store.summarise(found) if found else {"n": 0, "wall_time_s": 0.0}
+        figures = _figures(recipe, total) if found else {}
         rows.append(
             [
                 recipe.title,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import multiprocessing
 import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +30,7 @@ from ..parts.decoders import CausalDecoder
 from ..parts.likelihoods import Bernoulli, Categorical, Poisson
 from ..parts.path_guides import Increments
 from ..recipes import find
+from ..runs.processes import JobFailed, in_processes
 from .stepwise import StepwiseELBO, StepwiseVRAE
 
 MEGABYTE = 2**20
@@ -68,13 +67,14 @@ def local(
     steps: list[int], batches: list[int], repeats: int, device: str
 ) -> Iterator[tuple[Case, Cost]]:
     """Times the rules on one rVAE. Each case runs in a process of its own, for its memory peak."""
-    context = multiprocessing.get_context("spawn")
     for length in steps:
         for batch in batches:
             for rule in RULES:
                 case = Case(rule, batch, length)
-                with ProcessPoolExecutor(1, mp_context=context) as pool:
-                    yield case, pool.submit(_measure, case, repeats, device).result()
+                cost = in_processes({case: (_measure, (case, repeats, device))}, 1)[case]
+                if isinstance(cost, JobFailed):
+                    raise cost
+                yield case, cost
 
 
 class Speed(NamedTuple):

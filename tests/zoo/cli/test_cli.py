@@ -13,6 +13,7 @@ import typer
 from seqzoo.data import PPC
 from seqzoo.zoo import cli, store
 from seqzoo.zoo.recipes import RECIPES, find, ppc
+from seqzoo.zoo.runs import reproduce
 from typer.testing import CliRunner
 
 from seqzoo import __version__, zoo
@@ -254,6 +255,26 @@ def test_reproduce_prints_rows_side_by_side(seqzoo, in_process, tmp_path):
     assert "Abdulsalam & Makin (2023), Table 1" in out
     code, out, _ = seqzoo(*words, *changes("ppc/kf1"))
     assert out.count("kept from") == 2
+
+
+def test_reproduce_leaves_a_gap_where_a_run_failed(seqzoo, in_process, tmp_path, monkeypatch):
+    run = reproduce.run
+
+    def fail(recipe, seed, *rest, **options):
+        if recipe.name == "ppc/kf1" or (recipe.name, seed) == ("ppc/order0", 0):
+            raise ValueError("the loss is nan")
+        return run(recipe, seed, *rest, **options)
+
+    monkeypatch.setattr(reproduce, "run", fail)
+    only = ["--only", "kf1", "--only", "order0", "--ship", tmp_path / "shipped"]
+    code, out, error = seqzoo("reproduce", "ppc", *only, "--seeds", 2, "--out", tmp_path)
+    assert code == 1
+    assert error.startswith("seqzoo: 3 of 4 runs failed")
+    assert out.count(": failed: the loss is nan") == 3
+    rows = {line.split("  ")[0]: line.split() for line in out.splitlines()}
+    assert rows["KF-1"][1:3] == ["-", "0"]
+    assert rows["order 0"][3] == "1"
+    assert not (tmp_path / "shipped").exists()
 
 
 @pytest.mark.parametrize("name", ["ppc/rvae", "ppc/kf1"])

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from seqzoo.zoo import likelihoods, path_guides, store
 from seqzoo.zoo.recipes import COLLECTIONS, RECIPES, Scores, find
 from seqzoo.zoo.recipes import music_task as piano
 from seqzoo.zoo.registry import read
-from seqzoo.zoo.runs import reproduce, tables
+from seqzoo.zoo.runs import tables
 from seqzoo.zoo.runs.run import Interrupted, run
 from seqzoo.zoo.studies import bench
 
@@ -302,9 +301,8 @@ def test_a_run_stopped_by_hand_goes_on_to_the_same_weights(name, trained, tmp_pa
         assert card[key] == whole[key]
 
 
-def test_reproduce_prints_a_table_a_data_set(few, seqzoo, tmp_path, monkeypatch):
+def test_reproduce_prints_a_table_a_data_set(few, seqzoo, in_process, tmp_path):
     """Figures of a kind share a column; a row without it has a dash there."""
-    monkeypatch.setattr(reproduce, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     words = ["reproduce", "music", "--seeds", 1, "--jobs", 1, "--out", tmp_path]
     for name in ("jsb/rnn", "jsb/vosp", "nottingham/rnn"):
         words += ["--only", name]

@@ -16,7 +16,6 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ....inference.checks import check_number, check_real
 from ...part import Described
 
 MAX_LOG_RATE = (
@@ -38,7 +37,8 @@ class ExponentialFamily(Described, nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        check_number("dim", dim)
+        if dim < 1:
+            raise ValueError(f"a likelihood needs at least one unit, got {dim}")
         self.dim = dim
 
     @property
@@ -199,7 +199,8 @@ class Gaussian(ExponentialFamily):
 
     def __init__(self, dim: int, scale: float = 1.0) -> None:
         super().__init__(dim)
-        check_real("scale", scale, above=0)
+        if scale <= 0:
+            raise ValueError(f"scale must be positive, got {scale}")
         self.scale = scale
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:
