@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .batch import Index
+from .checks import check_number
 from .synthetic import Synthetic
 
 BOX = 10.0  # the box is [0, BOX] x [0, BOX]
@@ -66,10 +67,9 @@ class BouncingBalls(Synthetic):
         device: torch.device | str = "cpu",
         epoch: int = 0,
     ) -> None:
-        if not 1 <= balls <= MOST_BALLS:
-            raise ValueError(f"balls must be 1 to {MOST_BALLS}, got {balls}")
         check_rendering(size, rendering)
-        self.size, self.balls, self.rendering = size, balls, rendering
+        self.size, self.rendering = int(size), rendering
+        self.balls = check_number("balls", balls, most=MOST_BALLS)
         super().__init__(sequences, steps, seed, split, device, epoch)
 
     def _draw(self, random: torch.Generator) -> None:
@@ -183,7 +183,6 @@ def _collide(position: Tensor, velocity: Tensor) -> Tensor:
 
 def check_rendering(size: int, rendering: str) -> None:
     """Raises a ValueError for a size below 1 or an unknown rendering."""
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
+    check_number("size", size)
     if rendering not in RENDERINGS:
         raise ValueError(f"rendering must be one of {', '.join(RENDERINGS)}, got {rendering!r}")

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import check_number
+
 #: Which rows: a slice, or a list or tensor of their numbers.
 Index = slice | Sequence[int] | Tensor
 
@@ -108,7 +110,12 @@ class Batch:
 
         A sequence that has ended before ``start`` stays in the window, wholly masked, so that a
         recurrent state carried from window to window keeps its rows.
+
+        Raises:
+            ValueError: for an end that is no frame's number, or a window without a frame.
         """
+        check_number("start", start, 0)
+        check_number("stop", stop, start + 1)
         uncut = self.target
         return self._map(lambda value: value if value is uncut else value[:, start:stop])
 

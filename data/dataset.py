@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Index
+from .checks import check_number, check_real, check_seed
 from .rng import generator
 
 SPLITS = ("train", "validation", "test")
@@ -68,6 +69,7 @@ class Dataset(ABC):
 
     def fresh(self, epoch: int) -> Dataset:
         """The set as epoch ``epoch`` serves it, of the same size; by default the set itself."""
+        check_number("epoch", epoch, 0)
         return self
 
     def subset(self, num_sequences: int, seed: int = 0) -> Dataset | Batch:
@@ -80,9 +82,8 @@ class Dataset(ABC):
         Raises:
             ValueError: when ``num_sequences`` is below 1.
         """
-        if num_sequences < 1:
-            raise ValueError(f"num_sequences must be at least 1, got {num_sequences}")
-        if num_sequences >= len(self):
+        check_seed(seed)
+        if check_number("num_sequences", num_sequences) >= len(self):
             return self
         order = torch.randperm(len(self), generator=generator(seed, "fewer"))
         return self.rows(order[:num_sequences].tolist())
@@ -107,14 +108,14 @@ class Dataset(ABC):
         )
 
 
-def check_held_out(num_sequences: int, split: str, steps: int | None) -> None:
+def check_held_out(num_sequences: int, seed: int, split: str, steps: int | None) -> None:
     """Raises a ValueError for arguments of ``held_out`` that are out of range."""
     if split not in SPLITS[1:]:
         raise ValueError(f"split must be one of {', '.join(SPLITS[1:])}, got {split!r}")
-    if num_sequences < 1:
-        raise ValueError(f"num_sequences must be at least 1, got {num_sequences}")
-    if steps is not None and steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    check_number("num_sequences", num_sequences)
+    check_seed(seed)
+    if steps is not None:
+        check_number("steps", steps)
 
 
 def sequences_of(split: str, number: int, fraction: float, seed: int) -> list[int]:
@@ -129,8 +130,7 @@ def sequences_of(split: str, number: int, fraction: float, seed: int) -> list[in
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if not 0 < fraction < 0.5:
-        raise ValueError(f"fraction must lie between 0 and 0.5, got {fraction}")
+    check_real("fraction", fraction, above=0, below=0.5)
     held = max(1, round(fraction * number))
     if number <= 2 * held:
         raise ValueError(

@@ -170,6 +170,10 @@ class Differs(Exception):
     """A download is not the published file."""
 
 
+class Longer(Differs):
+    """A download has more bytes than the published file."""
+
+
 class _Bounded:
     """A file that takes a number of bytes, and none after a moment in time."""
 
@@ -177,10 +181,10 @@ class _Bounded:
         self.file, self.left, self.end = file, size, end
 
     def write(self, chunk: bytes) -> None:
-        """Writes a chunk, or raises ``Differs`` or ``TooSlow``."""
+        """Writes a chunk; raises ``Longer`` or ``TooSlow``."""
         self.left -= len(chunk)
         if self.left < 0:
-            raise Differs("it is longer")
+            raise Longer
         if time.monotonic() > self.end:
             raise TooSlow
         self.file.write(chunk)
@@ -199,10 +203,10 @@ def _transfer(source: Source, part: Path) -> None:
         try:
             _transfer_once(source, part, end)
             if pooch.file_hash(str(part), alg="sha256") != source.sha256:
-                raise Differs("its checksum differs")
+                raise Differs
             return
-        except (requests.exceptions.RequestException, Differs):
-            if not left:
+        except (requests.exceptions.RequestException, Differs) as error:
+            if not left or isinstance(error, Longer):
                 raise
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch
+from .checks import check_number, check_seed
 from .dataset import Dataset
 from .rng import generator
 
@@ -49,8 +50,9 @@ class Loader:
             )
         if len(dataset) == 0:
             raise ValueError("the data set is empty")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if batch_size is not None:
+            batch_size = check_number("batch_size", batch_size)
+        seed = check_seed(seed)
         self.dataset, self.batch_size = dataset, batch_size or len(dataset)
         self.shuffle, self.fresh, self.seed = shuffle, fresh, seed
 
@@ -59,7 +61,15 @@ class Loader:
         return math.ceil(len(self.dataset) / self.batch_size)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """The batches of one epoch.
+
+        Raises:
+            ValueError: for a number that is not whole, or below 0.
+        """
+        check_number("number", number, 0)
+        return self._serve(number)
+
+    def _serve(self, number: int) -> Iterator[Batch]:
         source = self.dataset
         if self.fresh and isinstance(source, Dataset):
             source = source.fresh(number)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .batch import Index
+from .checks import check_number
 from .fetch import fetch
 from .files import DataError, check_file
 from .synthetic import Synthetic
@@ -79,11 +80,8 @@ class MovingMNIST(Synthetic):
         device: torch.device | str = "cpu",
         epoch: int = 0,
     ) -> None:
-        if digits < 1:
-            raise ValueError(f"digits must be at least 1, got {digits}")
-        if size <= DIGIT:
-            raise ValueError(f"size must be at least {DIGIT + 1} pixels, got {size}")
-        self.digits, self.size = digits, size
+        self.digits = check_number("digits", digits)
+        self.size = check_number("size", size, DIGIT + 1)
         self._pools: dict[str, Tensor] = {}
         super().__init__(sequences, steps, seed, split, device, epoch)
 
@@ -122,6 +120,7 @@ def render(images: Tensor, centre: Tensor, size: int = 64) -> Tensor:
     Raises:
         ValueError: when a shape is wrong, or a digit is not wholly inside its frame.
     """
+    check_number("size", size, DIGIT + 1)
     sequences, digits = images.shape[:2]
     if images.shape[2:] != (DIGIT, DIGIT) or centre.dim() != 4 or centre.shape[2:] != (digits, 2):
         raise ValueError(

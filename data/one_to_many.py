@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Index
+from .checks import check_number, check_seed
 from .dataset import SPLITS, Dataset, check_held_out
 from .rng import generator
 
@@ -66,8 +67,8 @@ class OneToMany(Dataset):
         device: torch.device | str = "cpu",
     ) -> None:
         _check_kind(kind)
-        if sequences < 1 or steps < 1:
-            raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
+        sequences, steps = check_number("sequences", sequences), check_number("steps", steps)
+        seed = check_seed(seed)
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         self.kind, self.sequences, self.steps = kind, sequences, steps
@@ -95,13 +96,14 @@ class OneToMany(Dataset):
 
     def subset(self, num_sequences: int, seed: int = 0) -> OneToMany:
         """A set of ``num_sequences`` sequences, drawn from the stream of ``seed``."""
+        check_number("num_sequences", num_sequences)
         return self._like(num_sequences, seed, self.split)
 
     def held_out(
         self, num_sequences: int, seed: int = 0, split: str = "test", steps: int | None = None
     ) -> Batch:
         """Sequences drawn for another split; see ``Dataset``."""
-        check_held_out(num_sequences, split, steps)
+        check_held_out(num_sequences, seed, split, steps)
         return self._like(num_sequences, seed, split).batch()
 
     def _like(self, sequences: int, seed: int, split: str) -> OneToMany:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Index, check_sequences
+from .checks import check_number, check_real, check_seed
 from .dataset import SPLITS, Dataset, check_held_out, sequences_of
 from .fetch import fetch
 from .files import DataError
@@ -99,9 +100,13 @@ class PianoRolls(Dataset):
     ) -> None:
         if chunk is not None and window is not None:
             raise ValueError("chunk and window exclude one another: give one of them")
-        for name, value in (("chunk", chunk), ("window", window), ("stride", stride)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1 frame, got {value}")
+        for name, value in (("chunk", chunk), ("window", window)):
+            if value is not None:
+                check_number(name, value)
+        check_number("stride", stride)
+        check_seed(seed)
+        check_seed(split_seed, "split_seed")
+        check_real("fraction", fraction, above=0, below=0.5)
         if window is None and (stride > 1 or every_step):
             name = "stride" if stride > 1 else "every_step"
             raise ValueError(f"{name} is about windows: say how many frames one has, window=100")
@@ -147,7 +152,7 @@ class PianoRolls(Dataset):
 
     def fresh(self, epoch: int) -> PianoRolls:
         """The same rolls, cut at other places where they are cut anew; as many rows."""
-        if not self.recut or epoch == 0:
+        if check_number("epoch", epoch, 0) == 0 or not self.recut:
             return self
         other = copy.copy(self)
         random = generator(self.seed, "cut", epoch)
@@ -211,8 +216,7 @@ class PianoRolls(Dataset):
         Raises:
             ValueError: when ``frames`` is below 1.
         """
-        if frames < 1:
-            raise ValueError(f"frames must be at least 1, got {frames}")
+        check_number("frames", frames)
         return self._by_length(frames)
 
     def _by_length(self, frames: int) -> Iterator[tuple[list[int], Batch]]:
@@ -238,7 +242,7 @@ class PianoRolls(Dataset):
         A set with ``window`` gives windows that do not overlap, with the frame after each as
         ``target [B, 88]``. Any other gives the beginnings of whole sequences, ``[B, steps, 88]``.
         """
-        check_held_out(num_sequences, split, steps)
+        check_held_out(num_sequences, seed, split, steps)
         rolls = self._rolls_of(split)
         other = PianoRolls(rolls, window=self.window, device=self.device, stride=self.window or 1)
         order = torch.randperm(len(other), generator=generator(seed, "report"))
@@ -389,8 +393,8 @@ def add_notes(obs: Tensor, mask: Tensor, rate: float, seed: int = 0) -> Tensor:
     Raises:
         ValueError: when ``rate`` is not a probability, or obs or mask is invalid.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate must be a probability, between 0 and 1, got {rate}")
+    check_real("rate", rate, least=0, most=1)
+    check_seed(seed)
     check_sequences(obs, mask)
     wrong = torch.rand(obs.shape, generator=generator(seed, "add_notes")) < rate
     wrong = wrong.to(obs.device) & mask.reshape(mask.shape + (1,) * (obs.dim() - 2))
@@ -416,8 +420,10 @@ def hide_steps(batch: Batch, length: int, seed: int = 0, start: int | None = Non
         ValueError: when ``length`` is below 1, or a sequence has no room for that many steps, or
             nothing of it would be left.
     """
-    if length < 1:
-        raise ValueError(f"length must be at least 1 step, got {length}")
+    check_number("length", length)
+    check_seed(seed)
+    if start is not None:
+        check_number("start", start, 0)
     steps = batch.mask.shape[1]
     fits = torch.zeros_like(batch.mask)  # [B, T]: a run may start here
     if length <= steps:

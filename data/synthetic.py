@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Index
+from .checks import check_number, check_seed
 from .dataset import SPLITS, Dataset, check_held_out
 from .rng import generator
 
@@ -53,8 +54,8 @@ class Synthetic(Dataset):
         device: torch.device | str,
         epoch: int,
     ) -> None:
-        if sequences < 1 or steps < 1:
-            raise ValueError(f"sequences and steps must be at least 1, got {sequences}, {steps}")
+        sequences, steps = check_number("sequences", sequences), check_number("steps", steps)
+        seed, epoch = check_seed(seed), check_number("epoch", epoch, 0)
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         self.device = torch.device(device)
@@ -109,19 +110,18 @@ class Synthetic(Dataset):
 
     def fresh(self, epoch: int) -> Self:
         """A set of the same size, drawn anew; the set's own epoch gives the set itself."""
-        if epoch == self.epoch:
+        if check_number("epoch", epoch, 0) == self.epoch:
             return self
         return self._like(self.sequences, self.steps, self.seed, self.split, epoch)
 
     def subset(self, num_sequences: int, seed: int = 0) -> Self:
         """A set of ``num_sequences`` sequences, drawn from the stream of ``seed``."""
-        if num_sequences < 1:
-            raise ValueError(f"num_sequences must be at least 1, got {num_sequences}")
-        return self._like(num_sequences, self.steps, seed, self.split, self.epoch)
+        num_sequences = check_number("num_sequences", num_sequences)
+        return self._like(num_sequences, self.steps, check_seed(seed), self.split, self.epoch)
 
     def held_out(
         self, num_sequences: int, seed: int = 0, split: str = "test", steps: int | None = None
     ) -> Batch:
         """Sequences drawn for another split, of ``steps`` frames; see ``Dataset``."""
-        check_held_out(num_sequences, split, steps)
+        check_held_out(num_sequences, seed, split, steps)
         return self._like(num_sequences, steps or self.steps, seed, split, 0).batch()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from ..data import Batch
-from ..data.checks import check_number, check_real, check_seed, check_sizes
+from ..data.checks import check_layers, check_number, check_real, check_seed, check_sizes
 
 __all__ = [
+    "check_layers",
     "check_missing",
     "check_number",
     "check_real",
@@ -33,16 +34,16 @@ def check_missing(net: nn.Module, batch: Batch) -> None:
         )
 
 
-def check_samples(num_samples: int, name: str = "num_samples", at_once: int = 1) -> None:
-    """Raises a ValueError for less than one sample in all or at a time.
+def check_samples(num_samples: int, at_once: int = 1, seed: int = 0) -> None:
+    """Raises a ValueError for less than one sample in all or at a time, or a seed that is none.
 
     Arguments:
         num_samples: the number of samples.
-        name: the caller's name for it.
         at_once: the number held in memory at a time.
+        seed: the seed of their random stream.
     """
-    check_number(name, num_samples)
-    check_number("at_once", at_once)
+    check_sizes(num_samples=num_samples, at_once=at_once)
+    check_seed(seed)
 
 
 def portions(num_samples: int, at_once: int) -> list[int]:

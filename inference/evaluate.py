@@ -59,7 +59,7 @@ def elbo(
         ValueError: for less than one sample, for a seed beside ``graph``, for a model without a
             Pyro pair, or for a model of single frames (rVAE, TVAE).
     """
-    check_samples(num_samples)
+    check_samples(num_samples, seed=seed)
     batch = as_batch(batch)
     with _drawing(batch, "ELBO", seed, graph):
         return elbo_terms(net, prepare_whole(net, batch), num_samples).bound
@@ -88,7 +88,7 @@ def importance_bound(
 
     Source: Burda et al., "Importance weighted autoencoders" (2016).
     """
-    check_samples(num_samples, at_once=at_once)
+    check_samples(num_samples, at_once, seed)
     batch = as_batch(batch)
     with _drawing(batch, "importance bound", seed, graph):
         return importance_estimate(net, prepare_whole(net, batch), num_samples, at_once)
@@ -113,7 +113,7 @@ def frame_bound(
     Raises:
         ValueError: for any other model, or for less than one sample in all or at a time.
     """
-    check_samples(num_samples, at_once=at_once)
+    check_samples(num_samples, at_once, seed)
     batch = as_batch(batch)
     with _drawing(batch, "frame bound", seed, graph):
         return frame_estimate(net, prepare_whole(net, batch), num_samples, at_once)
@@ -139,6 +139,8 @@ def particle_bound(
     Raises:
         ValueError: when the model's decoder, prior or guide cannot be stepped.
     """
+    check_seed(seed)
+    check_number("num_particles", num_particles)
     batch = as_batch(batch)
     with _drawing(batch, "particle bound", seed, graph):
         return particle_estimate(net, batch, num_particles, threshold)

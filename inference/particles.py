@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .checks import check_number
+from .checks import check_number, check_real
 
 State = tuple[Tensor, ...]
 
@@ -49,8 +49,7 @@ def run_particles(
         ValueError: for numbers out of range.
     """
     check_number("num_particles", num_particles)
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be a fraction from 0 to 1, got {threshold}")
+    check_real("threshold", threshold, least=0, most=1)
     state = steps.begin(num_particles)
     weights = torch.zeros(num_particles, len(lengths), device=lengths.device)  # log, not normalised
     evidence = []  # of the sequences that have ended, the last of the batch first

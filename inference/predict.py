@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batch, BatchLike, as_batch
-from .checks import check_number
+from .checks import check_number, check_samples
 from .contracts import Recurrent
 from .rng import RandomStream
 from .sweep import sweep
@@ -102,7 +102,7 @@ def predict_next(
         >>> predict_next(net, film, num_samples=8, options={"steps": 25}).mean.shape
         torch.Size([2, 100, 900])
     """
-    _check(net, num_samples)
+    _check(net, num_samples, seed)
     batch = as_batch(batch)
     obs, mask = batch.obs, batch.mask
     past = run_sweep(net, batch)[:, :-1][mask]
@@ -146,8 +146,8 @@ def rollout(
     Raises:
         ValueError: when the data are unfit, or the network cannot predict.
     """
-    _check(net, num_samples)
     check_number("frames", frames)
+    _check(net, num_samples, seed)
     batch = as_batch(batch)
     obs, rows = batch.obs, len(batch)
     past = run_sweep(net, batch)[:, -1].repeat(num_samples, 1)  # padding left it where it was
@@ -162,10 +162,10 @@ def rollout(
     return Prediction(torch.stack(film, 1).unflatten(0, (num_samples, rows)))
 
 
-def _check(net: Recurrent, num_samples: int) -> None:
+def _check(net: Recurrent, num_samples: int, seed: int) -> None:
+    check_samples(num_samples, seed=seed)
     if not isinstance(net, Recurrent):
         raise ValueError(
             f"{type(net).__name__} predicts no next frame: that takes a network that inherits "
             "inference.Recurrent and writes sample_next(past, previous, num_samples)"
         )
-    check_number("num_samples", num_samples)

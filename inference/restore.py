@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..data import Batch, BatchLike, as_batch
-from .checks import check_number, check_samples
+from .checks import check_number, check_real, check_samples, check_seed
 from .conditional_smc import (
     Evidence,
     FrameSteps,
@@ -91,7 +91,9 @@ def denoise(
         >>> inference.denoise(zoo.load("nottingham/vosp"), Batch(wrong, batch.mask), rate=0.05)
     """
     _check_net(net)
-    check_samples(num_samples)
+    check_samples(num_samples, seed=seed)
+    if rate is not None:
+        check_real("rate", rate, above=0, below=1)
     if memory_input not in MEMORY_INPUTS:
         known = ", ".join(MEMORY_INPUTS)
         raise ValueError(f"memory_input must be one of {known}, got {memory_input!r}")
@@ -100,8 +102,6 @@ def denoise(
     if rate is None:
         method = "mean" if probabilities else "mode"
         return net.reconstruct(batch, method).masked_fill(~real, 0.0)
-    if not 0 < rate < 1:
-        raise ValueError(f"rate must be a probability between 0 and 1, got {rate}")
     _check_binary(net)
     with RandomStream(batch.obs.device, "denoise", seed):
         found = [
@@ -203,13 +203,11 @@ def impute(
     if method not in STEPS:
         raise ValueError(f"method must be one of {', '.join(STEPS)}, got {method!r}")
     steps = STEPS[method] if steps is None else steps
+    check_seed(seed)
     check_number("steps", steps)
     least = 2 if method == "resample" else 1
-    if num_chains < least or num_particles < least:
-        raise ValueError(
-            f"{method!r} needs num_chains and num_particles of {least} or more, "
-            f"got {num_chains} and {num_particles}"
-        )
+    check_number(f"num_chains of {method!r}", num_chains, least)
+    check_number(f"num_particles of {method!r}", num_particles, least)
     batch, missing = _blanked(batch)
     if method == "resample":
         _check_binary(net)

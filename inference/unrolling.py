@@ -24,7 +24,7 @@ def in_paths(net: AnswerModel, drive: Tensor, num_samples: int) -> Tensor:
     Raises:
         ValueError: for less than one sample.
     """
-    check_samples(num_samples, "num_samples")
+    check_samples(num_samples)
     return drive[:, None].expand(-1, num_samples if net.num_stochastic else 1, -1, -1)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from ...data import Batch, BatchLike, as_batch
+from ..checks import check_seed
 from ..rng import RandomStream
 from ..rules.rule import LearningRule
 from ..rules.target import TargetPropagation
@@ -45,6 +46,7 @@ def alignment(
     Raises:
         ValueError: when either is not a ``LearningRule``, or the two hold different networks.
     """
+    check_seed(seed)
     batch = as_batch(batch)
     for rule in (rule_a, rule_b):
         _check_rule(rule)
@@ -97,6 +99,7 @@ class AlignmentCurve:
         score: Callable[[nn.Module], float] | None = None,
         seed: int = 0,
     ) -> None:
+        check_seed(seed)
         batch = as_batch(batch)
         for make in (rule_a, rule_b):
             if not callable(make):
@@ -167,6 +170,7 @@ def target_alignment(rule: TargetPropagation, batch: BatchLike, seed: int = 0) -
             f"{type(rule).__name__} has no targets: target_alignment takes a TargetPropagation and "
             "compares it with backpropagation"
         )
+    check_seed(seed)
     batch = as_batch(batch)
     net = rule.net
     with RandomStream(batch.obs.device, "target alignment", seed):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...data import BatchLike, as_batch, generator
-from ..checks import check_samples, portions
+from ..checks import check_number, check_samples, check_seed, portions
 from ..contracts import FrameModel, Recurrent, SequenceModel
 from ..rng import RandomStream
 from ..samples import blanked, main_site, prepare_plate, sample_sites, spread_out
@@ -43,6 +43,7 @@ def pit(value: Tensor, samples: Tensor, seed: int = 0) -> Tensor:
     Raises:
         ValueError: when shapes do not fit, or samples of a real value are NaN.
     """
+    check_seed(seed)
     return _pit(value, [samples], seed)
 
 
@@ -123,8 +124,7 @@ def histogram(pits: Tensor, bins: int = 10) -> Tensor:
     Raises:
         ValueError: for fewer than two bins, a PIT outside [0, 1], or no PIT.
     """
-    if bins < 2:
-        raise ValueError(f"a histogram needs at least 2 bins, got {bins}")
+    check_number("bins", bins, 2)
     where = (_real(pits) * bins).long().clamp(0, bins - 1)
     return torch.bincount(where, minlength=bins)
 
@@ -191,7 +191,7 @@ def frame_pit(
         ValueError: for less than one sample, and for other models: sample their predictions, and
             call ``pit``.
     """
-    check_samples(num_samples, at_once=at_once)
+    check_samples(num_samples, at_once, seed)
     batch = as_batch(batch)
     data = prepare_plate(net, batch)
     seen = blanked(batch.obs, batch.mask, 1)

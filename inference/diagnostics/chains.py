@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...data import generator
-from ..checks import check_number
+from ..checks import check_number, check_seed, check_sizes
 from ..contracts import GibbsModel
 from ..rng import RandomStream
 
@@ -88,9 +88,8 @@ def clamped_gibbs(
         ValueError: for numbers that are too small, a network without Gibbs chains, or a ``past`` of
             another width than the network's.
     """
-    check_number("num_chains", num_chains)
-    check_number("num_samples", num_samples)
-    check_number("num_probes", num_probes)
+    check_sizes(num_chains=num_chains, num_samples=num_samples, num_probes=num_probes)
+    check_seed(seed)
     check_number("num_warmup", num_warmup, 0)
     _check_chains(net, past)
     clamped = past.repeat(num_chains, 1)

@@ -93,7 +93,7 @@ no distribution of their own |
         >>> found = to_arviz(net, batch, obs_axis="key")
         >>> arviz.summary(found, var_names="z", kind="stats")
     """
-    check_samples(num_samples, at_once=at_once)
+    check_samples(num_samples, at_once, seed)
     batch = as_batch(batch)
     for site, names in (dims or {}).items():
         if isinstance(names, str):

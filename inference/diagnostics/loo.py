@@ -86,7 +86,7 @@ def loo(
             raise ValueError(f"{name} is a model of single frames: take unit='frame'")
         found = importance_weights(net, batch, num_samples, "sequence", seed, at_once)
         return Loo(found.bound, found.khat)
-    check_enough(num_samples, at_once)
+    check_enough(num_samples, at_once, seed)
     batch = as_batch(batch)
     data = prepare_plate(net, batch)
     if isinstance(net, Recurrent) and not isinstance(data, Fold):

@@ -119,13 +119,13 @@ def good_khat(num_samples: int) -> float:
     return min(1 - 1 / math.log10(num_samples), 0.7)
 
 
-def check_enough(num_samples: int, at_once: int = 1) -> None:
+def check_enough(num_samples: int, at_once: int = 1, seed: int = 0) -> None:
     """Raises a ValueError for too few samples to fit a tail to, or none in memory at a time."""
+    check_samples(num_samples, at_once, seed)
     if num_samples < FEWEST:
         raise ValueError(
             f"num_samples must be at least {FEWEST} for Pareto smoothing, got {num_samples}"
         )
-    check_samples(num_samples, at_once=at_once)
 
 
 # The weights of a guide ---------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def importance_weights(
     Raises:
         ValueError: for too few samples, or a model without such weights.
     """
-    check_enough(num_samples, at_once)
+    check_enough(num_samples, at_once, seed)
     batch = as_batch(batch)
     data = prepare_plate(net, batch)
     fold = isinstance(data, Fold)

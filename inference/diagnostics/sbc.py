@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ...data import BatchLike, as_batch, generator
-from ..checks import check_number
+from ..checks import check_number, check_samples
 from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
 from ..kalman import LinearGaussian, kalman_smoother
 from ..rng import RandomStream
@@ -129,7 +129,7 @@ def sbc(model: Simulator, rounds: int = 1, num_samples: int = 99, seed: int = 0)
         >>> found.p_value(), found.p_values()["z"].shape
     """
     check_number("rounds", rounds)
-    check_number("num_samples", num_samples)
+    check_samples(num_samples, seed=seed)
     found: dict[str, list[Tensor]] = {}
     stream = RandomStream(model.device, "SBC", seed)
     for number in range(rounds):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..checks import check_real
 from ..contracts import EnergyModel, Fold
 from .folded import FoldedRule
 from .rule import anneal
@@ -82,8 +83,7 @@ class ContrastiveDivergence(FoldedRule):
                 raise ValueError(f"{name}: {error}") from error
             if fewest < 1:
                 raise ValueError(f"{name} must be at least 1, got {steps}")
-        if not 0 <= random <= 1:
-            raise ValueError(f"random is a fraction in [0, 1], got {random}")
+        check_real("random", random, least=0, most=1)
         if sample_past and (follow or self.compiled):
             raise ValueError("sample_past goes with neither through_time nor a compiled sweep")
         self.k, self.random, self.random_k = k, random, random_k

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ...data import Batch
+from ..checks import check_real, check_seed, check_sizes
 from ..contracts import LinearSystem
 from ..kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from ..rng import RandomStream
@@ -48,7 +51,7 @@ class EM(ClosedForm):
         net: a ``LinearSystem``, such as ``zoo.LGDS``.
         restarts: number of random starts.
         iterations: most EM iterations.
-        tolerance: stop when no restart gains more than this, in nats per frame.
+        tolerance: stop when no restart gains more than this, in nats per frame; -inf never does.
         seed: seed of the starts.
 
     Raises:
@@ -69,8 +72,10 @@ class EM(ClosedForm):
         seed: int = 0,
     ) -> None:
         super().__init__(net)
-        if restarts < 1 or iterations < 1:
-            raise ValueError("restarts and iterations must be at least 1")
+        check_sizes(restarts=restarts, iterations=iterations)
+        check_seed(seed)
+        if not (isinstance(tolerance, float) and tolerance == -math.inf):  # which never stops
+            check_real("tolerance", tolerance)
         self.restarts, self.iterations = restarts, iterations
         self.tolerance, self.seed = tolerance, seed
 

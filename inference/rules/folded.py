@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...data import Batch
 from ..capture import Captured
+from ..checks import check_number
 from ..contracts import Fold, Recurrent
 from ..sweep import compiled_sweep, sweep
 from .rule import LearningRule, Metrics, anneal
@@ -68,8 +69,8 @@ class FoldedRule(LearningRule):
     ) -> None:
         super().__init__(net)
         for name, value in (("window", window), ("minibatch", minibatch), ("chunk", chunk)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is not None:
+                check_number(name, value)
         if through_time and minibatch is not None:
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
         if through_time and compiled:

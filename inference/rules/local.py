@@ -69,7 +69,7 @@ class LocalELBO(FoldedRule):
             compiled=compiled,
             captured=captured,
         )
-        check_samples(num_samples, "num_samples")
+        check_samples(num_samples)
         if bound not in ("elbo", "iwae"):
             raise ValueError(f"bound must be 'elbo' or 'iwae', got {bound!r}")
         self.num_samples, self.bound, self.weights = num_samples, bound, dict(weights or {})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
+from ..checks import check_real, check_samples
 from ..contracts import SequenceModel
 from ..evaluate import (
     Terms,
@@ -75,8 +76,8 @@ class SequenceELBO(LearningRule):
         if not weights or set(weights) - set(OBJECTIVES) or min(weights.values()) <= 0:
             known = ", ".join(OBJECTIVES)
             raise ValueError(f"objective must be one of {known}, or weights: got {objective!r}")
-        if num_samples < 1 or free_bits < 0:
-            raise ValueError(f"num_samples >= 1 and free_bits >= 0: got {num_samples}, {free_bits}")
+        check_samples(num_samples)
+        check_real("free_bits", free_bits, least=0)
         anneal(kl_weight, 0.0)
         if not set(weights) & set(KL) and (kl_weight != 1 or free_bits):
             raise ValueError(f"objective {objective!r} has no KL term to weigh or to give free")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
-from ..checks import check_samples
+from ..checks import check_real, check_samples
 from ..contracts import AnswerModel
 from ..unrolling import answering, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
@@ -82,9 +82,9 @@ class TargetPropagation(LearningRule):
         super().__init__(net)
         if type(net).invert is AnswerModel.invert:
             self.refuse(net, "networks with an inverse to send targets back by", "has no invert")
-        if alpha_i <= 0 or noise < 0:
-            raise ValueError(f"alpha_i > 0 and noise >= 0: got {alpha_i}, {noise}")
-        check_samples(num_samples, "num_samples")
+        check_real("alpha_i", alpha_i, above=0)
+        check_real("noise", noise, least=0)
+        check_samples(num_samples)
         self.alpha_i, self.noise = alpha_i, noise
         self.num_samples, self.difference, self.propagate = num_samples, difference, propagate
 

@@ -68,7 +68,7 @@ class StraightThrough(OutputBPTT):
 
     def __init__(self, net: AnswerModel, *, num_samples: int = 20) -> None:
         super().__init__(net)
-        check_samples(num_samples, "num_samples")
+        check_samples(num_samples)
         self.num_samples = num_samples
 
     def _choose(self, mean: Tensor) -> Tensor:

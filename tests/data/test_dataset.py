@@ -184,7 +184,7 @@ def test_published_rolls_are_held_out_in_their_own_split(published):
     {
         "all served": ({}, r"serves all of its sequences.*PianoRolls\(\.\.\., split='train'\)"),
         "split": ({"split": "valid"}, "split must be one of train, validation, test"),
-        "fraction": ({"split": "train", "fraction": 0.5}, "fraction must lie between 0 and 0.5"),
+        "fraction": ({"split": "train", "fraction": 0.5}, "fraction must be above 0 and below 0.5"),
         "no training": ({"split": "train", "fraction": 0.49}, "10 sequences leave none"),
     }.values(),
     ids=["all served", "split", "fraction", "no training"],

@@ -200,10 +200,10 @@ def test_windows_are_not_materialised(published):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"chunk": 0}, "chunk must be at least 1 frame, got 0"),
-        ({"window": -1}, "window must be at least 1 frame, got -1"),
+        ({"chunk": 0}, "chunk must be at least 1, got 0"),
+        ({"window": -1}, "window must be at least 1, got -1"),
         ({"chunk": 2, "window": 2}, "exclude one another"),
-        ({"window": 2, "stride": 0}, "stride must be at least 1 frame, got 0"),
+        ({"window": 2, "stride": 0}, "stride must be at least 1, got 0"),
         ({"stride": 2}, "stride is about windows: say how many frames one has"),
         ({"chunk": 4, "stride": 2}, "stride is about windows"),
         ({"every_step": True}, "every_step is about windows: say how many frames one has"),
@@ -630,7 +630,7 @@ def test_rates_nought_and_one(batch):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_a_rate_is_a_probability(batch, rate):
-    with pytest.raises(ValueError, match="rate must be a probability"):
+    with pytest.raises(ValueError, match="rate must be"):
         add_notes(batch.obs, batch.mask, rate)
 
 
@@ -690,7 +690,7 @@ def test_a_given_start(batch):
     assert hidden_runs(hide_steps(batch, 4, start=46), 4).tolist() == [46, 46, 46]
     with pytest.raises(ValueError, match="4 steps from step 47 cannot be hidden in sequence 2"):
         hide_steps(batch, 4, start=47)
-    with pytest.raises(ValueError, match="4 steps from step -1 cannot be hidden in sequence 0"):
+    with pytest.raises(ValueError, match="start must be at least 0"):
         hide_steps(batch, 4, start=-1)
 
 
@@ -721,5 +721,5 @@ def test_a_sequence_that_is_too_short(length, row, frames):
 
 
 def test_no_step_to_hide(batch):
-    with pytest.raises(ValueError, match="length must be at least 1 step, got 0"):
+    with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         hide_steps(batch, 0)

@@ -232,7 +232,7 @@ def test_samples_have_the_law_of_the_model():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"state_dim": 1, "obs_dim": 2}, "obs_dim must be 1 to state_dim"),
+        ({"state_dim": 1, "obs_dim": 2}, "obs_dim must be from 1 to 1"),
         ({"state_dim": 2, "readout": Readout(2)}, "the readout reads 2 values"),
     ],
 )

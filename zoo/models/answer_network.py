@@ -10,7 +10,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch, BatchLike, as_batch, check_sequences
-from ...inference.checks import check_number
+from ...inference.checks import check_samples
 from ...inference.contracts import AnswerModel, SequenceModel
 from ...inference.particles import log_mean_exp
 from ...inference.rng import RandomStream
@@ -157,6 +157,7 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         Raises:
             ValueError: for data that the network does not take, or ``num_samples`` below 1.
         """
+        check_samples(num_samples, seed=seed)
         with RandomStream(batch.obs.device, "log_prob", seed):
             return self.estimate_log_prob(batch, num_samples)
 
@@ -178,6 +179,7 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         Returns:
             ``[B, D]``, or ``[B, T, D]`` with an answer at every step.
         """
+        check_samples(num_samples, seed=seed)
         batch = self._asked(batch)
         with RandomStream(batch.obs.device, "predict", seed):
             states = answer_states(self, batch, num_samples)
@@ -199,8 +201,8 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         Raises:
             ValueError: for ``num_samples`` below 1.
         """
+        check_samples(num_samples, seed=seed)
         batch = self._asked(batch)
-        check_number("num_samples", num_samples)
         with RandomStream(batch.obs.device, "answer", seed):
             batch = batch.rows(torch.arange(len(batch)).repeat(num_samples))
             answers = self.output.sample(self.readout(answer_states(self, batch, 1)))

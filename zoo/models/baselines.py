@@ -7,6 +7,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import BatchLike, as_batch
+from ...inference.checks import check_number
 from ...inference.contracts import Recurrent
 from ..part import Described
 
@@ -39,7 +40,7 @@ class Order0(Memoryless):
 
     def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
         """The frame before, ``[S, N, M]``."""
-        return previous.expand(num_samples, -1, -1)
+        return previous.expand(check_number("num_samples", num_samples), -1, -1)
 
 
 class MeanFrame(Memoryless):
@@ -53,6 +54,7 @@ class MeanFrame(Memoryless):
 
     def __init__(self, obs_dim: int) -> None:
         super().__init__()
+        check_number("obs_dim", obs_dim)
         self.register_buffer("mean", torch.zeros(obs_dim))
 
     def reconstruct(self, batch: BatchLike) -> Tensor:
@@ -61,4 +63,4 @@ class MeanFrame(Memoryless):
 
     def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
         """The average frame, ``[S, N, M]``."""
-        return self.mean.expand(num_samples, *previous.shape)
+        return self.mean.expand(check_number("num_samples", num_samples), *previous.shape)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_seed, check_sizes
 from ...inference.rng import RandomStream
 from ..part import Described
 
@@ -48,6 +49,8 @@ class Generates(Described, nn.Module):
         Raises:
             ValueError: for a direction that the model does not have.
         """
+        check_sizes(sequences=sequences, steps=steps)
+        check_seed(seed)
         generate = self._generator(direction)
         with RandomStream(self.device, "sample", seed):
             return generate(sequences, steps, noise)

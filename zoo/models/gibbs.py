@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ...inference.checks import check_number
+from ...inference.checks import check_number, check_seed, check_sizes
 from ...inference.contracts import EnergyModel
 from ...inference.rng import RandomStream
 from ..parts.likelihoods import ExponentialFamily
@@ -59,6 +59,7 @@ class GibbsSampler(Generates, EnergyModel):
         Returns:
             y ``[N, M]`` and u ``[N, H]``.
         """
+        check_number("steps", steps, 0)
         clamped = self.clamps_past or clamp_past
         bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
         for step in range(steps):
@@ -102,7 +103,8 @@ class GibbsSampler(Generates, EnergyModel):
         """
         if start not in ("random", "previous"):
             raise ValueError(f"start must be 'random' or 'previous', got {start!r}")
-        check_number("means", means)
+        check_sizes(num_samples=num_samples, means=means)
+        check_number("steps", steps, 0)
         past = past.repeat(num_samples, 1)
         random = start == "random"
         obs = self.random_frames(len(past)) if random else previous.repeat(num_samples, 1)
@@ -135,6 +137,9 @@ class GibbsSampler(Generates, EnergyModel):
         Raises:
             ValueError: for a direction that the model does not have.
         """
+        check_sizes(sequences=sequences, steps=steps)
+        check_seed(seed)
+        check_number("gibbs_steps", gibbs_steps, 0)
         generate = self._generator(direction)
         with RandomStream(self.device, "sample", seed):
             return generate(sequences, steps, noise, gibbs_steps)

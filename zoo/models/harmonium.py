@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...data import BatchLike
-from ...inference.checks import check_number
+from ...inference.checks import check_real, check_sizes
 from ...inference.predict import Filtered, run_filter
-from ..parts.checks import check_dtype
+from ..parts.checks import check_dtype, check_mean
 from ..parts.likelihoods import ExponentialFamily
 from .gibbs import GibbsSampler
 
@@ -58,9 +58,11 @@ class Harmonium(GibbsSampler, PyroModule):
         obs_mean: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(obs_dim=obs_dim, hidden_dim=hidden_dim)
+        check_real("scale", scale, least=0)
+        check_mean("obs_mean", obs_mean)
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
-        check_number("hidden_dim", hidden_dim)
         self.obs_dim, self.hidden_dim, self.likelihood = obs_dim, hidden_dim, likelihood
         self.obs_weight = nn.Parameter(scale * torch.randn(hidden_dim, obs_dim))
         self.past_weight = nn.Parameter(scale * torch.randn(hidden_dim, hidden_dim))

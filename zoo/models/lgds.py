@@ -9,6 +9,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch, BatchLike, as_batch
+from ...inference.checks import check_number
 from ...inference.contracts import LinearSystem
 from ...inference.kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
 from ..parts.readouts import Readout
@@ -41,8 +42,8 @@ class LGDS(Generates, LinearSystem, PyroModule):
 
     def __init__(self, state_dim: int, obs_dim: int = 1, readout: Readout | None = None) -> None:
         super().__init__()
-        if not 1 <= obs_dim <= state_dim:
-            raise ValueError(f"obs_dim must be 1 to state_dim ({state_dim}), got {obs_dim}")
+        check_number("state_dim", state_dim)
+        check_number("obs_dim", obs_dim, most=state_dim)
         self.readout = Readout(obs_dim) if readout is None else readout
         if self.readout.dim != obs_dim:
             raise ValueError(

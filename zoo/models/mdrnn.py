@@ -9,6 +9,7 @@ recurrent neural networks with target propagation" (2024), section 4, equations 
 
 from __future__ import annotations
 
+from ...inference.checks import check_sizes
 from ..parts.initialisers import Initialiser
 from ..parts.likelihoods import GaussianMixture
 from .srn import SRN
@@ -52,6 +53,7 @@ class MDRNN(SRN):
         initialiser: Initialiser | None = None,
         spread: tuple[float, float] = (0.0, 1.0),
     ) -> None:
+        check_sizes(inputs=inputs, outputs=outputs, components=components)
         output = GaussianMixture(outputs, components)
         super().__init__(
             inputs, output, hidden, stochastic, nonlinearity, inverse, every_step, initialiser

@@ -15,6 +15,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch, BatchLike, as_batch
+from ...inference.checks import check_seed
 from ...inference.contracts import Encoding, LatentPathModel
 from ...inference.paths import LinearChain, Path
 from ...inference.rng import RandomStream
@@ -165,6 +166,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         Raises:
             ValueError: for another ``method``.
         """
+        check_seed(seed)
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         batch, family = as_batch(batch), self.likelihood

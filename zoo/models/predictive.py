@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from ...inference.checks import check_number
 from ...inference.laplace import explaining_posterior, resample
 from ..parts.checks import call, check_shape
 from ..parts.guides import MIN_SPREAD
@@ -94,6 +95,9 @@ class PredictiveVAE(RecurrentVAE):
         Raises:
             ValueError: for another ``method``, or a network without the predictor it needs.
         """
+        check_number("num_samples", num_samples)
+        check_number("num_particles", num_particles, 0)
+        check_number("steps", steps, 0)
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         if method == "best":

@@ -19,6 +19,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import BatchLike, as_batch
+from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Fold, FrameModel, GibbsModel
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import call, check_distribution, check_dtype, check_hidden, check_shape, size_of
@@ -64,7 +65,10 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(obs_dim=obs_dim, latent_dim=latent_dim)
         check_hidden(hidden)
+        if emission_dim is not None:
+            check_number("emission_dim", emission_dim, most=latent_dim)
         if size_of(likelihood, "likelihood", "dim") != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         if guide is not None and size_of(guide, "guide", "latent_dim") != latent_dim:
@@ -206,6 +210,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         """
         if not clamp_past:
             raise ValueError(f"{type(self).__name__} samples with u fixed: use clamp_past=True")
+        check_number("steps", steps, 0)
         for _ in range(steps):
             x = self.recognition(self.encode(obs), past).sample()
             obs = self.likelihood.sample(self.natural(x))

@@ -16,9 +16,10 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch, BatchLike
+from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Recurrent, SequenceModel
 from ...inference.evaluate import elbo
-from ..parts.checks import call, check_dtype, check_hidden, check_shape
+from ..parts.checks import call, check_dropout, check_dtype, check_hidden, check_mean, check_shape
 from ..parts.likelihoods import Likelihood
 from ..parts.memory import CausalNet, Memory, Remembers, check_ends, check_fits
 from ..parts.nets import MLP, set_output_mean
@@ -62,7 +63,10 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         obs_mean: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(obs_dim=obs_dim)
         check_hidden(hidden)
+        check_dropout(input_dropout=input_dropout, dropout=dropout)
+        check_mean("obs_mean", obs_mean)
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         self.obs_dim, self.likelihood = obs_dim, likelihood
@@ -138,6 +142,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
             previous: x_{t-1}, ``[N, M]``; not used.
             num_samples: copies ``S``.
         """
+        check_number("num_samples", num_samples)
         mean = self.likelihood.mean(self._frame(self.memory.output(past)))
         return mean.expand(num_samples, -1, -1)
 

@@ -21,6 +21,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_number
 from ...inference.contracts import Fold
 from ..parts.guides import FrameGuide
 from ..parts.likelihoods import Likelihood
@@ -82,6 +83,8 @@ class RVAE(PredictiveVAE):
         predictor: nn.Module | None = None,
         predict_frame: bool = False,
     ) -> None:
+        check_number("past_hidden", past_hidden, 0)
+        check_number("predictor_hidden", predictor_hidden, 0)
         super().__init__(
             obs_dim,
             latent_dim,

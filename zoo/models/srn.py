@@ -15,7 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...inference.checks import check_number
+from ...inference.checks import check_sizes
+from ..parts.checks import check_mean
 from ..parts.initialisers import Initialiser, Orthogonal
 from ..parts.likelihoods import Likelihood, Output
 from ..parts.nets import activation, set_output_mean
@@ -59,7 +60,8 @@ class SRN(AnswerNetwork):
         output_mean: float | None = None,
     ) -> None:
         super().__init__()
-        check_number("inputs", inputs)
+        check_sizes(inputs=inputs, hidden=hidden)
+        check_mean("output_mean", output_mean)
         self.inputs, self.every_step = inputs, every_step
         self.units = HybridUnits(hidden, stochastic, nonlinearity)
         self.from_input = nn.Linear(inputs, hidden, bias=False)  # W_xh

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from ...inference.checks import check_number
 from ...inference.contracts import Fold
 from ..parts.guides import FrameGuide
 from ..parts.likelihoods import Likelihood
@@ -86,4 +87,5 @@ class TVAE(RecurrentVAE):
             past: u_{t-1}, ``[N, U]``.
             num_samples: samples ``S``.
         """
+        check_number("num_samples", num_samples)
         return self.prior(Fold(past, past)).sample((num_samples,))

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ...data import BatchLike
+from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Encoding, Recurrent
 from ...inference.paths import LinearChain, Path
 from ...inference.predict import Filtered
-from ..parts.checks import call, check_hidden, check_shape
+from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape
 from ..parts.likelihoods import Likelihood
 from ..parts.memory import CausalNet, Memory, Remembers, check_fits
 from ..parts.nets import MLP, set_output_mean
@@ -72,7 +73,10 @@ class VOSP(Remembers, PathModel, Recurrent):
         dropout: float = 0.0,
         obs_mean: float | None = None,
     ) -> None:
+        check_sizes(obs_dim=obs_dim, latent_dim=latent_dim, width=width)
         check_hidden(hidden)
+        check_dropout(input_dropout=input_dropout, dropout=dropout)
+        check_mean("obs_mean", obs_mean)
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input)
         self.memory = Memory(obs_dim, hidden) if memory is None else memory
@@ -135,6 +139,7 @@ class VOSP(Remembers, PathModel, Recurrent):
         Raises:
             ValueError: when the input of the decoder is the path, which is not known here.
         """
+        check_number("num_samples", num_samples)
         if self.decoder_input == "path":
             raise ValueError(
                 "frames of this VOSP depend on the path: to predict, build it with "

@@ -16,11 +16,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_sizes
 from ...inference.conditional_smc import PathSteps
 from ...inference.contracts import Encoding
 from ...inference.particles import ParticleSteps
 from ...inference.paths import Path
-from ..parts.checks import call, check_hidden, check_shape, size_of
+from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape, size_of
 from ..parts.decoders import BidirectionalDecoder, CausalDecoder, SteppedDecoder
 from ..parts.likelihoods import Likelihood
 from ..parts.memory import Memory, Reader, SequenceReader
@@ -81,7 +82,10 @@ class VRAE(PathModel):
         input_dropout: float = 0.0,
         obs_mean: float | None = None,
     ) -> None:
+        check_sizes(obs_dim=obs_dim, latent_dim=latent_dim)
         check_hidden(hidden)
+        check_dropout(input_dropout=input_dropout)
+        check_mean("obs_mean", obs_mean)
         prior = WienerProcess(latent_dim) if prior is None else prior
         super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input)
         natural = likelihood.natural_dim

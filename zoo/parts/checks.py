@@ -9,6 +9,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
+from ...inference.checks import check_number, check_real
 from ...inference.paths import Path
 
 CASTS = {torch.float64: "double", torch.float32: "float", torch.float16: "half"}
@@ -27,12 +28,25 @@ def check_dtype(net: nn.Module, obs: Tensor) -> None:
 
 
 def check_hidden(hidden: int) -> None:
-    """Raises a ValueError where ``hidden`` is not an int, such as a part given by position."""
-    if not isinstance(hidden, int):
+    """Raises a ValueError where ``hidden`` is no size, such as a part given by position."""
+    if isinstance(hidden, nn.Module):
         raise ValueError(
-            f"hidden must be an int, got {type(hidden).__name__}: give parts by name, such as "
-            "prior=... or guide=..."
+            f"hidden must be a whole number, got {type(hidden).__name__}: give parts by name, such "
+            "as prior=... or guide=..."
         )
+    check_number("hidden", hidden)
+
+
+def check_dropout(**rates: float) -> None:
+    """Raises a ValueError unless the probabilities, by name, that a unit is dropped fit."""
+    for name, rate in rates.items():
+        check_real(name, rate, least=0, most=1)
+
+
+def check_mean(name: str, mean: float | None) -> None:
+    """Raises a ValueError unless the initial mean of a value is None or a finite number."""
+    if mean is not None:
+        check_real(name, mean)
 
 
 def call(part: Callable[..., Tensor], role: str, *inputs: Tensor) -> Tensor:

@@ -12,7 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_sizes
 from ..part import Described
+from .checks import check_dropout
 from .memory import CausalNet, Memory, Reader
 from .nets import MLP
 
@@ -77,6 +79,8 @@ class CausalDecoder(Described, nn.Module):
         drift: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim, natural_dim=natural_dim, hidden=hidden, width=width)
+        check_dropout(dropout=dropout)
         self.memory = Memory(dim, hidden, cell)
         self.steps = nn.Linear(hidden, 2 * dim) if drift else None
         if self.steps is not None:  # the drift begins at 0
@@ -153,6 +157,8 @@ class BidirectionalDecoder(Described, nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim, natural_dim=natural_dim, hidden=hidden)
+        check_dropout(dropout=dropout)
         self.reader = Reader(dim, hidden, "both", cell=cell)
         self.dropout = nn.Dropout(dropout)
         self.emission = nn.Linear(2 * hidden, natural_dim)

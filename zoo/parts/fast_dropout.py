@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference.checks import check_layers, check_number, check_real, check_sizes
 from ..part import Described
 from .moments import Moments, transfer
 from .nets import scale_to_radius
@@ -42,8 +43,7 @@ class Keep(Described, nn.Module):
 
     def __init__(self, keep: float, learn: bool = False) -> None:
         super().__init__()
-        if not 0 < keep <= 1:
-            raise ValueError(f"keep is the probability that a unit is kept, in (0, 1], got {keep}")
+        check_real("keep", keep, above=0, most=1)
         if learn and keep == 1:
             raise ValueError("keep=1 has no gradient: to learn it, begin below 1, such as at 0.9")
         self.keep = keep
@@ -71,6 +71,7 @@ class FastDropoutLinear(Described, nn.Module):
 
     def __init__(self, inputs: int, outputs: int, keep: float = 0.9, learn: bool = False) -> None:
         super().__init__()
+        check_sizes(inputs=inputs, outputs=outputs)
         self.keep = Keep(keep, learn)
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -113,6 +114,7 @@ class FastDropoutMLP(Described, nn.Module):
         learn: bool = False,
     ) -> None:
         super().__init__()
+        check_layers("sizes", sizes, 2)
         self.nonlinearity, self.transfer = nonlinearity, transfer(nonlinearity)
         layers = (FastDropoutLinear(*pair, keep, learn) for pair in itertools.pairwise(sizes))
         self.layers = nn.ModuleList(layers)
@@ -166,12 +168,17 @@ class FastDropoutRNN(Described, nn.Module):
         input_scale: float | None = None,
     ) -> None:
         super().__init__()
-        if inputs < 1 or hidden < 1:
-            raise ValueError(f"inputs and hidden must be at least 1, got {inputs} and {hidden}")
+        check_sizes(inputs=inputs, hidden=hidden)
+        check_real("keep_input", keep_input, above=0, most=1)
+        check_real("keep_hidden", keep_hidden, above=0, most=1)
+        if spectral_radius is not None:
+            check_real("spectral_radius", spectral_radius, above=0)
+        if incoming is not None:
+            check_number("incoming", incoming, most=hidden)
         if incoming is not None and spectral_radius is None:
             raise ValueError("incoming needs spectral_radius: give both")
-        if input_scale is not None and input_scale <= 0:
-            raise ValueError(f"input_scale must be positive, got {input_scale}")
+        if input_scale is not None:
+            check_real("input_scale", input_scale, above=0)
         self.inputs, self.hidden, self.bidirectional = inputs, hidden, bidirectional
         self.nonlinearity, self.transfer = nonlinearity, transfer(nonlinearity)
         self.keep_input = Keep(keep_input, learn_rates)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_real, check_sizes
 from ..part import Described
 from .fast_dropout import FastDropoutLinear, FastDropoutRNN
 from .moments import Moments, bernoulli_logits
@@ -40,6 +41,7 @@ class FastDropoutMemory(Described, nn.Module):
         input_scale: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(inputs=inputs, units=units)
         self.inputs, self.outputs, self.state_dim = inputs, 2 * units, 2 * units
         self.net = FastDropoutRNN(
             inputs,
@@ -91,6 +93,8 @@ class FastDropoutReader(Described, nn.Module):
         input_scale: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(inputs=inputs, units=units)
+        check_real("keep", keep, above=0, most=1)
         self.net = FastDropoutRNN(
             inputs,
             units,
@@ -121,6 +125,8 @@ class FastDropoutReadout(Described, nn.Module):
 
     def __init__(self, units: int, natural_dim: int, keep: float = 0.9, bias: float = -0.8) -> None:
         super().__init__()
+        check_sizes(units=units, natural_dim=natural_dim)
+        check_real("bias", bias)
         self.linear = FastDropoutLinear(units, natural_dim, keep)
         nn.init.constant_(self.linear.bias, bias)
 
@@ -155,6 +161,8 @@ class FastDropoutDecoder(Described, nn.Module):
         input_scale: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim, natural_dim=natural_dim, units=units)
+        check_real("keep", keep, above=0, most=1)
         self.net = FastDropoutRNN(
             dim,
             units,

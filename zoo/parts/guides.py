@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference.checks import check_number, check_real, check_sizes
 from ..part import Described
 from .nets import MLP, activation
 
@@ -106,12 +107,11 @@ class GaussianGuide(Described, nn.Module):
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(obs_dim=obs_dim, latent_dim=latent_dim, hidden=hidden)
         if statistics not in STATISTICS:
             raise ValueError(f"statistics must be one of {STATISTICS}, got {statistics!r}")
-        if emission_dim is not None and not 1 <= emission_dim <= latent_dim:
-            raise ValueError(
-                f"emission_dim must be 1 to latent_dim ({latent_dim}), got {emission_dim}"
-            )
+        if emission_dim is not None:
+            check_number("emission_dim", emission_dim, most=latent_dim)
         self.latent_dim, self.statistics = latent_dim, statistics
         self.emission_dim = emission_dim or latent_dim
         self.features_dim = hidden
@@ -232,6 +232,8 @@ class FilmGuide(GaussianGuide):
         super().__init__(
             obs_dim, latent_dim, hidden, statistics, emission_dim, nonlinearity, encoder
         )
+        if rate is not None:
+            check_real("rate", rate)
         del self.gain
         seen, latents = self.emission_dim, self.latent_dim
         self.lead = nn.Linear(2 * seen, 2 * latents, bias=False)

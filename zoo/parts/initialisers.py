@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_real
 from ..part import Described
 from .units import HybridUnits
 
@@ -136,5 +137,5 @@ def _centre(net: RecurrentNet, threshold: Tensor) -> None:
 
 
 def _check(gain: float, input_gain: float) -> None:
-    if gain <= 0 or input_gain <= 0:
-        raise ValueError(f"gains must be positive, got {gain} and {input_gain}")
+    check_real("gain", gain, above=0)
+    check_real("input_gain", input_gain, above=0)

@@ -7,7 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_real, check_sizes
 from ..part import Described
+from .checks import check_dropout
 from .nets import activation, scale_to_radius
 
 __all__ = ["DeepTransition", "Memory", "Reader"]
@@ -97,10 +99,14 @@ class Memory(Described, nn.Module):
         radius: float | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(inputs=inputs, hidden=hidden, layers=layers)
+        check_dropout(dropout=dropout)
         if cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
         if radius is not None and cell != "tanh":
             raise ValueError(f"radius is for a tanh cell, got {cell}")
+        if radius is not None:
+            check_real("radius", radius, above=0)
         self.inputs, self.hidden, self.cell, self.layers = inputs, hidden, cell, layers
         self.net: nn.RNNBase = CELLS[cell](
             inputs, hidden, layers, batch_first=True, dropout=dropout
@@ -173,6 +179,7 @@ class DeepTransition(Described, nn.Module):
 
     def __init__(self, inputs: int, hidden: int, width: int, nonlinearity: str = "relu") -> None:
         super().__init__()
+        check_sizes(inputs=inputs, hidden=hidden, width=width)
         self.inputs, self.hidden, self.outputs, self.state_dim = inputs, hidden, hidden, hidden
         self.from_input = nn.Linear(inputs, width + hidden)
         self.from_state = nn.Linear(hidden, width + hidden, bias=False)
@@ -263,6 +270,7 @@ class Reader(Described, nn.Module):
         skip: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(inputs=inputs, hidden=hidden)
         ways = {"forwards": 1, "backwards": 1, "both": 2}
         if direction not in ways:
             raise ValueError(f"direction must be one of {', '.join(ways)}, got {direction!r}")

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ...inference.checks import check_layers, check_number, check_real, check_sizes
 from ..part import Described
+from .checks import check_dropout
 from .likelihoods import Likelihood
 
 __all__ = ["MLP", "ConvDecoder", "ConvEncoder", "activation", "scale_to_radius", "set_output_mean"]
@@ -57,6 +59,8 @@ class MLP(Described, nn.Sequential):
         skip: bool = False,
         dropout: float = 0.0,
     ) -> None:
+        check_layers("sizes", sizes, 2)
+        check_dropout(dropout=dropout)
         layers: list[nn.Module] = []
         for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=2):
             layers += [nn.Linear(inputs, outputs)]
@@ -77,6 +81,7 @@ class MLP(Described, nn.Sequential):
 
 def set_output_mean(net: nn.Module, likelihood: Likelihood, mean: float) -> None:
     """Sets the bias of a net's last linear layer to the natural parameters of this mean."""
+    check_real("mean", mean)
     last = [layer for layer in net.modules() if isinstance(layer, nn.Linear)][-1]
     with torch.no_grad():
         last.bias.copy_(likelihood.natural(torch.full((likelihood.dim,), mean)))
@@ -103,10 +108,9 @@ def scale_to_radius(
     """
     if weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
         raise ValueError(f"recurrent weights must be square, got {tuple(weight.shape)}")
-    if radius <= 0:
-        raise ValueError(f"spectral radius must be positive, got {radius}")
-    if incoming is not None and not 1 <= incoming <= len(weight):
-        raise ValueError(f"incoming must be from 1 to {len(weight)} connections, got {incoming}")
+    check_real("the spectral radius", radius, above=0)
+    if incoming is not None:
+        check_number("incoming", incoming, most=len(weight))
     with torch.no_grad():
         if incoming is not None:
             dropped = torch.rand_like(weight).argsort(1)[:, incoming:]
@@ -144,6 +148,8 @@ class ConvEncoder(Described, nn.Sequential):
         channels: Sequence[int] = (16, 32, 64),
         nonlinearity: str = "relu",
     ) -> None:
+        check_sizes(size=size, width=width)
+        check_layers("channels", channels)
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise((1, *channels)):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), activation(nonlinearity)]
@@ -177,6 +183,8 @@ class ConvDecoder(Described, nn.Sequential):
         channels: Sequence[int] = (64, 32, 16),
         nonlinearity: str = "relu",
     ) -> None:
+        check_sizes(latent_dim=latent_dim, size=size, width=width)
+        check_layers("channels", channels)
         sizes = _halved(size, len(channels))[::-1]
         smallest = channels[0] * sizes[0] ** 2
         layers: list[nn.Module] = [

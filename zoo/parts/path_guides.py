@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference.checks import check_sizes
 from ...inference.paths import LinearChain, Path
 from ..part import Described
 from .checks import size_of
@@ -62,6 +63,7 @@ class StepGuide(Described, nn.Module):
 
     def __init__(self, features_dim: int, dim: int) -> None:
         super().__init__()
+        check_sizes(features_dim=features_dim, dim=dim)
         self.features_dim, self.dim = features_dim, dim
         self.heads = nn.Linear(features_dim, self.heads_count * dim)
 
@@ -140,6 +142,7 @@ class Autoregressive(Described, nn.Module):
 
     def __init__(self, features_dim: int, dim: int, memory_dim: int, hidden: int = 200) -> None:
         super().__init__()
+        check_sizes(features_dim=features_dim, dim=dim, memory_dim=memory_dim, hidden=hidden)
         self.features_dim, self.dim = features_dim, dim
         self.from_features = nn.Linear(features_dim, hidden)
         self.from_memory = nn.Linear(memory_dim, hidden, bias=False)

@@ -18,6 +18,7 @@ import torch
 from pyro.contrib.gp import kernels
 from torch import Tensor, nn
 
+from ...inference.checks import check_number, check_real
 from ...inference.paths import GaussianPath, LinearChain, Path
 from ..part import Described
 
@@ -64,8 +65,8 @@ class WhiteNoise(Described, nn.Module):
 
     def __init__(self, dim: int, scale: float = 1.0, learn: bool = False) -> None:
         super().__init__()
-        if dim < 1 or scale <= 0:
-            raise ValueError(f"dim and scale must be positive, got {dim} and {scale}")
+        check_number("dim", dim)
+        check_real("scale", scale, above=0)
         self.dim = dim
         self.log_scale = nn.Parameter(torch.full((dim,), math.log(scale)), requires_grad=learn)
 
@@ -119,8 +120,7 @@ class AR1(WhiteNoise):
         self, dim: int, coefficient: float = 0.9, scale: float = 1.0, learn: bool = False
     ) -> None:
         super().__init__(dim, scale, learn)
-        if not -1 < coefficient < 1:
-            raise ValueError(f"coefficient must be in (-1, 1), got {coefficient}")
+        check_real("coefficient", coefficient, above=-1, below=1)
         self.coefficient = coefficient
 
     def scales(self, mask: Tensor) -> Tensor:
@@ -155,8 +155,9 @@ class GaussianProcess(Described, nn.Module):
         learn: bool = False,
     ) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"dim must be positive, got {dim}")
+        check_number("dim", dim)
+        check_real("lengthscale", lengthscale, above=0)
+        check_real("variance", variance, above=0)
         if isinstance(kernel, str):
             if kernel not in KERNELS:
                 raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...inference.checks import check_number, check_real
 from ..part import Described
 
 __all__ = ["Readout"]
@@ -22,6 +23,8 @@ class Readout(Described):
     """
 
     def __init__(self, dim: int = 1, variance: float = 1.0) -> None:
+        check_number("dim", dim)
+        check_real("variance", variance, least=0)
         self.dim, self.variance = dim, variance
 
     def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...inference.checks import check_number
+from ...inference.checks import check_layers, check_real, check_sizes
 from ..part import Described
 
 __all__ = ["SpatialDecoder", "SpatialGuide", "SpatialNet"]
@@ -60,7 +60,7 @@ class SpatialNet(Described, nn.Module):
         spreads: bool = False,
     ) -> None:
         super().__init__()
-        check_number("layers", layers)
+        check_sizes(grid=grid, inputs=inputs, outputs=outputs, width=width, layers=layers)
         self.grid, self.inputs, self.spreads = grid, inputs, spreads
         sizes = [inputs, *[width] * (layers - 1), outputs]
         parts: list[nn.Module] = []
@@ -97,6 +97,9 @@ class SpatialDecoder(Described, nn.Module):
         self, grid: int, channels: int, width: int, strides: Sequence[int], bias: float = -2.5
     ) -> None:
         super().__init__()
+        check_sizes(grid=grid, channels=channels, width=width)
+        check_layers("strides", strides)
+        check_real("bias", bias)
         self.grid, self.channels = grid, channels
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
         parts += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
@@ -137,6 +140,8 @@ class SpatialGuide(Described, nn.Module):
 
     def __init__(self, grid: int, channels: int, width: int, strides: Sequence[int]) -> None:
         super().__init__()
+        check_sizes(grid=grid, channels=channels, width=width)
+        check_layers("strides", strides)
         self.grid, self.channels, self.width = grid, channels, width
         self.size = grid * prod(strides)
         self.latent_dim = channels * grid**2

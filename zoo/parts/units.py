@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...inference.checks import check_number, check_real
 from ..part import Described
 from .nets import ACTIVATIONS, activation
 
@@ -32,12 +33,8 @@ class HybridUnits(Described, nn.Module):
 
     def __init__(self, dim: int, stochastic: float = 0.0, nonlinearity: str = "sigmoid") -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"the number of hidden units must be at least 1, got {dim}")
-        if not 0 <= stochastic <= 1:
-            raise ValueError(
-                f"stochastic must be a fraction of the units, in [0, 1], got {stochastic}"
-            )
+        check_number("dim", dim)
+        check_real("stochastic", stochastic, least=0, most=1)
         self.dim, self.num_stochastic = dim, round(stochastic * dim)
         self.nonlinearity = nonlinearity
         self.function = activation(nonlinearity)

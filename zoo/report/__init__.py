@@ -108,7 +108,7 @@ def report(
             diagnostic applies.
     """
     out = check_folder(out)
-    check_enough(num_samples)
+    check_enough(num_samples, seed=seed)
     check_number("sequences", sequences)
     net = store.load(name)
     card = store.card_of(net)

@@ -305,7 +305,7 @@ def test_bad_requests_get_a_clear_sentence():
         pit(torch.zeros(3), torch.zeros(5, 4))
     with pytest.raises(ValueError, match="at least 50 values, got 20"):
         uniformity(torch.rand(20))
-    with pytest.raises(ValueError, match="at least 2 bins"):
+    with pytest.raises(ValueError, match="bins must be at least 2"):
         histogram(torch.rand(20), 1)
     with pytest.raises(ValueError, match="every PIT is NaN"):
         coverage(torch.full((3,), torch.nan))

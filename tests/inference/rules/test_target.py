@@ -649,9 +649,9 @@ def test_the_inverse_learns_to_find_the_step_before():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"alpha_i": 0.0}, "alpha_i > 0"),
-        ({"alpha_i": -0.1}, "alpha_i > 0"),
-        ({"noise": -1e-3}, "noise >= 0"),
+        ({"alpha_i": 0.0}, "alpha_i must be above 0"),
+        ({"alpha_i": -0.1}, "alpha_i must be above 0"),
+        ({"noise": -1e-3}, "noise must be at least 0"),
         ({"num_samples": 0}, "num_samples must be at least 1"),
     ],
 )

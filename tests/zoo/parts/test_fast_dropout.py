@@ -183,12 +183,12 @@ def test_a_net_starts_as_it_is_told():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Keep(0.0), r"in \(0, 1\]"),
-        (lambda: Keep(1.1), r"in \(0, 1\]"),
+        (lambda: Keep(0.0), r"above 0 and at most 1"),
+        (lambda: Keep(1.1), r"above 0 and at most 1"),
         (lambda: Keep(1.0, learn=True), "begin below 1"),
-        (lambda: FastDropoutLinear(2, 2, keep=-0.5), r"in \(0, 1\]"),
+        (lambda: FastDropoutLinear(2, 2, keep=-0.5), r"above 0 and at most 1"),
         (lambda: FastDropoutRNN(0, 2), "at least 1"),
-        (lambda: FastDropoutRNN(2, 2, keep_hidden=2.0), r"in \(0, 1\]"),
+        (lambda: FastDropoutRNN(2, 2, keep_hidden=2.0), r"above 0 and at most 1"),
         (lambda: FastDropoutRNN(2, 2, nonlinearity="cosine"), "one of tanh"),
         (lambda: FastDropoutRNN(2, 2, incoming=1), "needs spectral_radius"),
         (lambda: FastDropoutRNN(2, 2, input_scale=0.0), "input_scale"),

@@ -197,9 +197,9 @@ def test_an_rnn_predicts_frame_by_frame_what_it_does_at_once():
     [
         (lambda: FastDropoutMemory(0, H), "at least 1"),
         (lambda: FastDropoutMemory(M, H, incoming=2), "needs spectral_radius"),
-        (lambda: FastDropoutMemory(M, H, keep_hidden=0.0), r"in \(0, 1\]"),
+        (lambda: FastDropoutMemory(M, H, keep_hidden=0.0), r"above 0 and at most 1"),
         (lambda: FastDropoutReader(M, H, keep=1.0), "begin below 1"),
-        (lambda: FastDropoutReadout(H, M, keep=1.5), r"in \(0, 1\]"),
+        (lambda: FastDropoutReadout(H, M, keep=1.5), r"above 0 and at most 1"),
         (lambda: FastDropoutMemory(M, H)(torch.zeros(B, T, M + 1)), "inputs must be"),
         (lambda: FastDropoutReader(M, H)(torch.zeros(B, T, M), MASK[:, 1:]), "mask must be"),
         (lambda: FastDropoutDecoder(K, M, H)(torch.zeros(B, T, M), MASK), "inputs must be"),

@@ -109,7 +109,7 @@ def test_a_gain_of_four_keeps_what_sigmoids_hold_around_rest():
 )
 @pytest.mark.parametrize("initialiser", [Orthogonal, Latch])
 def test_gains_are_positive(initialiser, how):
-    with pytest.raises(ValueError, match="gains must be positive"):
+    with pytest.raises(ValueError, match="gain must be above 0"):
         initialiser(**how)
 
 
@@ -288,7 +288,7 @@ def test_starts_are_parts_of_a_recipe(initialiser):
     changed = recipe.set(["initialiser", "gain"], 9.0).build()
     lengths = [net.from_state.weight[0].norm().item() for net in (changed, nets[0])]
     assert lengths[0] / lengths[1] == pytest.approx(9 / 7)
-    with pytest.raises(ValueError, match=r"gains must be positive|must be above 1"):
+    with pytest.raises(ValueError, match=r"must be above"):
         recipe.set(["initialiser", "gain"], -1.0).build()
 
 
@@ -327,10 +327,10 @@ def test_a_mixtures_start_hardly_depends_on_the_question():
 
 @pytest.mark.parametrize("spread", [(1.0, 0.0), (0.5, 0.5), (math.nan, 1.0)])
 def test_a_spread_goes_from_low_to_high(spread):
-    with pytest.raises(ValueError, match="low must be below high"):
+    with pytest.raises(ValueError, match="low must be"):
         MDRNN(1, spread=spread)
     law = GaussianMixture(1, 2)
-    with pytest.raises(ValueError, match="low must be below high"):
+    with pytest.raises(ValueError, match="low must be"):
         law.initialise(nn.Linear(3, law.natural_dim), *spread)
 
 

@@ -169,11 +169,11 @@ def test_check_rejects_for_every_family(family, value, message):
 
 @pytest.mark.parametrize("kind", [Bernoulli, Poisson, Gaussian])
 def test_a_family_needs_a_unit(kind):
-    with pytest.raises(ValueError, match="at least one unit"):
+    with pytest.raises(ValueError, match="dim must be at least 1"):
         kind(0)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0])
 def test_a_gaussian_needs_a_positive_scale(scale):
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="scale must be above 0"):
         Gaussian(2, scale)

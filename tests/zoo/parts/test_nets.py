@@ -18,7 +18,7 @@ def test_scale_to_radius(incoming):
     ("build", "message"),
     [
         (lambda: scale_to_radius(torch.ones(2, 3), 1.0), "square"),
-        (lambda: scale_to_radius(torch.ones(2, 2), 0.0), "positive"),
+        (lambda: scale_to_radius(torch.ones(2, 2), 0.0), "above 0"),
         (lambda: scale_to_radius(torch.ones(2, 2), 1.0, 3), "from 1 to 2"),
         (lambda: scale_to_radius(torch.zeros(2, 2), 1.0), "all eigenvalues"),
     ],

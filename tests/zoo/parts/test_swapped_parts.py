@@ -491,8 +491,8 @@ def test_other_errors_of_a_part_stay_what_they_are(batch, error):
     ],
 )
 def test_a_part_where_a_number_of_units_belongs(build):
-    for part in (priors.WienerProcess(K), Memory(M, H), "many"):
-        with pytest.raises(ValueError, match=r"hidden must be an int, got .* by name"):
+    for part in (priors.WienerProcess(K), Memory(M, H)):
+        with pytest.raises(ValueError, match=r"hidden must be a whole number, got .* by name"):
             build(part)
     assert isinstance(build(H), nn.Module)
 

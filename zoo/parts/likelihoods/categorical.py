@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ....inference.checks import check_number
 from ...part import Described
 
 
@@ -26,8 +27,7 @@ class Categorical(Described, nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        if classes < 2:
-            raise ValueError(f"classes must be at least 2, got {classes}")
+        check_number("classes", classes, 2)
         self.classes = self.natural_dim = classes
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:

@@ -16,6 +16,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ....inference.checks import check_number, check_real
 from ...part import Described
 
 MAX_LOG_RATE = (
@@ -37,8 +38,7 @@ class ExponentialFamily(Described, nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"a likelihood needs at least one unit, got {dim}")
+        check_number("dim", dim)
         self.dim = dim
 
     @property
@@ -199,8 +199,7 @@ class Gaussian(ExponentialFamily):
 
     def __init__(self, dim: int, scale: float = 1.0) -> None:
         super().__init__(dim)
-        if scale <= 0:
-            raise ValueError(f"scale must be positive, got {scale}")
+        check_real("scale", scale, above=0)
         self.scale = scale
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:

@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ....inference.checks import check_real, check_sizes
 from ...part import Described
 
 LOG_SCALES = (-7.0, 7.0)  # of a component: a numerical guard, far outside any data
@@ -36,8 +37,7 @@ class GaussianMixture(Described, nn.Module):
 
     def __init__(self, dim: int = 1, components: int = 3) -> None:
         super().__init__()
-        if dim < 1 or components < 1:
-            raise ValueError(f"dim and components must be at least 1, got {dim}, {components}")
+        check_sizes(dim=dim, components=components)
         self.dim, self.components = dim, components
         self.natural_dim = components * (1 + 2 * dim)
 
@@ -52,7 +52,7 @@ class GaussianMixture(Described, nn.Module):
         Raises:
             ValueError: when ``low`` is not below ``high``.
         """
-        if not low < high:
+        if not check_real("low", low) < check_real("high", high):
             raise ValueError(f"low must be below high, got {low} and {high}")
         k, width = self.components, (high - low) / self.components
         means = low + width * (torch.arange(k) + 0.5)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn import functional
 
-from ....inference.checks import check_number
+from ....inference.checks import check_number, check_sizes
 from ...part import Described
 
 
@@ -197,8 +197,7 @@ class NADE(Described, nn.Module):
 
     def __init__(self, dim: int, hidden: int = 100) -> None:
         super().__init__()
-        if dim < 1 or hidden < 1:
-            raise ValueError(f"dim and hidden must be at least 1, got {dim} and {hidden}")
+        check_sizes(dim=dim, hidden=hidden)
         self.dim, self.hidden = dim, hidden
         self.below = nn.Parameter(0.01 * torch.randn(dim, hidden))
         self.above = nn.Parameter(0.01 * torch.randn(dim, hidden))
