@@ -2,7 +2,8 @@
 
 Nothing here names a model class. A network inherits the class of its kind, and the functions below
 work on it. They take sequences as a ``data.Batch``, or as anything that ``data.as_batch`` takes.
-Every ``seed`` is that of a private random stream; the caller's random state is left alone.
+Every ``seed`` is that of a private random stream; the caller's random state is left alone. Calls
+in several threads run one after the other where they draw random numbers, see ``RandomStream``.
 
 Kinds of network, see ``inference.contracts``
     ``Recurrent``, ``FrameModel``, ``GibbsModel``, ``EnergyModel``, ``SequenceModel``,

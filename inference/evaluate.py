@@ -31,7 +31,7 @@ from .checks import check_number, check_samples, check_seed, portions
 from .contracts import FrameModel, GibbsModel, SequenceModel
 from .particles import run_particles
 from .paths import Path, kl_steps
-from .rng import RandomStream
+from .rng import LOCK, RandomStream
 
 # Bounds -------------------------------------------------------------------------------------------
 
@@ -231,8 +231,7 @@ def negative_elbo(
         ValueError: for a latent whose samples carry no gradient.
     """
     if num_samples == 1:  # without an axis of samples
-        guided = poutine.trace(guide).get_trace(data)
-        joint = poutine.trace(poutine.replay(model, trace=guided)).get_trace(data)
+        guided, joint = _traced(model, guide, data)
     else:
         guided, joint = traces(model, guide, data, num_samples)
     beliefs, total = sites(guided), torch.zeros(())
@@ -365,8 +364,13 @@ def traces(
 
         return run
 
-    guided = poutine.trace(vectorised(guide)).get_trace(data)
-    return guided, poutine.trace(poutine.replay(vectorised(model), trace=guided)).get_trace(data)
+    return _traced(vectorised(model), vectorised(guide), data)
+
+
+def _traced(model: Callable[..., Any], guide: Callable[..., Any], data: Any) -> tuple[Trace, Trace]:
+    with LOCK:  # Pyro's stack of handlers is one for all threads
+        guided = poutine.trace(guide).get_trace(data)
+        return guided, poutine.trace(poutine.replay(model, trace=guided)).get_trace(data)
 
 
 def sites(trace: Trace) -> dict[str, dict[str, Any]]:

@@ -1,10 +1,25 @@
-"""Private random streams, which leave the caller's random state as it was."""
+"""Private random streams, which leave the caller's random state as it was, and their lock.
+
+torch's random generators and Pyro's stack of handlers are one for the whole process. ``LOCK`` lets
+one thread at a time use them: every stream holds it from entry to exit, and so does every trace.
+"""
 
 from __future__ import annotations
+
+import os
+import threading
 
 import torch
 
 from ..data import generator
+
+#: Whoever holds it draws random numbers and traces with Pyro; the same thread may take it again.
+LOCK = threading.RLock()
+
+if hasattr(os, "register_at_fork"):  # a child of fork gets the lock free, or as its parent held it
+    os.register_at_fork(
+        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
+    )
 
 
 class RandomStream:
@@ -12,6 +27,11 @@ class RandomStream:
 
     On exit the caller's random state is restored. A stream that is entered again continues where it
     stopped, so several streams can take turns.
+
+    Streams of several threads run one after the other, so that each gives the numbers that it gives
+    alone. Two things are not safe. Random numbers that another thread draws outside any stream are
+    taken from the stream that runs, and change both. Code within a stream waits for ever for a
+    thread that waits to enter one.
 
     Arguments:
         device: the device whose generator is switched, in addition to the CPU's.
@@ -26,13 +46,18 @@ class RandomStream:
         self.device = torch.device(device)
         self._seed = generator(*key).initial_seed()
         self._state: list[torch.Tensor] | None = None
+        self._outside: list[list[torch.Tensor]] = []  # one state for each entry without an exit
 
     def __enter__(self) -> RandomStream:
-        self._outside = self._states()
-        if self._state is None:
-            self._start()
-        else:
-            self._restore(self._state)
+        LOCK.acquire()
+        try:
+            outside = self._states()
+            if not self._outside:  # entered within itself, a stream goes on
+                self._start() if self._state is None else self._restore(self._state)
+            self._outside.append(outside)
+        except BaseException:
+            LOCK.release()
+            raise
         return self
 
     def _start(self) -> None:
@@ -42,8 +67,13 @@ class RandomStream:
                 torch.cuda.manual_seed(self._seed)
 
     def __exit__(self, *error: object) -> None:
-        self._state = self._states()
-        self._restore(self._outside)
+        try:
+            outside = self._outside.pop()
+            if not self._outside:
+                self._state = self._states()
+                self._restore(outside)
+        finally:
+            LOCK.release()
 
     def _states(self) -> list[torch.Tensor]:
         states = [torch.get_rng_state()]

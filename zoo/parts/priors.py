@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ...inference.checks import check_number, check_real
 from ...inference.paths import GaussianPath, LinearChain, Path
+from ...inference.rng import LOCK
 from ..part import Described
 
 __all__ = ["AR1", "GaussianProcess", "WhiteNoise", "WienerProcess"]
@@ -175,7 +176,7 @@ class GaussianProcess(Described, nn.Module):
         steps = mask.shape[-1]
         setting = next(self.kernel.parameters())
         times = torch.arange(1, steps + 1, device=setting.device, dtype=setting.dtype)
-        with pyro.get_param_store().scope():  # calling a kernel writes to it
+        with LOCK, pyro.get_param_store().scope():  # calling a kernel writes to Pyro's one store
             covariance = self.kernel(times).double()
         jitter = JITTER * covariance[0, 0].detach()  # independent of the length of the path
         factor = torch.linalg.cholesky(covariance + jitter * torch.eye(steps).to(covariance))
