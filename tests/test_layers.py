@@ -9,6 +9,7 @@ FLOORS = [
     "data",
     *("inference", "inference.rules", "inference.training", "inference.diagnostics"),
     "inference.testing",
+    *("zoo.plain_json", "zoo.cards", "zoo.folders", "zoo.budget"),
     *(
         "zoo.names",
         "zoo.pictures",

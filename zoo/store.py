@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import json
 import math
 import platform
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from ..data.files import write_whole
 from ..inference.rng import RandomStream
-from . import recipes  # noqa: F401 (classes of the tables become known by name)
+from ..inference.training.arguments import check_device
+from . import folders, recipes  # noqa: F401 (classes of the tables become known by name)
+from .budget import Budget
+from .cards import ModelError, is_card, load_card, save_pair, short, tensors_of, weights_of
 from .names import unknown
 from .part import Part, describe
 from .registry import PARTS, Class, read
 
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS, CARD = "weights.safetensors", "card.json"
-
-
-class ModelError(ValueError):
-    """A model that is unknown, missing, or whose files are damaged."""
+PRECISIONS = "float32", "float64"  # of weights whose card names no other
 
 
 def save(
@@ -68,18 +66,18 @@ def save(
         >>> zoo.save("models/slow", net)
         >>> zoo.load("models/slow")
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ModelError(f"{folder} is a file: give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file():
-        raise ModelError(f"the folder {folder} holds something else: give a new or an empty one")
+    folder = _path(folder)
+    try:
+        folders.check(folder, folders.NONE, holds_model)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
     try:
         part = describe(model)
         configuration = {
             "model": part.to_json(),
             "data": None if data is None else describe(data).to_json(),
         }
-        _check_rebuilt(model, part, configuration["model"])
+        rebuilt = _rebuilt(model, part, configuration["model"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{type(model).__name__} cannot be saved: {error}") from error
     card = {
@@ -91,7 +89,7 @@ def save(
         "date": datetime.date.today().isoformat(),
         "versions": versions(),
     }
-    save_model(folder, model, card)
+    save_model(folder, model, card, rebuilt.state_dict)
 
 
 def versions() -> str:
@@ -101,13 +99,18 @@ def versions() -> str:
     )
 
 
-def _check_rebuilt(model: nn.Module, part: Part, content: dict[str, Any]) -> None:
-    """Raises a ValueError unless a card's content builds the network again."""
+def _rebuilt(model: nn.Module, part: Part, content: dict[str, Any]) -> nn.Module:
+    """The untrained network that a card's content builds.
+
+    Raises:
+        ValueError: when it is another than the model.
+    """
     own = [each.cls for each in part.parts() if PARTS.get(each.name) is not each.cls]
     for cls in own:
         if cls.__name__ in PARTS:
             raise ValueError(f"seqzoo has another class called {cls.__name__}: rename yours")
-    with RandomStream("cpu", "save"):
+    size = sum(value.nbytes for value in model.state_dict().values())
+    with RandomStream("cpu", "save"), Budget(size):
         rebuilt = read(content, own, model=True).build()
     for names in (_kinds, _shapes, _tied):
         before, after = names(model), names(rebuilt)
@@ -117,6 +120,7 @@ def _check_rebuilt(model: nn.Module, part: Part, content: dict[str, Any]) -> Non
                 f"{wrong[0]} is not as its arguments build it: give parts to the constructor, "
                 "each of its own, and exchange none afterwards"
             )
+    return rebuilt
 
 
 def _kinds(net: nn.Module) -> dict[str, Any]:
@@ -125,8 +129,11 @@ def _kinds(net: nn.Module) -> dict[str, Any]:
 
 
 def _shapes(net: nn.Module) -> dict[str, Any]:
-    """The shape of every tensor of the state."""
-    return {name: value.shape for name, value in net.state_dict().items()}
+    """The shape of every tensor of the state, and its dtype unless that is a floating one."""
+    return {
+        name: (value.shape, None if value.is_floating_point() else value.dtype)
+        for name, value in net.state_dict().items()
+    }
 
 
 def _tied(net: nn.Module) -> dict[str, Any]:
@@ -137,42 +144,42 @@ def _tied(net: nn.Module) -> dict[str, Any]:
     return {name: same for same in names.values() for name in same}
 
 
-def save_model(folder: Path, net: nn.Module, card: dict[str, Any]) -> None:
-    """Writes a network's weights and card into ``folder``, each whole or not at all."""
+def save_model(
+    folder: Path,
+    net: nn.Module,
+    card: dict[str, Any],
+    built: Callable[[], dict[str, Tensor]] = dict,
+) -> dict[str, Any]:
+    """Writes a network's weights and card into ``folder``, both or neither.
+
+    Arguments:
+        folder: where to write.
+        net: the network.
+        card: its card.
+        built: gives the state of such a network before training: only where that is infinite or
+            NaN, such as in a mask, may the weights be.
+
+    Returns:
+        The card with the checksum of the weights.
+
+    Raises:
+        ModelError: for weights that ``load`` would refuse, or a card that is no data.
+    """
     seen, weights = set(), {}
     for name, value in net.state_dict().items():
         kept = value.detach().cpu().contiguous()
         weights[name] = kept.clone() if kept.data_ptr() in seen else kept  # two names, one tensor
         seen.add(kept.data_ptr())
-    write_whole(folder / WEIGHTS, lambda part: save_file(weights, part))
-    save_card(folder / CARD, card)
+    _check_finite(weights, built, f"this {type(net).__name__} cannot be saved")
+    special = _precisions(weights) - {*PRECISIONS}
+    card = {**card, **({"precisions": sorted(special)} if special else {})}
+    return save_pair(folder / WEIGHTS, folder / CARD, safetensors.save(weights), card)
 
 
-def save_card(path: Path, card: dict[str, Any]) -> None:
-    """Writes one card."""
-    text = json.dumps(card, indent=2, default=_plain) + "\n"
-
-    def write_text(part: Path) -> None:
-        part.write_text(text)
-
-    write_whole(path, write_text)
-
-
-def load_card(path: Path) -> dict[str, Any]:
-    """Reads one card.
-
-    Raises:
-        ModelError: when it is missing or damaged.
-    """
-    if not path.is_file():
-        raise ModelError(f"there is no card at {path}")
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"the card {path} is damaged: fetch or train the model again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"the card {path} is damaged: fetch or train the model again")
-    return content
+def holds_model(folder: Path) -> bool:
+    """Whether the files of a folder are those of a saved model, damaged ones included."""
+    card = folder / CARD
+    return is_card(card) or (card.is_file() and (folder / WEIGHTS).is_file())
 
 
 def shipped() -> list[str]:
@@ -211,45 +218,122 @@ def load(
         The network in evaluation mode, with its card as ``net.card``.
 
     Raises:
-        ModelError: for an unknown name, or damaged, truncated or foreign files.
+        ModelError: for an unknown name or device; for damaged, truncated or foreign files; for
+            weights that are not those of the card, or not finite.
 
     Example:
         >>> zoo.load("ppc/refh").reconstruct(data.PPC(1, 100, seed=5).obs).shape
         torch.Size([1, 100, 15])
     """
-    folder = Path(name)
-    if (folder / CARD).is_file():
-        content, weights = load_card(folder / CARD), folder / WEIGHTS
-    elif str(name) not in carded() and (beside := Path(f"{name}.json")).is_file():
-        content, weights = load_card(beside), Path(f"{name}.safetensors")
-    elif folder.is_dir() and str(name) not in carded():
-        raise ModelError(
-            f"the folder {name} has no {CARD}: `zoo.save` and `seqzoo train` write one"
-        )
-    else:
-        content, weights = card(str(name)), SHIPPED / f"{name}.safetensors"
-        if not weights.is_file():
-            raise ModelError(
-                f"the weights of {name} do not come with seqzoo, only its card: "
-                f"`seqzoo train {name}` makes some, and prints the folder to load"
-            )
+    device, (content, path) = _device(device), _find(name)
+    weights = weights_of(path, content)
+    tensors = tensors_of(weights, path)
     with RandomStream("cpu", "load"):  # to build a network draws weights
-        net = build(content, classes)
+        net = build(content, classes, len(weights))
+    _check_fit(net, tensors, content, path)
     try:
-        tensors = load_file(weights) if next(iter(net.state_dict()), None) else {}
-    except FileNotFoundError as error:
-        raise ModelError(f"the weights {weights} are missing: install or train again") from error
-    except SafetensorError as error:
-        raise ModelError(
-            f"the weights {weights} are damaged or cut short ({error}): install or train again"
-        ) from error
-    _cast(net, tensors)
-    try:
+        _cast(net, tensors)
         net.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelError(f"{weights} does not fit the model on its card: {error}") from error
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(f"{path} does not fit the model on its card: {short(error)}") from error
     vars(net)["card"] = content
     return net.eval().to(device)
+
+
+def _path(name: str | Path) -> Path:
+    """A path.
+
+    Raises:
+        ModelError: for what is none.
+    """
+    if not isinstance(name, (str, Path)) or not str(name) or "\0" in str(name):
+        raise ModelError(f"a model has a name, such as 'ppc/refh', or a folder: got {name!r}")
+    return Path(name)
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        where = torch.device(device)
+        if where.type == "meta":
+            raise ModelError("a trained model has no values on 'meta': give a device such as 'cpu'")
+        check_device(where)
+    except ModelError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise ModelError(f"there is no device {device!r} here ({why}): give 'cpu'") from error
+    return where
+
+
+def _find(name: str | Path) -> tuple[dict[str, Any], Path]:
+    """The card of a model, and the file of its weights."""
+    folder, beside = _path(name), Path(f"{name}.json")
+    try:
+        if (folder / CARD).is_file():
+            return load_card(folder / CARD), folder / WEIGHTS
+        if str(name) not in carded() and beside.is_file():
+            return load_card(beside), Path(f"{name}.safetensors")
+        if folder.is_dir() and str(name) not in carded():
+            raise ModelError(
+                f"the folder {name} has no {CARD}: `zoo.save` and `seqzoo train` write one"
+            )
+    except OSError as error:
+        raise ModelError(f"{str(name)[:200]!r} cannot be read: {error.strerror}") from error
+    content, path = card(str(name)), SHIPPED / f"{name}.safetensors"
+    if not path.is_file():
+        raise ModelError(
+            f"the weights of {name} do not come with seqzoo, only its card: "
+            f"`seqzoo train {name}` makes some, and prints the folder to load"
+        )
+    return content, path
+
+
+def _check_fit(
+    net: nn.Module, tensors: dict[str, Tensor], content: dict[str, Any], path: Path
+) -> None:
+    """Raises a ModelError for weights of other names, shapes or kinds, or that are not finite."""
+    built, wrong = net.state_dict(), f"{path} does not fit the model on its card"
+    for name in sorted(built.keys() ^ tensors.keys()):
+        where = "the model" if name in built else "the file"
+        raise ModelError(f"{wrong}: {where} alone has {name!r}")
+    named = content.get("precisions", [])
+    allowed = {*PRECISIONS, *(named if isinstance(named, list) else [])}
+    for name, value in built.items():
+        found = tensors[name]
+        if found.shape != value.shape:
+            shapes = f"{[*found.shape]}, and the model {[*value.shape]}"
+            raise ModelError(f"{wrong}: {name!r} has the shape {shapes}")
+        same = found.dtype == value.dtype
+        if value.is_floating_point() and found.is_floating_point():
+            same = same or _kind(found) in allowed
+        if not same:
+            raise ModelError(f"{wrong}: {name!r} is {_kind(found)}, and the model {_kind(value)}")
+    _check_finite(tensors, lambda: built, f"{path} is not used")
+
+
+def _check_finite(
+    tensors: dict[str, Tensor], built: Callable[[], dict[str, Tensor]], wrong: str
+) -> None:
+    """Raises a ModelError for NaN, or for infinity where an untrained network has none."""
+    for name, value in tensors.items():
+        bad = ~_wide(value).isfinite()
+        if bad.any():
+            before = built().get(name)
+            if before is None or (bad & (_wide(value) != _wide(before))).any():
+                raise ModelError(f"{wrong}: {name!r} holds NaN or infinity: the training diverged")
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Numbers that torch compares; it does not compare all those of eight bits."""
+    return value.float() if value.is_floating_point() and value.itemsize < 4 else value
+
+
+def _precisions(tensors: dict[str, Tensor]) -> set[str]:
+    return {_kind(value) for value in tensors.values() if value.is_floating_point()}
+
+
+def _kind(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def card_of(net: nn.Module) -> dict[str, Any]:
@@ -264,16 +348,28 @@ def card_of(net: nn.Module) -> dict[str, Any]:
     return content
 
 
-def build(content: dict[str, Any], classes: Iterable[Class] = ()) -> nn.Module:
+def build(
+    content: dict[str, Any], classes: Iterable[Class] = (), weights: int | None = None
+) -> nn.Module:
     """The untrained network that a card describes.
 
+    Arguments:
+        content: the card.
+        classes: see ``load``.
+        weights: size of the file of its weights (bytes), which bounds the memory that the network
+            may take. None sets no bound.
+
     Raises:
-        ModelError: where it describes none, or one of unknown classes.
+        ModelError: where it describes none, or one of unknown classes, or one far larger than its
+            weights.
     """
     try:
-        net = read(content["configuration"]["model"], classes, model=True).build()
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"the card does not describe a model of this zoo: {error}") from error
+        part = read(content["configuration"]["model"], classes, model=True)
+        with nullcontext() if weights is None else Budget(weights):
+            net = part.build()
+    except Exception as error:  # whatever a class does when it is given what a card says
+        why = short(error) or type(error).__name__
+        raise ModelError(f"the card does not describe a model of this zoo: {why}") from error
     if not isinstance(net, nn.Module):
         raise ModelError(f"the card does not describe a model of this zoo, but a {type(net)}")
     return net
@@ -310,9 +406,3 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 def _names(ending: str) -> list[str]:
     return sorted(f"{path.parent.name}/{path.stem}" for path in SHIPPED.glob(f"*/*.{ending}"))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} cannot be written to a card")

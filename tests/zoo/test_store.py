@@ -8,9 +8,9 @@ import socket
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from seqzoo.data import PPC
-from seqzoo.zoo import store
+from seqzoo.zoo import cards, folders, store
 from seqzoo.zoo.part import accepted
 from seqzoo.zoo.recipes import RECIPES, find, parse_overrides, part, table
 from seqzoo.zoo.registry import parse, read
@@ -74,6 +74,12 @@ def edit(folder, change):
     content = json.loads((folder / store.CARD).read_text())
     change(content)
     (folder / store.CARD).write_text(json.dumps(content))
+
+
+def rewrite(folder, tensors):
+    """Puts other weights in, with their checksum: a whole model, though a wrong one."""
+    card = store.load_card(folder / store.CARD)
+    cards.save_pair(folder / store.WEIGHTS, folder / store.CARD, save(tensors), card)
 
 
 # Trained models -------------------------------------------------------------------------------
@@ -148,7 +154,7 @@ def test_a_run_stopped_by_hand_goes_on_to_the_same_weights(tmp_path, monkeypatch
         stop_in_epoch(2, patch)
         with pytest.raises(Interrupted, match="give the same command again"):
             run(recipe, 0, halved, progress=False)
-    assert [path.name for path in halved.iterdir()] == ["checkpoint.pt"]
+    assert sorted(path.name for path in halved.iterdir()) == [folders.MARK, "checkpoint.pt"]
     seen = []
     monkeypatch.setattr(PPC, "fresh", lambda self, epoch: seen.append(epoch) or fresh(self, epoch))
     run(recipe, 0, halved, progress=False)
@@ -211,7 +217,7 @@ def reshaped(tensors):
 def test_weights_that_do_not_fit_the_card(change, folder):
     tensors = load_file(folder / store.WEIGHTS)
     change(tensors)
-    save_file(tensors, folder / store.WEIGHTS)
+    rewrite(folder, tensors)
     with pytest.raises(zoo.ModelError, match="does not fit the model on its card"):
         zoo.load(folder)
 
@@ -300,7 +306,7 @@ def test_saving_twice_leaves_one_model_and_no_parts(tmp_path):
         torch.nn.init.constant_(net.bias, bias)
         store.save_model(tmp_path, net, {"value": torch.tensor(bias)})
     assert torch.equal(load_file(tmp_path / store.WEIGHTS)["bias"], torch.full((2,), 2.0))
-    assert store.load_card(tmp_path / store.CARD) == {"value": 2.0}
+    assert store.load_card(tmp_path / store.CARD)["value"] == 2.0
     assert sorted(path.name for path in tmp_path.iterdir()) == [store.CARD, store.WEIGHTS]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +48,7 @@ def evaluate(
 
     The sd is over the test sequences; for the sd over training seeds see the model's card.
     """
-    from .. import store
+    from .. import plain_json, store
     from ..recipes import RECIPES, parse_overrides
 
     check_device(device)
@@ -74,7 +73,7 @@ def evaluate(
         "limit": recipe.limit,
     }
     if as_json:
-        print(json.dumps(result))
+        print(plain_json.dumps(result))
     else:
         print(
             f"{result['name']}: {result['metric']} {result['value']:.4g} {result['unit']} "
@@ -116,7 +115,9 @@ def diagnose(
     name: Trained,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write; reports/NAME if unset. An earlier report in it goes."),
+        typer.Option(
+            help="Folder to write; reports/NAME if unset. An earlier report in it is replaced."
+        ),
     ] = None,
     sequences: Annotated[int, typer.Option(min=1, help="Test sequences.")] = 20,
     num_samples: Annotated[int, typer.Option(min=25, help="Samples from the guide.")] = 500,
@@ -146,7 +147,11 @@ def diagnose(
     from ..runs.printing import show, table
     from ..studies.chains import Chains
 
-    out = out or Path("reports", *Path(name).parts[-2:])
+    if out is None:
+        place = Path(name)
+        if place.is_absolute() or ".." in place.parts or not place.parts:
+            place = Path(*place.resolve().parts[1:])  # a way to a folder is no name
+        out = Path("reports", *place.parts[-2:])
     chains = Chains(frames, num_chains, num_warmup, steps)
     found = report(name, out, sequences, num_samples, seed, chains, training)
     rows = [(section.title, section.verdict) for section in found.sections]

@@ -47,27 +47,38 @@ def list_recipes(
 def train(
     name: Name,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder; runs/NAME/seedN if unset.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder; if unset runs/NAME/seedN, or one of their own for --quick and --set."
+        ),
+    ] = None,
     device: Device = None,
     overrides: Set = None,
     quick: Annotated[bool, typer.Option(help="The recipe's small budget.")] = False,
     fresh: Annotated[bool, typer.Option(help="Ignore a checkpoint of an earlier run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace the finished run in the folder, if there is one.")
+    ] = False,
     modules: Modules = None,
 ) -> None:
     """Train one recipe, then score it on test data.
 
     Writes weights.safetensors and card.json. A run that was stopped goes on from its last whole
-    epoch when the same command is given again, and ends with the same weights.
+    epoch when the same command is given again, and ends with the same weights. A finished run is
+    replaced with --overwrite alone.
     """
     from ..recipes import find, parse_overrides
+    from ..runs.finished import place
     from ..runs.run import is_main_process, run
 
     check_device(device)
     recipe = find(name)
     recipe = recipe.quickened() if quick else recipe
-    recipe = recipe.override(parse_overrides(overrides or []))
-    folder = out or Path("runs") / name / f"seed{seed}"
-    card = run(recipe, seed, folder, device=device, resume=not fresh)
+    changes = parse_overrides(overrides or [])
+    recipe = recipe.override(changes)
+    folder = out or place(Path("runs"), quick, changes) / name / f"seed{seed}"
+    card = run(recipe, seed, folder, device=device, resume=not fresh, overwrite=overwrite)
     if not is_main_process():
         return
     print(f"{name}: {card['metric']} {card['value']:.4g} {card['unit']} on test data (seed {seed})")
@@ -87,10 +98,16 @@ def reproduce(
     only: Annotated[
         list[str] | None, typer.Option(help="Rows to run, TABLE/ROW or ROW; all if unset.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the runs; those with --quick or --set have one in it."),
+    ] = Path("runs"),
     jobs: Jobs = 2,
     device: Device = None,
     overrides: Set = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace finished runs of other settings in --out.")
+    ] = False,
     ship: Annotated[
         Path | None,
         typer.Option(
@@ -107,6 +124,7 @@ def reproduce(
     from ..recipes import find, parse_overrides, rows
     from ..recipes.recipe import override_all
     from ..runs import reproduce as running
+    from ..runs.finished import place
     from ..runs.printing import show
     from ..runs.processes import SomeFailed
     from ..runs.tables import remarks, render
@@ -114,11 +132,14 @@ def reproduce(
     check_device(device)
     recipes = rows(table, only or ())
     recipes = [r.quickened() if quick else r for r in recipes]
-    recipes = override_all(recipes, parse_overrides(overrides or []))
-    folder = out / "quick" if quick else out
+    changes = parse_overrides(overrides or [])
+    recipes = override_all(recipes, changes)
+    folder = place(out, quick, changes)
     failure = None
     try:
-        cards = running.reproduce(recipes, list(range(seeds)), folder, jobs, device)
+        cards = running.reproduce(
+            recipes, list(range(seeds)), folder, jobs, device, overwrite=overwrite
+        )
     except SomeFailed as error:  # the table of the others, and then the error
         cards, failure = error.results, error
     for name in dict.fromkeys(recipe.table for recipe in recipes):

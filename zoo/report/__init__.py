@@ -93,7 +93,8 @@ def report(
 
     Arguments:
         name: a model that ships, or the folder of one.
-        out: folder to write to, made if missing. An earlier report there is removed.
+        out: folder to write to, made if missing. The files of an earlier report there are
+            removed; a folder that holds something else is refused.
         sequences: number of test sequences; 10 times as many for nets that answer questions.
         num_samples: samples from the guide, at least 25.
         seed: seed of data and samples. The caller's random state does not change.
@@ -104,8 +105,8 @@ def report(
         data: the training data of the model, in place of those that its card names.
 
     Raises:
-        ValueError: for too few samples, an ``out`` that is a file, or a model to which no
-            diagnostic applies.
+        ValueError: for too few samples, an ``out`` that is a file or holds something else, or a
+            model to which no diagnostic applies.
     """
     out = check_folder(out)
     check_enough(num_samples, seed=seed)

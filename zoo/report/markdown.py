@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .. import store
+from .. import folders, store
 from .context import Context, Section
 
 REPORT = "report.md"
-FIGURES = frozenset(  # all other files of reports: those of an earlier one are removed
+FIGURES = frozenset(  # all other files of reports
     {
         *("khat.png", "bound.png", "pit.png", "sbc.png", "answers.png"),
         *("chains.png", "targets.png", "rules.png", "posterior.nc"),
     }
 )
+# The last line of a report, which Markdown does not show: the files that belong to it.
+_FILES = re.compile(r"<!-- seqzoo diagnose: (.*) -->\s*\Z")
 
 
 def check_folder(out: str | Path) -> Path:
     """The folder to write to.
 
     Raises:
-        ValueError: when it is a file, or would lie in one.
+        ValueError: when it is a file, would lie in one, or holds files of someone else.
     """
     out = Path(out)
-    there = _nearest(out)
-    if not there.is_dir():
-        raise ValueError(f"{there} is a file: --out names the folder to write a report to")
+    foreign = "|".join(map(re.escape, sorted(FIGURES - _files(out))))
+    folders.check(out, re.compile(foreign), lambda folder: REPORT in _files(folder))
     return out
+
+
+def _files(folder: Path) -> set[str]:
+    """The files of the report in a folder, as it names them itself."""
+    try:
+        found = _FILES.search((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return set()
+    return {REPORT, *FIGURES}.intersection(found[1].split() if found else ())
 
 
 @contextmanager
 def workshop(out: Path) -> Iterator[Path]:
     """A temporary folder on the same disk as ``out``, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=".report-", dir=_nearest(out)))
+    folder = Path(tempfile.mkdtemp(prefix=".report-", dir=folders.nearest(out)))
     try:
         yield folder
     finally:
@@ -44,18 +55,18 @@ def workshop(out: Path) -> Iterator[Path]:
 
 
 def put_in_place(folder: Path, out: Path) -> None:
-    """Removes the files of an earlier report from ``out``, and moves the new ones there."""
+    """Removes the files of an earlier report from ``out``, and moves the new ones there.
+
+    ``out`` is one that ``check_folder`` let pass.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    for name in (REPORT, *sorted(FIGURES)):
+    earlier = {REPORT, *FIGURES} if (out / folders.MARK).is_file() else _files(out)
+    (out / folders.MARK).touch()
+    for name in sorted(earlier):
         (out / name).unlink(missing_ok=True)
     for path in sorted(folder.iterdir(), key=lambda path: path.name == REPORT):
         shutil.move(path, out / path.name)
-
-
-def _nearest(out: Path) -> Path:
-    """The folder itself, or the nearest parent that exists."""
-    out = out.absolute()
-    return next(path for path in (out, *out.parents) if path.exists())
+    (out / folders.MARK).unlink()
 
 
 def written(context: Context, sections: list[Section], left_out: list[tuple[str, str]]) -> str:
@@ -81,4 +92,5 @@ def written(context: Context, sections: list[Section], left_out: list[tuple[str,
     if left_out:
         lines += ["## Left out", ""]
         lines += [f"- {title}: {why}." for title, why in left_out] + [""]
-    return "\n".join(lines)
+    own = [one.figure for one in sections if one.figure is not None]
+    return "\n".join([*lines, f"<!-- seqzoo diagnose: {' '.join([REPORT, *own])} -->", ""])

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ...inference.checks import check_number
 from .. import store
+from ..cards import ModelError, is_card, save_card, save_pair, weights_of
 from ..recipes import Recipe, find, import_modules
 from ..registry import IMPORTED
+from .finished import CHECKSUM, finished
 from .processes import JobFailed, SomeFailed, in_processes
 from .run import run
 from .tables import Card
@@ -21,6 +23,7 @@ def reproduce(
     jobs: int = 1,
     device: str | None = None,
     say: Callable[[str], None] = print,
+    overwrite: bool = False,
 ) -> dict[str, list[Card]]:
     """Trains and scores every recipe with every seed. Finished runs in ``out`` are kept.
 
@@ -31,12 +34,13 @@ def reproduce(
         jobs: runs at a time, each a process with one thread.
         device: where to train.
         say: told of every run that is done.
+        overwrite: replace finished runs of other settings in ``out``.
 
     Returns:
         The cards of every row, by its name, in the order of the seeds.
 
     Raises:
-        ValueError: for fewer jobs than one.
+        ValueError: for fewer jobs than one, or for a finished run of other settings in ``out``.
         Interrupted: after ctrl-C or SIGTERM, which stop all runs; unfinished ones leave their
             checkpoints.
         SomeFailed: when some runs failed, after the others; it has the cards of those.
@@ -47,10 +51,11 @@ def reproduce(
     for recipe in recipes:
         for seed in seeds:
             folder = out / recipe.name / f"seed{seed}"
-            done = _finished(folder, recipe)
+            done = _finished(folder, recipe, seed, overwrite, say)
             if done is not None:
                 cards[recipe.name, seed] = done
-                say(f"{recipe.name} seed {seed}: {_figure(done)} (kept from {done['date']})")
+                since = f" from {done['date']}" if "date" in done else ""
+                say(f"{recipe.name} seed {seed}: {_figure(done)} (kept{since})")
             else:
                 waiting[recipe.name, seed] = _run, (recipe, seed, folder, device)
 
@@ -77,17 +82,23 @@ def _run(recipe: Recipe, seed: int, folder: Path, device: str | None) -> Card:
     import torch
 
     torch.set_num_threads(1)
-    return run(recipe, seed, folder, device=device, progress=False)
+    return run(recipe, seed, folder, device=device, progress=False, overwrite=True)
 
 
-def _finished(folder: Path, recipe: Recipe) -> Card | None:
-    """The card of a finished run of the very same recipe."""
+def _finished(
+    folder: Path, recipe: Recipe, seed: int, overwrite: bool, say: Callable[[str], None]
+) -> Card | None:
+    """The card of a finished run of the very same recipe, or None where one is to be trained."""
     try:
-        card = store.load_card(folder / store.CARD)
-    except store.ModelError:
-        return None
-    whole = (folder / store.WEIGHTS).is_file()
-    return card if whole and card.get("configuration") == recipe.configuration() else None
+        return finished(folder, recipe, seed)
+    except ModelError as error:
+        say(f"{recipe.name} seed {seed}: trains again, since {error}")
+    except ValueError as error:
+        if not overwrite:
+            raise ValueError(
+                f"{error}: give another folder (--out), or --overwrite to train again"
+            ) from error
+    return None
 
 
 def _figure(card: Card) -> str:
@@ -113,7 +124,7 @@ def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) 
     for name, seeds in cards.items():
         recipe = find(name)
         card = {
-            **store.summarise(seeds),
+            **{key: value for key, value in store.summarise(seeds).items() if key != CHECKSUM},
             "weights_seed": seeds[0]["seed"],
             "published": recipe.published,
             "source": recipe.source,
@@ -121,12 +132,13 @@ def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) 
             "note": recipe.note,
             "command": f"seqzoo reproduce {recipe.table} --seeds {len(seeds)}",
         }
-        weights = out / name / f"seed{seeds[0]['seed']}" / store.WEIGHTS
+        path = target / f"{name}.json"
+        if path.exists() and not is_card(path):
+            raise ValueError(f"{path} is no card of a model: give another folder")
         if recipe.ships:
-            content = weights.read_bytes()
-            store.write_whole(
-                target / f"{name}.safetensors", lambda part, data=content: part.write_bytes(data)
-            )
-        store.save_card(target / f"{name}.json", card)
+            weights = weights_of(out / name / f"seed{seeds[0]['seed']}" / store.WEIGHTS, seeds[0])
+            save_pair(path.with_suffix(".safetensors"), path, weights, card)
+        else:
+            save_card(path, card)
         names.append(name)
     return names

@@ -1,4 +1,8 @@
-"""One run of a recipe: training, checkpoints, the score on test data, weights and card."""
+"""One run of a recipe: training, checkpoints, the score on test data, weights and card.
+
+A run trains in a folder of its own, and marks it. What it has finished there is recognised by the
+card, and replaced only when asked.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import datetime
 import json
 import os
 import platform
+import re
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +22,15 @@ from torch import Tensor
 from ...data import Dataset
 from ...data.synthetic import Synthetic
 from ...inference import fit
+from .. import folders
 from ..part import Part
 from ..recipes.recipe import Recipe
-from ..store import save_model, versions
+from ..store import holds_model, save_model, versions
+from .finished import CHECKSUM, checksum
 from .processes import Interrupted
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, WARMUP = "checkpoint.pt", "warmup{}.pt"
+UNFINISHED = re.compile(r"checkpoint\.pt|warmup\d+\.pt")  # what a run removes when it has ended
 
 
 def run(
@@ -31,8 +40,11 @@ def run(
     device: str | None = None,
     resume: bool = True,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Trains one recipe with one seed, scores it on test data, and writes weights and card.
+
+    Stopped at any point, it leaves in ``out`` what was finished there before, and a checkpoint.
 
     Arguments:
         recipe: the recipe.
@@ -42,10 +54,33 @@ def run(
         device: where to train.
         resume: go on from the checkpoint in ``out``.
         progress: show a progress bar.
+        overwrite: replace the finished run in ``out``, if there is one.
 
     Returns:
         The card.
+
+    Raises:
+        ValueError: where ``out`` holds a finished run, or files of someone else.
     """
+    main = is_main_process()
+    if main and holds_model(out) and not overwrite:
+        raise ValueError(
+            f"{out} holds a trained model: zoo.load({str(out)!r}) loads it. Give another folder "
+            "(--out), or --overwrite to replace it"
+        )
+    with folders.claimed(out, UNFINISHED, holds_model) if main else nullcontext():
+        net, card = _trained(recipe, seed, out, device, resume, progress)
+        if main:
+            card = save_model(out, net, card, lambda: recipe.model.build().state_dict())
+            for path in folders.files(out, UNFINISHED):
+                path.unlink(missing_ok=True)
+    return card
+
+
+def _trained(
+    recipe: Recipe, seed: int, out: Path, device: str | None, resume: bool, progress: bool
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The network that ``run`` trains, and its card."""
     start = time.perf_counter()
     net, epochs, best = train(recipe, seed, out, device, resume, progress)
     seconds = time.perf_counter() - start
@@ -65,11 +100,7 @@ def run(
         "wall_time_s": round(seconds, 1),
         **provenance(device),
     }
-    if is_main_process():
-        save_model(out, net, card)
-        for done in (out / CHECKPOINT, *out.glob("warmup*.pt")):
-            done.unlink(missing_ok=True)
-    return card
+    return net, {**card, CHECKSUM: checksum(card)}
 
 
 def train(
@@ -141,7 +172,7 @@ def _warmed_up(
             data,
             seed=restart,
             device=device,
-            checkpoint=out / f"warmup{restart}.pt",
+            checkpoint=out / WARMUP.format(restart),
             resume=resume,
             identity=json.dumps([recipe.configuration(), seed]),
             progress=progress,

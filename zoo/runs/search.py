@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...data.files import write_whole
+from .. import plain_json
 from ..recipes import Recipe
 from .run import hardware, train
 
@@ -89,11 +89,11 @@ def save(recipe: Recipe, trials: list[Trial], path: Path, device: str | None = N
         "ranges": _flat(recipe.search),
         "configuration": recipe.configuration(),
         "trials": [
-            {**trial.changes, "score": trial.score if math.isfinite(trial.score) else None}
+            {**trial.changes, "score": trial.score}
             for trial in sorted(trials, key=lambda trial: trial.score)
         ],
     }
-    text = json.dumps(content, indent=1) + "\n"
+    text = plain_json.dumps(content, indent=1) + "\n"
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 

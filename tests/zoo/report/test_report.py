@@ -144,9 +144,9 @@ def test_a_model_of_rolls_is_diagnosed_on_the_set_handed_over(sizes, tmp_path):
     found = report.report(tmp_path / "net", tmp_path / "out", data=source, **how)
     assert "on 1 held-out sequence of PianoRolls, 8 frames" in found.path.read_text()
     with pytest.raises(ValueError, match="this PianoRolls serves all of its sequences"):
-        report.report(tmp_path / "net", tmp_path, data=data.PianoRolls(tunes()), **how)
+        report.report(tmp_path / "net", tmp_path / "2", data=data.PianoRolls(tunes()), **how)
     with pytest.raises(ValueError, match="was not trained on data"):
-        report.report(tmp_path / "net", tmp_path, **how)
+        report.report(tmp_path / "net", tmp_path / "2", **how)
 
 
 # The command --------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_diagnose_refuses_what_it_cannot_report(words, message, tmp_path, monkey
 @pytest.mark.parametrize("out", ["file", "file/folder"])
 def test_a_report_does_not_go_into_a_file(out, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="file is a file: --out names the folder"):
+    with pytest.raises(ValueError, match="file is a file: give a folder"):
         command("diagnose", "ppc/kf2", "--out", tmp_path / out)
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -1,0 +1,167 @@
+"""The two files of a model: its weights, and a card in JSON that has their checksum.
+
+The two change in one step. New weights wait under a name of their own until the new card is in its
+place, and then take the place of the earlier ones. A reader takes whichever of the two the card
+names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from ..data.files import write_whole
+from . import plain_json
+
+CHECKSUM = "weights_sha256"
+WAITING = ".{}.new"  # the name of new weights until their card is written
+LARGEST = 1 << 24  # bytes of a card
+
+
+class ModelError(ValueError):
+    """A model that is unknown, missing, or whose files are damaged."""
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def save_pair(path: Path, card_path: Path, weights: bytes, card: dict[str, Any]) -> dict[str, Any]:
+    """Writes the two files of a model. A program killed at any point leaves one whole model.
+
+    Returns:
+        The card with the checksum of the weights.
+    """
+    card = {**card, CHECKSUM: _sum(weights)}
+    text = _text(card)
+    _settle(path, card_path)
+    write_whole(_waiting(path), lambda part: part.write_bytes(weights))
+    write_whole(card_path, lambda part: part.write_bytes(text))
+    os.replace(_waiting(path), path)
+    return card
+
+
+def _settle(path: Path, card_path: Path) -> None:
+    """Ends what an earlier program began: waiting weights that the card names take their place."""
+    try:
+        named = _checksum(load_card(card_path), card_path)
+        if _sum(_waiting(path).read_bytes()) == named:
+            os.replace(_waiting(path), path)
+    except (OSError, ModelError):  # the usual case: nothing waits, or there is no card
+        return
+
+
+def _waiting(path: Path) -> Path:
+    return path.with_name(WAITING.format(path.name))
+
+
+def save_card(path: Path, card: dict[str, Any]) -> None:
+    """Writes one card without weights.
+
+    Raises:
+        ModelError: for a card that is no data.
+    """
+    text = _text(card)
+    write_whole(path, lambda part: part.write_bytes(text))
+
+
+def _text(card: dict[str, Any]) -> bytes:
+    try:
+        text = (plain_json.dumps(card, indent=2) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"this cannot be written to a card: {error}") from error
+    if len(text) > LARGEST:
+        raise ModelError(f"the card would have {len(text)} bytes: give a model shorter arguments")
+    return text
+
+
+def load_card(path: Path) -> dict[str, Any]:
+    """Reads one card. It may begin with a byte-order mark, as some editors write it.
+
+    Raises:
+        ModelError: when it is missing or damaged.
+    """
+    try:
+        if not path.is_file():
+            raise ModelError(f"there is no card at {path}")
+        if path.stat().st_size > LARGEST:
+            raise ModelError(f"{path} is no card: it has {path.stat().st_size} bytes")
+        content = plain_json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"the card {path} cannot be read: {error.strerror}") from error
+    except ModelError:
+        raise
+    except ValueError as error:
+        raise ModelError(
+            f"the card {path} is damaged ({short(error)}): fetch or train the model again"
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelError(f"the card {path} is damaged: fetch or train the model again")
+    return content
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is the card of a model."""
+    try:
+        return "model" in load_card(path)["configuration"]
+    except (ModelError, KeyError, TypeError):
+        return False
+
+
+def _checksum(card: dict[str, Any], path: Path) -> str:
+    named = card.get(CHECKSUM)
+    if not isinstance(named, str):
+        raise ModelError(
+            f"the card of {path} has no checksum of its weights ({CHECKSUM}): fetch, save or train "
+            "the model again"
+        )
+    return named
+
+
+def weights_of(path: Path, card: dict[str, Any]) -> bytes:
+    """The content of the file of weights that a card names.
+
+    Raises:
+        ModelError: when it is missing, or another than the card names.
+    """
+    checksum, there = _checksum(card, path), False
+    for each in (path, _waiting(path)):
+        if not each.is_file():
+            continue
+        there = True
+        try:
+            content = each.read_bytes()
+        except (OSError, MemoryError) as error:
+            raise ModelError(f"the weights {each} cannot be read: {error}") from error
+        if _sum(content) == checksum:
+            return content
+    if not there:
+        raise ModelError(f"the weights {path} are missing: install or train again")
+    raise ModelError(
+        f"the weights {path} are damaged or cut short, or those of another card: their checksum is "
+        "not the one on the card. Install or train again"
+    )
+
+
+def tensors_of(weights: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors in the content of a file.
+
+    Raises:
+        ModelError: when it holds none.
+    """
+    try:
+        return safetensors.load(weights)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path} is no file of safetensors: {short(error)}") from error
+
+
+def short(error: Exception) -> str:
+    """The message of an error, which may quote a whole card."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]} ..."
