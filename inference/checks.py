@@ -27,10 +27,15 @@ def check_missing(net: nn.Module, batch: Batch) -> None:
         batch: what it is given.
     """
     if batch.observed is not None and not getattr(net, "takes_missing", False):
+        if getattr(net, "sees_missing", None) is False:
+            how = "build it with sees_missing=True, so that it reads which values were seen"
+        else:
+            how = (
+                "leave `observed` out of its log-density and set takes_missing = True in its class"
+            )
         raise ValueError(
             f"{type(net).__name__} takes no missing values, and this batch has some: fill them in "
-            "first (see inference.impute), or leave `observed` out of its log-density and set "
-            "takes_missing = True in its class"
+            f"first (see inference.impute), or {how}"
         )
 
 

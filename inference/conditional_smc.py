@@ -58,10 +58,16 @@ def evidence_of_missing(obs: Tensor, missing: Tensor) -> Evidence:
     return Evidence(log_odds, torch.zeros_like(log_odds))
 
 
-def evidence_of_noise(obs: Tensor, rate: float) -> Evidence:
-    """Silent keys are silent; sounding keys were turned on by noise with probability ``rate``."""
+def evidence_of_noise(obs: Tensor, rate: float, observed: Tensor | None = None) -> Evidence:
+    """Silent keys are silent; sounding keys were turned on by noise with probability ``rate``.
+
+    Nothing is known of values that were not seen: ``obs`` and ``observed`` are ``[B, T, M]``.
+    """
     penalty = obs * torch.tensor(rate, dtype=obs.dtype).log().item()
-    return Evidence(torch.where(obs > 0, -penalty, -CERTAIN), penalty)
+    log_odds = torch.where(obs > 0, -penalty, -CERTAIN)
+    if observed is not None:  # a missing value is zero, and so is its penalty
+        log_odds = log_odds.masked_fill(~observed, 0.0)
+    return Evidence(log_odds, penalty)
 
 
 class DataSample(NamedTuple):
@@ -235,7 +241,7 @@ class FrameSteps:
         else:
             natural = net.natural(prior.mode.expand(len(flat), 1, -1), frame)[:, 0]
             likely = net.likelihood.mode(_shifted(natural.unflatten(0, shape), evidence))
-        belief = net.belief(likely.flatten(0, 1)[:, None], real, flat)
+        belief = net.belief(net.encode(likely.flatten(0, 1)[:, None]), real, flat)
         blank = ~(evidence.log_odds != 0).any(-1).expand(shape).flatten()
         path = torch.where(blank[:, None, None], prior.rsample(), belief.rsample())
         path = _with_first(path.view(*shape, -1), given).reshape(path.shape)

@@ -69,12 +69,15 @@ class Encoding(NamedTuple):
         mask: ``[B, T]``.
         features: ``[B, T, F]``.
         belief: q(z | x), batch shape ``[B]``.
+        observed: True where a value of ``obs`` was seen, ``[B, T, M]``; None where all were.
+            Missing values of ``obs`` are zero.
     """
 
     obs: Tensor
     mask: Tensor
     features: Tensor
     belief: Path
+    observed: Tensor | None = None
 
     @property
     def rows(self) -> int:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from ..data import Batch, BatchLike, as_batch
-from .checks import check_number, check_samples, check_seed, portions
+from .checks import check_missing, check_number, check_samples, check_seed, portions
 from .contracts import FrameModel, GibbsModel, SequenceModel
 from .particles import run_particles
 from .paths import Path, kl_steps
@@ -309,7 +309,8 @@ def prepare_whole(net: SequenceModel, batch: Batch) -> Any:
     """``net.prepare(batch)``: the argument of the Pyro pair of a model of whole sequences.
 
     Raises:
-        ValueError: for a model without a Pyro pair, or for a model of single frames.
+        ValueError: for a model without a Pyro pair, for a model of single frames, or for missing
+            values that the model does not leave out.
     """
     check_pair(net)
     if isinstance(net, FrameModel):
@@ -317,6 +318,7 @@ def prepare_whole(net: SequenceModel, batch: Batch) -> Any:
             f"{type(net).__name__} is a model of single frames given the statistics of the past, "
             'not of whole sequences: inference.loo(..., unit="frame") scores frames'
         )
+    check_missing(net, batch)
     return net.prepare(batch)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ..data import Batch, BatchLike, as_batch
-from .checks import check_number, check_real, check_samples, check_seed
+from .checks import check_missing, check_number, check_real, check_samples, check_seed
 from .conditional_smc import (
     Evidence,
     FrameSteps,
@@ -57,7 +57,8 @@ def denoise(
     With ``rate`` the noise is part of the model: it turned each silent key on with this
     probability, and left sounding keys alone. Paths are proposed by the guide and weighed by
     p(noisy data | z) p(z) / q(z). Given z, a key that is heard sounded in truth with probability
-    p / (p + (1 - p) rate), and a silent key was silent. The algorithm depends on the model:
+    p / (p + (1 - p) rate), and a silent key was silent. Of a missing key nothing is known. The
+    algorithm depends on the model:
 
     * Frames with noise of their own (``net.framewise``, a VOSP): an online filter. Frame t is
       restored from the noisy frames up to t. ``memory_input`` selects the input of the memory.
@@ -70,7 +71,8 @@ def denoise(
 
     Arguments:
         net: a model of latent paths with binary frames (``Bernoulli``, ``NADE``).
-        batch: noisy sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
+        batch: noisy sequences: a ``Batch``, or anything that ``data.as_batch`` takes. Missing
+            values (``observed``) are restored, too.
         rate: probability that noise turned a silent key on, in (0, 1).
         num_samples: paths, or particles.
         seed: seed of a private random stream; the caller's random state is left alone.
@@ -84,7 +86,8 @@ def denoise(
 
     Raises:
         ValueError: for unfit data, ``rate``, ``num_samples`` or ``memory_input``, a model without
-            latent paths, or, with ``rate``, a model whose values are not binary.
+            latent paths, missing values that the model does not take, or, with ``rate``, a model
+            whose values are not binary.
 
     Example:
         >>> wrong = data.add_notes(batch.obs, batch.mask, rate=0.05)
@@ -98,11 +101,17 @@ def denoise(
         known = ", ".join(MEMORY_INPUTS)
         raise ValueError(f"memory_input must be one of {known}, got {memory_input!r}")
     batch = as_batch(batch)
+    check_missing(net, batch)
     real = batch.mask[..., None]
     if rate is None:
         method = "mean" if probabilities else "mode"
         return net.reconstruct(batch, method).masked_fill(~real, 0.0)
     _check_binary(net)
+    if batch.observed is not None and memory_input == "noisy":
+        raise ValueError(
+            "memory_input='noisy' needs every value of the noisy frames, and some are missing: "
+            "take 'samples' or 'restored'"
+        )
     with RandomStream(batch.obs.device, "denoise", seed):
         found = [
             _clean_probabilities(net, part, rate, num_samples, memory_input)
@@ -116,7 +125,8 @@ def _clean_probabilities(
     net: Any, batch: Batch, rate: float, num_samples: int, memory_input: str
 ) -> Tensor:
     """Probabilities that keys sounded, ``[B, T, M]``."""
-    evidence, encoding = evidence_of_noise(batch.obs, rate), net.prepare(batch)
+    evidence = evidence_of_noise(batch.obs, rate, batch.observed)
+    encoding = net.prepare(batch)
     if _framewise(net):
         fed = batch.obs if memory_input == "noisy" else memory_input
         steps = FrameSteps(net, encoding, evidence, fed)

@@ -81,7 +81,9 @@ def last_real(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def score_of(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:
-    """The log-probability of each sequence's answers, summed over its real steps; ``[B]``, nats.
+    """The log-probability of each sequence's answers, summed over the steps asked; ``[B]``, nats.
+
+    No answer is asked in padding, or at a step of whose input nothing was seen.
 
     Arguments:
         net: the network.
@@ -96,7 +98,7 @@ def score_of(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:
     if not net.at_every_step(batch):
         return net.log_score(states, batch.target)
     scores = net.log_score(states, batch.target.transpose(0, 1))
-    return scores.masked_fill(~batch.mask.T, 0.0).sum(0)
+    return scores.masked_fill(~batch.observed_frames.T, 0.0).sum(0)
 
 
 def answer_states(net: AnswerModel, batch: Batch, num_samples: int) -> Tensor:
@@ -116,5 +118,5 @@ def answer_states(net: AnswerModel, batch: Batch, num_samples: int) -> Tensor:
 
 def loss_of(net: AnswerModel, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """The negative log-probability of all answers, in nats, and how many there are."""
-    asked = batch.mask if net.at_every_step(batch) else batch.mask.any(1)
+    asked = batch.observed_frames if net.at_every_step(batch) else batch.mask.any(1)
     return -score_of(net, states, batch).sum(), asked.sum()

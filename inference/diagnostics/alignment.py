@@ -181,6 +181,7 @@ def target_alignment(rule: TargetPropagation, batch: BatchLike, seed: int = 0) -
         visited.append(net.straight_through(mean))
         return visited[-1]
 
+    batch = net.prepare(batch)
     with RandomStream(batch.obs.device, "target alignment", seed):
         drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), rule.num_samples)
         states = unroll(net, drive, choose)

@@ -40,7 +40,9 @@ class ClosedForm(LearningRule):
 
 
 class Average(ClosedForm):
-    """Puts the mean of all real frames into ``net.mean``.
+    """Puts the mean of every value into ``net.mean``, over the real frames where it was seen.
+
+    A value that was seen in no frame has the mean 0.
 
     Arguments:
         net: a network with a buffer ``mean``, ``[M]``, such as ``MeanFrame``.
@@ -61,8 +63,12 @@ class Average(ClosedForm):
         """Learns in one iteration.
 
         Returns:
-            The mean squared error of the mean.
+            The mean squared error of the mean, over the values seen.
         """
         frames, mean = batch.obs[batch.mask], self.net.get_buffer("mean")
-        mean.copy_(frames.mean(0))
-        return [float((frames - mean).square().mean())]
+        if batch.observed is None:
+            mean.copy_(frames.mean(0))
+            return [float((frames - mean).square().mean())]
+        seen = batch.observed[batch.mask]
+        mean.copy_(frames.sum(0) / seen.sum(0).clamp_min(1))  # a missing value is zero
+        return [float((frames - mean)[seen].square().mean())]

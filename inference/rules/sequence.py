@@ -86,13 +86,16 @@ class SequenceELBO(LearningRule):
         self.kl_weight, self.free_bits = kl_weight, free_bits
 
     def gradients(self, batch: Batch) -> Metrics:
-        """Sets ``.grad`` to that of the objective, in nats per frame.
+        """Sets ``.grad`` to that of the objective, in nats per frame of which a value was seen.
 
         Returns:
             ``loss``, the objective with the KL term's full weight, and ``frames``; ``kl``, nats per
             frame, where there is such a term.
+
+        Raises:
+            ValueError: for missing values that the network does not leave out.
         """
-        frames = batch.mask.sum()
+        frames = batch.observed_frames.sum()
         self.net.zero_grad(set_to_none=True)
         metrics = {"frames": frames.to(batch.obs.dtype), "loss": torch.zeros_like(frames).float()}
         for name, weight in self.weights.items():

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
-from ..checks import check_real, check_samples
+from ..checks import check_missing, check_real, check_samples
 from ..contracts import AnswerModel
 from ..unrolling import answering, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
@@ -96,6 +96,7 @@ class TargetPropagation(LearningRule):
             error of G; ``distance``, that between a state and its target, both per unit.
         """
         net = self.net
+        check_missing(net, batch)
         batch = net.prepare(batch)
         net.zero_grad(set_to_none=True)
         drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
@@ -127,6 +128,7 @@ class TargetPropagation(LearningRule):
     def targets(self, batch: Batch) -> Tensor:
         """Targets minus states on a batch, ``[M, B, T, H]``; leaves ``.grad`` alone."""
         net = self.net
+        check_missing(net, batch)
         batch = net.prepare(batch)
         with torch.no_grad():
             drive = net.drive(batch.obs.transpose(0, 1))[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...data import Batch
-from ..checks import check_samples
+from ..checks import check_missing, check_samples
 from ..contracts import AnswerModel
 from ..unrolling import answering, in_paths, loss_of, unroll
 from .rule import LearningRule, Metrics
@@ -41,6 +41,7 @@ class OutputBPTT(LearningRule):
             ``loss``, nats per answer, and ``frames``, the answers.
         """
         net = self.net
+        check_missing(net, batch)
         batch = net.prepare(batch)
         net.zero_grad(set_to_none=True)
         drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), self.num_samples)

@@ -49,7 +49,8 @@ class AnsweringConformance(ModelConformance):
     def outputs(self, net: Any, batch: Batch) -> dict[str, Tensor]:
         """The states at the units' means; all outputs where no unit is stochastic."""
         with torch.no_grad():
-            states = unroll(net, net.drive(batch.obs.transpose(0, 1)), lambda mean: mean)
+            drive = net.drive(net.prepare(batch).obs.transpose(0, 1))
+            states = unroll(net, drive, lambda mean: mean)
         found = {"states": states[1:].transpose(0, 1)}
         if net.num_stochastic:
             return found

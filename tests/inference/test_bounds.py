@@ -107,8 +107,11 @@ class Smoother(nn.Module):
 
     def forward(self, obs, mask):
         features = torch.zeros(*mask.shape, 3)
+        frames, seen = obs[..., :M], obs[..., M:] if obs.shape[-1] > M else None
         for row, steps in enumerate(mask.sum(1).tolist()):
-            mean, cov, _ = condition(self.covariance, self.design, obs[row, :steps].numpy())
+            known = None if seen is None else seen[row, :steps].bool().numpy()
+            data = frames[row, :steps].numpy()
+            mean, cov, _ = condition(self.covariance, self.design, data, known)
             for t in range(steps):
                 a = cov[t, t - 1] / cov[t - 1, t - 1] if t else 0.0
                 b = mean[t] - (a * mean[t - 1] if t else 0.0)
@@ -127,28 +130,33 @@ class Given(nn.Module):
         return LinearChain(mask, a, b, log_scale.exp())
 
 
-def condition(covariance, design, frames):
-    """Posterior mean and covariance of the path, and the log-evidence, of ``frames [T, M]``."""
-    frames = frames.astype(float)
-    steps = len(frames)
+def condition(covariance, design, frames, seen=None):
+    """Posterior mean and covariance of the path, and the log-evidence, of ``frames [T, M]``.
+
+    Where ``seen`` is given, of its values alone.
+    """
+    frames = frames.astype(float).ravel()
+    steps = len(frames) // M
     matrix, shift = design(steps)
     dim = matrix.shape[1] // steps
     prior = np.kron(covariance[:steps, :steps], np.eye(dim))
-    total = matrix @ prior @ matrix.T + NOISE**2 * np.eye(steps * M)
+    if seen is not None:
+        frames, matrix, shift = (part[seen.ravel()] for part in (frames, matrix, shift))
+    total = matrix @ prior @ matrix.T + NOISE**2 * np.eye(len(frames))
     gain = np.linalg.solve(total, matrix @ prior).T
-    residual = frames.ravel() - shift
-    log_evidence = stats.multivariate_normal(shift, total).logpdf(frames.ravel())
+    residual = frames - shift
+    log_evidence = stats.multivariate_normal(shift, total).logpdf(frames)
     return gain @ residual, prior - gain @ matrix @ prior, log_evidence
 
 
 def evidence(net, covariance, batch):
-    """log p(x) of each sequence, ``[B]``."""
-    return np.array(
-        [
-            condition(covariance, net.decoder.design, obs[:steps].numpy())[2]
-            for obs, steps in zip(batch.obs, batch.mask.sum(1).tolist())
-        ]
-    )
+    """log p(x) of the values seen of each sequence, ``[B]``."""
+    observed = [None] * len(batch) if batch.observed is None else batch.observed
+    found = []
+    for obs, seen, steps in zip(batch.obs, observed, batch.mask.sum(1).tolist()):
+        known = None if seen is None else seen[:steps].numpy()
+        found.append(condition(covariance, net.decoder.design, obs[:steps].numpy(), known)[2])
+    return np.array(found)
 
 
 steps = np.arange(1.0, T + 1)
@@ -193,7 +201,7 @@ def linear_model(prior="Wiener", guide="MarkovChain", dim=K, decoder_input="path
     )
 
 
-def solved_model(prior):
+def solved_model(prior, sees_missing=False):
     """A model whose guide is its posterior; one latent dimension."""
     decoder = Linear(1)
     encoder = Smoother(PRIORS[prior][1], decoder)
@@ -208,6 +216,7 @@ def solved_model(prior):
         guide=Given(),
         decoder=decoder,
         decoder_input="path",
+        sees_missing=sees_missing,
     )
 
 
@@ -324,6 +333,53 @@ def test_every_bound_is_the_evidence_where_the_guide_is_the_posterior(prior):
         for particles in (1, 6):
             bound = particle_bound(net, batch, particles, threshold=0)
             np.testing.assert_allclose(bound, known, atol=1e-4)
+
+
+def with_missing(batch):
+    """The sequences with values missing: some, a whole frame of the second, a channel."""
+    seen = torch.rand(batch.obs.shape, generator=torch.Generator().manual_seed(6)) > 0.3
+    seen[1, 2] = False
+    seen[..., M - 1] = False
+    return Batch(batch.obs, batch.mask, observed=seen)
+
+
+@pytest.mark.parametrize("prior", ["Wiener", "AR1", "exponential"])
+def test_every_bound_is_the_evidence_of_the_values_seen(prior):
+    """Of a guide that is the posterior given these, the whole of a hidden frame's time included."""
+    net, covariance = solved_model(prior, sees_missing=True), PRIORS[prior][1]
+    whole = frames_of(net)
+    batch = with_missing(whole)
+    known = evidence(net, covariance, batch)
+    assert np.abs(known - evidence(net, covariance, whole)).min() > 1
+    np.testing.assert_allclose(importance_bound(net, batch, 25), known, atol=1e-4)
+    data, number = net.prepare(batch), 4000
+    with torch.no_grad():
+        weights = net.frame_weights(data, 7).sum(-1)
+        terms = elbo_terms(net, data, number)
+    np.testing.assert_allclose(weights, np.tile(known, (7, 1)), atol=1e-4)
+    error = 5 * terms.likelihood.std(0).numpy() / math.sqrt(number)
+    assert (np.abs(terms.bound.numpy() - known) < error).all()
+    if prior in MARKOV:
+        for order in ([0, 1, 2], [1, 2, 0]):
+            bound = particle_bound(net, batch.rows(order), 6, threshold=0)
+            np.testing.assert_allclose(bound, known[order], atol=1e-4)
+    loss = SequenceELBO(net, num_samples=number).gradients(batch)
+    assert loss["frames"] == batch.frames == batch.mask.sum() - 1
+    assert -loss["loss"].item() * batch.frames == pytest.approx(known.sum(), abs=float(error.sum()))
+
+
+@pytest.mark.parametrize("objective", ["importance", "particles"])
+def test_bounds_of_values_seen_are_below_the_evidence_and_approach_it(objective):
+    """Of a guide that reads zeros, told nothing of what is missing."""
+    net = linear_model("AR1")
+    batch = with_missing(frames_of(net))
+    known = evidence(net, PRIORS["AR1"][1], batch)
+    bound = {
+        "importance": lambda: importance_bound(net, batch, 20_000, at_once=5000),
+        "particles": lambda: particle_bound(net, batch, 8000),
+    }[objective]
+    np.testing.assert_allclose(bound(), known, atol=0.35)
+    assert (elbo(net, batch, 300).numpy() < known).all()
 
 
 # Importance-weighted bounds ---------------------------------------------------------------------

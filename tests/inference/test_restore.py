@@ -171,6 +171,11 @@ def padded():
     return Batch(obs, mask, observed=observed)
 
 
+def whole():
+    """The same with nothing hidden but padding."""
+    return Batch(padded().obs, padded().mask)
+
+
 every_method = pytest.mark.parametrize("method", ["mode", "gibbs", "resample"])
 any_length = pytest.mark.parametrize(
     "name", [name for name in NETS if name != "VRAE, the decoder sees all"]
@@ -269,7 +274,7 @@ def test_a_lag_looks_ahead():
 @pytest.mark.parametrize("memory_input", ["samples", "restored", "noisy"])
 @pytest.mark.parametrize("name", ["VOSP", "VOSP, NADE"])
 def test_a_vosp_denoises_online(name, memory_input):
-    net, batch = build(name), padded()
+    net, batch = build(name), whole()
     how = {"rate": RATE, "num_samples": 6, "probabilities": True, "memory_input": memory_input}
     found = denoise(net, batch, **how)
     for t in range(5):
@@ -299,7 +304,7 @@ def test_denoising_as_published_is_a_reconstruction(name):
 @pytest.mark.parametrize("rate", [None, RATE])
 @any_length
 def test_denoising_leaves_padding_silent_and_obeys_its_seed(name, rate):
-    net, batch = build(name), padded()
+    net, batch = build(name), whole()
     how = {"rate": rate, "num_samples": 4, "probabilities": rate is not None}
     state = torch.get_rng_state()
     found = denoise(net, batch, **how)

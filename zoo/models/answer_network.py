@@ -10,7 +10,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch, BatchLike, as_batch, check_sequences
-from ...inference.checks import check_samples
+from ...inference.checks import check_missing, check_samples
 from ...inference.contracts import AnswerModel, SequenceModel
 from ...inference.particles import log_mean_exp
 from ...inference.rng import RandomStream
@@ -19,6 +19,7 @@ from ..part import Described
 from ..parts.checks import check_dtype
 from ..parts.likelihoods import Output
 from ..parts.memory import check_ends
+from ..parts.missing import with_seen
 from .stochastic_units import StochasticUnits
 
 
@@ -30,9 +31,11 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         output: the distribution of an answer (see ``likelihoods``).
         readout: the layer from the units to natural parameters of the output.
         every_step: answer at every step instead of the last one, where no target says which.
+        sees_missing: read which values of an input were seen; otherwise missing ones are refused.
     """
 
     inputs: int
+    sees_missing: bool = False
     output: Output
     readout: nn.Linear
     every_step: bool
@@ -53,11 +56,18 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         return batch.target.dim() == 2 + self.output.event_dim
 
     def prepare(self, batch: Batch) -> Batch:
-        """Checks a batch, and sets targets of padded steps to zero.
+        """A batch as the units read it, checked, with targets of padded steps set to zero.
+
+        No answer is asked at a step of whose input nothing was seen.
+
+        Returns:
+            The batch itself, or, with ``sees_missing``, one with frames ``[B, T, 2 I]``: zeros in
+            place of missing values, then 1.0 for each value that was seen.
 
         Raises:
-            ValueError: when frames have another size, padding comes before a real frame, or the
-                target is missing or outside the output's support.
+            ValueError: when frames have another size or missing values that the network does not
+                see, padding comes before a real frame, or the target is missing or outside the
+                output's support.
         """
         self._check_inputs(batch)
         if batch.target is None:
@@ -71,15 +81,26 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
                 f"target must be [B{rest}, or [B, T{rest} for an answer at every step: got "
                 f"{tuple(target.shape)}"
             )
-        self.output.check(target[batch.mask] if each else target)
-        if each and not batch.mask.all():
-            padding = ~batch.mask.reshape(batch.mask.shape + (1,) * self.output.event_dim)
-            batch = dataclasses.replace(batch, target=target.masked_fill(padding, 0))
-        return batch
+        asked = batch.observed_frames
+        self.output.check(target[asked] if each else target)
+        if each and not asked.all():
+            unasked = ~asked.reshape(asked.shape + (1,) * self.output.event_dim)
+            batch = dataclasses.replace(batch, target=target.masked_fill(unasked, 0))
+        return self._read(batch)
 
     def _check_inputs(self, batch: Batch) -> None:
+        check_missing(self, batch)
         self.check(batch.obs)
         check_ends(batch.mask)
+
+    def _read(self, batch: Batch) -> Batch:
+        """The batch as the units read it; of ``observed`` the frames without any value remain."""
+        if not self.sees_missing:
+            return batch
+        frames, observed = with_seen(batch.obs, batch.observed), batch.observed
+        if observed is not None:
+            observed = batch.observed_frames[..., None].expand_as(frames)
+        return dataclasses.replace(batch, obs=frames, observed=observed)
 
     # The Pyro pair --------------------------------------------------------------------------------
 
@@ -105,7 +126,7 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
             each = self.at_every_step(batch)
             states = states if each else last_real(states, batch.mask)
             answer = self.output.distribution(self.readout(states))
-            answer = answer.mask(batch.mask).to_event(1) if each else answer
+            answer = answer.mask(batch.observed_frames).to_event(1) if each else answer
             pyro.sample("y", answer, obs=batch.target)
 
     def guide(self, batch: Batch) -> None:
@@ -210,7 +231,7 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         return answers.unflatten(0, (num_samples, -1))
 
     def _asked(self, batch: BatchLike) -> Batch:
-        """A checked batch without its target."""
+        """A checked batch as the units read it, without its target."""
         batch = dataclasses.replace(as_batch(batch), target=None)
         self._check_inputs(batch)
-        return batch
+        return self._read(batch)

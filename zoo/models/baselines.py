@@ -7,7 +7,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import BatchLike, as_batch
-from ...inference.checks import check_number
+from ...inference.checks import check_missing, check_number
 from ...inference.contracts import Recurrent
 from ..part import Described
 
@@ -32,11 +32,16 @@ class Memoryless(Described, Recurrent, PyroModule):
 
 
 class Order0(Memoryless):
-    """Predicts that the next frame equals the last one, and reconstructs the data as they are."""
+    """Predicts that the next frame equals the last one, and reconstructs the data as they are.
+
+    It refuses sequences with missing values.
+    """
 
     def reconstruct(self, batch: BatchLike) -> Tensor:
         """The observations themselves, ``[B, T, M]``."""
-        return as_batch(batch).obs
+        batch = as_batch(batch)
+        check_missing(self, batch)
+        return batch.obs
 
     def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
         """The frame before, ``[S, N, M]``."""
@@ -50,6 +55,7 @@ class MeanFrame(Memoryless):
         obs_dim: values a frame, ``M``.
     """
 
+    takes_missing = True
     mean: Tensor
 
     def __init__(self, obs_dim: int) -> None:
@@ -60,6 +66,10 @@ class MeanFrame(Memoryless):
     def reconstruct(self, batch: BatchLike) -> Tensor:
         """The average frame, ``[B, T, M]``."""
         return self.mean.expand_as(as_batch(batch).obs)
+
+    def expected_frame(self, past: Tensor) -> Tensor:
+        """The average frame, ``[N, M]``."""
+        return self.mean.expand(len(past), -1)
 
     def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
         """The average frame, ``[S, N, M]``."""

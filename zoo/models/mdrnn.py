@@ -30,6 +30,7 @@ class MDRNN(SRN):
         initialiser: of W_xh, W_hh and G; None is ``initialisers.Orthogonal()``.
         spread: the components initially tile the range between these two numbers. Components that
             begin equal may never separate.
+        sees_missing: see ``SRN``.
 
     Raises:
         ValueError: for a number out of range, or an unknown activation.
@@ -52,10 +53,12 @@ class MDRNN(SRN):
         every_step: bool = False,
         initialiser: Initialiser | None = None,
         spread: tuple[float, float] = (0.0, 1.0),
+        sees_missing: bool = False,
     ) -> None:
         check_sizes(inputs=inputs, outputs=outputs, components=components)
         output = GaussianMixture(outputs, components)
         super().__init__(
-            inputs, output, hidden, stochastic, nonlinearity, inverse, every_step, initialiser
+            *(inputs, output, hidden, stochastic, nonlinearity, inverse, every_step, initialiser),
+            sees_missing=sees_missing,
         )
         output.initialise(self.readout, *spread)

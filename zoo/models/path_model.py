@@ -21,7 +21,9 @@ from ...inference.paths import LinearChain, Path
 from ...inference.rng import RandomStream
 from ..parts.checks import check_distribution, check_dtype, check_path, size_of
 from ..parts.likelihoods import Likelihood
+from ..parts.likelihoods.likelihood import seen_part
 from ..parts.memory import check_ends
+from ..parts.missing import with_seen
 from ..parts.priors import Prior
 from .generation import Generates
 
@@ -32,6 +34,8 @@ METHODS = ("mean", "mode", "sample")
 class PathModel(Generates, LatentPathModel, PyroModule):
     """A subclass writes ``features``, ``belief``, ``natural`` and ``forwards``.
 
+    Missing values count for nothing in p(x | z), while the prior and the guide go on through a gap.
+
     Arguments:
         obs_dim: values a frame, ``M``.
         latent_dim: size ``K`` of the state.
@@ -40,11 +44,13 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         decoder_input: ``"innovations"``, (z_t - E[z_t | z_<t]) / sd, which are white noise under
             any prior; or ``"path"``, z_t itself, as in the source, which grows with t under a
             Wiener prior.
+        sees_missing: see ``reading``.
 
     Raises:
         ValueError: when parts have sizes that do not match.
     """
 
+    takes_missing = True
     likelihood: Likelihood
     prior: Prior
 
@@ -55,6 +61,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         likelihood: Likelihood,
         prior: Prior,
         decoder_input: str,
+        sees_missing: bool = False,
     ) -> None:
         super().__init__()
         if size_of(likelihood, "likelihood", "dim") != obs_dim:
@@ -66,14 +73,25 @@ class PathModel(Generates, LatentPathModel, PyroModule):
             known = ", ".join(DECODER_INPUTS)
             raise ValueError(f"decoder_input must be one of {known}, got {decoder_input!r}")
         self.obs_dim, self.latent_dim, self.decoder_input = obs_dim, latent_dim, decoder_input
-        self.likelihood, self.prior = likelihood, prior
+        self.likelihood, self.prior, self.sees_missing = likelihood, prior, sees_missing
 
-    def features(self, obs: Tensor, mask: Tensor) -> Tensor:
-        """Features of the data, ``[B, T, F]``."""
+    def reading(self, obs: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Frames as the guide's nets read them, ``[B, T, M] -> [B, T, R]``.
+
+        Missing values are zero. With ``sees_missing``, 1.0 follows for each value that was seen.
+
+        Arguments:
+            obs: frames with zeros in place of missing values, ``[B, T, M]``.
+            observed: True where a value was seen, ``[B, T, M]``; None where all were.
+        """
+        return with_seen(obs, observed) if self.sees_missing else obs
+
+    def features(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Features of the data, see ``reading``; ``[B, T, R] -> [B, T, F]``."""
         raise NotImplementedError
 
-    def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
-        """q(z | x), batch shape ``[B]``."""
+    def belief(self, frames: Tensor, mask: Tensor, features: Tensor) -> Path:
+        """q(z | x), batch shape ``[B]``, of the data, see ``reading``."""
         raise NotImplementedError
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
@@ -96,10 +114,11 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         """
         self.check(batch.obs[batch.mask])
         check_ends(batch.mask)
-        features = self.features(batch.obs, batch.mask)
-        belief = self.belief(batch.obs, batch.mask, features)
+        frames = self.reading(batch.obs, batch.observed)
+        features = self.features(frames, batch.mask)
+        belief = self.belief(frames, batch.mask, features)
         check_path(belief, "guide", batch.mask, self.latent_dim)
-        return Encoding(batch.obs, batch.mask, features, belief)
+        return Encoding(batch.obs, batch.mask, features, belief, batch.observed)
 
     def path_prior(self, mask: Tensor) -> Path:
         """p(z), batch shape ``[B]``, event shape ``[T, K]``, checked."""
@@ -117,8 +136,11 @@ class PathModel(Generates, LatentPathModel, PyroModule):
             pyro.sample("z", encoding.belief)
 
     def emit(self, path: Tensor, encoding: Encoding) -> dist.TorchDistribution:
-        """p(x | z), batch shape ``[..., B]``, event shape ``[T, M]``; padding does not count."""
-        frames = self.frames(path, encoding)
+        """p(x | z), batch shape ``[..., B]``, event shape ``[T, M]``.
+
+        Neither padding nor missing values count.
+        """
+        frames = seen_part(self.frames(path, encoding), encoding.observed)
         return frames.mask(encoding.mask).to_event(1)
 
     def frames(self, path: Tensor, encoding: Encoding) -> dist.TorchDistribution:
@@ -136,8 +158,8 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         """log p(x_t, z_t | z_<t) - log q(z_t | z_<t, x), ``[k, B, T]``, zero in padding."""
         belief, prior = encoding.belief, self.path_prior(encoding.mask)
         path = belief.rsample((num_samples,))
-        seen = self.frames(path, encoding).log_prob(encoding.obs)
-        seen = torch.where(encoding.mask, seen, 0.0)
+        frames = seen_part(self.frames(path, encoding), encoding.observed)
+        seen = torch.where(encoding.mask, frames.log_prob(encoding.obs), 0.0)
         return seen + prior.step_log_probs(path) - belief.step_log_probs(path)
 
     # Verbs --------------------------------------------------------------------------------------

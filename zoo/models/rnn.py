@@ -21,7 +21,9 @@ from ...inference.contracts import Recurrent, SequenceModel
 from ...inference.evaluate import elbo
 from ..parts.checks import call, check_dropout, check_dtype, check_hidden, check_mean, check_shape
 from ..parts.likelihoods import Likelihood
+from ..parts.likelihoods.likelihood import seen_part
 from ..parts.memory import CausalNet, Memory, Remembers, check_ends, check_fits
+from ..parts.missing import expected, hide_values, reads
 from ..parts.nets import MLP, set_output_mean
 from .generation import Generates
 
@@ -39,6 +41,11 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         input_dropout: probability that a value of the past is hidden from f in training.
         dropout: probability that a unit of h is dropped.
         obs_mean: initial mean of a value, which sets the biases of the readout.
+        sees_missing: f reads ``2 M`` values a frame: the frame with zeros in place of missing
+            values, then 1.0 for each value that was seen. Without it f reads, in place of a
+            missing value, the one that is expected after the frames before it. In either case
+            the likelihood is of the values seen, given the frames as f reads them: not what is
+            left when the missing values are summed out.
 
     Raises:
         ValueError: when parts have sizes that do not match.
@@ -47,6 +54,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         >>> RNN(88, likelihoods.Bernoulli(88), memory=Memory(88, 200, "tanh"))
     """
 
+    takes_missing = True
     likelihood: Likelihood
     readout: nn.Module
 
@@ -61,6 +69,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         obs_mean: float | None = None,
+        sees_missing: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(obs_dim=obs_dim)
@@ -69,9 +78,9 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         check_mean("obs_mean", obs_mean)
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
-        self.obs_dim, self.likelihood = obs_dim, likelihood
-        self.memory = Memory(obs_dim, hidden) if memory is None else memory
-        check_fits(self.memory, obs_dim)
+        self.obs_dim, self.likelihood, self.sees_missing = obs_dim, likelihood, sees_missing
+        self.memory = Memory(reads(obs_dim, sees_missing), hidden) if memory is None else memory
+        check_fits(self.memory, obs_dim, sees_missing)
         linear = MLP([self.memory.outputs, likelihood.natural_dim])
         self.readout = linear if readout is None else readout
         if obs_mean is not None:
@@ -102,16 +111,23 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
     def model(self, batch: Batch) -> None:
         """The generative model, with the frames observed."""
         with pyro.plate("sequences", len(batch)):
-            frames = self.likelihood.distribution(self.natural(batch.obs))
+            frames = self.likelihood.distribution(self.natural(batch.obs, batch.observed))
+            frames = seen_part(frames, batch.observed)
             pyro.sample("x", frames.mask(batch.mask).to_event(1), obs=batch.obs)
 
     def guide(self, batch: Batch) -> None:
         """Empty: the model has no latent site."""
 
-    def natural(self, obs: Tensor) -> Tensor:
-        """Natural parameters of every frame given those before it, ``[B, T, N]``."""
+    def natural(self, obs: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Natural parameters of every frame given those before it, ``[B, T, N]``.
+
+        Arguments:
+            obs: frames with zeros in place of missing values, ``[B, T, M]``.
+            observed: True where a value was seen, ``[B, T, M]``; None where all were.
+        """
         shape = *obs.shape[:-1], self.memory.outputs
-        past = call(self.remembered, "memory", self.hide(obs))
+        frames = hide_values(self.hide, self.reading(obs, observed), self.obs_dim)
+        past = call(self.remembered, "memory", frames)
         return self._frame(
             self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
         )
@@ -127,6 +143,8 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
     @torch.no_grad()
     def log_prob(self, batch: BatchLike) -> Tensor:
         """log p(x_{1:T}) of each sequence, exact, ``[B]``, nats.
+
+        Of missing values, see ``sees_missing``.
 
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
@@ -146,6 +164,13 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         mean = self.likelihood.mean(self._frame(self.memory.output(past)))
         return mean.expand(num_samples, -1, -1)
 
+    def expected_frame(self, past: Tensor) -> Tensor:
+        """The frame that is read in place of a missing one, ``[N, U] -> [N, M]``.
+
+        It is the mean, or the mode under a ``NADE``.
+        """
+        return expected(self.likelihood, self._frame(self.memory.output(past)))
+
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
         """Samples frame after frame, and without noise returns their means; see ``sample``."""
         past, frames = self.initial(sequences), []
@@ -153,5 +178,5 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
             natural = self._frame(self.memory.output(past))
             drawn = self.likelihood.sample(natural)
             frames.append(drawn if noise else self.likelihood.mean(natural))
-            past = self.step(drawn, past)
+            past = self.step(self.encode(drawn), past)
         return torch.stack(frames, 1)

@@ -19,6 +19,7 @@ from ...inference.checks import check_sizes
 from ..parts.checks import check_mean
 from ..parts.initialisers import Initialiser, Orthogonal
 from ..parts.likelihoods import Likelihood, Output
+from ..parts.missing import reads
 from ..parts.nets import activation, set_output_mean
 from ..parts.units import HybridUnits
 from .answer_network import AnswerNetwork
@@ -39,6 +40,9 @@ class SRN(AnswerNetwork):
         initialiser: of W_xh, W_hh and G; None is ``initialisers.Orthogonal()``.
         output_mean: initial mean of an answer's values, which sets the biases of the readout; for
             likelihoods only.
+        sees_missing: the units read ``2 I`` values a frame: the frame with zeros in place of
+            missing values, then 1.0 for each value that was seen. Without it inputs with missing
+            values are refused.
 
     Raises:
         ValueError: for a number out of range, or an unknown activation.
@@ -58,13 +62,15 @@ class SRN(AnswerNetwork):
         every_step: bool = False,
         initialiser: Initialiser | None = None,
         output_mean: float | None = None,
+        sees_missing: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(inputs=inputs, hidden=hidden)
         check_mean("output_mean", output_mean)
         self.inputs, self.every_step = inputs, every_step
+        self.sees_missing = self.takes_missing = sees_missing
         self.units = HybridUnits(hidden, stochastic, nonlinearity)
-        self.from_input = nn.Linear(inputs, hidden, bias=False)  # W_xh
+        self.from_input = nn.Linear(reads(inputs, sees_missing), hidden, bias=False)  # W_xh
         self.from_state = nn.Linear(hidden, hidden)  # W_hh, b_h
         self.back = nn.Linear(hidden, hidden)  # V_hh, c_h
         self.inverse = inverse or nonlinearity
@@ -91,7 +97,7 @@ class SRN(AnswerNetwork):
         return self.units.mean(torch.zeros_like(self.from_state.bias))
 
     def drive(self, obs: Tensor) -> Tensor:
-        """The input to the units, W_xh x; ``[..., I] -> [..., H]``."""
+        """The input to the units, W_xh x, of frames as ``prepare`` gives them; ``[..., H]``."""
         return self.from_input(obs)
 
     def mean(self, drive: Tensor, past: Tensor) -> Tensor:

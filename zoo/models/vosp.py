@@ -20,6 +20,7 @@ from ...inference.predict import Filtered
 from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape
 from ..parts.likelihoods import Likelihood
 from ..parts.memory import CausalNet, Memory, Remembers, check_fits
+from ..parts.missing import expected, hide_values, reads
 from ..parts.nets import MLP, set_output_mean
 from ..parts.path_guides import Increments, PathGuide, check_guide
 from ..parts.priors import Prior, WienerProcess
@@ -47,6 +48,11 @@ class VOSP(Remembers, PathModel, Recurrent):
         input_dropout: probability that a value of the past is hidden from f in training.
         dropout: probability that a unit of h is dropped.
         obs_mean: initial mean of a value, which sets the biases of the decoder.
+        sees_missing: f and the guide read ``2 M`` values a frame: the frame with zeros in place of
+            missing values, then 1.0 for each value that was seen. Without it they read, in place
+            of a missing value, the one that is expected after the frames before it (see
+            ``expected_frame``). In either case the likelihood is of the values seen, given the
+            frames as they are read: not what is left when the missing values are summed out.
 
     Raises:
         ValueError: when parts have sizes that do not match.
@@ -72,19 +78,21 @@ class VOSP(Remembers, PathModel, Recurrent):
         input_dropout: float = 0.0,
         dropout: float = 0.0,
         obs_mean: float | None = None,
+        sees_missing: bool = False,
     ) -> None:
         check_sizes(obs_dim=obs_dim, latent_dim=latent_dim, width=width)
         check_hidden(hidden)
         check_dropout(input_dropout=input_dropout, dropout=dropout)
         check_mean("obs_mean", obs_mean)
         prior = WienerProcess(latent_dim) if prior is None else prior
-        super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input)
-        self.memory = Memory(obs_dim, hidden) if memory is None else memory
-        check_fits(self.memory, obs_dim)
+        super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input, sees_missing)
+        read = reads(obs_dim, sees_missing)
+        self.memory = Memory(read, hidden) if memory is None else memory
+        check_fits(self.memory, obs_dim, sees_missing)
         self.recognition = Increments(width, latent_dim) if guide is None else guide
         check_guide(self.recognition, latent_dim, width)
         past = self.memory.outputs
-        self.encoder = MLP([past + obs_dim, width, width], last="relu")
+        self.encoder = MLP([past + read, width, width], last="relu")
         self.from_past = nn.Linear(past, width)
         self.from_latent = nn.Linear(latent_dim, width, bias=False)
         self.decoder = nn.Linear(width, likelihood.natural_dim)
@@ -105,14 +113,14 @@ class VOSP(Remembers, PathModel, Recurrent):
         white = isinstance(prior, LinearChain) and prior.coefficient == 0
         return same_noise(belief, prior) and (white or self.decoder_input == "innovations")
 
-    def features(self, obs: Tensor, mask: Tensor) -> Tensor:
+    def features(self, frames: Tensor, mask: Tensor) -> Tensor:
         """h_{t-1} for every frame, ``[B, T, H]``."""
         shape = *mask.shape, self.memory.outputs
-        past = call(self.remembered, "memory", self.hide(obs))
+        past = call(self.remembered, "memory", hide_values(self.hide, frames, self.obs_dim))
         return self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
 
-    def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
-        seen = self.encoder(torch.cat((features, obs), -1))
+    def belief(self, frames: Tensor, mask: Tensor, features: Tensor) -> Path:
+        seen = self.encoder(torch.cat((features, frames), -1))
         return self.recognition(seen, mask, self.path_prior(mask), None)
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
@@ -124,6 +132,15 @@ class VOSP(Remembers, PathModel, Recurrent):
         The product with h is computed once for all samples of the latent state.
         """
         return self.decoder(torch.relu(self.from_past(past) + self.from_latent(inputs)))
+
+    def expected_frame(self, past: Tensor) -> Tensor:
+        """The frame that is read in place of a missing one, ``[N, U] -> [N, M]``.
+
+        It is the mean of the frame without noise, e_t = 0, or its mode under a ``NADE``. Where the
+        input of the decoder is the path, which is not known here, the path is taken as zero.
+        """
+        inputs = past.new_zeros(len(past), self.latent_dim)
+        return expected(self.likelihood, self._frame(inputs, self.memory.output(past)))
 
     # Verbs --------------------------------------------------------------------------------------
 
@@ -157,7 +174,7 @@ class VOSP(Remembers, PathModel, Recurrent):
         past, frames = self.initial(sequences), []
         for inputs in path.unbind(1):
             frames.append(emit(self._frame(inputs, self.memory.output(past))))
-            past = self.step(frames[-1], past)
+            past = self.step(self.encode(frames[-1]), past)
         return torch.stack(frames, 1)
 
     @torch.no_grad()

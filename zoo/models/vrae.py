@@ -24,7 +24,9 @@ from ...inference.paths import Path
 from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape, size_of
 from ..parts.decoders import BidirectionalDecoder, CausalDecoder, SteppedDecoder
 from ..parts.likelihoods import Likelihood
+from ..parts.likelihoods.likelihood import seen_part
 from ..parts.memory import Memory, Reader, SequenceReader
+from ..parts.missing import hide_values, reads
 from ..parts.nets import set_output_mean
 from ..parts.path_guides import (
     Autoregressive,
@@ -46,14 +48,16 @@ class VRAE(PathModel):
         likelihood: the distribution of a frame, of dimension ``obs_dim`` (see ``likelihoods``).
         hidden: units of the default nets.
         prior: the distribution of paths (see ``priors``); None is a ``WienerProcess``.
-        encoder: a net ``encoder(obs [B, T, M], mask [B, T]) -> [B, T, F]`` with ``features_dim``;
-            None is a backwards ``Reader``.
+        encoder: a net ``encoder(frames [B, T, R], mask [B, T]) -> [B, T, F]`` with
+            ``features_dim``; None is a backwards ``Reader``. ``R`` is ``M`` (see ``sees_missing``).
         guide: a recognition model of paths (see ``path_guides``). None is ``Autoregressive``, or a
             ``MarkovChain`` where the decoder is not a causal one of innovations.
         decoder: a net from paths to frames (see ``decoders``); None is a ``CausalDecoder``.
         decoder_input: ``"innovations"`` of the path, or the ``"path"`` itself.
         input_dropout: probability that a value is hidden from the encoder in training.
         obs_mean: initial mean of a value, which sets the biases of the decoder.
+        sees_missing: the encoder reads ``R = 2 M`` values a frame: the frame with zeros in place of
+            missing values, then 1.0 for each value that was seen. Without it, it reads the zeros.
 
     Raises:
         ValueError: when parts have sizes that do not match.
@@ -81,18 +85,20 @@ class VRAE(PathModel):
         decoder_input: str = "innovations",
         input_dropout: float = 0.0,
         obs_mean: float | None = None,
+        sees_missing: bool = False,
     ) -> None:
         check_sizes(obs_dim=obs_dim, latent_dim=latent_dim)
         check_hidden(hidden)
         check_dropout(input_dropout=input_dropout)
         check_mean("obs_mean", obs_mean)
         prior = WienerProcess(latent_dim) if prior is None else prior
-        super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input)
+        super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input, sees_missing)
         natural = likelihood.natural_dim
         self.decoder = CausalDecoder(latent_dim, natural, hidden) if decoder is None else decoder
-        self.encoder = Reader(obs_dim, hidden) if encoder is None else encoder
+        read = reads(obs_dim, sees_missing)
+        self.encoder = Reader(read, hidden) if encoder is None else encoder
         stepped = self._stepped_decoder()
-        _check_sizes(self.encoder, "encoder", f"{obs_dim} values a frame", obs_dim)
+        _check_sizes(self.encoder, "encoder", f"{read} values a frame", read)
         _check_sizes(self.decoder, "decoder", f"{latent_dim} latents", latent_dim, natural)
         size_of(self.encoder, "encoder", "features_dim")
         features = self.encoder.features_dim
@@ -122,12 +128,13 @@ class VRAE(PathModel):
         seen = "z[1:t]" if self.causal else "z[1:T]"
         return f"p(z[1:T]) p(x[t] | {seen});  q(z[1:T] | x[1:T])"
 
-    def features(self, obs: Tensor, mask: Tensor) -> Tensor:
+    def features(self, frames: Tensor, mask: Tensor) -> Tensor:
         shape = *mask.shape, self.encoder.features_dim
-        features = call(self.encoder, "encoder", self.hide(obs), mask)
+        seen = hide_values(self.hide, frames, self.obs_dim)
+        features = call(self.encoder, "encoder", seen, mask)
         return check_shape(features, "encoder", "[batch, steps, features_dim]", shape)
 
-    def belief(self, obs: Tensor, mask: Tensor, features: Tensor) -> Path:
+    def belief(self, frames: Tensor, mask: Tensor, features: Tensor) -> Path:
         return self.recognition(features, mask, self.path_prior(mask), self._stepped_decoder())
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
@@ -167,19 +174,18 @@ class DecoderSteps(ParticleSteps):
     """Particles along a batch, weighted by the frames."""
 
     def __init__(self, net: VRAE, encoding: Encoding) -> None:
-        self.steps, self.likelihood, self.obs = (
-            PathSteps(net, encoding),
-            net.likelihood,
-            encoding.obs,
-        )
+        self.steps, self.likelihood = PathSteps(net, encoding), net.likelihood
+        self.obs, self.observed = encoding.obs, encoding.observed
 
     def begin(self, particles: int) -> tuple[Tensor, ...]:
         return self.steps.begin(particles)
 
     def step(self, t: int, state: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
         state, now, natural, ratio = self.steps.step(t, state)
-        frame = self.obs[: now.shape[1], t]
-        return state, ratio + self.likelihood.distribution(natural).log_prob(frame)
+        rows = slice(now.shape[1])
+        observed = None if self.observed is None else self.observed[rows, t]
+        frames = seen_part(self.likelihood.distribution(natural), observed)
+        return state, ratio + frames.log_prob(self.obs[rows, t])
 
 
 def _check_sizes(net: object, role: str, has: str, inputs: int, outputs: int | None = None) -> None:

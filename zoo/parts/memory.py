@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...inference.checks import check_real, check_sizes
 from ..part import Described
 from .checks import check_dropout
+from .missing import reads, with_seen
 from .nets import activation, scale_to_radius
 
 __all__ = ["DeepTransition", "Memory", "Reader"]
@@ -214,25 +215,52 @@ class DeepTransition(Described, nn.Module):
 class Remembers:
     """The recursion of a model whose ``memory`` reads the frames.
 
+    A subclass writes ``expected_frame``.
+
     Attributes:
         memory: a ``CausalNet`` over frames.
+        sees_missing: whether the memory also reads which values were seen.
     """
 
     memory: CausalNet
+    sees_missing: bool = False
 
-    def remembered(self, obs: Tensor) -> Tensor:
-        """h_{t-1}, the memory's output before each frame, ``[B, T, M] -> [B, T, H]``."""
-        after = self.memory(obs)[:, :-1]
-        first = self.memory.output(self.memory.initial(len(obs), 1))
+    def expected_frame(self, past: Tensor) -> Tensor:
+        """The frame that the model expects at a state of h, ``[N, U] -> [N, M]``."""
+        raise NotImplementedError(f"{type(self).__name__} must define expected_frame(past)")
+
+    def reading(self, obs: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Frames as the memory reads them, ``[B, T, M] -> [B, T, R]``.
+
+        With ``sees_missing`` these are zeros in place of missing values, then which values were
+        seen. Otherwise each missing value is the one that the model expects after the frames
+        before it, so that time passes in a gap. Gradients pass through expected values.
+
+        Arguments:
+            obs: frames with zeros in place of missing values, ``[B, T, M]``.
+            observed: True where a value was seen, ``[B, T, M]``; None where all were.
+        """
+        if observed is None or self.sees_missing:
+            return self.encode(obs, observed)
+        state, frames = self.initial(len(obs)), []
+        for frame, seen in zip(obs.unbind(1), observed.unbind(1)):
+            frames.append(torch.where(seen, frame, self.expected_frame(state)))
+            state = self.step(frames[-1], state)
+        return torch.stack(frames, 1)
+
+    def remembered(self, frames: Tensor) -> Tensor:
+        """h_{t-1}, the memory's output before each frame, ``[B, T, R] -> [B, T, H]``."""
+        after = self.memory(frames)[:, :-1]
+        first = self.memory.output(self.memory.initial(len(frames), 1))
         return torch.cat((first, after), 1)
 
     def initial(self, rows: int) -> Tensor:
         """The state of h before the first frame, ``[B, U]``."""
         return self.memory.initial(rows)
 
-    def encode(self, obs: Tensor) -> Tensor:
-        """The frame itself, ``[..., M]``."""
-        return obs
+    def encode(self, obs: Tensor, observed: Tensor | None = None) -> Tensor:
+        """The frame itself, with ``sees_missing`` also which values were seen; ``[..., R]``."""
+        return with_seen(obs, observed) if self.sees_missing else obs
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """The state of h after a frame, ``[B, U]``."""
@@ -308,12 +336,16 @@ def check_ends(mask: Tensor) -> None:
     if (mask[:, 1:] & ~mask[:, :-1]).any():
         row = int((mask[:, 1:] & ~mask[:, :-1]).any(1).nonzero()[0])
         raise ValueError(
-            f"sequence {row} has padding before real frames: move it to the end; for values "
-            "missing within a sequence use observed, see inference.impute"
+            f"sequence {row} has padding before real frames: move it to the end, or say which "
+            "values are missing by observed, which lets time pass (see data.Batch)"
         )
 
 
-def check_fits(memory: CausalNet, obs_dim: int) -> None:
+def check_fits(memory: CausalNet, obs_dim: int, sees_missing: bool = False) -> None:
     """Raises a ValueError where a memory reads frames of another size."""
-    if memory.inputs != obs_dim:
-        raise ValueError(f"the memory reads {memory.inputs} values a frame, obs_dim is {obs_dim}")
+    needed = reads(obs_dim, sees_missing)
+    if memory.inputs != needed:
+        twice = f", and sees_missing needs {needed}" if sees_missing else ""
+        raise ValueError(
+            f"the memory reads {memory.inputs} values a frame, obs_dim is {obs_dim}{twice}"
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .likelihoods import Likelihood
+
 
 def reads(obs_dim: int, sees_missing: bool) -> int:
     """Values of a frame as a net reads it, ``R``: ``M``, or ``2 M`` where it sees what is missing.
@@ -33,3 +35,14 @@ def hide_values(hide: nn.Module, frames: Tensor, obs_dim: int) -> Tensor:
         return hide(frames)
     values, seen = frames[..., :obs_dim], frames[..., obs_dim:]
     return torch.cat((hide(values), seen), -1)
+
+
+def expected(likelihood: Likelihood, natural: Tensor) -> Tensor:
+    """Frames to read in place of missing ones, ``[..., N] -> [..., M]``, without random numbers.
+
+    They are the means, or the modes where the values of a frame are not independent (NADE).
+    """
+    distribution = likelihood.distribution(natural)
+    if isinstance(distribution, torch.distributions.Independent):
+        return likelihood.mean(natural)
+    return likelihood.mode(natural)

@@ -127,7 +127,7 @@ def score(
         for _, rows in rolls.batches(FRAMES):
             batch = rows.to(device)
             bounds = torch.stack([figure(name)(model, batch) for name in chosen], 1)
-            frames.append(batch.mask.sum(1))
+            frames.append(batch.observed_frames.sum(1))
             values.append(-bounds / frames[-1][:, None])
     return Scores(torch.cat(values).cpu(), torch.cat(frames).cpu())
 

@@ -35,6 +35,7 @@ def _khat(context: Context, found: Weights) -> Section:
     shapes: Tensor | None = None
     judged: Tensor | None = None  # k-hat of frames, or of sequences where frames have none
     if found.frames is not None:
+        mask = ~found.frames[0].isnan()  # not padding, and something was seen
         smoothed = smooth_weights(found.frames[:, mask])
         shapes = spread_out(smoothed.khat, mask)
         said.append(_fractions("frames", smoothed.khat, limit))
@@ -138,7 +139,7 @@ def _fractions(what: str, khat: Tensor, limit: float) -> str:
 
 def _bound(context: Context, found: Weights) -> Section:
     batch, frames = context.batch, found.frames
-    weights = found.sequences if frames is None else frames[:, batch.mask.cpu()]
+    weights = found.sequences if frames is None else frames[:, ~frames[0].isnan()]
     assert weights is not None  # weights are of sequences or of frames
     each = len(batch) if context.answers else batch.frames
     unit = "nats an answer" if context.answers else "nats a frame"

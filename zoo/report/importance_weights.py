@@ -22,8 +22,8 @@ class Weights(NamedTuple):
 
     Arguments:
         sequences: weights of whole sequences, ``[S, B]``, or None for models of single frames.
-        frames: weights of frames, ``[S, B, T]`` with NaN in padding, or None where the frames
-            share latent noise.
+        frames: weights of frames, ``[S, B, T]`` with NaN in padding and where nothing was seen;
+            None where the frames share latent noise.
     """
 
     sequences: Tensor | None
@@ -50,11 +50,11 @@ def log_weights(
     framewise = isinstance(net, SequenceModel) and net.framewise
     found = raw_weights(net, data, batch, num_samples, framewise, seed, AT_ONCE, "report weights")
     found = found.double().cpu()
-    mask = batch.mask.cpu()
+    seen = batch.observed_frames.cpu()
     if fold:
-        return Weights(None, spread_out(found, mask))
+        return Weights(None, spread_out(found, seen))
     if framewise:
-        return Weights(found.sum(-1), found.masked_fill(~mask, math.nan))
+        return Weights(found.sum(-1), found.masked_fill(~seen, math.nan))
     return Weights(found, None)
 
 

@@ -74,7 +74,7 @@ def linear_pit(net: LGDS, batch: Batch) -> Tensor:
     one step ahead.
 
     Returns:
-        ``[B, T, D]``, each value by itself; NaN in padding.
+        ``[B, T, D]``, each value by itself; NaN in padding and where nothing was read.
     """
     system = net.system()
     value, variance = net.measure(batch)
@@ -87,7 +87,8 @@ def linear_pit(net: LGDS, batch: Batch) -> Tensor:
     covariance = torch.cat((start, ahead), 1)
     spread = (C @ covariance @ C.mT).diagonal(dim1=-2, dim2=-1) + variance
     away = (value - mean @ C.mT) / spread.sqrt()
-    return torch.special.ndtr(away).masked_fill(~batch.mask[..., None], math.nan)
+    nothing = ~batch.mask[..., None] | variance.isinf()
+    return torch.special.ndtr(away).masked_fill(nothing, math.nan)
 
 
 class Errors(NamedTuple):

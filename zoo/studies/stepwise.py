@@ -19,6 +19,7 @@ from ...inference.contracts import Encoding, SequenceModel
 from ...inference.rules.rule import Metrics
 from ..models.vrae import VRAE
 from ..parts.decoders import CausalDecoder
+from ..parts.likelihoods.likelihood import seen_part
 from ..parts.path_guides import Autoregressive
 
 
@@ -33,6 +34,7 @@ class StepwiseVRAE(SequenceModel, PyroModule):
         ValueError: for any other.
     """
 
+    takes_missing = True
     net: VRAE
 
     def __init__(self, net: VRAE) -> None:
@@ -55,7 +57,8 @@ class StepwiseVRAE(SequenceModel, PyroModule):
                 taken = decoder.take((now - mean) / scale, decoder.memory.output(memory))
                 memory = decoder.memory.step(taken, memory)
                 natural = decoder.emit(decoder.memory.output(memory), taken)
-                frame = net.likelihood.distribution(natural).mask(mask[:, t])
+                seen = None if encoding.observed is None else encoding.observed[:, t]
+                frame = seen_part(net.likelihood.distribution(natural), seen).mask(mask[:, t])
                 pyro.sample(f"x_{t}", frame, obs=encoding.obs[:, t])
                 before = now
 
@@ -90,4 +93,4 @@ class StepwiseELBO(LearningRule):
         loss = self.elbo.differentiable_loss(self.net.model, self.net.guide, encoding)
         loss = loss / batch.frames
         loss.backward()
-        return {"loss": loss.detach(), "frames": batch.mask.sum().to(loss.dtype)}
+        return {"loss": loss.detach(), "frames": batch.observed_frames.sum().to(loss.dtype)}

@@ -377,12 +377,12 @@ def test_bounds_of_padded_sequences_do_not_see_the_padding(name):
 
 
 @every_model
-def test_padding_within_a_sequence_is_refused(name):
+def test_padding_before_a_sequence_is_refused(name):
     net = build(name)
-    gap = FULL.clone()
-    gap[1, 2] = False
+    late = FULL.clone()
+    late[1, :2] = False
     with pytest.raises(ValueError, match="sequence 1 has padding before real frames"):
-        elbo(net, Batch(bits(B, T), gap))
+        elbo(net, Batch(bits(B, T), late))
 
 
 @every_model

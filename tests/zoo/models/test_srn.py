@@ -670,7 +670,7 @@ def test_bad_targets_get_a_clear_sentence(output, every_step, target, message):
 
 def test_a_sequence_begins_with_a_real_frame():
     net, obs = srn(), frames()
-    late = torch.tensor([[True, True, True], [False, True, True], [True, False, True]])
+    late = torch.tensor([[True, True, True], [False, True, True], [True, True, False]])
     for verb in (
         lambda: net.log_prob(Batch(obs, late, targets("classes"))),
         lambda: net.predict(Batch(obs, late)),
