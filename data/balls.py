@@ -40,9 +40,9 @@ class BouncingBalls(Synthetic):
         device: where the data live.
 
     Attributes:
-        obs: pixels in ``[0, 1]``, frames flattened, ``[N, T, size²]``, float32.
+        obs: pixels in ``[0, 1]``, frames flattened, ``[N, T, size²]``.
         state: x, y, and velocity along x and y, of each ball before the frame's move,
-            ``[N, T, balls, 4]``, float32. A frame's rows are y, its columns x.
+            ``[N, T, balls, 4]``. A frame's rows are y, its columns x.
         mask: all True, ``[N, T]``.
 
     Raises:
@@ -75,7 +75,7 @@ class BouncingBalls(Synthetic):
     def _draw(self, random: torch.Generator) -> None:
         # Collisions amplify rounding, so the motion is always computed on the CPU.
         state = _trajectories(self.sequences, self.steps, self.balls, random)
-        self.state = state.float().to(self.device)
+        self.state = state.to(self.device, torch.get_default_dtype())
 
     def _observe(self, index: Index) -> Tensor:
         return render(self.state[index][..., :2], self.size, self.rendering)

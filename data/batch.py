@@ -97,9 +97,17 @@ class Batch:
         """True where at least one value of a frame was seen, ``[B, T]``."""
         return self.mask if self.observed is None else self.observed.flatten(2).any(-1)
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        return self._map(lambda value: value.to(device))
+    def to(self, kind: torch.device | str | torch.dtype) -> Batch:
+        """The same batch on another device, or in another floating dtype.
+
+        Arguments:
+            kind: the device, or the dtype of every part that is floating point.
+        """
+        if not isinstance(kind, torch.dtype):
+            return self._map(lambda value: value.to(kind))
+        if not kind.is_floating_point:
+            raise ValueError(f"a batch has a floating dtype, such as torch.float64: got {kind}")
+        return self._map(lambda value: value.to(kind) if value.is_floating_point() else value)
 
     def rows(self, index: Index) -> Batch:
         """The sequences at ``index`` (a slice, a list or a tensor of indices)."""

@@ -21,6 +21,9 @@ class Dataset(ABC):
     ``held_out`` so that models trained on the set can be diagnosed. Override ``fresh`` if every
     epoch has data of its own, and ``lengths`` if its sequences differ in length.
 
+    Data sets of seqzoo have torch's default dtype: ``torch.set_default_dtype(torch.float64)``,
+    called before a set is made, gives the same data in float64.
+
     A recipe passes ``seed`` to the constructor, and ``zoo.save`` reads every argument of the
     constructor from the attribute of the same name.
 

@@ -50,9 +50,9 @@ class MovingMNIST(Synthetic):
         device: where the data live.
 
     Attributes:
-        obs: grey values in ``[0, 1]``, frames flattened, ``[N, T, size²]``, float32.
+        obs: grey values in ``[0, 1]``, frames flattened, ``[N, T, size²]``.
         state: x and y of the centre of each digit's 28x28 image in pixels, and velocity along x and
-            y in pixels a frame, ``[N, T, digits, 4]``, float32. A frame's rows are y, its columns
+            y in pixels a frame, ``[N, T, digits, 4]``. A frame's rows are y, its columns
             x, and pixel i spans i to i + 1.
         images: the digit images of the split, ``[images, 28, 28]``, uint8.
         digit: which of ``images`` each digit is, ``[N, digits]``.
@@ -95,7 +95,7 @@ class MovingMNIST(Synthetic):
         shape = (self.sequences, self.digits)
         self.digit = torch.randint(len(self.images), shape, generator=random).to(self.device)
         state = _trajectories(self.sequences, self.steps, self.digits, self.size, random)
-        self.state = state.float().to(self.device)
+        self.state = state.to(self.device, torch.get_default_dtype())
 
     def _observe(self, index: Index) -> Tensor:
         return render(self.images[self.digit[index]], self.state[index][..., :2], self.size)
@@ -127,7 +127,7 @@ def render(images: Tensor, centre: Tensor, size: int = 64) -> Tensor:
             "images must be [N, digits, 28, 28] and centre [N, T, digits, 2], "
             f"got {tuple(images.shape)} and {tuple(centre.shape)}"
         )
-    corner = centre.float() - DIGIT / 2
+    corner = centre.to(torch.get_default_dtype()) - DIGIT / 2
     if not ((corner >= 0) & (corner <= size - DIGIT)).all():
         raise ValueError(f"centres must lie between {DIGIT / 2} and {size - DIGIT / 2} pixels")
     whole = corner.floor().clamp(max=size - DIGIT - 1)  # at the far wall the rest is a whole pixel
@@ -138,7 +138,7 @@ def render(images: Tensor, centre: Tensor, size: int = 64) -> Tensor:
     for start in range(0, sequences, chunk):
         rows = slice(start, start + chunk)
         for k in range(digits):
-            padded = torch.nn.functional.pad(images[rows, k, None].float() / 255, (1, 1, 1, 1))
+            padded = torch.nn.functional.pad(images[rows, k, None].to(corner) / 255, (1, 1, 1, 1))
             column, row = whole[rows, :, k].unbind(-1)
             x, y = (corner - whole)[rows, :, k, :, None, None].unbind(2)  # [rows, T, 1, 1]
             across = torch.lerp(padded[..., 1:], padded[..., :-1], x)

@@ -46,8 +46,8 @@ class OneToMany(Dataset):
         device: where the data live.
 
     Attributes:
-        obs: ``x`` and the distractors, ``[N, T, 1]``, float32.
-        target: classes ``[N]``, int64; or ``a``, ``[N, 1]``, float32.
+        obs: ``x`` and the distractors, ``[N, T, 1]``.
+        target: classes ``[N]``, int64; or ``a``, ``[N, 1]``.
 
     Raises:
         ValueError: when the kind or the split is unknown, or ``sequences`` or ``steps`` is below 1.
@@ -74,14 +74,17 @@ class OneToMany(Dataset):
         self.kind, self.sequences, self.steps = kind, sequences, steps
         self.seed, self.split, self.device = seed, split, torch.device(device)
         random = generator(seed, f"OneToMany {split}")
-        a, noise = torch.rand(2, sequences, generator=random)
+        a, noise = torch.rand(2, sequences, generator=random, dtype=torch.float32)
         x = curve(a.double()) + NOISE * (2 * noise.double() - 1)
         # a stream of their own, read step by step: more steps leave all else as it was
         random = generator(seed, f"OneToMany {split} distractors")
-        distractors = [torch.rand(sequences, generator=random) for _ in range(steps - 1)]
-        self.obs = torch.stack([x.float(), *distractors], 1)[..., None].to(self.device)
+        more = range(steps - 1)
+        distractors = [torch.rand(sequences, generator=random, dtype=a.dtype) for _ in more]
+        obs = torch.stack([x.float(), *distractors], 1)[..., None]
+        self.obs = obs.to(self.device, torch.get_default_dtype())
         target = _class(a.double()) if kind == "class" else a[:, None].clone()
-        self.target = target.to(self.device)
+        kind = torch.get_default_dtype() if target.is_floating_point() else target.dtype
+        self.target = target.to(self.device, kind)
 
     def __len__(self) -> int:
         return self.sequences

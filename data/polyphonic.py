@@ -181,7 +181,7 @@ class PianoRolls(Dataset):
             index: a slice, a list or a tensor of indices.
 
         Returns:
-            ``obs [B, T, 88]`` float32, ``mask [B, T]``, and with ``window`` ``target [B, 88]``,
+            ``obs [B, T, 88]``, ``mask [B, T]``, and with ``window`` ``target [B, 88]``,
             or ``[B, T, 88]`` with ``every_step``.
 
         Raises:
@@ -191,15 +191,16 @@ class PianoRolls(Dataset):
         if pieces.dim() != 2 or len(pieces) == 0:
             raise ValueError("no row is left: index a data set with a slice or a list of rows")
         start, stop = pieces.unbind(1)
+        kind = torch.get_default_dtype()
         at = start[:, None] + torch.arange(int((stop - start).max()), device=self.device)
-        obs = self._frames[at.clamp(max=self.frames - 1)].float()  # Batch sets padding to zero
+        obs = self._frames[at.clamp(max=self.frames - 1)].to(kind)  # Batch sets padding to zero
         target = None
         if self.window is not None:
-            target = self._frames[at + 1 if self.every_step else stop].float()
+            target = self._frames[at + 1 if self.every_step else stop].to(kind)
         return Batch(obs=obs, mask=at < stop[:, None], target=target)
 
     def batch(self) -> Batch:
-        """All rows, as one padded batch: in float32, four bytes a key and padded frame."""
+        """All rows, as one padded batch: four bytes a key and padded frame in float32."""
         return self.rows(slice(None))
 
     def batches(self, frames: int) -> Iterator[tuple[list[int], Batch]]:
@@ -396,7 +397,8 @@ def add_notes(obs: Tensor, mask: Tensor, rate: float, seed: int = 0) -> Tensor:
     check_real("rate", rate, least=0, most=1)
     check_seed(seed)
     check_sequences(obs, mask)
-    wrong = torch.rand(obs.shape, generator=generator(seed, "add_notes")) < rate
+    random = generator(seed, "add_notes")
+    wrong = torch.rand(obs.shape, generator=random, dtype=torch.float32) < rate
     wrong = wrong.to(obs.device) & mask.reshape(mask.shape + (1,) * (obs.dim() - 2))
     return obs.masked_fill(wrong, 1.0)
 

@@ -43,8 +43,8 @@ class PPC(Synthetic):
         device: where the data are drawn and live.
 
     Attributes:
-        obs: spike counts, ``[N, T, 15]``, float32.
-        state: position (rad) and velocity (rad/s), ``[N, T, 2]``, float32.
+        obs: spike counts, ``[N, T, 15]``.
+        state: position (rad) and velocity (rad/s), ``[N, T, 2]``.
         mask: all True, ``[N, T]``.
 
     Raises:
@@ -70,8 +70,9 @@ class PPC(Synthetic):
         super().__init__(sequences, steps, seed, split, device, epoch)
 
     def _draw(self, random: torch.Generator) -> None:
-        self.state = _trajectories(self.sequences, self.steps, random).float()
-        self._obs = _spikes(self.state[..., 0], random)
+        state = _trajectories(self.sequences, self.steps, random).float()
+        kind = torch.get_default_dtype()  # of the data; what is drawn does not depend on it
+        self.state, self._obs = state.to(kind), _spikes(state[..., 0], random).to(kind)
 
 
 def _trajectories(sequences: int, steps: int, random: torch.Generator) -> Tensor:
@@ -90,13 +91,14 @@ def _trajectories(sequences: int, steps: int, random: torch.Generator) -> Tensor
 
 def _spikes(position: Tensor, random: torch.Generator) -> Tensor:
     low, high = GAIN
-    gain = low + (high - low) * torch.rand(position.shape, generator=random, device=random.device)
+    like = {"dtype": position.dtype, "device": random.device}
+    gain = low + (high - low) * torch.rand(position.shape, generator=random, **like)
     return torch.poisson(gain[..., None] * tuning(position), generator=random)
 
 
-def preferred(device: torch.device | str = "cpu") -> Tensor:
+def preferred(device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Tensor:
     """Preferred positions of the neurons (rad), ``[15]``."""
-    return torch.linspace(-LIMIT, LIMIT, NEURONS, device=device)
+    return torch.linspace(-LIMIT, LIMIT, NEURONS, dtype=dtype, device=device)
 
 
 def wrap(position: Tensor) -> Tensor:
@@ -107,8 +109,8 @@ def wrap(position: Tensor) -> Tensor:
 
 def tuning(position: Tensor) -> Tensor:
     """Mean response of each neuron at unit gain, ``[...] -> [..., 15]``: three copies summed."""
-    offset = wrap(position)[..., None] - preferred(position.device).to(position.dtype)
-    copies = PERIOD * torch.tensor([-1.0, 0.0, 1.0], device=position.device)
+    offset = wrap(position)[..., None] - preferred(position.device, position.dtype)
+    copies = PERIOD * torch.tensor([-1.0, 0.0, 1.0], dtype=offset.dtype, device=position.device)
     return (-0.5 * ((offset[..., None] + copies) / TUNING_SD) ** 2).exp().sum(-1)
 
 

@@ -97,7 +97,10 @@ class SequenceELBO(LearningRule):
         """
         frames = batch.observed_frames.sum()
         self.net.zero_grad(set_to_none=True)
-        metrics = {"frames": frames.to(batch.obs.dtype), "loss": torch.zeros_like(frames).float()}
+        metrics = {
+            "frames": frames.to(batch.obs.dtype),
+            "loss": torch.zeros((), device=frames.device, dtype=batch.obs.dtype),
+        }
         for name, weight in self.weights.items():
             if name in KL:
                 terms = self._terms(name, batch)

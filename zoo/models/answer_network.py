@@ -73,6 +73,9 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         if batch.target is None:
             raise ValueError(f"{type(self).__name__} needs a batch with a target")
         target, each = batch.target, self.at_every_step(batch)
+        if target.is_floating_point():
+            target = target.to(batch.obs.dtype)
+            batch = dataclasses.replace(batch, target=target)
         if target.dim() != 1 + each + self.output.event_dim or (
             each and target.shape[:2] != batch.mask.shape
         ):

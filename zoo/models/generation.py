@@ -27,6 +27,12 @@ class Generates(Described, nn.Module):
         """The device of the parameters and buffers."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype of the parameters and buffers."""
+        values = itertools.chain(self.parameters(), self.buffers())
+        return next(value.dtype for value in values if value.is_floating_point())
+
     @torch.no_grad()
     def sample(
         self,

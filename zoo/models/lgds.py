@@ -168,7 +168,7 @@ class LGDS(Generates, LinearSystem, PyroModule):
 
     @torch.no_grad()
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
-        """Samples ``[N, T, M]``; see ``sample``."""
+        """Samples ``[N, T, M]``, in the default dtype; see ``sample``."""
         start = torch.distributions.MultivariateNormal(self.initial_mean, self.initial_covariance)
         pushes = torch.distributions.MultivariateNormal(
             torch.zeros_like(self.initial_mean), self.process
@@ -177,4 +177,5 @@ class LGDS(Generates, LinearSystem, PyroModule):
         for t in range(1, steps):
             states.append(states[-1] @ self.dynamics.mT + pushes[t])
         emit = self.readout.sample if noise else self.readout.expect
-        return emit(torch.stack(states, 1) @ self.emission.mT).float()
+        film = emit(torch.stack(states, 1) @ self.emission.mT)
+        return film.to(torch.get_default_dtype())

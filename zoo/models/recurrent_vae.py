@@ -166,7 +166,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
     @torch.no_grad()
     def random_frames(self, frames: int) -> Tensor:
         """Frames given states from N(0, I), ``[N, M]``, as initial frames of chains."""
-        x = torch.randn(frames, self.latent_dim, device=self.device)
+        x = torch.randn(frames, self.latent_dim, dtype=self.dtype, device=self.device)
         return self.likelihood.sample(self.natural(x))
 
     @torch.no_grad()

@@ -140,7 +140,7 @@ class RVAE(PredictiveVAE):
         the data. Otherwise the noise of u is the only noise.
         """
         emit = self.likelihood.sample if noise else self.likelihood.mean
-        x = torch.randn(sequences, self.latent_dim, device=self.device)
+        x = torch.randn(sequences, self.latent_dim, dtype=self.dtype, device=self.device)
         frames = []
         for _ in range(steps):
             frames.append(emit(self.natural(x)))

@@ -108,7 +108,8 @@ class VOSP(Remembers, PathModel, Recurrent):
         """Whether no two frames depend on the same latent noise, given the data."""
         blank = torch.ones(1, 2, dtype=torch.bool, device=self.device)
         prior = self.prior(blank)
-        features = torch.zeros(1, 2, self.recognition.features_dim, device=self.device)
+        width, like = self.recognition.features_dim, {"dtype": self.dtype, "device": self.device}
+        features = torch.zeros(1, 2, width, **like)
         belief = self.recognition(features, blank, prior, None)
         white = isinstance(prior, LinearChain) and prior.coefficient == 0
         return same_noise(belief, prior) and (white or self.decoder_input == "innovations")
@@ -162,7 +163,8 @@ class VOSP(Remembers, PathModel, Recurrent):
                 "frames of this VOSP depend on the path: to predict, build it with "
                 "decoder_input='innovations'"
             )
-        noise = torch.randn(num_samples, len(past), self.latent_dim, device=past.device)
+        shape = num_samples, len(past), self.latent_dim
+        noise = torch.randn(shape, dtype=past.dtype, device=past.device)
         return self.likelihood.mean(self._frame(noise, self.memory.output(past)))
 
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:

@@ -24,6 +24,8 @@ def check_dtype(net: nn.Module, obs: Tensor) -> None:
     given, wanted = (str(dtype).removeprefix("torch.") for dtype in (obs.dtype, first))
     use = f"obs.{CASTS[first]}()" if first in CASTS else f"obs.to({first})"
     use += ", or net.double()" if obs.dtype == torch.float64 else ""
+    if first == torch.float64:
+        use += "; for a data set call torch.set_default_dtype(torch.float64) before you make it"
     raise ValueError(f"obs are {given}, the network's weights are {wanted}: use {use}")
 
 

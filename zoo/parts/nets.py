@@ -161,7 +161,7 @@ class ConvEncoder(Described, nn.Sequential):
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Flattened images ``[..., size²]`` to codes ``[..., width]``."""
         image = obs.reshape(-1, 1, self.size, self.size)
-        return super().forward(image).unflatten(0, obs.shape[:-1])
+        return super().forward(image).reshape(*obs.shape[:-1], -1)
 
 
 class ConvDecoder(Described, nn.Sequential):
@@ -204,7 +204,7 @@ class ConvDecoder(Described, nn.Sequential):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Latents ``[..., K]`` to flattened images ``[..., size²]``, natural parameters."""
-        return super().forward(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
+        return super().forward(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
 def _halved(size: int, times: int) -> list[int]:

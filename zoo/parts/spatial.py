@@ -71,7 +71,7 @@ class SpatialNet(Described, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., inputs * G * G] -> [..., outputs * G * G]``."""
         maps = x.reshape(-1, self.inputs, self.grid, self.grid)
-        out = self.net(maps).flatten(1).unflatten(0, x.shape[:-1])
+        out = self.net(maps).reshape(*x.shape[:-1], -1)
         if not self.spreads:
             return out
         mean, raw = out.chunk(2, -1)
@@ -114,7 +114,7 @@ class SpatialDecoder(Described, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., C * G * G] -> [..., M]``."""
         maps = x.reshape(-1, self.channels, self.grid, self.grid)
-        return self.net(maps).flatten(1).unflatten(0, x.shape[:-1])
+        return self.net(maps).reshape(*x.shape[:-1], -1)
 
 
 class SpatialGuide(Described, nn.Module):
@@ -169,7 +169,7 @@ class SpatialGuide(Described, nn.Module):
     def encode(self, obs: Tensor) -> Tensor:
         """All that needs no past, ``[..., M] -> [..., width * G * G]``."""
         image = obs.reshape(-1, 1, self.size, self.size)
-        return self.encoder(image).flatten(1).unflatten(0, obs.shape[:-1])
+        return self.encoder(image).reshape(*obs.shape[:-1], -1)
 
     def moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread (standard deviation) of x_t, each ``[N, K]``."""
