@@ -38,7 +38,8 @@ def evaluate(
             metavar="FIELD=VALUE",
             help="Change how film is predicted: --how start=previous --how steps=50 (harmoniums), "
             "--how method=posterior (rVAE; also predictor, gibbs); --how sequences=20 takes fewer "
-            "films. May be given several times.",
+            "films. Score your own music: --how midi=FOLDER --how transpose=C. May be given "
+            "several times.",
         ),
     ] = None,
     device: Device = None,
@@ -71,6 +72,7 @@ def evaluate(
         "seed": seed,
         "published": recipe.published,
         "limit": recipe.limit,
+        "notes": list(scores.notes),
     }
     if as_json:
         print(plain_json.dumps(result))
@@ -82,6 +84,8 @@ def evaluate(
         )
         for figure, value in result["also"].items():
             print(f"  {figure}: {value:.4g} {result['unit']}")
+        for note in scores.notes:
+            print(f"  note: {note}")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...data import Batch, MidiFolder, Polyphonic, write_midi
+from ...data import Batch, MidiFolder, PianoRolls, Polyphonic, write_midi
 from ...inference.contracts import SequenceModel
 from ...inference.evaluate import (
     elbo_terms,
@@ -111,6 +111,7 @@ def score(
     seed: int,
     split: str,
     midi: str | None = None,
+    transpose: str | None = None,
 ) -> Scores:
     """Figures of every sequence, in nats per frame, weighted by its frames.
 
@@ -118,9 +119,19 @@ def score(
         data, figures: see ``music_task``; on validation data the first figure alone.
         model, seed, split: the network, the seed of its samples, and which data.
         midi: a folder of MIDI files, or one, to score in place of the test data.
+        transpose: a tonic to which each of them is moved; ``"C"`` is that of the training data.
+
+    Returns:
+        The scores. Of files of one's own the notes say that models expect C, where they were not
+        moved, and whether independent keys score better.
     """
-    own = midi is not None
-    rolls = MidiFolder(str(midi), step=STEPS[data]) if own else Polyphonic(data, split)
+    if transpose is not None and midi is None:
+        raise ValueError("transpose moves files of your own: give their folder as midi, too")
+    rolls: PianoRolls
+    if midi is not None:
+        rolls = MidiFolder(str(midi), step=STEPS[data], transpose=transpose)
+    else:
+        rolls = Polyphonic(data, split)
     chosen = figures[:1] if split == "validation" else figures
     device, values, frames = device_of(model), [], []
     with torch.no_grad(), RandomStream(device, "score", seed):
@@ -129,7 +140,43 @@ def score(
             bounds = torch.stack([figure(name)(model, batch) for name in chosen], 1)
             frames.append(batch.observed_frames.sum(1))
             values.append(-bounds / frames[-1][:, None])
-    return Scores(torch.cat(values).cpu(), torch.cat(frames).cpu())
+    scores = Scores(torch.cat(values).cpu(), torch.cat(frames).cpu())
+    if midi is None:
+        return scores
+    return scores._replace(notes=_notes(data, chosen, scores, rolls, transpose))
+
+
+def independent_keys(rolls: PianoRolls) -> float:
+    """Nats per frame under keys that sound independently, each as often as it does in ``rolls``.
+
+    No other rates score better: those of the training data do not, either.
+    """
+    return float(torch.distributions.Bernoulli(rolls.rates()).entropy().sum())
+
+
+def _notes(
+    data: str, figures: tuple[str, ...], scores: Scores, rolls: PianoRolls, transpose: str | None
+) -> tuple[str, ...]:
+    """What to know of the scores of files of one's own."""
+    notes = []
+    if transpose is None:
+        notes.append(
+            f"models of {data} are trained on music in C major and C minor, and expect it: "
+            "transpose=C moves every file there"
+        )
+    plain = independent_keys(rolls)
+    bounds = [
+        figure
+        for name, figure in zip(figures, scores.figures.tolist())
+        if FIGURES.get(name) is not surrogate
+    ]
+    if not min(bounds) < plain:
+        notes.append(
+            f"independent keys at the rates of these files score {plain:.4g}, better than the "
+            "model: the files are unlike its training data in key, in tempo "
+            f"({STEPS[data]} s a frame) or in style"
+        )
+    return tuple(notes)
 
 
 def write_samples(

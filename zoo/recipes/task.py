@@ -34,10 +34,12 @@ class Scores(NamedTuple):
         values: a row a sequence and a column a figure, ``[N, F]``; on validation data the first
             figure alone will do.
         weights: what each sequence counts, such as its frames, ``[N]``.
+        notes: sentences on the scores that whoever reads them should know.
     """
 
     values: Tensor
     weights: Tensor
+    notes: tuple[str, ...] = ()
 
     @property
     def figures(self) -> Tensor:

@@ -372,12 +372,39 @@ def test_evaluate_scores_a_users_own_midi_files(trained, seqzoo, tmp_path):
     expected = -net.log_prob(own.batch()).sum().item() / own.frames
     assert result["value"] == pytest.approx(expected, rel=1e-5)
     assert result["value"] != pytest.approx(card["value"], rel=1e-3)
+    assert "transpose=C" in result["notes"][0]
+    code, out, _ = seqzoo("evaluate", folder, "--how", f"midi={tmp_path}")
+    assert out.splitlines()[1:] == [f"  note: {note}" for note in result["notes"]]
+    moved = {"midi": str(tmp_path), "transpose": "C"}
+    how = [word for name, value in moved.items() for word in ("--how", f"{name}={value}")]
+    code, out, _ = seqzoo("evaluate", folder, "--json", *how)
+    assert "transpose" not in " ".join(json.loads(out)["notes"])
+    own = MidiFolder(tmp_path, step=0.5, transpose="C")
+    expected = -net.log_prob(own.batch()).sum().item() / own.frames
+    assert json.loads(out)["value"] == pytest.approx(expected, rel=1e-5)
+    code, _, error = seqzoo("evaluate", folder, "--how", "transpose=C")
+    assert code == 2
+    assert "give their folder" in error
     code, _, error = seqzoo("evaluate", folder, "--how", f"midi={tmp_path / 'nowhere'}")
     assert code == 2
     assert "check its name" in error
     code, _, error = seqzoo("evaluate", folder, "--how", "chains=3")
     assert code == 2
     assert "RNN is not scored with" in error
+
+
+def test_a_score_that_independent_keys_beat_is_told(trained, tmp_path):
+    """One chord held for long: its own rates score almost 0, a hardly trained model does not."""
+    roll = torch.zeros(40, 88)
+    roll[:, [40, 44, 47]] = 1
+    write_midi(tmp_path / "chord.mid", roll, step=piano.STEPS["jsb"])
+    assert piano.independent_keys(PianoRolls([roll])) == pytest.approx(0, abs=1e-3)
+    for name in ("rnn", "vrae-published"):
+        net, task = zoo.load(trained[name][0]), find(f"jsb/{name}").task
+        how = {"midi": str(tmp_path), "transpose": "C"}
+        (note,) = task.measure(net, 0, "test", how).notes
+        assert "independent keys" in note
+    assert task.measure(net, 0, "test").notes == ()
 
 
 @pytest.mark.parametrize("name", ["vrae", "vosp", "rnn", "rnn-nade"])
