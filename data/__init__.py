@@ -12,6 +12,7 @@ from .musical_keys import MusicalKey, estimate_key, transpose_to
 from .one_to_many import OneToMany
 from .polyphonic import PianoRolls, Polyphonic, add_notes, hide_steps
 from .ppc import PPC
+from .recording import Recording
 from .rng import generator
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "OneToMany",
     "PianoRolls",
     "Polyphonic",
+    "Recording",
     "add_notes",
     "as_batch",
     "balls",

@@ -137,6 +137,11 @@ VALID = {
     "SpatialDecoder.channels": 2,
     "SpatialGuide.channels": 2,
     "Batch.window.start": 0,
+    "trials": [torch.ones(T, M)] * 3,
+    "from_spikes.trials": [[0.0, 1.0]],
+    "times": [[0.1, 0.2]],
+    "time": [0.0, 1.0],
+    "values": [[0.0], [1.0]],
 }
 
 INNER = "a step inside a verb, which checks the number"
