@@ -179,6 +179,7 @@ SEQUENCE_MODELS = {
     "VOSP, path": lambda: zoo.VOSP(
         M, 2, poisson, memory=memory.DeepTransition(M, 6, 4), width=5, decoder_input="path"
     ),
+    "VOSP, sees missing": lambda: zoo.VOSP(M, 2, poisson, hidden=6, width=5, sees_missing=True),
     "RNN": lambda: zoo.RNN(M, poisson, hidden=6),
     "RNN, deep": lambda: zoo.RNN(M, poisson, memory=memory.Memory(M, 6, "lstm", layers=2)),
 }
@@ -234,6 +235,9 @@ ANSWERING_MODELS = {
     "SRN, every step, deterministic": lambda: SRN(
         *(M, zoo.likelihoods.Bernoulli(OUT)), hidden=6, nonlinearity="tanh", every_step=True
     ),
+    "SRN, sees missing": lambda: SRN(
+        *(M, zoo.likelihoods.Bernoulli(OUT)), hidden=6, every_step=True, sees_missing=True
+    ),
     "MDRNN": lambda: MDRNN(M, OUT, components=3, hidden=6),
     "MDRNN, hybrid": lambda: MDRNN(M, OUT, components=3, hidden=6, stochastic=0.5),
 }
@@ -264,7 +268,7 @@ class TestAnsweringModels(Frames, testing.AnsweringConformance):
         frames = batch.obs
         bits = (frames[..., : net.num_stochastic] > 1 / 8).float() if net.num_stochastic else None
         with torch.no_grad():
-            states = net.path(net.drive(frames), bits)
+            states = net.path(net.drive(net.prepare(batch).obs), bits)
             given = {"mean": net.output.mean(net.readout(states))}
         if states.shape[-1] > net.num_stochastic:
             given["path"] = states

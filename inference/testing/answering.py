@@ -17,7 +17,7 @@ from ..rules.rule import LearningRule
 from ..rules.target import TargetPropagation
 from ..rules.through_time import StraightThrough
 from ..unrolling import unroll
-from .checks import same_average, shaped
+from .checks import check_gradients, lacking, refuses, same_average, shaped
 from .models import ModelConformance
 
 
@@ -85,6 +85,26 @@ class AnsweringConformance(ModelConformance):
             assert value.isfinite().all(), f"{name} is not finite"
             assert not value.requires_grad, f"{name} carries a graph: use torch.no_grad"
         shaped(importance_bound(net, batch, 2), (len(batch),), "importance_bound")
+
+    def test_missing_inputs_are_read_as_missing_or_refused(self) -> None:
+        """At a step of whose input nothing was seen no answer is asked."""
+        net, batch = self._built(), self._data()
+        data = lacking(batch)
+        if not net.takes_missing:
+            refuses(lambda: net.log_prob(data), "missing", "missing values")
+            return
+        expected, target = net.log_prob(data), data.target
+        assert expected.isfinite().all(), "log_prob of missing values is not finite"
+        assert not torch.allclose(expected, net.log_prob(batch)), "missing values have no influence"
+        assert target is not None, "batch() must have a target"
+        if net.at_every_step(batch):
+            target = target.clone()
+            target[~data.observed_frames] = target.roll(1, 0)[~data.observed_frames]
+            found = net.log_prob(dataclasses.replace(data, target=target))
+            self.close(found, expected, "answers where nothing was seen count")
+        for rule_of in self.rules:
+            rule = self._rule(rule_of)
+            check_gradients(rule, data, self.frames(rule.net, data), self.untrained(rule))
 
     def test_sampled_answers_have_a_probability(self) -> None:
         net, batch = self._built(), self._data()

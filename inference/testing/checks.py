@@ -45,6 +45,16 @@ def lengths_mask(rows: int, steps: int) -> Tensor:
     return torch.arange(steps) < lengths[:, None]
 
 
+def lacking(batch: Batch, whole_frames: bool = False) -> Batch:
+    """The sequences without some of their values: a gap of two frames and single values."""
+    seen = torch.ones(batch.obs.shape, dtype=torch.bool)
+    seen[:, 2:4] = False
+    if not whole_frames:
+        numbers = torch.arange(seen[:, 4:].numel()).view(seen[:, 4:].shape)
+        seen[:, 4:] = numbers % 3 != 0
+    return dataclasses.replace(batch, observed=seen.to(batch.obs.device))
+
+
 def same_average(first: Tensor, second: Tensor, what: str) -> None:
     """Fails where two sets of samples ``[k, ...]`` differ on average."""
     error = (first.var(0) / len(first) + second.var(0) / len(second)).sqrt()

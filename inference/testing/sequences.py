@@ -6,11 +6,14 @@ import unittest
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from ...data import BatchLike
 from ..contracts import SequenceModel
-from ..evaluate import elbo, importance_bound
+from ..evaluate import elbo, importance_bound, prepare_whole
 from ..rules.sequence import SequenceELBO
-from .checks import shaped
+from ..samples import main_site, same, sample_sites
+from .checks import check_gradients, lacking, refuses, shaped
 from .models import GeneratingConformance
 
 
@@ -49,6 +52,33 @@ class SequenceConformance(GeneratingConformance):
         """log p(x, z) - log q(z | x), averaged over samples: training must not score padding."""
         net, batch = self._built(), self._data()
         self._same_bounds(net, batch, many=300)
+
+    def test_missing_values_count_for_nothing(self) -> None:
+        """A network that takes them has a density of the values seen; any other refuses them."""
+        net, batch = self._built(), self._data()
+        if not net.takes_missing:
+            refuses(lambda: elbo(net, lacking(batch)), "missing", "missing values")
+            return
+        for whole_frames in (False, True):
+            data = lacking(batch, whole_frames)
+            try:
+                samples = sample_sites(net, prepare_whole(net, data), 3)
+            except ValueError as error:
+                if whole_frames or "not independent" not in str(error):
+                    raise AssertionError(f"missing values are refused: {error}") from error
+                continue
+            site = main_site(samples, data)
+            density, value = samples.distributions[site].log_prob, samples.data[site]
+            if data.observed is None or not same(value, data.obs):
+                raise unittest.SkipTest("the model does not observe the frames themselves")
+            other, expected = batch.obs.roll(1, 0), density(value)
+            hidden = torch.where(data.observed, value, other)
+            self.close(density(hidden), expected, "a missing value counts")
+            seen = torch.allclose(density(torch.where(data.observed, other, value)), expected)
+            assert not seen, "the density does not depend on the values that were seen"
+            for rule_of in self.rules:
+                rule = self._rule(rule_of)
+                check_gradients(rule, data, self.frames(rule.net, data), self.untrained(rule))
 
     def test_a_filter_depends_on_past_and_present_only(self) -> None:
         net = self._built()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from seqzoo.data import Batch
 from seqzoo.inference.diagnostics.sbc import sbc, simulator
-from seqzoo.zoo import RNN, VOSP, VRAE, decoders, likelihoods, memory, path_guides
+from seqzoo.zoo import MDRNN, RNN, SRN, VOSP, VRAE, decoders, likelihoods, memory, path_guides
+from seqzoo.zoo.models.baselines import MeanFrame, Order0
 from torch import nn
 from torch.nn import functional
 
@@ -351,3 +352,66 @@ def test_an_exact_guide_is_calibrated_where_values_are_missing():
     found = sbc(simulator(net, batch), rounds=60, num_samples=19)
     assert found.p_value() > 0.01
     assert spread.abs().max() < 20
+
+
+# Networks that answer, and averages --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stochastic", [0.0, 0.5])
+def test_a_network_that_answers_reads_which_inputs_were_seen(stochastic):
+    """It is one of twice as many inputs, and no answer is asked in a gap."""
+    how = {"hidden": 6, "stochastic": stochastic, "every_step": True}
+    torch.manual_seed(0)
+    net = SRN(M, likelihoods.Bernoulli(3), **how, sees_missing=True)
+    plain = SRN(2 * M, likelihoods.Bernoulli(3), **how)
+    plain.load_state_dict(net.state_dict())
+    target, gap = bits(B, T, 3, seed=5), MASK.clone()
+    gap[0, 2:4] = False
+    values = torch.where(gap[..., None], bits(B, T, M), 0.0)
+    read = torch.cat((values, gap[..., None].expand_as(values).float()), -1)
+    rows = Batch(read, gap, target)  # a gap, of which plain takes no notice of the answers
+    found = []
+    for filler in (0.0, math.nan):
+        asked = torch.where(gap[..., None], target, filler)
+        batch = Batch(torch.where(gap[..., None], bits(B, T, M), filler), gap, asked)
+        metrics = inference.StraightThrough(net, num_samples=4)
+        torch.manual_seed(2)
+        metrics = metrics.gradients(batch)
+        assert metrics["frames"] == gap.sum()
+        found.append((net.log_prob(batch, 5), metrics["loss"], net.predict(batch)))
+    torch.testing.assert_close(found[0], found[1])
+    mean = plain.predict(Batch(read, MASK))
+    torch.testing.assert_close(found[0][2], mean)
+    if not stochastic:
+        each = -functional.binary_cross_entropy(mean, target, reduction="none").sum(-1)
+        torch.testing.assert_close(found[0][0], torch.where(gap, each, 0.0).sum(1))
+    assert rows.observed is not None
+    with pytest.raises(ValueError, match="SRN takes no missing values"):
+        plain.log_prob(rows)
+
+
+@pytest.mark.parametrize("rule", [inference.TargetPropagation, inference.OutputBPTT])
+def test_rules_of_answers_take_missing_inputs_or_refuse_them(rule):
+    seen, target = pattern(), torch.rand(B, 2)
+    for told in (True, False):
+        net = MDRNN(M, 2, hidden=5, sees_missing=told)
+        batch = Batch(bits(B, T, M), MASK, target, observed=seen)
+        if told:
+            assert rule(net).gradients(batch)["loss"].isfinite()
+            assert net.from_input.weight.grad[:, M:].any()
+            cosines = inference.target_alignment(inference.TargetPropagation(net), batch)
+            assert cosines[-1] == pytest.approx(1, abs=1e-4)
+            continue
+        with pytest.raises(ValueError, match="sees_missing=True"):
+            rule(net).gradients(batch)
+
+
+def test_the_average_is_of_the_values_seen():
+    net, batch = MeanFrame(M), sequences(50.0)
+    inference.fit(inference.Average(net), batch, progress=False)
+    seen = pattern() & MASK[..., None]
+    for m in range(M):
+        values = bits(B, T, M)[..., m][seen[..., m]]
+        assert net.mean[m].item() == pytest.approx(float(values.mean()) if len(values) else 0.0)
+    with pytest.raises(ValueError, match="Order0 takes no missing values"):
+        Order0().reconstruct(batch)
