@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, register_kl
+
+from .distributions import SampledDistribution
 
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
@@ -33,7 +34,7 @@ def previous(path: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(path[..., :1, :]), path[..., :-1, :]), -2)
 
 
-class Path(TorchDistribution):
+class Path(SampledDistribution):
     """A distribution of paths. Subclasses define ``from_innovations`` and ``to_innovations``.
 
     A subclass that holds more than the mask and tensors that broadcast also defines ``expand``.
@@ -44,6 +45,7 @@ class Path(TorchDistribution):
         like: any tensor of the distribution; samples have its dtype and device.
     """
 
+    advice = "take .mode, the path without noise, or average samples, .rsample((1000,)).mean(0)"
     has_rsample = True
     arg_constraints: ClassVar[dict] = {}
     support = constraints.independent(constraints.real, 2)  # pyright: ignore[reportAssignmentType]
@@ -61,14 +63,14 @@ class Path(TorchDistribution):
 
     def from_innovations(self, noise: Tensor) -> Tensor:
         """The path with the given innovations, ``[..., T, K] -> [..., T, K]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define from_innovations(noise)")
 
     def to_innovations(self, path: Tensor) -> tuple[Tensor, Tensor]:
         """Innovations and their scales: (z_t - E[z_t | z_<t]) / sd[z_t | z_<t], and that sd.
 
         Each broadcasts to ``[..., T, K]``. A path's innovations are white noise.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define to_innovations(path)")
 
     @property
     def mode(self) -> Tensor:
@@ -108,6 +110,11 @@ class Path(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(z), ``[...]``."""
         return self.step_log_probs(value).sum(-1)
+
+    def _entropy(self, log_scales: Tensor) -> Tensor:
+        """The entropy where scales do not depend on the path; ``log_scales [..., T]``, summed."""
+        each = log_scales + self.event_shape[-1] * (HALF_LOG_2PI + 0.5)
+        return torch.where(self.real, each, 0.0).sum(-1)
 
 
 class LinearChain(Path):
@@ -178,6 +185,11 @@ class LinearChain(Path):
         """Variance of each z_t, ``[..., T, K]``."""
         return self.moments()[1]
 
+    def entropy(self) -> Tensor:
+        """-E[log p(z)] of the real steps, nats, ``[...]``."""
+        each = self.scale.log().expand(self._extended_shape()).sum(-1)
+        return self._entropy(each)
+
     def response(self) -> Tensor:
         """The lower triangular C of z = mean + C e, ``[..., K, T, T]``: covariance C C'."""
         shape = self._extended_shape()
@@ -221,6 +233,20 @@ class GaussianPath(Path):
     def __init__(self, mask: Tensor, factor: Tensor, dim: int) -> None:
         self.factor = factor
         super().__init__(mask, dim, factor)
+
+    @property
+    def mean(self) -> Tensor:
+        """Zero, ``[..., T, K]``."""
+        return torch.zeros(self._extended_shape(), **self.like)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each z_t, ``[..., T, K]``."""
+        return self.factor.square().sum(-1)[:, None].expand(self._extended_shape())
+
+    def entropy(self) -> Tensor:
+        """-E[log p(z)] of the real steps, nats, ``[...]``."""
+        return self._entropy(self.event_shape[-1] * self.factor.diagonal().log())
 
     def from_innovations(self, noise: Tensor) -> Tensor:
         return self.factor @ noise

@@ -38,7 +38,7 @@ class ModelConformance(Conformance):
 
     def methods(self, net: Any) -> dict[str, Callable[[BatchLike], Any]]:
         """The model's methods that take a ``Batch``, by name."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define methods(net)")
 
     def outputs(self, net: Any, batch: Batch) -> dict[str, Tensor]:
         """All outputs for a batch that need no random number, ``[B, ...]`` each."""
@@ -49,7 +49,7 @@ class ModelConformance(Conformance):
 
     def samples(self, net: Any, seed: int) -> dict[str, Tensor]:
         """All random outputs for a seed."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define samples(net, seed)")
 
     def untrained(self, rule: LearningRule) -> tuple[str, ...]:
         """Prefixes of the names of parameters that a rule does not train."""

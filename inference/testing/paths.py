@@ -24,11 +24,11 @@ class PathConformance(Conformance):
 
     def distribution(self, part: Any, mask: Tensor) -> Path:
         """The distribution that a part returns for paths as long as ``mask [B, T]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define distribution(part, mask)")
 
     def pair(self, path: Path, mask: Tensor) -> tuple[Path, Path]:
         """The distribution and another one, in the order (q, p) of their divergence."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define pair(path, mask)")
 
     def _parts(self) -> tuple[Any, Path, Tensor]:
         """The part, its distribution of paths of unequal lengths, and their mask."""

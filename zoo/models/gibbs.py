@@ -31,7 +31,7 @@ class GibbsSampler(Generates, EnergyModel):
     @abstractmethod
     def emission(self, hidden: Tensor) -> Tensor:
         """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define emission(hidden)")
 
     def past_emission(self, hidden: Tensor) -> Tensor:
         """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``.

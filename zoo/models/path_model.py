@@ -88,15 +88,15 @@ class PathModel(Generates, LatentPathModel, PyroModule):
 
     def features(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Features of the data, see ``reading``; ``[B, T, R] -> [B, T, F]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define features(frames, mask)")
 
     def belief(self, frames: Tensor, mask: Tensor, features: Tensor) -> Path:
         """q(z | x), batch shape ``[B]``, of the data, see ``reading``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define belief(frames, ...)")
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
         """Natural parameters of the frames, ``[..., B, T, N]``, of a path ``[..., B, T, K]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define natural(path, encoding)")
 
     # The Pyro pair, over whole sequences -------------------------------------------------------
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.nn.functional import binary_cross_entropy
+
+from ...inference.distributions import SampledDistribution
 
 
 class UnitPaths(Protocol):
@@ -33,7 +34,7 @@ class UnitPaths(Protocol):
         ...
 
 
-class StochasticUnits(TorchDistribution):
+class StochasticUnits(SampledDistribution):
     """P(b_{1:T}) = prod_t prod_s Bernoulli(b_ts; f_s(x_t, h_{t-1})), event shape ``[T, S]``.
 
     h_{t-1} holds the stochastic units b_{t-1} and the deterministic units, which follow from

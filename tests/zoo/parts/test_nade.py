@@ -90,7 +90,7 @@ def test_samples_have_the_law():
 
 def test_mode_is_greedy():
     params = parameters(50)
-    greedy = NADEDistribution(*params).mode()
+    greedy = NADEDistribution(*params).mode
     visible, hidden, below, above = params
     for i in range(M):
         layer = torch.sigmoid(hidden + greedy[:, :i] @ below[:i])

@@ -8,7 +8,7 @@ directed model a network puts out eta. In a harmonium eta is linear in the hidde
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import pyro.distributions as dist
 import torch
@@ -48,11 +48,11 @@ class ExponentialFamily(Described, nn.Module):
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:
         """p(y | eta), ``[..., M]`` with event shape ``[M]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define distribution(natural)")
 
     def mean(self, natural: Tensor) -> Tensor:
         """E[y | eta], ``[..., M] -> [..., M]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define mean(natural)")
 
     def sample(self, natural: Tensor) -> Tensor:
         """A random frame, ``[..., M] -> [..., M]``."""
@@ -64,7 +64,7 @@ class ExponentialFamily(Described, nn.Module):
 
     def log_normaliser(self, natural: Tensor) -> Tensor:
         """A(eta), unit by unit."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define log_normaliser(natural)")
 
     def statistic(self, value: Tensor) -> Tensor:
         """T(y), unit by unit."""
@@ -76,7 +76,7 @@ class ExponentialFamily(Described, nn.Module):
 
     def natural(self, mean: Tensor) -> Tensor:
         """The natural parameter with this mean, unit by unit: how biases are set from data."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define natural(mean)")
 
     def check(self, value: Tensor) -> None:
         """Raises a ValueError for values outside the support."""
@@ -184,6 +184,12 @@ class LogPoisson(torch.distributions.Poisson, TorchDistributionMixin):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return value * self.log_rate - self.rate - torch.lgamma(value + 1)
+
+    def entropy(self) -> NoReturn:
+        """It has no closed form, which torch's own error does not say."""
+        raise NotImplementedError(
+            "Poisson has no entropy in closed form: average -log_prob(x) over samples x"
+        )
 
 
 class Gaussian(ExponentialFamily):

@@ -18,19 +18,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn import functional
 
 from ....inference.checks import check_number, check_sizes
+from ....inference.distributions import SampledDistribution
 from ...part import Described
 
 
-class NADEDistribution(TorchDistribution):
+class NADEDistribution(SampledDistribution):
     """Binary frames of ``M`` units distributed as a NADE with ``H`` hidden units says.
 
-    ``mean`` has no closed form and is not defined; ``NADE.mean`` estimates it.
+    Its mean has no closed form; ``NADE.mean`` estimates it.
 
     Arguments:
         visible_bias: b, ``[..., M]``.
@@ -43,6 +43,7 @@ class NADEDistribution(TorchDistribution):
         ValueError: when the shapes do not match.
     """
 
+    advice = "estimate it with NADE.mean, or average samples, .sample((1000,)).mean(0)"
     arg_constraints = {  # noqa: RUF012  # pyright: ignore[reportAssignmentType]
         "visible_bias": constraints.real_vector,
         "hidden_bias": constraints.real_vector,
@@ -147,6 +148,7 @@ class NADEDistribution(TorchDistribution):
         uniform = torch.rand(shape, device=self.below.device).unbind(-1)
         return self._ancestral(shape, lambda unit, chance: uniform[unit] < chance)
 
+    @property
     @torch.no_grad()
     def mode(self) -> Tensor:
         """The greedy frame, ``[..., M]``: every unit takes its more likely value, in order.
@@ -227,7 +229,7 @@ class NADE(Described, nn.Module):
 
     def mode(self, natural: Tensor) -> Tensor:
         """The greedy frame, ``[..., M + H] -> [..., M]``: not always the most likely one."""
-        return self.distribution(natural).mode()
+        return self.distribution(natural).mode
 
     def mean(self, natural: Tensor, num_samples: int = 32) -> Tensor:
         """An estimate of E[y], ``[..., M + H] -> [..., M]``, without a gradient.
