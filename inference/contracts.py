@@ -384,7 +384,7 @@ class LinearSystem(SequenceModel):
         the Pyro pair
             see ``SequenceModel``
         for expectation-maximisation
-            ``measure(batch)``, ``guess(value, mask)``, ``assign(system)``
+            ``measure(batch)``, ``guess(value, seen)``, ``assign(system)``
 
     Then works
         rules: ``EM``
@@ -393,13 +393,13 @@ class LinearSystem(SequenceModel):
 
     @abstractmethod
     def measure(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
-        """Values read from frames and their variances, each ``[B, T, D]``."""
+        """Values read from frames and their variances, infinite where missing, ``[B, T, D]``."""
         unwritten(self, "measure(batch)")
 
     @abstractmethod
-    def guess(self, value: Tensor, mask: Tensor) -> LinearGaussian:
-        """A random system to start from, on the scale of the values ``[B, T, D]``."""
-        unwritten(self, "guess(value, mask)")
+    def guess(self, value: Tensor, seen: Tensor) -> LinearGaussian:
+        """A random system to start from, on the scale of the values seen, both ``[B, T, D]``."""
+        unwritten(self, "guess(value, seen)")
 
     @abstractmethod
     def assign(self, system: LinearGaussian) -> None:

@@ -4,6 +4,8 @@ The model, with time-varying observation noise R_t that is known:
 
     x_1 ~ N(m, P),   x_t = A x_{t-1} + N(0, Q),   y_t = C x_t + N(0, R_t)
 
+A value with infinite variance is missing. The others of its frame count, and the time passes.
+
 Parameters may carry leading axes ``[..., K, K]`` that broadcast against the batch of sequences;
 EM uses one for its restarts, so that they run at the cost of one.
 """
@@ -15,6 +17,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from ..data.checks import shown
 
 
 class LinearGaussian(NamedTuple):
@@ -63,48 +67,52 @@ def kalman_filter(
 
     Arguments:
         model: the parameters.
-        obs: ``[B, T, D]``.
-        variance: diagonal of R_t, ``[B, T, D]``; infinite where a frame carries no information.
-        mask: True where a frame is real, ``[B, T]``. The state is predicted, not updated, where a
-            frame is padding or carries no information.
+        obs: ``[B, T, D]``; a missing value may be anything.
+        variance: diagonal of R_t, ``[B, T, D]``; infinite where a value is missing.
+        mask: True where a frame is real, ``[B, T]``. x_1 is the state of the first real frame of a
+            sequence. The state is predicted, not updated, in later frames that are not real.
 
     Returns:
         Beliefs over ``[..., B, T, K]``, in the dtype of the parameters.
+
+    Raises:
+        ValueError: for parameters, values or variances of wrong shapes, that are not finite where
+            they count, or that are no covariances; and where float64 does not suffice.
     """
-    obs, variance = obs.to(model.dynamics), variance.to(model.dynamics)
-    informative = variance.isfinite().all(-1)
-    if not informative.all():
-        mask = informative if mask is None else mask & informative
-    if mask is not None:  # values of masked frames may be anything
-        obs = obs.masked_fill(~mask[..., None], 0.0)
-        variance = variance.masked_fill(~mask[..., None], 1.0)
-    A, Q, C = (matrix.unsqueeze(-3) for matrix in model[:3])
-    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    constant = obs.shape[-1] * math.log(2 * math.pi)
+    check_system(model)
+    obs, variance, seen = _measured(model, obs, variance, mask)
+    transitions = _transitions(model, obs.shape[1], mask)
+    C = model.emission.unsqueeze(-3)
+    eye = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
+    constant: Tensor | float = obs.shape[-1] * math.log(2 * math.pi)
     mean = model.initial_mean.unsqueeze(-2).unsqueeze(-1)
     cov = model.initial_covariance.unsqueeze(-3)
-    means, covs, terms = [], [], []
+    means, covs, terms, failures = [], [], [], []
     for t, (y, r) in enumerate(zip(obs.unbind(1), variance.unbind(1))):
         if t > 0:
+            A, Q = (matrix.select(-3, t - 1) for matrix in transitions)
             mean, cov = A @ mean, A @ cov @ A.mT + Q
+        if seen is not None:  # a row of zeros in C: the value says nothing, and gains nothing
+            C = model.emission.unsqueeze(-3) * seen[:, t, :, None]
+            constant = seen[:, t].to(C).sum(-1) * math.log(2 * math.pi)
         R = torch.diag_embed(r)
         innovation = y[..., None] - C @ mean
         S = C @ cov @ C.mT + R
-        factor = torch.linalg.cholesky(S)
+        factor, failure = torch.linalg.cholesky_ex(S)
         gain = torch.cholesky_solve(C @ cov, factor).mT
         whitened = torch.linalg.solve_triangular(factor, innovation, upper=False)
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        term = -0.5 * (whitened.square().sum((-2, -1)) + log_det + constant)
-        if mask is not None:
-            gain = gain * mask[:, t, None, None]
-            term = term * mask[:, t]
         keep = eye - gain @ C
         mean = mean + gain @ innovation
         cov = keep @ cov @ keep.mT + gain @ R @ gain.mT
         means.append(mean[..., 0])
         covs.append(cov)
-        terms.append(term)
-    return Beliefs(torch.stack(means, -2), torch.stack(covs, -3), torch.stack(terms, -1).sum(-1))
+        terms.append(-0.5 * (whitened.square().sum((-2, -1)) + log_det + constant))
+        failures.append(failure)
+    mean, cov, scores = torch.stack(means, -2), torch.stack(covs, -3), torch.stack(terms, -1)
+    failed = torch.stack(failures, -1) != 0
+    _check_precision(mean, cov, scores.masked_fill(failed, math.nan))
+    return Beliefs(mean, cov, scores.sum(-1))
 
 
 def kalman_smoother(
@@ -117,15 +125,16 @@ def kalman_smoother(
 
     Returns:
         Beliefs over ``[..., B, T, K]``, with ``lagged``.
+
+    Raises:
+        ValueError: see ``kalman_filter``.
     """
     forward = kalman_filter(model, obs, variance, mask)
-    A, Q = model.dynamics.unsqueeze(-3), model.process.unsqueeze(-3)
     # All predictions and smoother gains at once; only the recursion itself is serial.
-    A_t, Q_t = A.unsqueeze(-3), Q.unsqueeze(-3)
+    mean_ahead, ahead = predictions(model, forward, mask)
+    A_t, _ = _transitions(model, obs.shape[1], mask)
     before = forward.covariance[..., :-1, :, :]
-    ahead = A_t @ before @ A_t.mT + Q_t
-    gain = torch.linalg.solve(ahead, A_t @ before).mT
-    mean_ahead = (A_t @ forward.mean[..., :-1, :, None])[..., 0]
+    gain = solve(ahead, A_t @ before).mT
     mean, cov = forward.mean[..., -1, :], forward.covariance[..., -1, :, :]
     means, covs = [mean], [cov]
     for t in reversed(range(obs.shape[1] - 1)):
@@ -137,4 +146,153 @@ def kalman_smoother(
         covs.append(cov)
     mean, cov = torch.stack(means[::-1], -2), torch.stack(covs[::-1], -3)
     lagged = cov[..., 1:, :, :] @ gain.mT
+    _check_precision(mean, cov)
     return Beliefs(mean, cov, forward.log_likelihood, lagged)
+
+
+def predictions(
+    model: LinearGaussian, filtered: Beliefs, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of p(x_t | y_1 .. y_{t-1}) of every step but the first.
+
+    Arguments:
+        model: the parameters.
+        filtered: the beliefs of ``kalman_filter``, over ``[..., B, T, K]``.
+        mask: True where a frame is real, ``[B, T]``.
+
+    Returns:
+        ``[..., B, T - 1, K]`` and ``[..., B, T - 1, K, K]``.
+    """
+    A, Q = _transitions(model, filtered.mean.shape[-2], mask)
+    mean = (A @ filtered.mean[..., :-1, :, None])[..., 0]
+    return mean, A @ filtered.covariance[..., :-1, :, :] @ A.mT + Q
+
+
+def solve(covariance: Tensor, right: Tensor) -> Tensor:
+    """covariance^-1 right, by the pseudo-inverse where a covariance is singular."""
+    found, singular = torch.linalg.solve_ex(covariance, right)
+    if singular.any():
+        other = torch.linalg.pinv(covariance, hermitian=True) @ right
+        found = torch.where(singular[..., None, None] > 0, other, found)
+    return found
+
+
+def begun(mask: Tensor) -> Tensor:
+    """True from the first real frame of each sequence on, ``[B, T]``."""
+    return mask.cummax(1).values
+
+
+def _transitions(model: LinearGaussian, steps: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A and Q of each step but the first, ``[..., 1 or B, T - 1, K, K]``: none before x_1."""
+    A, Q = (matrix[..., None, None, :, :] for matrix in (model.dynamics, model.process))
+    if mask is not None and not mask[:, 0].all():
+        moves = begun(mask)[:, :-1, None, None]
+        A = torch.where(moves, A, torch.eye(A.shape[-1], dtype=A.dtype, device=A.device))
+        Q = torch.where(moves, Q, torch.zeros_like(Q))
+    A, Q = (matrix.expand(*matrix.shape[:-3], steps - 1, -1, -1) for matrix in (A, Q))
+    return A, Q
+
+
+# Checks -------------------------------------------------------------------------------------------
+
+
+def check_system(model: LinearGaussian) -> None:
+    """Raises a ValueError for parameters of wrong shapes or kinds, or not finite.
+
+    Arguments:
+        model: the parameters; Q and P must be covariances.
+    """
+    first = model.dynamics
+    for name, value in model._asdict().items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise ValueError(f"{name} must be a floating-point tensor")
+        if value.dtype != first.dtype or value.device != first.device:
+            raise ValueError(f"{name} is {value.dtype} on {value.device}, dynamics are not")
+        if value.dim() < 1 + (name != "initial_mean"):
+            raise ValueError(f"{name} has too few axes, shape {tuple(value.shape)}")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} has NaN or Inf")
+    states, values = model.dynamics.shape[-1], model.emission.shape[-2]
+    leading = []
+    for name, value in model._asdict().items():
+        shape = (values if name == "emission" else states, states)[: 1 + (name != "initial_mean")]
+        if value.shape[value.dim() - len(shape) :] != shape or 0 in value.shape:
+            raise ValueError(
+                f"{name} must end in the axes {shape}, for {states} states and {values} values a "
+                f"frame, got shape {tuple(value.shape)}"
+            )
+        leading.append(value.shape[: value.dim() - len(shape)])
+    try:
+        torch.broadcast_shapes(*leading)
+    except RuntimeError as error:
+        raise ValueError(f"leading axes of the parameters differ: {leading}") from error
+    for name in ("process", "initial_covariance"):
+        _check_covariance(name, getattr(model, name).detach())
+
+
+def _check_covariance(name: str, value: Tensor) -> None:
+    scale = value.abs().amax((-2, -1))
+    slack = torch.finfo(value.dtype).eps ** 0.5 * scale
+    lowest = torch.linalg.eigvalsh(value)[..., 0]
+    if ((value - value.mT).abs().amax((-2, -1)) > slack).any() or (lowest < -slack).any():
+        raise ValueError(f"{name} must be a covariance: symmetric, with no negative eigenvalue")
+
+
+def _measured(
+    model: LinearGaussian, obs: Tensor, variance: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Checked values and variances, filled where missing; what was seen, or None for all of it."""
+    for name, value in (("obs", obs), ("variance", variance)):
+        if not isinstance(value, Tensor) or value.is_complex():
+            raise ValueError(f"{name} must be a tensor of real numbers, got {shown(value)}")
+    values = model.emission.shape[-2]
+    if obs.dim() != 3 or obs.shape[-1] != values or obs.numel() == 0:
+        raise ValueError(
+            f"obs must be [sequences, frames, {values}], as the emission has {values} rows, got "
+            f"{tuple(obs.shape)}"
+        )
+    if variance.shape != obs.shape:
+        raise ValueError(
+            f"variance must have a number for each value, shaped like obs {tuple(obs.shape)}, got "
+            f"{tuple(variance.shape)}: use variance.expand_as(obs)"
+        )
+    if mask is not None and (
+        not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != obs.shape[:2]
+    ):
+        raise ValueError(
+            f"mask must be a bool tensor {tuple(obs.shape[:2])}, True where a frame is real"
+        )
+    obs, variance = obs.to(model.dynamics), variance.to(model.dynamics)
+    real = torch.ones_like(obs, dtype=torch.bool) if mask is None else mask[..., None]
+    if ((variance.isnan() | (variance < 0)) & real).any():
+        raise ValueError(
+            "variance has NaN or a negative number in a real frame: that of a missing value is inf"
+        )
+    seen = variance.isfinite() & real
+    if not (obs.isfinite() | ~seen).all():
+        raise ValueError(
+            "obs has NaN or Inf where the variance is finite: that of a missing value is inf"
+        )
+    if seen.all():
+        return obs, variance, None
+    return obs.masked_fill(~seen, 0.0), variance.masked_fill(~seen, 1.0), seen
+
+
+def _check_precision(mean: Tensor, cov: Tensor, scores: Tensor | None = None) -> None:
+    """Raises a ValueError that names the first frame of which something is not finite.
+
+    Arguments:
+        mean: ``[..., B, T, K]``.
+        cov: ``[..., B, T, K, K]``.
+        scores: log-density of each frame, ``[..., B, T]``.
+    """
+    fine = mean.isfinite().all(-1) & cov.isfinite().flatten(-2).all(-1)
+    if scores is not None:
+        fine = fine & scores.isfinite()
+    fine = fine.flatten(0, -2).all(0)
+    if not fine.all():
+        raise ValueError(
+            f"{mean.dtype} does not suffice at frame {int((~fine).nonzero()[0])}: the variances, "
+            "and what the system predicts, differ by too many orders of magnitude: rescale the "
+            "data, give a larger variance or use shorter sequences"
+        )

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
-from ..checks import check_real, check_seed, check_sizes
+from ..checks import check_missing, check_real, check_seed, check_sizes
 from ..contracts import LinearSystem
-from ..kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
+from ..kalman import Beliefs, LinearGaussian, begun, kalman_smoother, solve
 from ..rng import RandomStream
 from .closed_form import ClosedForm
 
@@ -18,23 +18,47 @@ from .closed_form import ClosedForm
 def maximise(beliefs: Beliefs, emission: Tensor, mask: Tensor) -> LinearGaussian:
     """M step for A, Q, m and P, given smoothed beliefs; C is fixed and R_t known.
 
-    A transition counts when a real frame follows: padding at the end of a sequence adds nothing,
-    and a gap within it is a stretch of the path that was not seen.
+    A transition counts between the first and the last real frame of a sequence: padding adds
+    nothing, and a gap is a stretch of the path that was not seen.
+
+    Arguments:
+        beliefs: those of ``kalman_smoother``.
+        emission: C.
+        mask: True where a frame is real, ``[B, T]``.
     """
     if beliefs.lagged is None:
         raise ValueError("these beliefs are filtered: the M step takes those of kalman_smoother")
-    second = beliefs.covariance + beliefs.mean[..., None] * beliefs.mean[..., None, :]
-    lagged = beliefs.lagged + beliefs.mean[..., 1:, :, None] * beliefs.mean[..., :-1, None, :]
-    real = mask[:, 1:].flip(1).cummax(1).values.flip(1).to(second.dtype)
-    weight = real[..., None, None]
-    now = (second[..., 1:, :, :] * weight).sum((-4, -3))
-    then = (second[..., :-1, :, :] * weight).sum((-4, -3))
-    cross = (lagged * weight).sum((-4, -3))
-    dynamics = torch.linalg.solve(then, cross.mT).mT
-    process = symmetric(now - dynamics @ cross.mT) / real.sum()
-    mean = beliefs.mean[..., 0, :].mean(-2)
-    initial = second[..., 0, :, :].mean(-3) - mean[..., None] * mean[..., None, :]
-    return LinearGaussian(dynamics, process, emission, mean, symmetric(initial))
+    mean, cov = beliefs.mean, beliefs.covariance
+    counts = (begun(mask)[:, :-1] & begun(mask.flip(1)).flip(1)[:, 1:]).to(mean)[..., None]
+    before, after = mean[..., :-1, :], mean[..., 1:, :]
+
+    def total(covariances: Tensor) -> Tensor:
+        return (covariances * counts[..., None]).sum((-4, -3))
+
+    now, then, lagged = total(cov[..., 1:, :, :]), total(cov[..., :-1, :, :]), total(beliefs.lagged)
+    cross = lagged + products(after * counts, before)
+    dynamics = solve(then + products(before * counts, before), cross.mT).mT
+    # A sum of residuals is a covariance, where a difference of sums may round to none.
+    rest = (after - before @ dynamics[..., None, :, :].mT) * counts
+    noise = now - dynamics @ lagged.mT - lagged @ dynamics.mT + dynamics @ then @ dynamics.mT
+    process = symmetric(noise + products(rest, rest)) / counts.sum()
+    start = mean[..., 0, :].mean(-2)
+    spread = (mean[..., 0, :] - start[..., None, :])[..., None, :]
+    initial = symmetric(cov[..., 0, :, :].mean(-3) + products(spread, spread) / len(mask))
+    return LinearGaussian(dynamics, process, emission, start, initial)
+
+
+def products(first: Tensor, second: Tensor) -> Tensor:
+    """Sum of outer products over sequences and steps, ``[..., B, T, K] -> [..., K, K]``."""
+    return first.flatten(-3, -2).mT @ second.flatten(-3, -2)
+
+
+def _chosen(where: Tensor, first: LinearGaussian, second: LinearGaussian) -> LinearGaussian:
+    """Systems of ``first`` where a restart ``[R]`` says so, those of ``second`` elsewhere."""
+    parts = zip(first, second)
+    return LinearGaussian(
+        *(torch.where(where[(...,) + (None,) * (a.dim() - 1)], a, b) for a, b in parts)
+    )
 
 
 def symmetric(matrix: Tensor) -> Tensor:
@@ -89,22 +113,46 @@ class EM(ClosedForm):
         """
         from tqdm import tqdm
 
-        if batch.obs.shape[1] < 2:
-            raise ValueError("EM learns a transition: it needs sequences of at least two frames")
-        value, variance = self.net.measure(batch)
+        value, variance, mask = self._measured(batch)
         with RandomStream(batch.obs.device, "EM", self.seed):
-            guesses = [self.net.guess(value, batch.mask) for _ in range(self.restarts)]
+            seen = variance.isfinite() & mask[..., None]
+            guesses = [self.net.guess(value, seen) for _ in range(self.restarts)]
         model = LinearGaussian(*(torch.stack(parts) for parts in zip(*guesses)))
-        history: list[Tensor] = []
-        bar = tqdm(range(self.iterations), "EM", disable=not progress)
+        likeliest, history = model, [torch.full((self.restarts,), -math.inf).to(value)]
+        bar = tqdm(range(self.iterations + 1), "EM", disable=not progress)
+        beliefs = None
         for _ in bar:
-            beliefs = kalman_smoother(model, value, variance, batch.mask)
-            history.append(beliefs.log_likelihood.sum(-1) / batch.frames)
+            if beliefs is not None:
+                model = maximise(beliefs, model.emission, mask)
+            beliefs = kalman_smoother(model, value, variance, mask)
+            gained = beliefs.log_likelihood.sum(-1) / batch.frames
+            # A step may lose by rounding alone, where float64 does not suffice.
+            likeliest = _chosen(gained > history[-1], model, likeliest)
+            history.append(gained.maximum(history[-1]))
             bar.set_postfix(log_likelihood=f"{history[-1].max():.5f}")
-            if len(history) > 1 and (history[-1] - history[-2]).max() < self.tolerance:
+            if (history[-1] - history[-2]).max() < self.tolerance:
                 break
-            model = maximise(beliefs, model.emission, batch.mask)
-        final = kalman_filter(model, value, variance, batch.mask).log_likelihood.sum(-1)
-        best = int(final.argmax())
-        self.net.assign(LinearGaussian(*(part[best] for part in model)))
-        return [float(step[best]) for step in history]
+        best = int(history[-1].argmax())
+        self.net.assign(LinearGaussian(*(part[best] for part in likeliest)))
+        return [float(step[best]) for step in history[1 : self.iterations + 1]]
+
+    def _measured(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, variances, and a mask that ends where no more values were seen.
+
+        Sequences without a value are left out.
+
+        Raises:
+            ValueError: when no sequence has two frames with a value.
+        """
+        check_missing(self.net, batch)
+        value, variance = self.net.measure(batch)
+        seen = variance.isfinite().any(-1) & batch.mask
+        frames = seen.sum(1)
+        if frames.max() < 2:
+            raise ValueError(
+                "EM learns a transition: it needs a sequence of at least two frames with a value, "
+                f"and these have {int(frames.sum())} such frames in {len(batch)} sequences"
+            )
+        mask = batch.mask & begun(seen.flip(1)).flip(1)
+        rows = frames > 0
+        return value[rows], variance[rows], mask[rows]

@@ -9,10 +9,12 @@ import torch
 from scipy import stats
 from seqzoo.data import PPC, Batch, ppc
 from seqzoo.inference import EM, LinearGaussian, kalman_filter, kalman_smoother
-from seqzoo.inference.rules.em import maximise
+from seqzoo.inference.rules.em import maximise, symmetric
 from seqzoo.zoo import LGDS
 from seqzoo.zoo.parts.readouts import Readout
 from seqzoo.zoo.recipes.population import PopulationReadout, SpringFilter
+
+from seqzoo import zoo
 
 K, D, T, B = 3, 2, 5, 4
 
@@ -42,18 +44,36 @@ def random_data(seed=0, steps=T, rows=B, values=D):
 MASKS = {
     "none": None,
     "padding": torch.arange(T) < torch.tensor([5, 3, 1, 4])[:, None],
-    "gaps": torch.tensor([[1, 0, 0, 1, 1], [0, 1, 1, 0, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]) > 0,
+    "gaps": torch.tensor([[1, 0, 0, 1, 1], [1, 1, 0, 1, 0], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]]) > 0,
+    "before": torch.tensor([[0, 0, 1, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 0]])
+    > 0,
 }
+#: A mask, and the fraction of values that are missing one by one.
+CASES = {name: (mask, 0.0) for name, mask in MASKS.items()} | {
+    "values": (None, 0.3),
+    "values and gaps": (MASKS["gaps"], 0.3),
+    "values and padding": (MASKS["before"], 0.3),
+    "few values": (MASKS["padding"], 0.8),
+}
+every_case = pytest.mark.parametrize(("mask", "holes"), CASES.values(), ids=CASES.keys())
 every_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 
 
-def joint(model, steps):
-    """Mean and covariance of (x_1 .. x_T), stacked."""
-    A, Q, _, m, P = (part.numpy() for part in model)
+def with_holes(variance, holes):
+    """Variances of which some are infinite."""
+    away = np.random.default_rng(7).random(variance.shape) < holes
+    return variance.masked_fill(torch.tensor(away), math.inf)
+
+
+def joint(model, steps, start=0):
+    """Mean and covariance of (x_1 .. x_T), stacked; x_1 stays as it is up to step ``start``."""
+    moves = model[:2]
+    m, P = (part.numpy() for part in model[3:])
     size = len(m)
     mean, cov = np.zeros((steps, size)), np.zeros((steps, size, steps, size))
     mean[0], cov[0, :, 0] = m, P
     for t in range(1, steps):
+        A, Q = (np.eye(size), 0.0) if t <= start else (part.numpy() for part in moves)
         mean[t] = A @ mean[t - 1]
         for s in range(t):
             cov[t, :, s] = A @ cov[t - 1, :, s]
@@ -62,13 +82,12 @@ def joint(model, steps):
     return mean.ravel(), cov.reshape(steps * size, steps * size)
 
 
-def condition(model, obs, variance, seen):
-    """Posterior over the whole path given the frames in ``seen``, and their log-density."""
-    steps, values = obs.shape
-    mean, cov = joint(model, steps)
-    C = np.kron(np.eye(steps), model.emission.numpy())
-    keep = np.repeat(seen, values)
-    C, y, R = C[keep], obs.ravel()[keep], np.diag(variance.ravel()[keep])
+def condition(model, obs, variance, seen, start=0):
+    """Posterior over the whole path given the values in ``seen``, and their log-density."""
+    mean, cov = joint(model, len(obs), start)
+    keep = seen.ravel()
+    C = np.kron(np.eye(len(obs)), model.emission.numpy())[keep]
+    y, R = obs.ravel()[keep], np.diag(variance.ravel()[keep])
     if len(y) == 0:
         return mean, cov, 0.0
     S = C @ cov @ C.T + R
@@ -78,18 +97,22 @@ def condition(model, obs, variance, seen):
 
 
 def as_arrays(obs, variance, mask):
-    seen = np.ones(obs.shape[:2], bool) if mask is None else mask.numpy()
-    return zip(obs.numpy(), variance.numpy(), seen)
+    """Values, variances, which values were seen, and the first real step, of each sequence."""
+    real = np.ones(obs.shape[:2], bool) if mask is None else mask.numpy()
+    seen = real[..., None] & np.isfinite(variance.numpy())
+    return zip(obs.numpy(), variance.numpy(), seen, real.argmax(1))
 
 
-@every_mask
-def test_filter_against_the_joint_gaussian(mask):
+@every_case
+def test_filter_against_the_joint_gaussian(mask, holes):
     model, (obs, variance) = random_system(), random_data()
+    variance = with_holes(variance, holes)
     beliefs = kalman_filter(model, obs, variance, mask)
     assert beliefs.mean.shape == (B, T, K)
-    for row, (y, r, seen) in enumerate(as_arrays(obs, variance, mask)):
+    for row, (y, r, seen, start) in enumerate(as_arrays(obs, variance, mask)):
         for t in range(T):
-            mean, cov, log_prob = condition(model, y, r, seen & (np.arange(T) <= t))
+            past = seen & (np.arange(T) <= t)[:, None]
+            mean, cov, log_prob = condition(model, y, r, past, start)
             part = slice(t * K, (t + 1) * K)
             np.testing.assert_allclose(beliefs.mean[row, t], mean[part], atol=1e-9)
             np.testing.assert_allclose(beliefs.covariance[row, t], cov[part, part], atol=1e-9)
@@ -99,13 +122,14 @@ def test_filter_against_the_joint_gaussian(mask):
         assert beliefs.log_likelihood[row].item() == pytest.approx(log_prob, abs=1e-9)
 
 
-@every_mask
-def test_smoother_against_the_joint_gaussian(mask):
+@every_case
+def test_smoother_against_the_joint_gaussian(mask, holes):
     model, (obs, variance) = random_system(), random_data()
+    variance = with_holes(variance, holes)
     beliefs = kalman_smoother(model, obs, variance, mask)
     assert beliefs.lagged.shape == (B, T - 1, K, K)
-    for row, (y, r, seen) in enumerate(as_arrays(obs, variance, mask)):
-        mean, cov, log_prob = condition(model, y, r, seen)
+    for row, (y, r, seen, start) in enumerate(as_arrays(obs, variance, mask)):
+        mean, cov, log_prob = condition(model, y, r, seen, start)
         cov = cov.reshape(T, K, T, K)
         np.testing.assert_allclose(beliefs.mean[row], mean.reshape(T, K), atol=1e-9)
         for t in range(T):
@@ -116,14 +140,91 @@ def test_smoother_against_the_joint_gaussian(mask):
 
 
 @pytest.mark.parametrize("run", [kalman_filter, kalman_smoother])
-def test_padding_changes_nothing(run):
+def test_a_missing_value_is_the_limit_of_a_large_variance(run):
+    """One of two sensors: the other counts. The large variance itself costs log-likelihood."""
+    model, (obs, variance) = random_system(), random_data()
+    away = torch.zeros_like(variance, dtype=torch.bool)
+    away[:, 1:3, 0] = away[0, 4] = True
+    found = run(model, obs.masked_fill(away, math.nan), variance.masked_fill(away, math.inf))
+    limit = run(model, obs, variance.masked_fill(away, 1e12))
+    torch.testing.assert_close(found.mean, limit.mean, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.covariance, limit.covariance, atol=1e-9, rtol=0)
+    cost = away.double().sum((1, 2)) * math.log(2 * math.pi * 1e12) / 2
+    torch.testing.assert_close(found.log_likelihood, limit.log_likelihood + cost, atol=1e-7, rtol=0)
+
+
+def test_a_state_without_noise_is_smoothed():
+    """Where no noise enters, one-step covariances are singular: so they are in many systems."""
+    model, (obs, variance) = random_system(), random_data()
+    first = torch.tensor([1.0, 0.0, 0.0]).double()
+    dynamics = torch.tensor([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).double()
+    still = torch.diag(first)
+    model = model._replace(dynamics=dynamics, process=still, initial_covariance=still)
+    beliefs = kalman_smoother(model, obs, variance)
+    for row, (y, r, seen, _) in enumerate(as_arrays(obs, variance, None)):
+        mean, _, _ = condition(model, y, r, seen)
+        np.testing.assert_allclose(beliefs.mean[row], mean.reshape(T, K), atol=1e-9)
+
+
+NAN, INF = torch.tensor(math.nan), torch.tensor(math.inf)
+
+
+@pytest.mark.parametrize("run", [kalman_filter, kalman_smoother])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda m, y, r: (m, y, r * NAN), "variance has NaN"),
+        (lambda m, y, r: (m, y, -r), "negative"),
+        (lambda m, y, r: (m, y, r * -INF), "negative"),
+        (lambda m, y, r: (m, y, r[:2, :1, :1]), "variance must have"),
+        (lambda m, y, r: (m, y, r[:1, :1]), "variance must have"),
+        (lambda m, y, r: (m, y, r[0, 0, 0]), "variance must have"),
+        (lambda m, y, r: (m, y, 1.0), "variance must be a tensor"),
+        (lambda m, y, r: (m, y * NAN, r), "obs has NaN"),
+        (lambda m, y, r: (m, y + INF, r), "obs has NaN or Inf"),
+        (lambda m, y, r: (m, y[..., :1], r[..., :1]), "emission has 2 rows"),
+        (lambda m, y, r: (m, y[0], r[0]), "obs must be"),
+        (lambda m, y, r: (m, y[:0], r[:0]), "obs must be"),
+        (lambda m, y, r: (m, y.numpy(), r), "obs must be a tensor"),
+        (lambda m, y, r: (m, y, r, torch.ones(B, T)), "mask must be"),
+        (lambda m, y, r: (m, y, r, torch.ones(B, 1) > 0), "mask must be"),
+        (lambda m, y, r: (m._replace(dynamics=m.dynamics * NAN), y, r), "dynamics has NaN"),
+        (lambda m, y, r: (m._replace(dynamics=m.dynamics[:1, :1]), y, r), "process must end"),
+        (lambda m, y, r: (m._replace(initial_mean=m.initial_mean[:1]), y, r), "initial_mean"),
+        (lambda m, y, r: (m._replace(emission=m.emission[0]), y, r), "emission"),
+        (lambda m, y, r: (m._replace(process=-m.process), y, r), "process must be a covar"),
+        (lambda m, y, r: (m._replace(process=m.process.tril()), y, r), "process must be a covar"),
+        (lambda m, y, r: (m._replace(initial_mean=m.initial_mean.long()), y, r), "floating"),
+        (lambda m, y, r: (m._replace(emission=m.emission.float()), y, r), "emission"),
+        (lambda m, y, r: (m._replace(dynamics=m.dynamics.expand(2, 3, 3).repeat(1, 1, 1),
+                                     process=m.process.repeat(3, 1, 1)), y, r), "leading"),
+        (lambda m, y, r: (m, 0 * y, 0 * r + 1e-300 * 0, None), None),
+        (lambda m, y, r: (m._replace(dynamics=m.dynamics * 1e90), y, r), "suffice at frame"),
+        (lambda m, y, r: (m._replace(emission=0 * m.emission), y, 0 * r), "frame 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_filtered_is_refused_in_a_sentence(run, change, word):
+    arguments = change(random_system(), *random_data())
+    if word is None:  # a variance of zero is an exact value
+        assert run(*arguments).mean.isfinite().all()
+        return
+    with pytest.raises(ValueError, match=word):
+        run(*arguments)
+
+
+@pytest.mark.parametrize("side", ["after", "before"])
+@pytest.mark.parametrize("run", [kalman_filter, kalman_smoother])
+def test_padding_changes_nothing(run, side):
     model, (obs, variance) = random_system(), random_data()
     plain = run(model, obs, variance)
     extra = torch.full((B, 2, D), math.nan)
-    mask = (torch.arange(T + 2) < T).expand(B, T + 2)
-    padded = run(model, torch.cat((obs, extra), 1), torch.cat((variance, extra), 1), mask)
-    torch.testing.assert_close(padded.mean[:, :T], plain.mean)
-    torch.testing.assert_close(padded.covariance[:, :T], plain.covariance)
+    mask, real = (torch.arange(T + 2) < T).expand(B, T + 2), slice(0, T)
+    pair = [(obs, extra), (variance, extra)]
+    if side == "before":
+        mask, real, pair = mask.flip(1), slice(2, T + 2), [both[::-1] for both in pair]
+    padded = run(model, *(torch.cat(both, 1) for both in pair), mask)
+    torch.testing.assert_close(padded.mean[:, real], plain.mean)
+    torch.testing.assert_close(padded.covariance[:, real], plain.covariance)
     torch.testing.assert_close(padded.log_likelihood, plain.log_likelihood)
 
 
@@ -165,8 +266,8 @@ def test_leading_axes_are_separate_models(mask):
 class Ragged(Readout):
     """The values themselves, each with a variance of its own."""
 
-    def measure(self, obs, mask):
-        return obs, 0.3 + torch.linspace(0, 1, obs.numel()).reshape(obs.shape)
+    def measure(self, batch):
+        return batch.obs, 0.3 + torch.linspace(0, 1, batch.obs.numel()).reshape(batch.obs.shape)
 
 
 def set_system(net, seed=0):
@@ -196,10 +297,18 @@ def test_pyro_model_of_spike_counts():
     torch.testing.assert_close(log_joint(net, batch), expected)
 
 
-def test_pyro_model_refuses_padding():
-    mask = torch.arange(T).expand(B, T) < 3
-    with pytest.raises(ValueError, match="without padding"):
-        LGDS(3, 2).model(Batch(random_data()[0], mask))
+@pytest.mark.parametrize("mask", [None, MASKS["padding"], MASKS["gaps"]])
+def test_pyro_model_leaves_missing_values_out(mask):
+    net, obs = set_system(LGDS(K, D, readout=Readout(D, variance=0.7))), random_data()[0]
+    observed = torch.ones_like(obs, dtype=torch.bool)
+    observed[:, 1:3, 0] = observed[3, 4] = False
+    batch = Batch(obs, mask, observed=observed)
+    torch.testing.assert_close(log_joint(net, batch), net.filter(batch).log_likelihood.sum())
+
+
+def test_pyro_model_refuses_padding_at_the_beginning():
+    with pytest.raises(ValueError, match="begin"):
+        LGDS(3, 2).model(Batch(random_data()[0], MASKS["before"]))
 
 
 def test_filter_reads_with_the_variance_of_the_readout():
@@ -259,13 +368,21 @@ def log_likelihood(net, batch):
     return (net.filter(batch).log_likelihood.sum() / batch.frames).item()
 
 
+def holes(obs, fraction, seed=5):
+    """A batch in which a fraction of the values is missing, filled with a large number."""
+    random = torch.Generator().manual_seed(seed)
+    observed = torch.rand(obs.shape, generator=random) >= fraction
+    observed[:, 0] |= ~observed.flatten(1).any(1)[:, None]
+    return Batch(obs.masked_fill(~observed, 1e3), observed=observed)
+
+
 @pytest.mark.parametrize(("states", "values"), [(1, 1), (2, 1), (2, 2), (3, 2)])
-@pytest.mark.parametrize("holes", [False, True])
-def test_em_never_decreases_the_likelihood(states, values, holes):
+@pytest.mark.parametrize("missing", ["nothing", "frames", "values"])
+def test_em_never_decreases_the_likelihood(states, values, missing):
     obs = simulate(set_system(LGDS(states, values)), 6, 9)
-    mask = torch.rand(6, 9) < 0.7 if holes else torch.ones(6, 9, dtype=torch.bool)
+    mask = torch.rand(6, 9) < 0.7 if missing == "frames" else torch.ones(6, 9, dtype=torch.bool)
     mask[:, 0] |= ~mask.any(1)
-    net, batch = LGDS(states, values), Batch(obs, mask)
+    net, batch = LGDS(states, values), Batch(obs, mask) if missing != "values" else holes(obs, 0.2)
     history = EM(net, restarts=2, iterations=15, tolerance=-math.inf, seed=1).learn(batch)
     history.append(log_likelihood(net, batch))
     assert len(history) == 16
@@ -273,26 +390,44 @@ def test_em_never_decreases_the_likelihood(states, values, holes):
     assert history[-1] > history[0] + 1e-3
 
 
-def test_em_stops_where_the_gradient_of_the_likelihood_is_zero():
+def test_an_m_step_never_decreases_the_likelihood():
+    """Of every system on the way, and not of the likeliest so far alone."""
+    truth = set_system(LGDS(3, 2))
+    batch = holes(simulate(truth, 6, 9), 0.2)
+    model, (value, variance) = set_system(LGDS(3, 2), 1).system(), truth.measure(batch)
+    scores = []
+    for _ in range(30):
+        beliefs = kalman_smoother(model, value, variance, batch.mask)
+        scores.append(beliefs.log_likelihood.sum().item())
+        model = maximise(beliefs, model.emission, batch.mask)
+    assert np.diff(scores).min() > 0
+
+
+@pytest.mark.parametrize(("states", "fraction"), [(1, 0.0), (2, 0.2)])
+def test_em_stops_where_the_gradient_of_the_likelihood_is_zero(states, fraction):
     """Autograd through the filter, for every parameter that EM fits; with a gap and padding."""
-    truth = LGDS(1, readout=Readout(1, variance=0.05))
-    truth.dynamics.fill_(0.8)
-    mask = torch.ones(6, 8, dtype=torch.bool)
+    truth = LGDS(states, states, readout=Readout(states, variance=0.05))
+    truth.dynamics.mul_(0.8)
+    rows = 6 if states == 1 else 40
+    mask = torch.ones(rows, 8, dtype=torch.bool)
     mask[1, 5:], mask[2, 3] = False, False
-    batch = Batch(simulate(truth, 6, 8, seed=3), mask)
-    net = LGDS(1, readout=Readout(1, variance=0.05))
+    whole = simulate(truth, rows, 8, seed=3)
+    batch = Batch(whole, mask, observed=holes(whole, fraction).observed)
+    net = LGDS(states, states, readout=truth.readout)
     EM(net, restarts=1, iterations=150, tolerance=-math.inf).learn(batch)
     system = LinearGaussian(*(part.clone().requires_grad_() for part in net.system()))
     result = kalman_filter(system, *net.measure(batch), batch.mask)
     total = result.log_likelihood.sum() / batch.frames
     slopes = torch.autograd.grad(total, [system[index] for index in (0, 1, 3, 4)])
+    slopes = [slopes[0], symmetric(slopes[1]), slopes[2], symmetric(slopes[3])]
     assert max(slope.abs().max().item() for slope in slopes) < 1e-6
     worse = system._replace(dynamics=system.dynamics.detach() + 0.05)
     moved = kalman_filter(worse, *net.measure(batch), batch.mask).log_likelihood
     assert moved.sum() / batch.frames < total - 1e-4
 
 
-def test_em_recovers_known_parameters():
+@pytest.mark.parametrize("fraction", [0.0, 0.2])
+def test_em_recovers_known_parameters(fraction):
     truth = LGDS(2, 2, readout=Readout(2, variance=0.1))
     system = random_system(4, 2, 2)
     system = system._replace(
@@ -300,7 +435,7 @@ def test_em_recovers_known_parameters():
         emission=truth.emission.clone(),
     )
     truth.assign(system)
-    batch = Batch(simulate(truth, 400, 25, seed=2))
+    batch = holes(simulate(truth, 400, 25, seed=2), fraction)
     net = LGDS(2, 2, readout=Readout(2, variance=0.1))
     EM(net, restarts=1, iterations=40).learn(batch)
     torch.testing.assert_close(net.dynamics, truth.dynamics, atol=0.03, rtol=0)
@@ -315,7 +450,7 @@ def test_em_recovers_known_parameters():
 def test_restarts_are_separate_runs_and_the_likeliest_wins(monkeypatch):
     batch = Batch(simulate(set_system(LGDS(2, 1), seed=5), 5, 12))
     value, _ = LGDS(2, 1).measure(batch.obs)
-    guesses = [LGDS(2, 1).guess(value, batch.mask) for _ in range(3)]
+    guesses = [LGDS(2, 1).guess(value, batch.mask[..., None]) for _ in range(3)]
     how = {"iterations": 6, "tolerance": -math.inf}
     alone = []
     for guess in guesses:
@@ -361,6 +496,75 @@ def test_em_weighs_a_padded_batch_like_its_sequences():
         EM(net, restarts=2, iterations=4).learn(batch)
     for first, second in zip(nets[0].system(), nets[1].system()):
         torch.testing.assert_close(first, second)
+
+
+def test_em_does_not_see_fillers():
+    obs = random_data(steps=6)[0]
+    observed = torch.rand(obs.shape) > 0.3
+    observed[:, 0], observed[0, 3:] = True, False  # and one that ends in frames not seen
+    nets = [LGDS(2, 2), LGDS(2, 2)]
+    for net, filler in zip(nets, (0.0, 50.0)):
+        batch = Batch(obs.masked_fill(~observed, filler), observed=observed)
+        EM(net, restarts=2, iterations=4).learn(batch)
+    for first, second in zip(nets[0].system(), nets[1].system()):
+        assert torch.equal(first, second)
+
+
+def test_em_guesses_on_the_scale_of_the_values_seen():
+    """A dead channel is no evidence that the values are small."""
+    value = torch.randn(3, 50, 2, dtype=torch.float64)
+    seen = torch.tensor([True, False]).expand(3, 50, 2)
+    spread = LGDS(2, 2).guess(value.masked_fill(~seen, 0.0), seen).initial_covariance[0, 0]
+    assert spread == pytest.approx(value[..., 0].var().item())
+
+
+ONE = torch.arange(4).expand(5, 4) < 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "word"),
+    [
+        (Batch(torch.randn(5, 4, 1), ONE), "have 5 such frames in 5 sequences"),
+        (Batch(torch.randn(5, 4, 1), observed=ONE[..., None].roll(2, 1)), "have 5 such frames"),
+        (Batch(torch.randn(1, 1, 1)), "have 1 such frames in 1 sequences"),
+        (Batch(torch.ones(3, 5, 1)), "do not vary"),
+        (Batch(torch.randn(3, 5, 1), observed=torch.rand(3, 5, 1) < 2), None),
+        (Batch(torch.randn(1, 2, 1)), None),
+        (Batch(1e16 * torch.randn(3, 20, 1)), None),
+        (Batch(torch.logspace(0, 16, 30, dtype=torch.float64)[None, :, None]), None),
+        (Batch(torch.logspace(0, 300, 30, dtype=torch.float64)[None, :, None]), "rescale"),
+    ],
+    ids=["padded", "missing", "one", "constant", "whole", "two", "large", "growing", "too far"],
+)
+def test_em_of_odd_data_learns_or_says_why_not(batch, word):
+    net = LGDS(4, 1)  # more latents than frames, in some
+    rule = EM(net, restarts=2, iterations=20)
+    if word is None:
+        history = rule.learn(batch)
+        assert np.isfinite(history).all()
+        assert np.diff(history).min() >= 0
+        assert all(part.isfinite().all() for part in net.system())
+        assert log_likelihood(net, batch) == pytest.approx(history[-1], abs=0.5)
+        return
+    with pytest.raises(ValueError, match=word):
+        rule.learn(batch)
+    assert torch.equal(net.dynamics, torch.eye(4).double()), "the network is as it was"
+
+
+class Unaware(Readout):
+    """A readout that knows nothing of missing values."""
+
+    def measure(self, batch):
+        return batch.obs, torch.full_like(batch.obs, self.variance)
+
+
+def test_a_readout_that_knows_nothing_of_missing_values_is_given_none():
+    net, batch = LGDS(1, readout=Unaware()), holes(torch.randn(3, 20, 1), 0.3)
+    assert not net.takes_missing
+    assert net.filter(batch.obs).mean.isfinite().all()
+    for verb in (net.filter, net.smooth, net.model, net.reconstruct, EM(net).learn):
+        with pytest.raises(ValueError, match="takes_missing"):
+            verb(batch)
 
 
 @pytest.mark.parametrize("bad", [{"restarts": 0}, {"iterations": 0}])
@@ -421,7 +625,7 @@ def test_silent_frames_are_not_observed():
     """They count for nothing, and the state is predicted through them."""
     net, obs = SpringFilter(), PPC(3, 30, seed=2).obs
     silent = torch.zeros(3, 30, dtype=torch.bool)
-    silent[:, 5:9] = silent[1, :2] = True
+    silent[:, 5:9] = silent[1, 1:3] = True
     gone = obs.masked_fill(silent[..., None], 0.0)
     found, expected = net.filter(gone), net.filter(Batch(obs, ~silent))
     torch.testing.assert_close(found.mean, expected.mean)
@@ -429,6 +633,48 @@ def test_silent_frames_are_not_observed():
     torch.testing.assert_close(found.log_likelihood, expected.log_likelihood)
     assert (net.filter(torch.zeros(1, 5, 15)).log_likelihood == 0).all()
     torch.testing.assert_close(net.smooth(gone).mean, net.smooth(Batch(obs, ~silent)).mean)
+
+
+@pytest.mark.parametrize(
+    "dead", [[7], [6, 7, 8], [0, 1, 2, 3, 4], None], ids=["one", "three", "a side", "any"]
+)
+def test_dead_neurons_cost_precision_and_no_bias(dead):
+    """As zero counts, three dead neurons would make the errors 35 times what the filter states."""
+    data, net = PPC(20, 200, seed=8), SpringFilter()
+    observed = torch.rand(data.obs.shape) > 0.3 * (dead is None)
+    observed[..., dead or []] = False
+    batch = Batch(data.obs, observed=observed)
+    value, variance = net.measure(batch)
+    beliefs, place = net.filter(batch), data.state[..., 0]
+    for mean, spread in ((value, variance), (beliefs.mean, beliefs.variance)):
+        ratio = ppc.wrap(mean[..., 0] - place).square() / spread[..., 0]
+        assert ratio[:, 50:].mean() == pytest.approx(1.0, abs=0.25)
+    assert variance[variance.isfinite()].mean() > 1.02 * net.measure(data.obs)[1].mean()
+
+
+def test_position_given_all_neurons_is_the_centre_of_mass():
+    readout, obs = PopulationReadout(), PPC(5, 100, seed=8).obs.flatten(0, 1)
+    place, variance = readout._moments(obs, obs > -1)
+    torch.testing.assert_close(place.float(), ppc.decode(obs), atol=1e-5, rtol=0)
+    torch.testing.assert_close(variance.float(), ppc.observation_variance(obs), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", ["ppc/kf-true", "ppc/kf2"])
+def test_time_passes_in_a_gap(name):
+    """The position after a gap of 20 frames; cut out, the frames would be a jump."""
+    data, net = PPC(20, 60, seed=5, split="test"), zoo.load(name)
+    seen = torch.ones(20, 60, dtype=torch.bool)
+    seen[:, 30:50] = False
+    cut = torch.cat((data.obs[:, :30], data.obs[:, 50:]), 1)
+    means = (
+        net.filter(data.obs).mean[:, 50],
+        net.filter(Batch(data.obs, seen)).mean[:, 50],
+        net.filter(cut).mean[:, 30],
+    )
+    place = data.state[:, 50, 0]
+    whole, gap, away = (float(ppc.wrap(m[:, 0] - place).square().mean()) for m in means)
+    assert whole < gap < 10 * whole
+    assert gap < away / 10
 
 
 def test_spring_filter_reaches_the_limit_of_the_task():

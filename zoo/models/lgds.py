@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -49,6 +51,7 @@ class LGDS(Generates, LinearSystem, PyroModule):
             raise ValueError(
                 f"the readout reads {self.readout.dim} values a frame, obs_dim is {obs_dim}"
             )
+        self.takes_missing = self.readout.takes_missing
         self.state_dim, self.obs_dim = state_dim, obs_dim
         eye = torch.eye(state_dim, dtype=torch.float64)
         self.register_buffer("dynamics", eye.clone())
@@ -75,21 +78,23 @@ class LGDS(Generates, LinearSystem, PyroModule):
         for name, value in system._asdict().items():
             self.get_buffer(name).copy_(value)
 
-    def guess(self, value: Tensor, mask: Tensor) -> LinearGaussian:
+    def guess(self, value: Tensor, seen: Tensor) -> LinearGaussian:
         """A random system on the scale of the data, with slow and weakly coupled dynamics.
 
         Arguments:
             value: values read from frames, ``[B, T, D]``.
-            mask: True where a frame is real, ``[B, T]``.
+            seen: True where a value was seen, ``[B, T, D]``.
 
         Raises:
-            ValueError: when the values do not vary.
+            ValueError: when the values seen do not vary, or their squares are not finite.
         """
         size, device, double = self.state_dim, value.device, torch.float64
         eye = torch.eye(size, dtype=double, device=device)
-        spread = value[mask].var().to(device, double)
+        spread = value[seen].var().to(device, double)
         if not spread > 0:
             raise ValueError("the values read from the data do not vary: EM needs data that do")
+        if not spread.isfinite():
+            raise ValueError("the squares of the values read are not finite: rescale the data")
         dynamics = 0.98 * eye + 0.05 * torch.randn(size, size, dtype=double, device=device)
         process = spread * 10 ** (-1 - 2 * torch.rand((), dtype=double, device=device)) * eye
         emission = self.emission.to(device, double)
@@ -102,12 +107,25 @@ class LGDS(Generates, LinearSystem, PyroModule):
     def measure(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
         """Values read from the frames and their variances, each ``[B, T, D]``, float64.
 
+        The variance of a missing value is infinite. What a missing part of a frame does to the
+        values read from it is for the readout to know.
+
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+
+        Raises:
+            ValueError: for frames that cannot be read, and for missing values where the readout
+                does not take any.
         """
         batch = as_batch(batch)
         self.check(batch.obs[batch.mask])
-        value, variance = self.readout.measure(batch.obs, batch.mask)
+        if batch.observed is not None and not self.takes_missing:
+            raise ValueError(
+                f"{type(self.readout).__name__} takes no missing values, and this batch has some: "
+                "let its measure(batch) give them infinite variance, and set takes_missing = True "
+                "in its class"
+            )
+        value, variance = self.readout.measure(batch)
         return value.to(self.dynamics), variance.to(self.dynamics)
 
     def filter(self, batch: BatchLike) -> Beliefs:
@@ -141,25 +159,30 @@ class LGDS(Generates, LinearSystem, PyroModule):
     def model(self, batch: Batch) -> None:
         """The exact Pyro model of the values read: one ``GaussianHMM`` site for each sequence.
 
-        Every frame must have a value, since ``GaussianHMM`` takes no mask.
-
         Raises:
-            ValueError: for padding and silent frames.
+            ValueError: for padding at the beginning of a sequence.
         """
-        value, variance = self.measure(batch)
-        if not batch.mask.all() or not variance.isfinite().all():
+        if not batch.mask[:, 0].all():
             raise ValueError(
-                "the Pyro model of an LGDS takes sequences without padding or silent frames: "
-                "filter(batch) takes both"
+                "the Pyro model of an LGDS takes sequences that begin with a real frame: "
+                "filter(batch) takes padding before them"
             )
+        value, variance = self.measure(batch)
+        spread, emission = variance.sqrt(), self.emission.mT
+        seen = variance.isfinite() & batch.mask[..., None]
+        if not seen.all():
+            # A missing value is a 0 read from no state, with density 1.
+            value = value.masked_fill(~seen, 0.0)
+            spread = spread.masked_fill(~seen, 1 / math.sqrt(2 * math.pi))
+            emission = emission * seen[..., None, :]
         # GaussianHMM starts one transition early: that transition adds the second half of P.
         steps, half = value.shape[1], self.initial_covariance / 2
         dynamics, process = (part.repeat(steps, 1, 1) for part in (self.dynamics, self.process))
         dynamics[0], process[0] = torch.eye(self.state_dim), half
         start = dist.MultivariateNormal(self.initial_mean, half)
         noise = dist.MultivariateNormal(torch.zeros_like(self.initial_mean), process)
-        seen = dist.Normal(torch.zeros_like(variance), variance.sqrt()).to_event(1)
-        hmm = dist.GaussianHMM(start, dynamics.mT, noise, self.emission.mT, seen)
+        read = dist.Normal(torch.zeros_like(spread), spread).to_event(1)
+        hmm = dist.GaussianHMM(start, dynamics.mT, noise, emission, read)
         with pyro.plate("sequences", len(batch)):
             pyro.sample("y", hmm, obs=value)
 

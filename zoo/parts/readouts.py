@@ -1,13 +1,18 @@
 """Readouts: the real values, with known variances, that a linear system takes from observations.
 
-A readout of your own inherits from ``Readout`` and writes its methods anew.
+A readout of your own inherits from ``Readout`` and writes its methods anew. Where its ``measure``
+leaves missing values out, it says so with ``takes_missing = True``.
 """
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from ...data import Batch
 from ...inference.checks import check_number, check_real
 from ..part import Described
 
@@ -19,17 +24,30 @@ class Readout(Described):
 
     Arguments:
         dim: values a frame, ``D``.
-        variance: their variance.
+        variance: their variance, positive.
+
+    Raises:
+        ValueError: for a ``dim`` below 1, or a variance that is not positive.
     """
+
+    takes_missing: ClassVar[bool] = True  # whether measure leaves missing values out
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "measure" in vars(cls) and "takes_missing" not in vars(cls):
+            cls.takes_missing = False  # its own measure, which may know nothing of missing values
 
     def __init__(self, dim: int = 1, variance: float = 1.0) -> None:
         check_number("dim", dim)
-        check_real("variance", variance, least=0)
+        check_real("variance", variance, above=0)
         self.dim, self.variance = dim, variance
 
-    def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and variances, each ``[B, T, D]``."""
-        return obs, torch.full_like(obs, self.variance)
+    def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Values and variances, each ``[B, T, D]``; a variance is infinite where one is missing."""
+        variance = torch.full_like(batch.obs, self.variance)
+        if batch.observed is not None:
+            variance = variance.masked_fill(~batch.observed, math.inf)
+        return batch.obs, variance
 
     def expect(self, value: Tensor) -> Tensor:
         """Mean observation given the values, ``[B, T, D] -> [B, T, M]``."""

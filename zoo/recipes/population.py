@@ -7,10 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ...data import ppc
+from ...data import Batch, ppc
 from ..models.lgds import LGDS
 from ..parts.readouts import Readout
 from ..registry import register
+
+GRID = 16 * ppc.NEURONS  # places, a third of the width of what a loud population says
 
 
 class PopulationReadout(Readout):
@@ -18,23 +20,40 @@ class PopulationReadout(Readout):
 
     The decoded position is unwrapped along time from the past alone, so that the filter sees a
     straight line and not a torus. Padded and silent frames, which decode to nothing, are passed
-    over.
+    over. Where counts of some neurons are missing, the centre of mass would move away from these
+    neurons: position and variance are then the moments of p(position | the other counts).
     """
+
+    takes_missing = True
 
     def __init__(self) -> None:
         super().__init__(dim=1)
 
-    def measure(self, obs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        decoded = ppc.decode(obs).double()
-        seen = mask & (obs.sum(-1) > 0)
+    def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        obs = batch.obs
+        decoded, variance = ppc.decode(obs).double(), ppc.observation_variance(obs).double()
+        if batch.observed is not None:
+            some = batch.observed_frames & ~batch.observed.all(-1)
+            decoded[some], variance[some] = self._moments(obs[some], batch.observed[some])
+        seen = batch.mask & (obs.sum(-1) > 0)
         index = torch.arange(obs.shape[1], device=obs.device).expand_as(seen)
         last = torch.where(seen, index, -1).cummax(1).values
         first = seen.int().argmax(1, keepdim=True)
         decoded = decoded.gather(1, torch.where(last < 0, first, last))
         turns = ((decoded[:, 1:] - decoded[:, :-1]) / ppc.PERIOD).round().cumsum(1)
         decoded[:, 1:] -= ppc.PERIOD * turns
-        variance = ppc.observation_variance(obs).double().masked_fill(~seen, math.inf)
-        return decoded[..., None], variance[..., None]
+        return decoded[..., None], variance.masked_fill(~seen, math.inf)[..., None]
+
+    def _moments(self, obs: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the position given some counts, ``[N, 15]``, on a grid; ``[N]``."""
+        places = torch.arange(GRID, dtype=torch.float64, device=obs.device) * (ppc.PERIOD / GRID)
+        rates = self.expect(places[:, None])
+        score = obs.double() @ rates.log().mT - observed.double() @ rates.mT
+        peak = places[score.argmax(-1)]
+        away, weight = ppc.wrap(places - peak[:, None]), score.softmax(-1)
+        mean = (weight * away).sum(-1)
+        variance = (weight * (away - mean[:, None]).square()).sum(-1)
+        return ppc.wrap(peak + mean), variance
 
     def expect(self, value: Tensor) -> Tensor:
         return sum(ppc.GAIN) / 2 * ppc.tuning(value[..., 0])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...data import Batch
 from ...inference import frame_pit
+from ...inference.kalman import predictions
 from ..models.lgds import LGDS
 from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
 from .context import Context, NotApplicable, Section
@@ -78,12 +79,10 @@ def linear_pit(net: LGDS, batch: Batch) -> Tensor:
     """
     system = net.system()
     value, variance = net.measure(batch)
-    seen = net.filter(batch)
-    A, C = system.dynamics, system.emission
-    start = system.initial_mean.expand_as(seen.mean[:, :1])
-    mean = torch.cat((start, seen.mean[:, :-1] @ A.mT), 1)
+    seen, C = net.filter(batch), system.emission
+    means, ahead = predictions(system, seen, batch.mask)
+    mean = torch.cat((system.initial_mean.expand_as(seen.mean[:, :1]), means), 1)
     start = system.initial_covariance.expand_as(seen.covariance[:, :1])
-    ahead = A @ seen.covariance[:, :-1] @ A.mT + system.process
     covariance = torch.cat((start, ahead), 1)
     spread = (C @ covariance @ C.mT).diagonal(dim1=-2, dim2=-1) + variance
     away = (value - mean @ C.mT) / spread.sqrt()

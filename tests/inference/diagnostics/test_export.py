@@ -229,5 +229,3 @@ def test_names_that_do_not_fit_get_a_clear_sentence(how, message):
 def test_models_without_a_pyro_pair_are_told_where_to_go():
     with pytest.raises(ValueError, match=r"REFH has no Pyro pair.*clamped_gibbs"):
         export(zoo.REFH(M, 3, family))
-    with pytest.raises(ValueError, match="without padding"):
-        export(zoo.LGDS(1, readout=PopulationReadout()), Batch(torch.ones(B, T, 15), MASK))
