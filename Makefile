@@ -3,17 +3,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 NOTEBOOKS := $(patsubst tutorials/%.py,tutorials/notebooks/%.ipynb,$(wildcard tutorials/*.py))
 
-.PHONY: demo test slow lint docs notebooks bench smoke clean
+.PHONY: demo test test-lowest slow lint docs notebooks bench smoke clean
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml build_backend.py $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[test]"
 	touch $@
 
 demo: $(VENV)/.installed ## train an rEFH and an rVAE beside Kalman filters: a table and a picture
@@ -24,6 +25,9 @@ smoke: $(VENV)/.installed ## the demo on a budget of seconds
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS)
+
+test-lowest: ## the tests against the lowest versions that pyproject.toml declares, on Python 3.11
+	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt JOBS=1
 
 slow: $(VENV)/.installed ## tests that train for minutes
 	$(BIN)/python -m pytest -m slow -n $(JOBS)
