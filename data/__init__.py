@@ -4,6 +4,7 @@ from . import balls, fetch, midi, moving_mnist, musical_keys, one_to_many, polyp
 from .balls import BouncingBalls
 from .batch import Batch, BatchLike, as_batch, check_sequences, collate
 from .dataset import Dataset
+from .dynamics import ChaoticRNN, Lorenz
 from .files import DataError
 from .loader import Loader
 from .midi import MidiFolder, read_midi, write_midi
@@ -20,9 +21,11 @@ __all__ = [
     "Batch",
     "BatchLike",
     "BouncingBalls",
+    "ChaoticRNN",
     "DataError",
     "Dataset",
     "Loader",
+    "Lorenz",
     "MidiFolder",
     "MovingMNIST",
     "MusicalKey",
