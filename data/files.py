@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: The words of libraries that write a file themselves, of a disk that is full.
+FULL_TEXT = re.compile(r"No space left|Disk quota exceeded|File too large|inline_container\.cc")
 
 
 class DataError(ValueError):
@@ -53,14 +58,26 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
 
     A run killed half-way leaves the file that was there before. The next call for the same file
     removes what the killed run had written.
+
+    Raises:
+        OSError: in one sentence where the disk is full; otherwise as ``write`` raises it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path)
         write(part)
         os.replace(part, path)
+    except Exception as error:
+        if getattr(error, "errno", None) not in FULL and not FULL_TEXT.search(str(error)):
+            raise
+        kept = "; the file that was there before is kept" if path.exists() else ""
+        full = OSError(
+            f"{path} could not be written: its disk is full, or a quota is used up{kept}"
+        )
+        full.errno = errno.ENOSPC
+        raise full from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -119,6 +119,10 @@ class Part:
         for each in _leaves(self.arguments, Part):
             yield from each.parts()
 
+    def built_with(self) -> dict[str, Any]:
+        """The class and its arguments, for a checkpoint to compare."""
+        return {"cls": self.cls, **self.arguments}
+
     def __str__(self) -> str:
         inner = ", ".join(f"{key}={value}" for key, value in self.arguments.items())
         return f"{self.name}({inner})"
@@ -150,6 +154,11 @@ class Described:
         built = super().__new__(cls)
         vars(built)["_part"] = _given(cls, args, arguments)
         return built
+
+    def built_with(self) -> dict[str, Any]:
+        """The arguments it was built with, for a checkpoint to compare."""
+        given = vars(self)["_part"]
+        return dict(given.arguments) if isinstance(given, Part) else {}
 
 
 def part(cls: Callable[..., Any], /, **arguments: Any) -> Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...data import Batch, Dataset, Loader, as_batch
 from ...data.checks import shown
 from ..checks import check_number, check_real, check_seed
 from ..rules.rule import LearningRule
+from .reading import CHANGEABLE
 
 WHOLE = ("epochs", "shards", "validate_every", "patience", "batch_size")
 
@@ -38,10 +39,27 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             "validate must be a function of the network that returns a number, such as "
             f"lambda net: score(net, batch), got a {type(given['validate']).__name__}"
         )
+    if arguments["resume"] not in (True, False, "best"):
+        raise ValueError(f"resume must be True, False or 'best', got {shown(arguments['resume'])}")
     if "patience" in given and "validate" not in given:
         raise ValueError("patience needs validate=: a score to be patient about")
     if "checkpoint" in given:
         _check_place(Path(given["checkpoint"]))
+
+
+def check_changed(changed: str | Sequence[str], resumed: bool) -> list[str]:
+    """The names of arguments that a resumed run may change, checked.
+
+    Raises:
+        ValueError: for others, or where no run is resumed.
+    """
+    names = [changed] if isinstance(changed, str) else list(changed)
+    wrong = [name for name in names if name not in CHANGEABLE]
+    if wrong:
+        raise ValueError(f"changed takes {', '.join(CHANGEABLE)}, got {wrong[0]!r}")
+    if names and not resumed:
+        raise ValueError("changed is for a run that goes on: give checkpoint= and resume=True")
+    return names
 
 
 def check_rule(rule: object) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from ..rules.closed_form import ClosedForm
 from ..rules.rule import LearningRule, Metrics
 from .arguments import (
     check_arguments,
+    check_changed,
     check_device,
     check_rule,
     factor_of,
@@ -24,11 +26,18 @@ from .arguments import (
     score_of,
 )
 from .closed_form import check_unused, fit_closed_form
-from .optimizers import OptimizerOf, Schedule, label, optimizer_of, schedule_of
+from .fingerprint import Fingerprint, of_data, of_rule, of_value
+from .optimizers import OptimizerOf, Schedule, optimizer_of, rates_of, schedule_of
 from .processes import Processes, must_return
 from .state import Fit, RunState
 
 Validate = Callable[[nn.Module], float]
+
+# Arguments that the runs before and after a stop have in common.
+SHARED = (
+    *("epochs", "lr", "clip", "schedule", "optimizer", "average", "seed", "shards"),
+    *("validate", "validate_every", "patience", "prefixes", "identity"),
+)
 
 # Likely causes of a loss that is not finite.
 AT_ONCE = (
@@ -59,8 +68,9 @@ def fit(
     shards: int | None = None,
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
-    resume: bool = False,
-    identity: str = "",
+    resume: bool | str = False,
+    changed: str | Sequence[str] = (),
+    identity: Any = None,
     progress: bool = True,
 ) -> Fit:
     """Trains ``rule.net`` in place.
@@ -93,9 +103,15 @@ def fit(
             so many processes.
         device: where to train; the default follows ``accelerate``.
         checkpoint: file written after every epoch.
-        resume: go on from ``checkpoint`` if it is there.
-        identity: any text that a resumed run must have in common with the one that was stopped,
-            besides the arguments above, such as the settings of the rule and the network.
+        resume: go on from ``checkpoint`` if it is there. It must be of the same run: the same
+            rule, network, data and arguments, see ``training.fingerprint``. ``"best"`` goes back to
+            the best validated epoch, and starts the optimizer afresh.
+        changed: names of arguments that a resumed run may change, of ``clip``, ``epochs``, ``lr``,
+            ``patience``, ``schedule`` and ``validate_every``; the result's ``changes`` records
+            them. A run that diverged goes on by ``resume="best"``, a lower ``lr`` and
+            ``changed=["lr"]``.
+        identity: plain data that a resumed run must also have in common with the one that was
+            stopped, such as the settings of a loader of your own.
         progress: show a progress bar.
 
     Returns:
@@ -105,8 +121,10 @@ def fit(
     Raises:
         ValueError: for arguments out of range, arguments that the rule does not use, or data that
             the network cannot take.
-        CheckpointError: when the checkpoint is damaged or belongs to other settings.
-        FloatingPointError: when the loss is no longer finite.
+        CheckpointError: when the checkpoint is damaged or of another run; it says how they differ.
+        FloatingPointError: when the loss or the weights are no longer finite. The network then has
+            its best weights, or those of the last whole epoch.
+        OSError: when the disk is full; the checkpoint of the epoch before is kept.
     """
     arguments = dict(locals())
     check_rule(rule)
@@ -118,24 +136,20 @@ def fit(
     processes = Processes(device, shards)
     loader = loader_of(data, batch_size, seed)
     rule.net.to(processes.device)
-    settings: dict[str, int | str] = {
-        "rule": repr(rule),
-        "identity": identity,
-        "epochs": int(epochs),
-        "seed": seed,
-        "shards": processes.shards,
-        "lr": str(lr),
-        "average": str(average),
-        "optimizer": label(optimizer),
-        "schedule": label(schedule),
-        "batches": len(loader),
-        "clip": str(clip),
-        "validate_every": int(validate_every),
-    }
+    may_change = check_changed(changed, bool(resume) and checkpoint is not None)
+    settings: Fingerprint = {}
+    if checkpoint is not None:
+        rates = rates_of(lr)
+        given = arguments | {"shards": processes.shards, "prefixes": list(rates)}
+        given["lr"] = rates[""] if list(rates) == [""] else rates
+        settings = {
+            key: text for name in SHARED for key, text in of_value(name, given[name]).items()
+        }
+        settings |= of_rule(rule) | of_data(loader)
     state = RunState(rule.net, optimizer_of(rule.net, optimizer, lr), average, settings)
     course = Course(rule, state, processes, schedule_of(schedule), seed, int(epochs), clip)
     if resume and checkpoint is not None and Path(checkpoint).is_file():
-        state.load(checkpoint, processes.device)
+        state.load(checkpoint, processes.device, may_change, resume == "best")
     quiet = not (progress and processes.main)
     bar = tqdm(range(state.epoch, epochs), repr(rule), epochs, initial=state.epoch, disable=quiet)
     rule.net.train()
@@ -157,11 +171,31 @@ def fit(
         kept = checkpoint is not None and state.run.history
         where = f"; {checkpoint} holds them, go on with resume=True" if kept else ""
         tqdm.write(f"stopped by hand after {len(state.run.history)} whole epochs{where}")
+    except Exception as error:
+        _stop(state, error, checkpoint)
     finally:
         rule.reference = rule.net
-    rule.net.load_state_dict(state.best_weights or state.trained.state_dict())
-    rule.net.eval()
+        rule.net.eval()
+    state.put_back(state.finite)
     return state.run
+
+
+def _stop(state: RunState, error: Exception, checkpoint: str | Path | None) -> NoReturn:
+    """Puts good weights back and raises the error again, with a word on them if they diverged."""
+    diverged = isinstance(error, FloatingPointError) or not state.finite
+    back = state.put_back(not diverged)
+    if not (diverged and state.moved):
+        raise error
+    reason = str(error).partition("\n")[0]
+    if not isinstance(error, FloatingPointError):  # a rule that checks what the network returns
+        reason = f"the weights of epoch {state.epoch} are no longer finite ({reason}){LATER}"
+    if checkpoint is not None and state.epoch:
+        how = True if state.run.best is None else "best"
+        back += (
+            f". To go on from {checkpoint} with other values, give resume={how!r} and "
+            "changed=['lr', 'clip']"
+        )
+    raise FloatingPointError(f"{reason}. {back}") from error
 
 
 class Course:
@@ -198,7 +232,7 @@ class Course:
             The record of the epoch: ``epoch``, ``lr``, and the rule's metrics, a mean over frames.
 
         Raises:
-            FloatingPointError: when the loss is no longer finite.
+            FloatingPointError: when the loss or the weights are no longer finite.
             ValueError: when the rule made no update.
         """
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
@@ -218,6 +252,8 @@ class Course:
         if not totals:
             asked = must_return(self.rule)
             raise ValueError(f"{asked}, but there was no update in epoch {epoch}")
+        if not self.state.finite:
+            raise FloatingPointError(f"the weights after epoch {epoch} are not finite{LATER}")
         frames = totals.pop("frames")
         record = {"epoch": epoch, "lr": self.state.optimizer.param_groups[0]["lr"]}
         return record | {name: float(total / frames) for name, total in totals.items()}

@@ -61,11 +61,6 @@ def schedule_of(choice: str | Schedule) -> Schedule:
     return _choose(choice, SCHEDULES, "schedule")
 
 
-def label(choice: str | Callable[..., Any]) -> str:
-    """A name of an optimizer or a schedule, by which a resumed run knows it again."""
-    return choice if isinstance(choice, str) else getattr(choice, "__qualname__", repr(choice))
-
-
 def parameter_groups(net: nn.Module, lr: float | Mapping[str, float]) -> list[dict[str, Any]]:
     """Parameter groups: the longest prefix that fits a parameter's name sets its rate.
 

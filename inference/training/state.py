@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from .fingerprint import Fingerprint
+from .reading import check_weights, check_whole, differences
 
 
 @dataclass
@@ -24,12 +29,15 @@ class Fit:
             rule in closed form one an iteration: ``epoch``, and its figure (``log_likelihood``).
         best: the lowest validation score and its epoch, or None.
         interrupted: True when ctrl-C ended the run early.
+        changes: one record for each setting that ``fit(changed=...)`` changed, and for a return to
+            the best weights: ``epoch``, from which on, ``setting``, ``before`` and ``after``.
     """
 
     net: nn.Module
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, float] | None = None
     interrupted: bool = False
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
 
 class RunState:
@@ -47,7 +55,7 @@ class RunState:
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
         average: float | None,
-        settings: dict[str, int | str],
+        settings: Fingerprint,
     ) -> None:
         self.net, self.optimizer, self.settings = net, optimizer, settings
         self.averaged = None
@@ -57,12 +65,22 @@ class RunState:
         self.run = Fit(net)
         self.epoch, self.since_best = 0, 0
         self.best_weights: dict[str, Tensor] | None = None
+        self.last_weights = self._weights()
         self.moved = False  # whether the weights are other than those that the network came with
 
     @property
     def trained(self) -> nn.Module:
         """The network that is validated and returned: the average, where there is one."""
         return self.net if self.averaged is None else self.averaged.module
+
+    @property
+    def finite(self) -> bool:
+        """Whether every parameter in training is finite, and so is its average."""
+        every = itertools.chain(self.net.parameters(), self.trained.parameters())
+        return all(bool(torch.isfinite(each).all()) for each in every if each.requires_grad)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.trained.state_dict().items()}
 
     def step(self, clip: float | None) -> None:
         """One step of the optimizer along the gradients that are there."""
@@ -76,15 +94,34 @@ class RunState:
     def note(self, record: dict[str, float]) -> None:
         """Ends an epoch; keeps the weights if their validation score is the best so far."""
         self.run.history.append(record)
-        self.epoch = int(record["epoch"]) + 1
+        self.epoch, self.last_weights = int(record["epoch"]) + 1, self._weights()
         if "validation" not in record:
             return
         self.since_best += 1
         best, score = self.run.best, record["validation"]
         if score < (best["validation"] if best else math.inf):
             self.run.best, self.since_best = dict(record), 0
-            weights = self.trained.state_dict()
-            self.best_weights = {name: value.clone() for name, value in weights.items()}
+            self.best_weights = self.last_weights
+
+    def put_back(self, present: bool) -> str:
+        """Gives the network its best weights, or those of the last whole epoch.
+
+        Arguments:
+            present: where nothing was validated, leave the present ones, or their average.
+
+        Returns:
+            A sentence that says which weights it has unless they are the present ones.
+        """
+        other = self.trained.state_dict() if present else self.last_weights
+        self.net.load_state_dict(self.best_weights or other)
+        if self.run.best is not None:
+            which = f"its best weights: epoch {int(self.run.best['epoch'])}, validation "
+            which += f"{self.run.best['validation']:.6g}"
+        elif self.epoch:
+            which = f"the weights of its last whole epoch, {self.epoch - 1}"
+        else:
+            which = "the weights it came with"
+        return f"The network again has {which}"
 
     def save(self, path: str | Path) -> None:
         """Writes the checkpoint of the last whole epoch."""
@@ -93,6 +130,7 @@ class RunState:
             "epoch": self.epoch,
             "since_best": self.since_best,
             "history": self.run.history,
+            "changes": self.run.changes,
             "best": self.run.best,
             "best_weights": self.best_weights,
             "net": self.net.state_dict(),
@@ -102,31 +140,48 @@ class RunState:
         }
         save_checkpoint(path, content)
 
-    def load(self, path: str | Path, device: torch.device) -> None:
-        """Puts a checkpoint back.
+    def load(
+        self,
+        path: str | Path,
+        device: torch.device,
+        changed: Collection[str] = (),
+        best: bool = False,
+    ) -> None:
+        """Puts a checkpoint back, all of it or nothing.
+
+        Arguments:
+            path: the file.
+            device: where the network is.
+            changed: names among ``CHANGEABLE`` of settings that may differ.
+            best: go back to the best epoch. What the optimizer has gathered since is dropped.
 
         Raises:
-            CheckpointError: when it is damaged, or of other settings or another architecture.
+            CheckpointError: when it is damaged, incomplete, of another run, or has no best epoch.
         """
         saved = load_checkpoint(path, device)
-        if not isinstance(saved, dict) or "settings" not in saved:
-            raise CheckpointError(f"{path} is no checkpoint of fit: use another file")
-        if saved["settings"] != self.settings:
-            now, then = self.settings, saved["settings"]
-            differing = ", ".join(name for name in now if now[name] != then.get(name))
-            raise CheckpointError(
-                f"{path} is of a run with other settings ({differing}): use the same ones, "
-                "another checkpoint file, or start afresh"
-            )
-        try:
-            self.net.load_state_dict(saved["net"])
-        except RuntimeError as error:
-            raise CheckpointError(f"{path} is of another architecture: {error}") from error
-        if self.averaged is not None:
-            self.averaged.load_state_dict(saved["averaged"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        check_whole(saved, path)
+        changes = differences(saved, path, self.settings, changed)
+        check_weights(saved, path, self.net, self.trained, self.averaged, self.optimizer)
+        if best and saved["best"] is None:
+            raise CheckpointError(f"{path} has no best epoch, for want of validate: resume=True")
         self.run.history, self.run.best = saved["history"], saved["best"]
         self.epoch, self.since_best = saved["epoch"], saved["since_best"]
         self.best_weights = saved["best_weights"]
+        self.net.load_state_dict(saved["net"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(saved["averaged"])
+        if best:
+            last, self.epoch, self.since_best = self.epoch, saved["best"]["epoch"] + 1, 0
+            del self.run.history[self.epoch :]
+            self.net.load_state_dict(saved["best_weights"])
+            self.trained.load_state_dict(saved["best_weights"])
+            changes["weights"] = f"of epoch {last - 1}", f"of epoch {self.epoch - 1}, the best"
+        else:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        self.run.changes = saved["changes"] + [
+            {"epoch": self.epoch, "setting": name, "before": before, "after": after}
+            for name, (before, after) in changes.items()
+        ]
+        self.last_weights = self._weights()
         self.moved = self.epoch > 0
         torch.set_rng_state(saved["random"].cpu())

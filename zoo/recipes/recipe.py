@@ -20,7 +20,7 @@ RESERVED = {
     "rule": ("net",),
     "fit": (
         *("rule", "data", "seed", "device", "validate"),
-        *("checkpoint", "resume", "identity", "progress"),
+        *("checkpoint", "resume", "changed", "identity", "progress"),
     ),
 }
 

@@ -3,7 +3,7 @@
 import copy
 import math
 import os
-import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -15,29 +15,26 @@ import numpy as np
 import pytest
 import torch
 from seqzoo.data import PPC, Batch, Loader, collate
-from seqzoo.data.files import write_whole
 from seqzoo.inference.training import checkpoint as checkpoints
 from seqzoo.inference.training import optimizers as training
 from seqzoo.inference.training import processes
 from seqzoo.inference.training.rmsprop import RMSpropNesterov
-from torch import nn
 
-from seqzoo import inference, zoo
-
-QUIET = {"progress": False, "device": "cpu"}
-
-
-class Squared(inference.LearningRule):
-    """Squared error of a net that predicts each frame's values in reverse order: no randomness."""
-
-    def error(self, batch):
-        return (self.net(batch.obs) - batch.obs.flip(-1)).square().sum(-1)[batch.mask]
-
-    def gradients(self, batch):
-        self.net.zero_grad(set_to_none=True)
-        error = self.error(batch)
-        error.mean().backward()
-        return {"loss": error.mean().detach(), "frames": error.new_tensor(len(error))}
+from seqzoo import inference
+from tests.inference.training.helpers import (
+    QUIET,
+    Failing,
+    Squared,
+    assert_close,
+    assert_same,
+    linear,
+    refh,
+    rvae,
+    train,
+    two_layers,
+    uneven,
+    weights,
+)
 
 
 class Energy(inference.FoldedRule):
@@ -59,69 +56,6 @@ class Recording(torch.optim.SGD):
         self.norms.append(float(torch.cat([p.grad.flatten() for p in members]).norm()))
         super().step(closure)
         self.weights.append([p.detach().clone() for p in members])
-
-
-class Failing(Loader):
-    """Raises ``error`` after the first batch of epoch ``at``."""
-
-    def __init__(self, *args, at, error, **how):
-        super().__init__(*args, **how)
-        self.at, self.error = at, error
-
-    def epoch(self, number):
-        batches = super().epoch(number)
-        yield next(batches)
-        if number == self.at:
-            raise self.error
-        yield from batches
-
-
-def uneven(seed=0):
-    random = torch.Generator().manual_seed(seed)
-    return collate([torch.randn(length, 3, generator=random) for length in (12, 3, 7, 1)])
-
-
-def linear(seed=0):
-    torch.manual_seed(seed)
-    return nn.Linear(3, 3)
-
-
-def two_layers(seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-
-
-def rvae(seed=0, hidden=8):
-    torch.manual_seed(seed)
-    return zoo.RVAE(15, 2, zoo.likelihoods.Poisson(15), hidden=hidden)
-
-
-def refh(seed=0):
-    torch.manual_seed(seed)
-    return zoo.REFH(15, 8, zoo.likelihoods.Poisson(15), scale=0.1)
-
-
-def weights(net):
-    return {name: value.detach().clone() for name, value in net.state_dict().items()}
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
-
-
-def assert_close(one, other, tolerance=1e-6):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=tolerance, atol=tolerance, msg=name)
-
-
-def train(net, make=inference.LocalELBO, seed=0, **how):
-    rule = make(net)
-    return inference.fit(
-        rule, how.pop("data", None) or PPC(4, 12), **{**QUIET, "seed": seed, "epochs": 2, **how}
-    )
 
 
 # Arithmetic -----------------------------------------------------------------------------------
@@ -590,108 +524,6 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path):
     assert_same(weights(first), weights(again))
 
 
-# Checkpoints that do not fit ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"epochs": 3},
-        {"seed": 1},
-        {"lr": 0.5},
-        {"average": 0.5},
-        {"shards": 2},
-        {"optimizer": "sgd"},
-        {"schedule": "cosine"},
-        {"batch_size": 2},
-        {"clip": 0.1},
-        {"validate_every": 2},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_a_checkpoint_of_other_settings_is_refused(change, tmp_path):
-    how = {"data": uneven(), "epochs": 2, "lr": 0.1, "checkpoint": tmp_path / "run.pt"}
-    train(linear(), Squared, **how)
-    with pytest.raises(inference.CheckpointError, match=r"run\.pt"):
-        train(linear(), Squared, resume=True, **{**how, **change})
-
-
-def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
-    path = tmp_path / "run.pt"
-    train(rvae(), checkpoint=path)
-    with pytest.raises(inference.CheckpointError, match="another architecture"):
-        train(rvae(hidden=9), checkpoint=path, resume=True)
-
-
-def truncated(content):
-    return content[: len(content) // 2]
-
-
-def torch_file(content):
-    torch.save(content, "other.pt")
-    with open("other.pt", "rb") as file:
-        return file.read()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        truncated,
-        lambda content: b"",
-        lambda content: b"not a checkpoint" * 50,
-        lambda content: torch_file({"weight": torch.zeros(3)}),
-        lambda content: torch_file([1, 2, 3]),
-    ],
-    ids=["truncated", "empty", "garbage", "foreign dict", "foreign list"],
-)
-def test_a_damaged_checkpoint_is_refused_with_a_sentence(damage, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "run.pt"
-    how = {"data": uneven(), "checkpoint": path}
-    train(linear(), Squared, **how)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(inference.CheckpointError, match=r"run\.pt"):
-        train(linear(), Squared, resume=True, **how)
-
-
-class Dangerous:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_a_checkpoint_runs_no_code(tmp_path):
-    path, trace = tmp_path / "run.pt", tmp_path / "trace"
-    path.write_bytes(pickle.dumps(Dangerous(str(trace))))
-    with pytest.raises(inference.CheckpointError):
-        checkpoints.load_checkpoint(path)
-    torch.save(Dangerous(str(trace)), path)
-    with pytest.raises(inference.CheckpointError):
-        checkpoints.load_checkpoint(path)
-    assert not trace.exists()
-
-
-def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(inference.CheckpointError, match=r"no checkpoint at .*run\.pt"):
-        checkpoints.load_checkpoint(tmp_path / "run.pt")
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(error, tmp_path):
-    def write(part):
-        part.write_text("half")
-        raise error
-
-    path = tmp_path / "deep" / "file"
-    write_whole(path, lambda part: part.write_text("old"))
-    with pytest.raises(type(error)):
-        write_whole(path, write)
-    assert path.read_text() == "old"
-    assert os.listdir(path.parent) == ["file"]
-
-
 # Shards and processes -------------------------------------------------------------------------
 
 
@@ -913,12 +745,136 @@ def test_an_error_in_a_rule_leaves_the_callers_random_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# Bad input ------------------------------------------------------------------------------------
+# Divergence -----------------------------------------------------------------------------------
+
+
+class Exploding(Squared):
+    """Has an infinite loss, or raises an error, after ``at`` updates."""
+
+    def __init__(self, net, at, error=None):
+        super().__init__(net)
+        self.at, self.stop = at, error
+
+    def gradients(self, batch):
+        metrics = super().gradients(batch)
+        self.at -= 1
+        if self.at < 0:
+            if self.stop is not None:
+                raise self.stop
+            metrics["loss"] = torch.tensor(math.inf)
+        return metrics
+
+
+def weight(net):
+    return float(net.weight.detach().norm())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
-    with pytest.raises(FloatingPointError, match="lower lr"):
-        train(linear(), Squared, data=uneven(), epochs=9, lr=1e30, optimizer="sgd")
+    net = linear()
+    with pytest.raises(FloatingPointError, match=r"lower lr.*The network again has the weights"):
+        train(net, Squared, data=uneven(), epochs=9, lr=1e30, optimizer="sgd")
+    assert all(torch.isfinite(each).all() for each in net.parameters())
+
+
+@pytest.mark.parametrize(
+    "error", [None, FloatingPointError("overflow"), RuntimeError("lost")], ids=repr
+)
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_after_an_error_the_network_has_its_best_weights_or_the_last(error, validate, average):
+    scores, seen = iter([3.0, 1.0, 2.0, 2.0]), []
+
+    def score(net):
+        seen.append(weights(net))
+        return next(scores)
+
+    net, whole = linear(), linear()
+    how = {"data": uneven(), "average": average, "lr": 0.1, "schedule": "constant"}
+    caught = RuntimeError if isinstance(error, RuntimeError) else FloatingPointError
+    with pytest.raises(caught) as raised:
+        train(
+            net,
+            lambda net: Exploding(net, 4, error),
+            epochs=9,
+            validate=score if validate else None,
+            **how,
+        )
+    train(whole, Squared, epochs=4, **how)
+    assert_same(weights(net), seen[1] if validate else weights(whole))
+    assert not net.training
+    if caught is FloatingPointError:
+        which = r"best weights: epoch 1, validation 1\b" if validate else "last whole epoch, 3$"
+        assert re.search(which, str(raised.value))
+
+
+def test_weights_that_are_not_finite_after_the_last_update_are_not_returned(tmp_path):
+    net = linear()
+    how = {"data": uneven(), "epochs": 1, "lr": 1e38, "optimizer": Huge}
+    with pytest.raises(FloatingPointError, match="weights after epoch 0 are not finite"):
+        train(net, Squared, checkpoint=tmp_path / "run.pt", **how)
+    assert_same(weights(net), weights(linear()))
+    assert not os.listdir(tmp_path)
+
+
+class Huge(torch.optim.SGD):
+    """Takes ten steps at once."""
+
+    def step(self, closure=None):
+        for _ in range(10):
+            super().step(closure)
+
+
+def test_a_rule_that_checks_its_numbers_first_is_stopped_likewise():
+    class Checking(Squared):
+        def gradients(self, batch):
+            if not all(torch.isfinite(each).all() for each in self.net.parameters()):
+                raise ValueError("expected a real location")
+            return super().gradients(batch)
+
+    net = linear()
+    with pytest.raises(FloatingPointError, match=r"epoch 0 are no longer finite \(expected a real"):
+        train(net, Checking, data=uneven(), batch_size=2, lr=1e38, optimizer=Huge)
+    assert_same(weights(net), weights(linear()))
+
+
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_a_run_that_diverged_goes_on_from_its_best_weights(average, tmp_path):
+    path = tmp_path / "run.pt"
+
+    def run(net, lr, epochs=6, **more):
+        how = {"optimizer": "momentum", "schedule": "constant", "average": average}
+        how |= {"data": uneven(), "epochs": epochs, "lr": lr, "validate": weight, **more}
+        return train(net, Squared, **how)
+
+    net, best, on = linear(), linear(), linear()
+    with pytest.raises(FloatingPointError, match=r"run\.pt .*resume='best' and changed=\['lr'"):
+        run(net, 1e9, epochs=60, checkpoint=path)
+    saved = checkpoints.load_checkpoint(path)
+    last, first = saved["epoch"], saved["best"]["epoch"] + 1
+    assert first < last
+    run(best, 1e9, epochs=first)
+    assert_same(weights(net), weights(best))
+    how = {"checkpoint": path, "resume": "best", "changed": ["lr", "epochs"]}
+    fit = run(on, 0.01, epochs=first + 3, **how)
+    assert len(fit.history) == first + 3
+    assert fit.history[-1]["loss"] < fit.history[first]["loss"]
+    assert {change["setting"] for change in fit.changes} == {"lr", "epochs", "weights"}
+    assert {change["epoch"] for change in fit.changes} == {first}
+    if average is None:
+        run(best, 0.01, epochs=3)
+        assert_same(weights(on), weights(best))
+    again = run(linear(), 0.01, epochs=first + 3, checkpoint=path, resume=True)
+    assert again.history == fit.history
+
+
+def test_going_back_needs_a_best_epoch(tmp_path):
+    how = {"data": uneven(), "checkpoint": tmp_path / "run.pt"}
+    train(linear(), Squared, **how)
+    with pytest.raises(inference.CheckpointError, match="no best epoch"):
+        train(linear(), Squared, resume="best", **how)
+
+
+# Bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -951,6 +907,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         ({"patience": 2}, "patience needs validate"),
         ({"patience": 0, "validate": lambda net: 0.0}, "patience"),
         ({"validate_every": 0, "validate": lambda net: 0.0}, "validate_every must be at least 1"),
+        ({"resume": "last"}, "resume must be True, False or 'best'"),
         ({"validate": uneven()}, "validate must be a function of the network.* got a Batch"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"clip": -1.0}, "clip"),
