@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from seqzoo.data import Batch
+from seqzoo.data import PPC, Batch
 from seqzoo.inference.diagnostics.sbc import sbc, simulator
 from seqzoo.zoo import MDRNN, RNN, SRN, VOSP, VRAE, decoders, likelihoods, memory, path_guides
 from seqzoo.zoo.models.baselines import MeanFrame, Order0
@@ -415,3 +415,32 @@ def test_the_average_is_of_the_values_seen():
         assert net.mean[m].item() == pytest.approx(float(values.mean()) if len(values) else 0.0)
     with pytest.raises(ValueError, match="Order0 takes no missing values"):
         Order0().reconstruct(batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["RNN", "VOSP"])
+def test_a_model_learns_from_what_was_seen_nearly_as_well_as_from_all(kind):
+    """30 % of the values missing, and a dead channel; zeros in their place teach less."""
+    neurons, dead = 15, 4
+    obs, test = (PPC(n, 40, seed=seed).batch().obs for n, seed in ((120, 0), (60, 1)))
+    seen = torch.rand(obs.shape, generator=torch.Generator().manual_seed(0)) > 0.3
+    alive = torch.arange(neurons) != dead
+    held_out, poisson = Batch(test, observed=alive.expand_as(test)), likelihoods.Poisson(neurons)
+    scores = {}
+    for name, batch in {
+        "whole": Batch(obs),
+        "missing": Batch(obs, observed=seen & alive),
+        "told": Batch(obs, observed=seen & alive),
+        "zeros": Batch(obs * (seen & alive)),
+    }.items():
+        torch.manual_seed(0)
+        if kind == "RNN":
+            net = RNN(neurons, poisson, hidden=40, sees_missing=name == "told")
+        else:
+            net = VOSP(neurons, 3, poisson, hidden=40, width=40, sees_missing=name == "told")
+        how = {"epochs": 12, "lr": 5e-3, "batch_size": 20, "clip": 5.0}
+        inference.fit(inference.SequenceELBO(net), batch, progress=False, **how)
+        scores[name] = float(inference.elbo(net, held_out, 5).sum()) / held_out.frames
+    assert scores["missing"] > scores["whole"] - 0.3
+    assert scores["told"] > scores["whole"] - 0.5
+    assert scores["zeros"] < scores["whole"] - 0.5
