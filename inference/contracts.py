@@ -21,6 +21,7 @@ and write them as methods: a submodule of the same name would be hidden.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -51,6 +52,28 @@ class Fold(NamedTuple):
     present: Tensor | None = None
     observed: Tensor | None = None
 
+    @classmethod
+    def of(
+        cls,
+        batch: Batch,
+        past: Tensor,
+        features: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> Fold:
+        """The frames of a batch of which something was seen.
+
+        Arguments:
+            batch: the sequences.
+            past: u_{t-1}, ``[B, T, U]``.
+            features, present: ``[B, T, F]`` and ``[B, T, U]``, see above.
+        """
+        seen = batch.observed_frames
+        whole = bool(seen.all())
+        frames = cls(batch.obs, past, features, present, batch.observed)
+        fold = frames._each(lambda part: part.flatten(0, 1) if whole else part[seen])
+        complete = fold.observed is not None and bool(fold.observed.all())
+        return fold._replace(observed=None) if complete else fold
+
     @property
     def rows(self) -> int:
         """``N`` (``len`` of a named tuple counts its fields)."""
@@ -58,7 +81,14 @@ class Fold(NamedTuple):
 
     def select(self, index: slice | Tensor) -> Fold:
         """Some of the frames."""
-        return Fold(*(None if part is None else part[index] for part in self))
+        return self._each(lambda part: part[index])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Fold:
+        features, present, observed = (
+            None if part is None else change(part)
+            for part in (self.features, self.present, self.observed)
+        )
+        return Fold(change(self.obs), change(self.past), features, present, observed)
 
 
 class Encoding(NamedTuple):
@@ -96,10 +126,14 @@ class Recurrent(nn.Module):
             ``check(obs)``, ``initial(rows)``, ``encode(obs)``, ``step(features, past)``
         to predict, if it can
             ``sample_next(past, previous, num_samples)``
+        to take sequences with missing values, if it can
+            ``expected_frame(past)``; then set ``takes_missing`` to True
 
     You inherit
         ``advance``, which is ``step`` unless you have a quicker one
-        ``takes_missing`` (False): set it to True once missing values count for nothing
+        ``takes_missing`` (False): batches with missing values are refused
+        ``read``, which puts ``expected_frame`` in place of missing values
+        ``waits`` (True): the state stays initial until something was seen
 
     Then works
         ``sweep``, ``run_filter``; with ``sample_next`` also ``predict_next``, ``rollout``; with
@@ -108,6 +142,8 @@ class Recurrent(nn.Module):
 
     #: Whether it leaves values out that a batch says were not seen. Otherwise it refuses them.
     takes_missing: bool = False
+    #: Whether the state stays the initial one until something was seen; False: time passes.
+    waits: bool = True
 
     @abstractmethod
     def check(self, obs: Tensor) -> None:
@@ -133,6 +169,32 @@ class Recurrent(nn.Module):
         """``step`` where no past is the initial one, ``[B, U]``."""
         return self.step(features, past)
 
+    def expected_frame(self, past: Tensor) -> Tensor:
+        """The frame expected after u_{t-1}, ``[N, U] -> [N, M]``, without random numbers.
+
+        Raises:
+            ValueError: for a network that does not write it.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot let time pass where nothing was seen: that takes "
+            "expected_frame(past)"
+        )
+
+    def read(self, obs: Tensor, observed: Tensor, past: Tensor) -> Tensor:
+        """Features of frames of which values are missing, ``[N, F]``.
+
+        The frame that the network expects takes the place of missing values. No gradient passes
+        through it.
+
+        Arguments:
+            obs: y_t, zero at missing values, ``[N, M]``.
+            observed: True where a value was seen, ``[N, M]``.
+            past: u_{t-1}, ``[N, U]``.
+        """
+        with torch.no_grad():
+            expected = self.expected_frame(past)
+        return self.encode(torch.where(observed, obs, expected))
+
     def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
         """The next frame, ``[S, N, M]``, given u_{t-1} ``[N, U]`` and y_{t-1} ``[N, M]``.
 
@@ -149,7 +211,8 @@ class FrameModel(Recurrent):
     """p(x_t, y_t, u_{t-1}) and q(x_t | y_t, u_{t-1}): a latent-variable model of single frames.
 
     Frames are independent of one another given the statistics of the past, u_{t-1}, so that the
-    Pyro pair sees them as one plate of ``N`` members, a ``Fold``.
+    Pyro pair sees them as one plate of ``N`` members, a ``Fold``. Where ``takes_missing``, the
+    log-density of a frame leaves out the values that are not in ``fold.observed``.
 
     You write
         the recursion of the recognition model
@@ -257,7 +320,11 @@ class EnergyModel(GibbsModel):
 
     @abstractmethod
     def free_energy(self, obs: Tensor, past: Tensor) -> Tensor:
-        """F(y_t, u_{t-1}), ``[N]``, of frames ``[N, M]`` and statistics ``[N, U]``; in nats."""
+        """F(y_t, u_{t-1}), ``[N]``, of frames ``[N, M]`` and statistics ``[N, U]``; in nats.
+
+        A missing value is zero in data and chains alike. Where ``takes_missing``, it adds nothing
+        that depends on the parameters.
+        """
         unwritten(self, "free_energy(obs, past)")
 
     def sample_hidden(self, mean: Tensor) -> Tensor:

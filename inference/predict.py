@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..data import Batch, BatchLike, as_batch
-from .checks import check_number, check_samples
+from .checks import check_missing, check_number, check_samples
 from .contracts import Recurrent
 from .rng import RandomStream
-from .sweep import sweep
+from .sweep import Swept, sweep
 
 FRAMES = 2000  # frames predicted at once: samples times frames times pixels must fit in memory
 
@@ -45,19 +45,24 @@ class Prediction(NamedTuple):
 
 
 @torch.no_grad()
-def run_sweep(net: Recurrent, batch: Batch) -> Tensor:
-    """Statistics of a recurrent network, ``[B, T + 1, U]``: entry ``t`` is the past of frame ``t``.
+def run_sweep(net: Recurrent, batch: Batch) -> Swept:
+    """Statistics of a recurrent network over whole sequences, and features of the frames.
 
     Raises:
-        ValueError: when a real frame is outside the support of the network's likelihood.
+        ValueError: when a real frame is outside the support of the network's likelihood, or for
+            missing values that the network does not take.
     """
+    check_missing(net, batch)
     net.check(batch.obs[batch.mask])
-    start = net.initial(len(batch)).to(batch.obs.device)
-    return sweep(net, net.encode(batch.obs), start, batch.mask)
+    return sweep(net, batch, net.initial(len(batch)).to(batch.obs.device))
 
 
 def run_filter(net: Recurrent, batch: BatchLike) -> Tensor:
     """Statistics u_0 .. u_{T-1} of a recurrent network, ``[B, T, U]``.
+
+    Where nothing of a frame was seen, the network reads the frame that it expects, as in a rollout.
+    Such statistics are as certain as those of a frame that was seen: they do not say how long ago
+    that was.
 
     Arguments:
         net: a recurrent network.
@@ -66,7 +71,7 @@ def run_filter(net: Recurrent, batch: BatchLike) -> Tensor:
     Raises:
         ValueError: when the data are not sequences that the network takes.
     """
-    return run_sweep(net, as_batch(batch))[:, 1:]
+    return run_sweep(net, as_batch(batch)).statistics[:, 1:]
 
 
 @torch.no_grad()
@@ -81,7 +86,7 @@ def predict_next(
 
     The network filters the true sequence. At each step ``net.sample_next``
     turns the statistics u_{t-1} into the next frame. The prediction is an expected frame, without
-    noise of its own.
+    noise of its own. Frames and values that were not seen are predicted, too.
 
     Arguments:
         net: a recurrent network with ``sample_next``.
@@ -105,8 +110,10 @@ def predict_next(
     _check(net, num_samples, seed)
     batch = as_batch(batch)
     obs, mask = batch.obs, batch.mask
-    past = run_sweep(net, batch)[:, :-1][mask]
-    previous = torch.cat((torch.zeros_like(obs[:, :1]), obs[:, :-1]), 1)[mask]
+    statistics = run_sweep(net, batch).statistics
+    past = statistics[:, :-1][mask]
+    filled = _filled(net, batch, statistics)
+    previous = torch.cat((torch.zeros_like(obs[:, :1]), filled[:, :-1]), 1)[mask]
     predicted = obs.new_zeros(num_samples, *obs.shape)
     with RandomStream(obs.device, "predict", seed):
         parts = [
@@ -150,9 +157,11 @@ def rollout(
     _check(net, num_samples, seed)
     batch = as_batch(batch)
     obs, rows = batch.obs, len(batch)
-    past = run_sweep(net, batch)[:, -1].repeat(num_samples, 1)  # padding left it where it was
+    statistics = run_sweep(net, batch).statistics
+    past = statistics[:, -1].repeat(num_samples, 1)  # padding left it where it was
     last = (batch.mask * torch.arange(1, obs.shape[1] + 1, device=obs.device)).argmax(1)
-    frame = obs[torch.arange(rows, device=obs.device), last].repeat(num_samples, 1)
+    seen = _filled(net, batch, statistics)[torch.arange(rows, device=obs.device), last]
+    frame = seen.repeat(num_samples, 1)
     film = []
     with RandomStream(obs.device, "rollout", seed):
         for _ in range(frames):
@@ -160,6 +169,16 @@ def rollout(
             past = net.step(net.encode(frame), past)
             film.append(frame)
     return Prediction(torch.stack(film, 1).unflatten(0, (num_samples, rows)))
+
+
+def _filled(net: Recurrent, batch: Batch, statistics: Tensor) -> Tensor:
+    """The frames of a batch, ``[B, T, M]``, with those expected in place of missing values."""
+    if batch.observed is None:
+        return batch.obs
+    filled, lacks = batch.obs.clone(), batch.mask & ~batch.observed.all(-1)
+    expected = net.expected_frame(statistics[:, :-1][lacks])
+    filled[lacks] = torch.where(batch.observed[lacks], filled[lacks], expected)
+    return filled
 
 
 def _check(net: Recurrent, num_samples: int, seed: int) -> None:

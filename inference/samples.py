@@ -91,15 +91,14 @@ def sample_sites(
 
 
 def prepare_plate(net: SequenceModel | FrameModel, batch: Batch) -> Any:
-    """The argument of a model's Pyro pair: ``net.prepare(batch)``, or a ``Fold`` of real frames.
+    """The argument of a model's Pyro pair: ``net.prepare(batch)``, or a ``Fold`` of frames seen.
 
     Raises:
         ValueError: for a model without a Pyro pair, such as a harmonium.
     """
     if not isinstance(net, FrameModel):
         return prepare_whole(net, batch)
-    past = run_sweep(net, batch)[:, :-1]
-    return Fold(batch.obs[batch.mask], past[batch.mask])
+    return Fold.of(batch, run_sweep(net, batch).statistics[:, :-1])
 
 
 def main_site(samples: SiteSamples, data: Any) -> str:
@@ -158,12 +157,18 @@ def blanked(values: Tensor, mask: Tensor, axis: int) -> Tensor:
     return kind.masked_fill(~mask, math.nan)
 
 
+def blanked_obs(batch: Batch) -> Tensor:
+    """The observations, NaN in padding and where values are missing."""
+    obs = blanked(batch.obs, batch.mask, 1)
+    return obs if batch.observed is None else obs.masked_fill(~batch.observed, math.nan)
+
+
 def spread_out(values: Tensor, mask: Tensor, lead: int | None = None) -> Tensor:
-    """Puts real frames back into time, NaN in padding: ``[..., N] -> [..., B, T]``.
+    """Puts frames back into time, NaN in all others: ``[..., N] -> [..., B, T]``.
 
     Arguments:
         values: ``N`` is the last axis, or follows ``lead`` ones.
-        mask: ``[B, T]``.
+        mask: True at the ``N`` frames, ``[B, T]``.
     """
     lead = values.dim() - 1 if lead is None else lead
     shape = (*values.shape[:lead], *mask.shape, *values.shape[lead + 1 :])

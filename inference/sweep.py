@@ -11,55 +11,98 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..data import Batch
 from .contracts import Recurrent
+
+
+class Swept(NamedTuple):
+    """The result of a sweep.
+
+    Arguments:
+        statistics: ``[B, T + 1, U]``: entry ``t`` is u_{t-1}, the past of frame ``t``.
+        features: of every frame as the network read it, ``[B, T, F]``.
+    """
+
+    statistics: Tensor
+    features: Tensor
 
 
 def sweep(
     net: Recurrent,
-    features: Tensor,
+    batch: Batch,
     past: Tensor,
-    mask: Tensor | None = None,
     sample: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Runs ``net.step`` through time. The only serial computation in a local rule.
+) -> Swept:
+    """Runs ``net.encode`` for all frames, then ``net.step`` through time.
+
+    The steps are the only serial computation in a local rule. A padded frame leaves the state as
+    it was. Where values are missing, the network reads what it expects (``net.read``), so that time
+    passes in a gap. Before anything was seen the state stays as it was, if ``net.waits``.
 
     Arguments:
         net: the network.
-        features: encoded observations, ``[B, T, F]``.
+        batch: the sequences.
         past: statistics before the first frame, ``[B, U]``.
-        mask: True where a frame is real, ``[B, T]``; a padded frame leaves the state as it was.
         sample: applied to u_t before the next step, such as ``torch.bernoulli``.
-
-    Returns:
-        Statistics ``[B, T + 1, U]``: entry ``t`` is u_{t-1}, the past of frame ``t``.
     """
-    statistics = [past]
-    real = None if mask is None or bool(mask.all()) else mask[..., None].unbind(1)
+    if batch.observed is not None:
+        return _sweep_with_gaps(net, batch, past, sample)
+    features, statistics = net.encode(batch.obs), [past]
+    real = None if bool(batch.mask.all()) else batch.mask[..., None].unbind(1)
     # Without padding, no past is blank after the first frame: a network may have a quicker way.
     later = net.advance if real is None else net.step
     for t, frame in enumerate(features.unbind(1)):
         new = (later if t else net.step)(frame, statistics[-1])
         new = new if sample is None else sample(new)
         statistics.append(new if real is None else torch.where(real[t], new, statistics[-1]))
-    return torch.stack(statistics, 1)
+    return Swept(torch.stack(statistics, 1), features)
 
 
-def compiled_sweep(
-    net: Recurrent, features: Tensor, past: Tensor, mask: Tensor | None = None
-) -> Tensor:
-    """``sweep`` as one compiled scan: the same numbers, without Python between the steps."""
-    if features.shape[1] < 2 or (mask is not None and not bool(mask.all())):
-        return sweep(net, features, past, mask)
+def _sweep_with_gaps(
+    net: Recurrent,
+    batch: Batch,
+    past: Tensor,
+    sample: Callable[[Tensor], Tensor] | None,
+) -> Swept:
+    """``sweep`` of sequences of which values are missing."""
+    obs, observed = batch.obs, batch.observed
+    assert observed is not None
+    features, statistics = list(net.encode(obs).unbind(1)), [past]
+    passes = batch.mask
+    if net.waits:
+        blank = net.initial(len(batch)).to(past.device)
+        known = (past != blank).any(1, keepdim=True)  # something was seen in an earlier window
+        passes = passes & (known | batch.observed_frames.cummax(1).values)
+    missing = (batch.mask & ~observed.flatten(2).all(-1)).any(0).tolist()
+    for t, lacks in enumerate(missing):
+        if lacks:
+            features[t] = net.read(obs[:, t], observed[:, t], statistics[-1])
+        new = net.step(features[t], statistics[-1])
+        new = new if sample is None else sample(new)
+        statistics.append(torch.where(passes[:, t, None], new, statistics[-1]))
+    return Swept(torch.stack(statistics, 1), torch.stack(features, 1))
+
+
+def compiled_sweep(net: Recurrent, batch: Batch, past: Tensor) -> Swept:
+    """``sweep`` as one compiled scan: the same numbers, without Python between the steps.
+
+    It falls back on ``sweep`` where frames are padded or values are missing.
+    """
+    if batch.obs.shape[1] < 2 or batch.observed is not None or not bool(batch.mask.all()):
+        return sweep(net, batch, past)
+    features = net.encode(batch.obs)
     validate = torch.distributions.Distribution._validate_args
     first = net.step(features[:, 0], past)
     rest = _scan(net)(features[:, 1:].transpose(0, 1).contiguous(), first)
     # The compiler switches validation off for the whole process: put it back.
     torch.distributions.Distribution.set_default_validate_args(validate)
-    return torch.cat((past[:, None], first[:, None], rest.transpose(0, 1)), 1)
+    statistics = torch.cat((past[:, None], first[:, None], rest.transpose(0, 1)), 1)
+    return Swept(statistics, features)
 
 
 @functools.lru_cache(maxsize=8)

@@ -20,7 +20,7 @@ from ...data import BatchLike, as_batch, generator
 from ..checks import check_number, check_samples, check_seed, portions
 from ..contracts import FrameModel, Recurrent, SequenceModel
 from ..rng import RandomStream
-from ..samples import blanked, main_site, prepare_plate, sample_sites, spread_out
+from ..samples import blanked_obs, main_site, prepare_plate, sample_sites, spread_out
 
 LEVELS = tuple(level / 20 for level in range(1, 20))  # of central intervals: 5 % to 95 %
 EXPECTED = 5  # values per bin, the least for which the chi-squared distribution is accurate
@@ -185,7 +185,7 @@ def frame_pit(
         at_once: samples held in memory at a time.
 
     Returns:
-        NaN in padding.
+        NaN in padding and where values are missing.
 
     Raises:
         ValueError: for less than one sample, and for other models: sample their predictions, and
@@ -194,7 +194,7 @@ def frame_pit(
     check_samples(num_samples, at_once, seed)
     batch = as_batch(batch)
     data = prepare_plate(net, batch)
-    seen = blanked(batch.obs, batch.mask, 1)
+    seen = blanked_obs(batch)
     with RandomStream(batch.obs.device, "frame PIT"):
         latent = bool(sample_sites(net, data, 1, prior=True).latents)
     one_step = not latent or (isinstance(net, SequenceModel) and net.framewise)
@@ -202,7 +202,7 @@ def frame_pit(
 
         def predict(number: int) -> Tensor:
             frames = net.emit(net.sample_state(data.past, number)).sample()
-            return spread_out(frames, batch.mask, 1)
+            return spread_out(frames, batch.observed_frames, 1)
 
     elif isinstance(net, Recurrent) and one_step:
 

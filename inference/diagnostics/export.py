@@ -22,11 +22,13 @@ from ..rng import RandomStream
 from ..samples import (
     SiteSamples,
     blanked,
+    blanked_obs,
     frame_scores,
     in_time,
     latent_in_time,
     main_site,
     prepare_plate,
+    same,
     sample_sites,
     spread_out,
 )
@@ -57,7 +59,8 @@ no distribution of their own |
     | observed_data | sequence, time, unit | the observations |
     | constant_data | sequence, time, unit | ``length``; ``inputs`` of networks that answer |
 
-    Padding is NaN. There is **one chain**, whose samples are independent, so R-hat and effective
+    Padding is NaN, and so are missing values and, for models of single frames, frames of which
+    nothing was seen. There is **one chain**, whose samples are independent, so R-hat and effective
     sample sizes carry no information (use ``az.summary(..., kind="stats")``). ``khat`` tells
     whether the guide can be trusted. Models without latent state have neither ``posterior`` nor
     ``prior``.
@@ -168,7 +171,7 @@ def _arrays(
 
     def array(values: Tensor, timed: bool) -> Array:
         if fold:
-            return Array(spread_out(values, mask, 1), True, True)
+            return Array(spread_out(values, batch.observed_frames, 1), True, True)
         return Array(blanked(values, mask, 2) if timed else values, True, timed)
 
     for name, value in samples.latents.items():
@@ -191,15 +194,16 @@ def _given(
     net: SequenceModel | FrameModel, samples: SiteSamples, data: Any, batch: Batch
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Observed and constant data."""
-    seen, mask = {}, batch.mask
+    seen, mask, obs = {}, batch.mask, blanked_obs(batch)
     for name, value in samples.data.items():
         if isinstance(data, Fold):
-            seen[name] = Array(spread_out(value, mask, 0), False, True)
+            frames = same(value, data.obs)
+            values = obs if frames else spread_out(value, batch.observed_frames, 0)
+            seen[name] = Array(values, False, True)
         else:
             timed = in_time(net, samples.distributions[name], batch)
             seen[name] = Array(blanked(value, mask, 1) if timed else value, False, timed)
     known = {"length": Array(mask.sum(1), False, False)}
-    obs = blanked(batch.obs, mask, 1)
     if not any(_alike(obs, found.values) for found in seen.values()):
         known["inputs"] = Array(obs, False, True)
     return seen, known

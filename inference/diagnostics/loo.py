@@ -24,7 +24,8 @@ class Loo(NamedTuple):
     """The log predictive density of each unit given all others.
 
     Arguments:
-        elpd: log p(unit | others), nats; ``[B]``, or ``[B, T]`` with NaN in padding.
+        elpd: log p(unit | others), nats; ``[B]``, or ``[B, T]`` with NaN in padding and where
+            nothing was seen.
         khat: k-hat of the importance weights, same shape.
     """
 
@@ -88,7 +89,7 @@ def loo(
         return Loo(found.bound, found.khat)
     check_enough(num_samples, at_once, seed)
     batch = as_batch(batch)
-    data = prepare_plate(net, batch)
+    data, seen = prepare_plate(net, batch), batch.observed_frames
     if isinstance(net, Recurrent) and not isinstance(data, Fold):
         raise ValueError(
             f"each frame of this {name} depends on the frames before it, so none can be left out: "
@@ -102,11 +103,11 @@ def loo(
             raise ValueError(f"{name} has no distribution of single frames: take unit='sequence'")
         weights = samples.log_p - samples.log_q
         if not isinstance(data, Fold):
-            weights = weights[..., None].expand_as(frames)[:, batch.mask]
-            frames = frames[:, batch.mask]
+            weights = weights[..., None].expand_as(frames)[:, seen]
+            frames = frames[:, seen]
         return torch.stack((weights - frames, frames), 1)
 
     weights, frames = torch.cat(in_portions(score, batch, num_samples, at_once, seed)).unbind(1)
     found = smooth_weights(weights)
     elpd = (found.weights + frames.double().cpu()).logsumexp(0)
-    return Loo(*(spread_out(part, batch.mask.cpu()) for part in (elpd, found.khat)))
+    return Loo(*(spread_out(part, seen.cpu()) for part in (elpd, found.khat)))

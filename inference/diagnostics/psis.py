@@ -159,7 +159,8 @@ def importance_weights(
         at_once: samples held in memory at a time.
 
     Returns:
-        Fields of shape ``[B]``, or ``[B, T]`` with NaN in padding; ``weights`` have ``S`` in front.
+        Fields of shape ``[B]``, or ``[B, T]`` with NaN in padding and where nothing was seen;
+        ``weights`` have ``S`` in front.
 
     Raises:
         ValueError: for too few samples, or a model without such weights.
@@ -176,8 +177,9 @@ def importance_weights(
 
     framewise = unit == "frame" and not fold
     weights = raw_weights(net, data, batch, num_samples, framewise, seed, at_once)
-    found = smooth_weights(weights[:, batch.mask] if framewise else weights)
-    return _in_time(found, batch.mask.cpu()) if unit == "frame" else found
+    seen = batch.observed_frames
+    found = smooth_weights(weights[:, seen] if framewise else weights)
+    return _in_time(found, seen.cpu()) if unit == "frame" else found
 
 
 def raw_weights(

@@ -154,8 +154,8 @@ def simulator(
 
     Arguments:
         net: the model.
-        batch: a ``Batch``, or anything that ``data.as_batch`` takes. Its shape, mask and inputs are
-            used; the data are simulated.
+        batch: a ``Batch``, or anything that ``data.as_batch`` takes. Its shape, mask, inputs and
+            which values are missing are used; the data are simulated.
         functions: further quantities to test by name, functions of a dictionary of latents,
             ``[..., N, ...] -> [..., N]``.
 
@@ -190,7 +190,10 @@ def simulator(
         data, latents = example, samples.latents
         if fold:
             past = [name for name, value in samples.data.items() if same(value, example.past)]
-            data = data._replace(obs=samples.distributions[main].sample()[0])
+            frames = samples.distributions[main].sample()[0]
+            if data.observed is not None:
+                frames = frames.masked_fill(~data.observed, 0.0)
+            data = data._replace(obs=frames)
             if past:
                 data = data._replace(past=samples.distributions[past[0]].sample()[0])
             return data, latents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -29,6 +30,10 @@ class ContrastiveDivergence(FoldedRule):
     chains can start where prediction starts instead: from random visibles, u_{t-1} clamped.
     These are the short runs of Nijkamp et al., "Learning non-convergent non-persistent short-run
     MCMC" (2019).
+
+    A value that is missing from a frame is an absent unit: zero in both phases, so that it adds
+    nothing to the gradient (Salakhutdinov, Mnih & Hinton, "Restricted Boltzmann machines for
+    collaborative filtering", 2007).
 
     Arguments:
         net: the network.
@@ -103,14 +108,27 @@ class ContrastiveDivergence(FoldedRule):
     def _negative(self, fold: Fold) -> tuple[Tensor, Tensor]:
         """Where the chains end: y ``[N, M]`` and u ``[N, U]``."""
         if not self.random:
-            return self.net.gibbs(fold.obs, fold.past, self._steps(self.k))
+            return self._chain(fold, self._steps(self.k))
         obs, past = torch.empty_like(fold.obs), fold.past.clone()
         order = torch.randperm(fold.rows, device=fold.obs.device)
         far, near = order.tensor_split([round(self.random * fold.rows)])
-        start = self.net.random_frames(len(far))
-        steps = self._steps(self.random_k)
-        obs[far], _ = self.net.gibbs(start, past[far], steps, clamp_past=True)
-        obs[near], past[near] = self.net.gibbs(fold.obs[near], past[near], self._steps(self.k))
+        start = fold.select(far)._replace(obs=self.net.random_frames(len(far)))
+        obs[far], _ = self._chain(start, self._steps(self.random_k), clamp_past=True)
+        obs[near], past[near] = self._chain(fold.select(near), self._steps(self.k))
+        return obs, past
+
+    def _chain(self, start: Fold, steps: int, clamp_past: bool = False) -> tuple[Tensor, Tensor]:
+        """Gibbs steps, after each of which the units of missing values are absent again."""
+        gibbs, obs, past = self.net.gibbs, start.obs, start.past
+        if clamp_past:
+            gibbs = functools.partial(gibbs, clamp_past=True)
+        if start.observed is None:
+            return gibbs(obs, past, steps)
+        absent = ~start.observed
+        obs = obs.masked_fill(absent, 0.0)
+        for _ in range(steps):
+            obs, past = gibbs(obs, past, 1)
+            obs = obs.masked_fill(absent, 0.0)
         return obs, past
 
     def _steps(self, k: float | Sequence[float]) -> int:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ...data import Batch
 from ..capture import Captured
-from ..checks import check_number
+from ..checks import check_missing, check_number
 from ..contracts import Fold, Recurrent
-from ..sweep import compiled_sweep, sweep
+from ..sweep import Swept, compiled_sweep, sweep
 from .rule import LearningRule, Metrics, anneal
 
 CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time, too
@@ -21,8 +21,9 @@ CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time,
 class FoldedRule(LearningRule):
     """A rule whose loss is a sum over frames that share nothing but u_{t-1}.
 
-    Subclasses write ``loss(fold)``. With ``through_time`` the statistics keep their dependence on
-    the parameters, and the same loss is trained by backpropagation through time.
+    Subclasses write ``loss(fold)``. Frames of which nothing was seen are not in the fold. With
+    ``through_time`` the statistics keep their dependence on the parameters, and the same loss is
+    trained by backpropagation through time.
 
     Arguments:
         net: the network.
@@ -42,7 +43,8 @@ class FoldedRule(LearningRule):
         compiled: run the sweep as one compiled scan (worth it for long training; needs a C++
             compiler and spends some seconds on the first call).
         captured: on a CUDA device, record the gradient of a fold as a CUDA graph, once for each
-            shape, and replay it. The parts of the network must not wait for the device.
+            shape, and replay it. The parts of the network must not wait for the device. A fold of
+            which values are missing is not recorded.
 
     Raises:
         ValueError: for numbers out of range, options that exclude one another, or a network
@@ -122,32 +124,27 @@ class FoldedRule(LearningRule):
 
     def _check(self, batch: Batch, frames: int = 1000) -> None:
         """Checks the data before the first update, some frames at a time: no copy of them all."""
+        check_missing(self.net, batch)
         for start in range(0, batch.obs.shape[1], frames):
             part = batch.window(start, start + frames)
             if part.mask.any():
                 self.net.check(part.obs if part.mask.all() else part.obs[part.mask])
 
     def _fold(self, part: Batch, past: Tensor) -> tuple[Fold, Tensor]:
-        """The real frames of one window, and the state that the next window starts from."""
+        """The frames seen of one window, and the state that the next window starts from."""
         if self.through_time:
-            features = self.net.encode(part.obs)
-            statistics = sweep(self.net, features, past, part.mask)
-            parts = [part.obs, statistics[:, :-1], features, statistics[:, 1:]]
+            statistics, features = sweep(self.net, part, past)
+            fold = Fold.of(part, statistics[:, :-1], features, statistics[:, 1:])
         else:
-            statistics = self._sweep(part, past)
-            parts = [part.obs, statistics[:, :-1]]
-        if part.mask.all():
-            fold = Fold(*(sequences.flatten(0, 1) for sequences in parts))
-        else:
-            fold = Fold(*(sequences[part.mask] for sequences in parts))
+            statistics = self._sweep(part, past).statistics
+            fold = Fold.of(part, statistics[:, :-1])
         return fold, statistics[:, -1].detach()
 
     @torch.no_grad()
-    def _sweep(self, part: Batch, past: Tensor) -> Tensor:
-        features = self.reference.encode(part.obs)
+    def _sweep(self, part: Batch, past: Tensor) -> Swept:
         if self.compiled:
-            return compiled_sweep(self.reference, features, past, part.mask)
-        return sweep(self.reference, features, past, part.mask, self.sample)
+            return compiled_sweep(self.reference, part, past)
+        return sweep(self.reference, part, past, self.sample)
 
     def _chunk(self, rows: int) -> int:
         """Frames whose graph is held at a time: all of them, where the graph runs through time."""
@@ -158,7 +155,7 @@ class FoldedRule(LearningRule):
 
     def _backward(self, fold: Fold) -> Metrics:
         """Sets ``.grad`` to the mean over the frames of a fold."""
-        if self.captured and fold.rows:
+        if self.captured and fold.rows and fold.observed is None:
             numbers = [anneal(value, self.done) for value in self.annealed().values()]
             (total,) = self._recorded(fold.past.new_tensor(numbers), *fold)
         else:
@@ -190,6 +187,8 @@ class FoldedRule(LearningRule):
             lost = torch.rand(fold.rows, 1, device=fold.past.device) < self.now("drop_past")
             past = torch.where(lost, self.net.initial(fold.rows), fold.past)
             fold = fold._replace(past=past, present=None)
+            if fold.observed is not None:  # read with the past that was dropped
+                fold = fold._replace(features=None)
         size = self._chunk(fold.rows)
         for start in range(0, fold.rows, size):  # no turn at all once every sequence has ended
             loss = self.loss(fold.select(slice(start, start + size))) / fold.rows

@@ -14,6 +14,8 @@ from ..parts.likelihoods import ExponentialFamily
 from ..parts.likelihoods.exponential_family import sample_bits
 from .generation import Generates
 
+ROUNDS = 5  # of means, after which the expected frame hardly changes
+
 
 class GibbsSampler(Generates, EnergyModel):
     """The methods of a harmonium that run a Markov chain.
@@ -22,6 +24,7 @@ class GibbsSampler(Generates, EnergyModel):
     and y_t given x_t.
     """
 
+    takes_missing = True
     likelihood: ExponentialFamily
     obs_weight: nn.Parameter
     past_weight: nn.Parameter
@@ -76,6 +79,19 @@ class GibbsSampler(Generates, EnergyModel):
         """Visible units with natural parameter 0, ``[N, M]``, as initial frames of chains."""
         rest = torch.zeros_like(self.obs_bias).expand(frames, -1)
         return self.likelihood.sample(rest)
+
+    @torch.no_grad()
+    def expected_frame(self, past: Tensor) -> Tensor:
+        """The mean of the chain's frame by mean-field rounds, u_{t-1} fixed, ``[N, U] -> [N, M]``.
+
+        They start from the mean of x_t given u_{t-1} alone.
+        """
+        bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
+        obs = self.likelihood.mean(self.emission(torch.sigmoid(bias)))
+        for _ in range(ROUNDS):
+            drive = torch.addmm(bias, self.likelihood.statistic(obs), self.obs_weight.T)
+            obs = self.likelihood.mean(self.emission(torch.sigmoid(drive)))
+        return obs
 
     @torch.no_grad()
     def sample_next(

@@ -5,7 +5,8 @@ of the frame before, u_{t-1}:
 
     E(x, y, u) = -x'(W_y T(y) + W_u u + b) - a_y'T(y) - B(y)  [- a_u'u for the rEFH]
 
-Every conditional therefore factorises. The three models differ in the role of u_{t-1}:
+Every conditional therefore factorises. The statistic T of a missing value is zero, as if its unit
+were absent. The three models differ in the role of u_{t-1}:
 
 | model | u_{t-1} | gradient through time |
 |---|---|---|
@@ -24,9 +25,9 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...data import BatchLike
+from ...data import BatchLike, as_batch
 from ...inference.checks import check_real, check_sizes
-from ...inference.predict import Filtered, run_filter
+from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import check_dtype, check_mean
 from ..parts.likelihoods import ExponentialFamily
 from .gibbs import GibbsSampler
@@ -103,7 +104,7 @@ class Harmonium(GibbsSampler, PyroModule):
         """-log of the sum over x of exp(-E(x, y, u)): -log p(y, u) up to a constant.
 
         Arguments:
-            obs: y_t, ``[N, M]``.
+            obs: y_t, ``[N, M]``, zero at missing values.
             past: u_{t-1}, ``[N, H]``.
 
         Returns:
@@ -123,13 +124,20 @@ class Harmonium(GibbsSampler, PyroModule):
 
     # Verbs ------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def filter(self, batch: BatchLike) -> Filtered:
         """Mean and variance of x_t given y_1 .. y_t, each ``[B, T, H]``.
+
+        Where a frame was not seen, both are those given the frame that the model expects.
 
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        mean = run_filter(self, batch)
+        batch = as_batch(batch)
+        statistics, features = run_sweep(self, batch)
+        mean = statistics[:, 1:]
+        if batch.observed is not None:  # before anything was seen, u stays zero, but x_t is not
+            mean = self.step(features.flatten(0, 1), statistics[:, :-1].flatten(0, 1)).view_as(mean)
         return Filtered(mean, mean * (1 - mean))
 
     def reconstruct(self, batch: BatchLike) -> Tensor:

@@ -68,6 +68,22 @@ class PredictiveVAE(RecurrentVAE):
         return explaining_posterior(self._recalled, past, self.past_scale, self.latent_dim)
 
     @torch.no_grad()
+    def predict_state(self, past: Tensor) -> dist.TorchDistribution:
+        """The marginals of p(x_t | u_{t-1}), of r where there is one; N(0, I) given a blank past.
+
+        Arguments:
+            past: u_{t-1}, ``[N, U]``.
+
+        Returns:
+            A diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``.
+        """
+        best = self.predictive(past) if self.predictor is None else self.amortised(past)
+        known = self._known(past)[:, None]
+        mean = torch.where(known, best.mean, 0.0)
+        spread = torch.where(known, best.variance.sqrt(), 1.0)
+        return dist.Normal(mean, spread, validate_args=False).to_event(1)
+
+    @torch.no_grad()
     def sample_state(
         self,
         past: Tensor,

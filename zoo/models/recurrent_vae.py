@@ -24,7 +24,8 @@ from ...inference.contracts import Fold, FrameModel, GibbsModel
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import call, check_distribution, check_dtype, check_hidden, check_shape, size_of
 from ..parts.guides import FrameGuide, GaussianGuide
-from ..parts.likelihoods import Likelihood
+from ..parts.likelihoods import Likelihood, seen_part
+from ..parts.missing import expected, reads, with_seen
 from ..parts.nets import MLP
 from .generation import Generates
 
@@ -43,11 +44,15 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         guide: a recognition model (see ``guides``); None is a ``GaussianGuide``.
         decoder: a net from the first ``emission_dim`` latents to the natural parameters of y; None
             has two hidden layers.
+        sees_missing: let the guide read, after the values of a frame, which of them were seen (1.0,
+            otherwise 0.0), and zeros in place of the others. A guide of your own then reads
+            ``2 M`` values. Otherwise it reads the frame that the model expects in their place.
 
     Raises:
         ValueError: when parts have sizes that do not match.
     """
 
+    takes_missing = True
     likelihood: Likelihood
     recognition: FrameGuide
     decoder: nn.Module
@@ -63,6 +68,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         statistics: str = "mean+spread",
         guide: FrameGuide | None = None,
         decoder: nn.Module | None = None,
+        sees_missing: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(obs_dim=obs_dim, latent_dim=latent_dim)
@@ -75,7 +81,9 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
             raise ValueError(f"the guide has {guide.latent_dim} latents, the model {latent_dim}")
         self.obs_dim, self.latent_dim, self.likelihood = obs_dim, latent_dim, likelihood
         self.emission_dim = emission_dim or latent_dim
-        default = GaussianGuide(obs_dim, latent_dim, hidden, statistics, emission_dim)
+        self.sees_missing = sees_missing
+        read = reads(obs_dim, sees_missing)
+        default = GaussianGuide(read, latent_dim, hidden, statistics, emission_dim)
         self.recognition = default if guide is None else guide
         size_of(self.recognition, "guide", "statistics_dim")
         layers = [
@@ -107,9 +115,33 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         first = self.recognition.initial(rows)
         return check_shape(first, "guide's initial", "[rows, statistics_dim]", shape)
 
-    def encode(self, obs: Tensor) -> Tensor:
-        """Features of each frame alone, ``[..., M] -> [..., F]``."""
-        return call(self.recognition.encode, "guide's encode", obs)
+    def encode(self, obs: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Features of each frame alone, ``[..., M] -> [..., F]``.
+
+        Arguments:
+            obs: frames, ``[..., M]``.
+            observed: True where a value was seen, ``[..., M]``; None where all were. It is read
+                where ``sees_missing``.
+        """
+        if not self.sees_missing:
+            return call(self.recognition.encode, "guide's encode", obs)
+        return call(
+            self.recognition.encode,
+            "guide, which reads 2 M values where sees_missing,",
+            with_seen(obs, observed),
+        )
+
+    def read(self, obs: Tensor, observed: Tensor, past: Tensor) -> Tensor:
+        """Features of frames of which values are missing, ``[N, F]``; see ``Recurrent.read``.
+
+        A guide that sees what is missing reads expected frames only where nothing was seen.
+        """
+        if not self.sees_missing:
+            return super().read(obs, observed, past)
+        unseen = ~observed.any(-1, keepdim=True)
+        if unseen.any():
+            obs, observed = torch.where(unseen, self.expected_frame(past), obs), observed | unseen
+        return self.encode(obs, observed)
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[B, U]``."""
@@ -132,7 +164,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         with pyro.plate("frames", fold.rows):
             x = pyro.sample("x", self.prior(fold))
             self.explain_past(x, fold)
-            pyro.sample("y", self.emit(x), obs=fold.obs)
+            pyro.sample("y", seen_part(self.emit(x), fold.observed), obs=fold.obs)
 
     def guide(self, fold: Fold) -> None:
         """The recognition model."""
@@ -143,7 +175,11 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""
         if fold.present is not None and getattr(self.recognition, "complete", False):
             return self.recognition.posterior(fold.present)
-        features = self.encode(fold.obs) if fold.features is None else fold.features
+        features = fold.features
+        if features is None and fold.observed is not None:
+            features = self.read(fold.obs, fold.observed, fold.past)
+        elif features is None:
+            features = self.encode(fold.obs)
         belief = self.recognition(features, fold.past)
         return check_distribution(belief, "guide's distribution", (self.latent_dim,))
 
@@ -162,6 +198,15 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         """The factor of the generative model for u_{t-1}: none here."""
 
     # Verbs ------------------------------------------------------------------------------------
+
+    def predict_state(self, past: Tensor) -> dist.TorchDistribution:
+        """p(x_t | u_{t-1}), a diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``."""
+        raise NotImplementedError(f"{type(self).__name__} must define predict_state(past)")
+
+    @torch.no_grad()
+    def expected_frame(self, past: Tensor) -> Tensor:
+        """The frame decoded at the mean of p(x_t | u_{t-1}), ``[N, U] -> [N, M]``."""
+        return expected(self.likelihood, self.natural(self.predict_state(past).mean))
 
     @torch.no_grad()
     def random_frames(self, frames: int) -> Tensor:
@@ -220,14 +265,23 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
     def filter(self, batch: BatchLike) -> Filtered:
         """Mean and variance of x_t given y_1 .. y_t, each ``[B, T, K]``.
 
+        Where a frame was not seen, they are those of p(x_t | u_{t-1}). That is one step ahead of a
+        u_{t-1} as certain as any other: the variance does not grow with the length of a gap.
+
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
         batch = as_batch(batch)
-        past = run_sweep(self, batch)[:, :-1]
-        belief = self.recognition(self.encode(batch.obs).flatten(0, 1), past.flatten(0, 1))
-        shape = batch.obs.shape[:2]
-        return Filtered(belief.mean.unflatten(0, shape), belief.variance.unflatten(0, shape))
+        statistics, features = run_sweep(self, batch)
+        past = statistics[:, :-1].flatten(0, 1)
+        belief = self.recognition(features.flatten(0, 1), past)
+        mean, variance, shape = belief.mean, belief.variance, batch.obs.shape[:2]
+        if batch.observed is not None:
+            unseen = (batch.mask & ~batch.observed_frames).flatten()
+            predicted = self.predict_state(past[unseen])
+            mean, variance = mean.clone(), variance.clone()
+            mean[unseen], variance[unseen] = predicted.mean, predicted.variance
+        return Filtered(mean.unflatten(0, shape), variance.unflatten(0, shape))
 
     @torch.no_grad()
     def reconstruct(self, batch: BatchLike) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ...inference.checks import check_number
 from ...inference.contracts import Fold
 from ..parts.guides import FrameGuide
-from ..parts.likelihoods import Likelihood
+from ..parts.likelihoods import Likelihood, seen_part
 from ..parts.nets import MLP
 from .predictive import PredictiveVAE
 
@@ -43,6 +43,9 @@ class RVAE(PredictiveVAE):
         guide: a recognition model (see ``guides``); None is a ``GaussianGuide``.
         decoder: a net from the first ``emission_dim`` latents to the natural parameters of y; None
             has two hidden layers.
+        sees_missing: let the guide read, after the values of a frame, which of them were seen (1.0,
+            otherwise 0.0), and zeros in place of the others. A guide of your own then reads
+            ``2 M`` values. Otherwise it reads the frame that the model expects in their place.
         past_scale: sigma_u, the standard deviation of u_{t-1} given x_t: one number, or one for
             each statistic. It weighs the past against the present. It is not learned, since the
             model would then make u trivial and sigma_u small.
@@ -76,6 +79,7 @@ class RVAE(PredictiveVAE):
         statistics: str = "mean+spread",
         guide: FrameGuide | None = None,
         decoder: nn.Module | None = None,
+        sees_missing: bool = False,
         past_scale: float | Sequence[float] = 0.15,
         past_hidden: int = 64,
         past_decoder: nn.Module | None = None,
@@ -94,6 +98,7 @@ class RVAE(PredictiveVAE):
             statistics=statistics,
             guide=guide,
             decoder=decoder,
+            sees_missing=sees_missing,
         )
         size = self.recognition.statistics_dim
         scale = torch.as_tensor(past_scale, dtype=torch.get_default_dtype())
@@ -128,8 +133,8 @@ class RVAE(PredictiveVAE):
             foreseen = self.amortised(fold.past.detach())
             pyro.sample("foreseen", foreseen.mask(known), obs=x.detach())
             if self.predict_frame:
-                frame = self.emit(foreseen.mean).mask(known)
-                pyro.sample("foreseen_frame", frame, obs=fold.obs)
+                frame = seen_part(self.emit(foreseen.mean), fold.observed)
+                pyro.sample("foreseen_frame", frame.mask(known), obs=fold.obs)
 
     def backwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
         """Samples as in the source, ``[N, T, M]``, earliest frame first; see ``sample``.

@@ -34,6 +34,9 @@ class TVAE(RecurrentVAE):
         guide: a recognition model (see ``guides``); None is a ``GaussianGuide``.
         decoder: a net from the first ``emission_dim`` latents to the natural parameters of y; None
             has two hidden layers.
+        sees_missing: let the guide read, after the values of a frame, which of them were seen (1.0,
+            otherwise 0.0), and zeros in place of the others. A guide of your own then reads
+            ``2 M`` values. Otherwise it reads the frame that the model expects in their place.
         transition: False removes u_{t-1} from the generative model: p(x_t) = N(0, I). The free
             energy of a frame is then least at q(x_t | y_t), so the model decodes each frame alone.
 
@@ -52,6 +55,7 @@ class TVAE(RecurrentVAE):
         statistics: str = "mean+spread",
         guide: FrameGuide | None = None,
         decoder: nn.Module | None = None,
+        sees_missing: bool = False,
         transition: bool = True,
     ) -> None:
         super().__init__(
@@ -63,6 +67,7 @@ class TVAE(RecurrentVAE):
             statistics=statistics,
             guide=guide,
             decoder=decoder,
+            sees_missing=sees_missing,
         )
         size = self.recognition.statistics_dim
         self.transition = MLP([size, hidden, 2 * latent_dim], skip=True) if transition else None
@@ -80,6 +85,10 @@ class TVAE(RecurrentVAE):
         spread = nn.functional.softplus(spread) + 1e-3
         return dist.Normal(mean, spread, validate_args=False).to_event(1)
 
+    def predict_state(self, past: Tensor) -> dist.TorchDistribution:
+        """p(x_t | u_{t-1}), batch shape ``[N]``, event shape ``[K]``."""
+        return self.prior(Fold(past, past))
+
     def sample_state(self, past: Tensor, num_samples: int) -> Tensor:
         """Samples of x_t from p(x_t | u_{t-1}), ``[S, N, K]``.
 
@@ -88,4 +97,4 @@ class TVAE(RecurrentVAE):
             num_samples: samples ``S``.
         """
         check_number("num_samples", num_samples)
-        return self.prior(Fold(past, past)).sample((num_samples,))
+        return self.predict_state(past).sample((num_samples,))

@@ -224,6 +224,7 @@ class Remembers:
 
     memory: CausalNet
     sees_missing: bool = False
+    waits = False  # time passes from the first frame on, seen or not
 
     def expected_frame(self, past: Tensor) -> Tensor:
         """The frame that the model expects at a state of h, ``[N, U] -> [N, M]``."""
@@ -244,9 +245,15 @@ class Remembers:
             return self.encode(obs, observed)
         state, frames = self.initial(len(obs)), []
         for frame, seen in zip(obs.unbind(1), observed.unbind(1)):
-            frames.append(torch.where(seen, frame, self.expected_frame(state)))
+            frames.append(self.read(frame, seen, state))
             state = self.step(frames[-1], state)
         return torch.stack(frames, 1)
+
+    def read(self, obs: Tensor, observed: Tensor, past: Tensor) -> Tensor:
+        """Frames at one step as the memory reads them, ``[N, R]``: see ``reading``."""
+        if self.sees_missing:
+            return self.encode(obs, observed)
+        return torch.where(observed, obs, self.expected_frame(past))
 
     def remembered(self, frames: Tensor) -> Tensor:
         """h_{t-1}, the memory's output before each frame, ``[B, T, R] -> [B, T, H]``."""

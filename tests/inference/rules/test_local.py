@@ -54,7 +54,7 @@ def test_gradient_of_a_later_frame_does_not_depend_on_earlier_parameters():
     """The local gradient is the gradient at frozen statistics, frame by frame."""
     net, data = rvae(), batch()
     with torch.no_grad():
-        past = sweep(net, net.encode(data.obs), net.initial(B))[:, :-1]
+        past = sweep(net, data, net.initial(B)).statistics[:, :-1]
     with inference.RandomStream("cpu", 5):
         inference.LocalELBO(net).gradients(data)
     swept = gradient(net)
@@ -289,9 +289,8 @@ def test_an_ended_sequence_leaves_empty_windows_without_gradient():
 def test_compiled_sweep_equals_the_loop():
     net, data = rvae(), batch()
     with torch.no_grad():
-        features = net.encode(data.obs)
-        loop = sweep(net, features, net.initial(B))
-        scan = compiled_sweep(net, features, net.initial(B))
+        loop = sweep(net, data, net.initial(B))
+        scan = compiled_sweep(net, data, net.initial(B))
     torch.testing.assert_close(loop, scan, rtol=1e-5, atol=1e-6)
 
 

@@ -233,7 +233,7 @@ def test_the_sweep_uses_the_average():
         with torch.no_grad():
             for parameter, value in zip(copied.parameters(), average):
                 parameter.copy_(value)
-            swept = inference.sweep(copied, copied.encode(data.obs), copied.initial(4))[:, :-1]
+            swept = inference.sweep(copied, data, copied.initial(4)).statistics[:, :-1]
         torch.testing.assert_close(past, swept.flatten(0, 1), rtol=1e-5, atol=1e-6)
         update = made[0].weights[number]
         average = [(a + b) / 2 for a, b in zip(average, update)] if number else update
