@@ -13,11 +13,11 @@ import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import connection, resource_tracker
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 GRACE = 5.0  # seconds that a stopped process has to leave what it holds in order
+End = Any  # of a pipe: a Connection, or on Windows a PipeConnection
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
@@ -76,7 +76,7 @@ def in_processes(
         Interrupted: after a signal.
     """
     waiting, results = list(jobs), {}
-    running: dict[Key, tuple[BaseProcess, Connection]] = {}
+    running: dict[Key, tuple[BaseProcess, End]] = {}
     with _caught() as signals:
         try:
             while (waiting or running) and not signals:
@@ -134,7 +134,7 @@ def _caught() -> Iterator[list[int]]:
 
 def _start(
     job: tuple[Callable[..., Any], tuple[Any, ...]], modules: Any
-) -> tuple[BaseProcess, Connection]:
+) -> tuple[BaseProcess, End]:
     here, there = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
         target=_work, args=(there, modules, pickle.dumps(job))
@@ -160,18 +160,18 @@ def _held_back(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _wait(running: Mapping[Any, tuple[BaseProcess, Connection]]) -> None:
+def _wait(running: Mapping[Any, tuple[BaseProcess, End]]) -> None:
     """Until a job ends, or a moment: a handler of a signal does not end a wait."""
     connection.wait(
         [each for process, end in running.values() for each in (process.sentinel, end)], 0.2
     )
 
 
-def _ended(process: BaseProcess, end: Connection) -> bool:
+def _ended(process: BaseProcess, end: End) -> bool:
     return end.poll() or process.exitcode is not None
 
 
-def _result(process: BaseProcess, end: Connection) -> Any:
+def _result(process: BaseProcess, end: End) -> Any:
     try:
         found = end.recv() if end.poll() else None
     except (EOFError, OSError):  # it died before it had sent anything, or half-way
@@ -203,7 +203,7 @@ def _stop(processes: list[BaseProcess], signals: list[int]) -> None:
 # In the process of a job --------------------------------------------------------------------------
 
 
-def _work(there: Connection, modules: Any, job: bytes) -> None:
+def _work(there: End, modules: Any, job: bytes) -> None:
     """Does a job and sends its result."""
     _obey_parent()
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # the parent speaks
