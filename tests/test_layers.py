@@ -13,6 +13,7 @@ FLOORS = [
     *(
         "zoo.names",
         "zoo.pictures",
+        "zoo.signature",
         "zoo.part",
         "zoo.parts",
         "zoo.models",

@@ -9,15 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Self
 
 import numpy as np
 import torch
-from pyro.nn import PyroModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from .names import instead
+from .signature import PLAIN, accepted, fitting, named
 
 LONGEST = 4096  # values of a tensor that is given as an argument
 
@@ -73,14 +72,15 @@ class Part:
         }
         try:
             return self.cls(*positional, **{**arguments, **extra})
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"{self} cannot be built: {error}") from error
+        except (TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError) as error:
+            why = str(error).splitlines() or [type(error).__name__]
+            raise ValueError(f"{self} cannot be built: {why[0]}") from error
 
     def set(self, path: list[str], value: Any) -> Part:
         """A copy with one argument changed; ``path`` leads through nested parts.
 
         Raises:
-            ValueError: for an argument that does not exist, or for text in place of a part.
+            ValueError: for an argument that does not exist, or a value of another type.
         """
         key, *rest = path
         inner = self.arguments.get(key)
@@ -88,16 +88,13 @@ class Part:
             if not isinstance(inner, Part):
                 raise ValueError(f"{self.name}.{key} has no fields to set")
             value = inner.set(rest, value)
-        elif isinstance(inner, Part) and not (value is None or isinstance(value, Part)):
+        elif isinstance(inner, Part) and isinstance(value, PLAIN):
             raise ValueError(
                 f"{self.name}.{key} is a part, such as {inner}, and {value!r} is none: give a "
                 "class with its arguments in brackets"
             )
-        elif isinstance(value, str) and not _takes_text(self.cls, key):
-            raise ValueError(
-                f"{self.name}.{key} takes no text, such as {value!r}: write a part as a class "
-                "with its arguments in brackets"
-            )
+        elif key in accepted(self.cls):
+            value = fitting(self.cls, key, value)
         return Part(self.cls, {**self.arguments, key: value})
 
     def to_json(self) -> dict[str, Any]:
@@ -186,52 +183,6 @@ def describe(built: object) -> Part:
     raise ValueError(f"the {type(built).__name__} {why}")
 
 
-def accepted(function: Callable[..., Any]) -> list[str]:
-    """Names of the keyword arguments that a class or function takes.
-
-    A ``**`` argument of a constructor stands for what its base classes take.
-    """
-    known = [
-        parameter.name
-        for parameters in _constructors(function)
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
-    return list(dict.fromkeys(known))
-
-
-def named(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
-    """The names that positional arguments have, ``{name: value}``.
-
-    Raises:
-        ValueError: for more of them than there are names.
-    """
-    left, found = list(args), {}
-    for parameters in _constructors(function):
-        for parameter in parameters:
-            if left and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-                found.setdefault(parameter.name, left.pop(0))
-    if left:
-        raise ValueError(f"{function.__name__} has no name for its argument {left[0]!r}")
-    return found
-
-
-def _takes_text(function: Callable[..., Any], name: str) -> bool:
-    """False where the annotation of an argument leaves no room for text."""
-    bases = function.__mro__ if inspect.isclass(function) else ()
-    for each in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [
-        function
-    ]:
-        try:
-            hint = get_type_hints(each).get(name)
-        except NameError:  # annotations that exist for a type checker alone
-            return True
-        if hint is not None:
-            kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-            return any(kind in (str, Any) or get_origin(kind) is Literal for kind in kinds)
-    return True
-
-
 def tensor(data: list[Any], dtype: str = "float32") -> Tensor:
     """A tensor from nested lists: how one that is an argument is written.
 
@@ -242,22 +193,6 @@ def tensor(data: list[Any], dtype: str = "float32") -> Tensor:
     if not isinstance(kind, torch.dtype):
         raise ValueError(f"torch has no dtype {dtype!r}")
     return torch.tensor(data, dtype=kind)
-
-
-def _constructors(function: Callable[..., Any]) -> Iterator[list[inspect.Parameter]]:
-    """Parameters, without ``self``, of a function, or of a class and of the bases it passes to."""
-    if not inspect.isclass(function):
-        yield list(inspect.signature(function).parameters.values())
-        return
-    for base in function.__mro__:
-        if base in (PyroModule, nn.Module, object):
-            return
-        if "__init__" not in vars(base):
-            continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-        yield parameters
-        if not any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
-            return
 
 
 def _given(cls: type, args: tuple[Any, ...], arguments: dict[str, Any]) -> Part | Opaque:

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,7 +22,8 @@ from typing import Any
 from .. import data, inference
 from . import models, parts
 from .names import instead
-from .part import Described, Part, named, tensor
+from .part import Described, Part, tensor
+from .signature import fitting, named
 
 GROUP = "seqzoo.parts"  # entry points of installed packages
 Class = Callable[..., Any]
@@ -147,46 +149,81 @@ def parse(text: str) -> Any:
     is evaluated: the text is parsed, and only known classes are called.
 
     Raises:
-        ValueError: for a call of anything else, or of a class with arguments it does not take.
+        ValueError: for a call of anything else, of a class with arguments that it does not take, or
+            for text that is nested too deeply.
     """
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+        with warnings.catch_warnings(action="ignore"):  # text need not be good Python
+            tree = ast.parse(text.strip(), mode="eval").body
+        if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
+            return _value(tree)
+        value = ast.literal_eval(tree)
+    except (RecursionError, MemoryError) as error:
+        raise ValueError(f"{text[:20]!r}... has too many brackets, one in another") from error
+    except NoValue:
+        raise
+    except (SyntaxError, ValueError, TypeError):
         return text
-    if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
-        return _value(tree)
-    try:
-        return ast.literal_eval(tree)
-    except ValueError:
-        return text
+    return value if _is_data(value) else text
+
+
+class NoValue(ValueError):
+    """Text with brackets that is no part."""
 
 
 def _value(node: ast.expr) -> Any:
-    """A literal in which calls are parts."""
+    """A literal in which calls are parts, and bare words text."""
     if isinstance(node, ast.Call):
-        if not isinstance(node.func, ast.Name):
-            raise ValueError(f"{ast.unparse(node)}: write the name of a class, as in Gaussian(15)")
-        cls = find(node.func.id)
-        if any(isinstance(each, ast.Starred) for each in node.args) or any(
-            each.arg is None for each in node.keywords
-        ):
-            raise ValueError(f"{ast.unparse(node)}: write every argument out")
-        given = named(cls, tuple(_value(each) for each in node.args))
-        for each in node.keywords:
-            given[str(each.arg)] = _value(each.value)
-        return Part(cls, given)
+        return _part(node)
+    if isinstance(node, ast.Name):
+        return node.id
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(each) for each in node.elts]
     if isinstance(node, ast.Dict):
-        keys = [None if key is None else _value(key) for key in node.keys]
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+        if not all(isinstance(key, str) for key in keys):
+            raise NoValue(f"{ast.unparse(node)}: write the keys of a dict as text in quotes")
         return dict(zip(keys, (_value(each) for each in node.values)))
     try:
-        return ast.literal_eval(node)
-    except ValueError as error:
-        raise ValueError(
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError) as error:
+        raise NoValue(
             f"{ast.unparse(node)!r} is neither a number, nor text in quotes, nor a class with its "
             "arguments in brackets"
         ) from error
+    if not _is_data(value):
+        raise NoValue(f"{ast.unparse(node)!r} is neither a number nor text")
+    return value
+
+
+def _part(node: ast.Call) -> Part:
+    """A part written as a call, whose values fit their arguments."""
+    if not isinstance(node.func, ast.Name):
+        raise NoValue(f"{ast.unparse(node)}: write the name of a class, as in Gaussian(15)")
+    if any(isinstance(each, ast.Starred) for each in node.args) or any(
+        each.arg is None for each in node.keywords
+    ):
+        raise NoValue(f"{ast.unparse(node)}: write every argument out")
+    try:
+        cls = find(node.func.id)
+        given = named(cls, tuple(_value(each) for each in node.args))
+        for each in node.keywords:
+            if each.arg in given:
+                raise ValueError(f"{node.func.id} is given {each.arg} twice")
+            given[str(each.arg)] = _value(each.value)
+        Part(cls, given)  # which knows the names
+        return Part(cls, {name: fitting(cls, name, each) for name, each in given.items()})
+    except ValueError as error:
+        raise NoValue(str(error)) from error
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a literal is one that a card can hold."""
+    if isinstance(value, (list, tuple)):
+        return all(_is_data(each) for each in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_data(each) for key, each in value.items())
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def import_module(name: str) -> ModuleType:

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save
 from seqzoo.data import PPC
 from seqzoo.zoo import cards, folders, store
-from seqzoo.zoo.part import accepted
 from seqzoo.zoo.recipes import RECIPES, find, parse_overrides, part, table
 from seqzoo.zoo.registry import parse, read
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.runs.run import Interrupted, run
+from seqzoo.zoo.signature import accepted
 
 from seqzoo import data, inference, zoo
 
@@ -501,7 +501,7 @@ def test_an_override_may_be_a_part():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Gaussian(dim=x)", "'x' is neither a number"),
+        ("Gaussian(dim=x)", "Gaussian.dim takes a whole number, not 'x'"),
         ("Gaussian(dim=1 + 1)", r"'1 \+ 1' is neither a number"),
         ("Gaussian(*[15])", "write every argument out"),
         ("Gaussian(**{'dim': 15})", "write every argument out"),
@@ -523,7 +523,7 @@ def test_an_override_is_parsed_and_never_evaluated(text, message):
     ("path", "value", "message"),
     [
         ("model.likelihood", "Gaussian", r"is a part, such as Poisson\(dim=15\), and 'Gaussian'"),
-        ("model.guide", "GaussianGuide", "RVAE.guide takes no text"),
+        ("model.guide", "GaussianGuide", "RVAE.guide takes a part of class FrameGuide"),
     ],
 )
 def test_text_in_place_of_a_part_is_refused(path, value, message):
@@ -532,7 +532,7 @@ def test_text_in_place_of_a_part_is_refused(path, value, message):
 
 
 def test_an_override_without_a_value_is_refused():
-    with pytest.raises(ValueError, match=r"--set takes FIELD=VALUE.*got 'rule.k'"):
+    with pytest.raises(ValueError, match=r"give FIELD=VALUE.*got 'rule.k'"):
         parse_overrides(["rule.k"])
 
 

@@ -76,6 +76,12 @@ def main() -> None:
         except (ValueError, FloatingPointError, OSError) as error:
             print(f"seqzoo: {error}", file=sys.stderr)
             status = 2
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+            why = (str(error).splitlines() or ["take less at a time"])[0]
+            print(f"seqzoo: not enough memory: {why}", file=sys.stderr)
+            status = 2
         except SomeFailed as error:
             print(f"seqzoo: {error}", file=sys.stderr)
             status = 1

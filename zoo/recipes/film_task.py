@@ -22,7 +22,7 @@ from ..parts.likelihoods import Bernoulli
 from ..parts.nets import ConvDecoder, ConvEncoder
 from ..parts.spatial import SpatialDecoder, SpatialGuide, SpatialNet
 from ..pictures import plot_film
-from .task import Task, check_protocol, device_of
+from .task import Task, device_of, protocol_for
 
 CHAINS = 8
 GENERATED = 100  # frames of a sampled film
@@ -76,7 +76,7 @@ def score(
     Raises:
         ValueError: for a protocol that it does not have.
     """
-    check_protocol(model.sample_next, model, (None, None, CHAINS), protocol)
+    protocol = protocol_for(model.sample_next, model, 3, protocol, ["sequences"])
     device = device_of(model)
     data = film(sequences=sequences, seed=seed, split=split, device=device)
     errors = []

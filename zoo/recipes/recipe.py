@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...inference import ClosedForm, fit
+from ...inference.checks import check_number
 from ..names import instead
-from ..part import Part, accepted
+from ..part import Part
 from ..registry import parse
+from ..signature import accepted, fitting
 from .task import Task
 
 SETTABLE = ("model", "rule", "data", "fit", "warmup", "validate")
@@ -67,6 +69,14 @@ class Recipe:
     ships: bool = True
     search: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for each in self.data.parts() if self.data else ():
+            if each.arguments.get("split") in ("validation", "test"):
+                raise ValueError(
+                    f"{self.name} would learn from {each.arguments['split']} data, so that its "
+                    "score on them said nothing: leave data.split as it is"
+                )
+
     @property
     def table(self) -> str:
         """The table this row belongs to."""
@@ -99,17 +109,50 @@ class Recipe:
         current, path = getattr(self, name), ".".join([name, *rest])
         if isinstance(current, Part) and rest:
             return current.set(rest, value)
-        if name == "fit" and len(rest) == 1:
-            known = accepted(fit) if self.by_gradient else []
-            if rest[0] not in known:
-                near = instead(rest[0], known, f"it has {', '.join(known)}")
-                raise ValueError(f"{self.name}: fit has no argument {rest[0]!r}: {near}")
-            return {**self.fit, rest[0]: value}
-        if name == "warmup" and rest and rest[0] in self.warmup:
-            return _set_in(self.warmup, rest, value)
-        if name in ("warmup", "validate") and not rest:
-            return value
+        if name == "fit" and len(rest) == 1 and self.by_gradient:
+            return {**self.fit, rest[0]: self._argument(path, fit, rest[0], value)}
+        if name == "warmup" and self.rule is not None:
+            return self._warmup(rest, value)
+        if name == "validate" and not rest:
+            return fitting(Recipe, "validate", value, path)
         raise ValueError(f"cannot set {path!r} of {self.name}")
+
+    def _warmup(self, rest: list[str], value: Any) -> dict[str, Any]:
+        """The warm-up with a field changed, or a whole one; without fields there is none."""
+        assert self.rule is not None
+        homes = {"rule": self.rule.cls, "fit": fit}
+        if not rest and isinstance(value, Mapping):
+            if value and value.keys() != {"restarts", *homes}:
+                raise ValueError("a warm-up has the fields restarts, rule and fit, or none of them")
+            bare = dataclasses.replace(self, warmup={key: {} for key in value})
+            for key, fields in value.items():
+                nested = key in homes and isinstance(fields, Mapping)
+                leaves = {(key, name): each for name, each in fields.items()} if nested else {}
+                for names, each in (leaves if nested else {(key,): fields}).items():
+                    bare = dataclasses.replace(bare, warmup=bare._warmup(list(names), each))
+            return bare.warmup
+        key, *names = rest or [""]
+        path = ".".join(["warmup", *rest])
+        if key == "restarts" and key in self.warmup and not names:
+            check_number(path, value)
+            return {**self.warmup, key: value}
+        if key in homes and key in self.warmup and len(names) == 1:
+            fields = {**self.warmup[key]}
+            fields[names[0]] = self._argument(path, homes[key], names[0], value, key)
+            return {**self.warmup, key: fields}
+        raise ValueError(f"cannot set {path!r} of {self.name}")
+
+    def _argument(
+        self, path: str, function: Callable[..., Any], name: str, value: Any, field: str = "fit"
+    ) -> Any:
+        """A value that fits an argument which is free to be set."""
+        known = [each for each in accepted(function) if each not in RESERVED[field]]
+        if name in RESERVED[field]:
+            raise ValueError(f"cannot set {path!r}: a run sets it itself")
+        if name not in known:
+            near = instead(name, known, f"it has {', '.join(known)}")
+            raise ValueError(f"{self.name}: {field} has no argument {name!r}: {near}")
+        return fitting(function, name, value, path)
 
     def quickened(self) -> Recipe:
         """The copy that ``--quick`` runs: the same, on a small budget."""
@@ -143,22 +186,16 @@ def override_all(recipes: list[Recipe], changes: Mapping[str, Any]) -> list[Reci
     return recipes
 
 
-def _set_in(tree: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """A copy of nested dicts with one leaf changed."""
-    key, *rest = path
-    return {**tree, key: _set_in(tree.get(key, {}), rest, value) if rest else value}
-
-
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     """``["rule.k=5"]`` as ``{"rule.k": 5}``.
 
     Raises:
-        ValueError: for text without an equals sign.
+        ValueError: for text without an equals sign, or that is no value.
     """
     changes = {}
     for pair in pairs:
         path, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes FIELD=VALUE, such as rule.k=5: got {pair!r}")
+        if not equals or not path.strip():
+            raise ValueError(f"give FIELD=VALUE, such as rule.k=5: got {pair!r}")
         changes[path.strip()] = parse(value.strip())
     return changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from ..names import instead
+from ..signature import accepted, fitting
 
 
 class Stateful(Protocol):
@@ -88,33 +92,52 @@ class Task:
         Raises:
             ValueError: for a protocol that the task or the model does not have.
         """
-        protocol = protocol or {}
-        check_protocol(self.score, model, (model, seed, split), protocol)
-        scores = self.score(model, seed, split, **protocol)
+        how = protocol_for(self.score, model, 3, protocol or {})
+        scores = self.score(model, seed, split, **how)
         if isinstance(scores, Scores):
             return scores
         return Scores(scores.reshape(len(scores), -1), torch.ones(len(scores)))
 
 
-def check_protocol(
+def protocol_for(
     function: Callable[..., Any],
     model: nn.Module,
-    positional: Sequence[Any],
+    given: int,
     protocol: Mapping[str, Any],
-) -> None:
-    """Raises a ValueError where a function does not take a protocol.
+    also: Sequence[str] = (),
+) -> dict[str, Any]:
+    """A protocol as a function takes it.
 
     Arguments:
         function: the function, such as ``score`` or a verb of the model that it calls.
         model: the model, for the message.
-        positional: the arguments before the protocol.
-        protocol: keyword arguments.
+        given: how many of its arguments, the first ones, the caller gives itself.
+        protocol: further ones.
+        also: names that the caller takes itself, for the message.
+
+    Returns:
+        The protocol, its values of the types of the arguments.
+
+    Raises:
+        ValueError: for an argument that the function does not take from a protocol, or a value of
+            another type.
     """
-    try:
-        inspect.signature(function).bind(*positional, **protocol)
-    except TypeError as error:
-        name, given = type(model).__name__, ", ".join(protocol)
-        raise ValueError(f"{name} is not scored with {given}: {error}") from error
+    parameters = inspect.signature(function).parameters
+    free = [name for name in list(parameters)[given:] if name in accepted(function)]
+    passes = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    inner = function.func if isinstance(function, functools.partial) else function
+    taken = set(inspect.signature(inner).parameters) - set(free)
+    found = {}
+    for name, value in protocol.items():
+        if name in free:
+            found[name] = fitting(function, name, value, name)
+        elif passes and name not in taken:
+            found[name] = value  # for a function that this one calls, and that checks it
+        else:
+            known = [*also, *free]
+            near = instead(name, known, f"it takes {', '.join(known) or 'no protocol'}")
+            raise ValueError(f"{type(model).__name__} is not scored with {name}: {near}")
+    return found
 
 
 def device_of(model: Stateful) -> torch.device:
