@@ -234,8 +234,8 @@ class MidiFolder(PianoRolls):
         split_seed: seed of the shuffle that splits the files. The split depends on nothing but
             their number and order, ``fraction`` and ``split_seed``; a file that is left out counts.
         transpose: a tonic such as ``"C"``, to which every file is moved, see ``read_midi``.
-        max_frames: frames of all files together, at most; a frame takes 88 bytes, and twice as
-            many while the files are read.
+        max_frames: frames of all files together, at most. A frame takes 88 bytes, twice as many
+            while the files are read: 1.5 GB in all unless you raise it.
 
     Attributes:
         names: the files read, in the order of ``sequences``: in a folder, their paths within it.
@@ -274,7 +274,7 @@ class MidiFolder(PianoRolls):
         fraction: float = 0.1,
         split_seed: int = 0,
         transpose: str | None = None,
-        max_frames: int = 2**24,
+        max_frames: int = 2**23,
     ) -> None:
         self.files = str(files) if isinstance(files, str | PathLike) else [str(f) for f in files]
         self.step, self.per_beat, self.transpose = step, per_beat, transpose
@@ -339,10 +339,10 @@ def _find(files: str | PathLike | Sequence[str | PathLike]) -> list[tuple[str, P
             raise DataError("there is no file: give a folder or a list of MIDI files")
         return [(str(path), Path(path).expanduser()) for path in files]
     place = Path(files).expanduser()
-    if place.is_file():
-        return [(place.name, place)]
-    if not place.is_dir():
+    if not place.exists():
         raise DataError(f"there is no folder or file {place}: check its name")
+    if not place.is_dir():
+        return [(place.name, place)]
     found = [
         (path.relative_to(place).as_posix(), path)
         for path in place.rglob("*")

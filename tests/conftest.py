@@ -121,3 +121,8 @@ def refused(seqzoo):
         return error
 
     return command
+
+
+def pytest_make_parametrize_id(val):
+    """Names bytes by their number: gzip, for one, writes the time in them, and workers disagree."""
+    return f"{len(val)} bytes" if isinstance(val, bytes | bytearray) else None

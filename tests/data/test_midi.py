@@ -509,6 +509,8 @@ def test_a_pipe_a_socket_a_device_and_a_folder_are_refused_at_once(tmp_path):
     for path in (tmp_path / "pipe.mid", tmp_path / "socket.mid", "/dev/zero", tmp_path):
         with pytest.raises(DataError, match=r"cannot be read \(it is a"):
             read_midi(path, step=0.1)
+    with pytest.raises(DataError, match=r"cannot be read \(it is a pipe"):
+        MidiFolder(tmp_path / "pipe.mid", step=0.1)
     with pytest.raises(DataError, match="cannot be read"):
         read_midi("a\0b", step=0.1)
 
