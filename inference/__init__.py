@@ -31,6 +31,8 @@ Diagnostics
     ``linear_gaussian_simulator``, ``Simulator``
     of predictions: ``frame_pit``, ``pit``, ``coverage``, ``calibration_error``, ``uniformity``,
     ``loo``
+    of firing rates: ``bits_per_spike``, ``psth``, ``psth_r_squared``; ``fit_decoder`` and
+    ``r_squared`` of states or rates after a linear map
     of chains: ``clamped_gibbs``, ``convergence``
     of rules: ``alignment``, ``AlignmentCurve``, ``target_alignment``
     for ArviZ: ``to_arviz``, ``save_arviz``
@@ -63,6 +65,7 @@ from .diagnostics.calibration import (
 from .diagnostics.chains import clamped_gibbs, convergence
 from .diagnostics.export import save_arviz, to_arviz
 from .diagnostics.loo import loo
+from .diagnostics.neural import bits_per_spike, fit_decoder, psth, psth_r_squared, r_squared
 from .diagnostics.psis import good_khat, khat, smoothed_bound
 from .diagnostics.sbc import Simulator, linear_gaussian_simulator, sbc, simulator
 from .evaluate import elbo, frame_bound, importance_bound, particle_bound
@@ -117,6 +120,7 @@ __all__ = [
     "StraightThrough",
     "TargetPropagation",
     "alignment",
+    "bits_per_spike",
     "calibration_error",
     "clamped_gibbs",
     "convergence",
@@ -124,6 +128,7 @@ __all__ = [
     "denoise",
     "elbo",
     "fit",
+    "fit_decoder",
     "frame_bound",
     "frame_pit",
     "good_khat",
@@ -137,6 +142,9 @@ __all__ = [
     "particle_bound",
     "pit",
     "predict_next",
+    "psth",
+    "psth_r_squared",
+    "r_squared",
     "rollout",
     "run_filter",
     "save_arviz",

@@ -137,6 +137,8 @@ VALID = {
     "SpatialDecoder.channels": 2,
     "SpatialGuide.channels": 2,
     "Batch.window.start": 0,
+    "features": frames,
+    "target": frames,
     "trials": [torch.ones(T, M)] * 3,
     "from_spikes.trials": [[0.0, 1.0]],
     "times": [[0.1, 0.2]],
