@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...data import BatchLike
+from ...data import Batch, BatchLike
 from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Encoding, Recurrent
 from ...inference.paths import LinearChain, Path
@@ -113,6 +113,22 @@ class VOSP(Remembers, PathModel, Recurrent):
         belief = self.recognition(features, blank, prior, None)
         white = isinstance(prior, LinearChain) and prior.coefficient == 0
         return same_noise(belief, prior) and (white or self.decoder_input == "innovations")
+
+    def prepare(self, batch: Batch) -> Encoding:
+        """See ``PathModel.prepare``.
+
+        Where no two frames depend on the same noise, that of a frame of which nothing was seen has
+        the prior for posterior, and the guide is not asked.
+        """
+        encoding = super().prepare(batch)
+        if batch.observed is None or not self.framewise:
+            return encoding
+        q, p = encoding.belief, self.path_prior(batch.mask)
+        assert isinstance(q, LinearChain)  # framewise: chains with the same coefficient
+        assert isinstance(p, LinearChain)
+        seen = batch.observed_frames[..., None]
+        offset, scale = torch.where(seen, q.offset, p.offset), torch.where(seen, q.scale, p.scale)
+        return encoding._replace(belief=LinearChain(batch.mask, q.coefficient, offset, scale))
 
     def features(self, frames: Tensor, mask: Tensor) -> Tensor:
         """h_{t-1} for every frame, ``[B, T, H]``."""
