@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # matplotlib takes long to import
 
 PICTURES = (".png", ".pdf", ".svg")
 FORMATS = (*PICTURES, ".npz")  # numbers, where there are any to keep
+FILM = (".gif", ".png", ".npz")
+MUSIC = (".mid", ".midi", *FORMATS)
 
 
 def plot_trajectory(
@@ -97,6 +100,7 @@ def plot_film(film: Tensor, path: Path, shown: int = 20, every: int = 1) -> None
     Raises:
         ValueError: for a file ending that is not a film's, or frames that are not square.
     """
+    check_file(path, FILM)
     side = math.isqrt(film.shape[-1])
     if side**2 != film.shape[-1]:
         raise ValueError(f"film needs square frames, got {film.shape[-1]} pixels a frame")
@@ -108,13 +112,11 @@ def plot_film(film: Tensor, path: Path, shown: int = 20, every: int = 1) -> None
         strips = [_abreast(row[: shown * every : every]) for row in frames]
         picture = _enlarged(np.concatenate(strips), 2)
         write_whole(path, lambda part: picture.save(part, format="PNG", optimize=True))
-    elif path.suffix == ".gif":
+    else:
         zoom = max(1, 128 // side)
         first, *rest = [_enlarged(_abreast(abreast), zoom) for abreast in frames.swapaxes(0, 1)]
         how = {"save_all": True, "append_images": rest, "duration": 60, "loop": 0}
         write_whole(path, lambda part: first.save(part, format="GIF", **how))
-    else:
-        raise ValueError(f"cannot write {path.name!r}: end it with one of .gif, .png, .npz")
 
 
 def plot_rolls(
@@ -226,7 +228,7 @@ def _square() -> tuple[Figure, Axes]:
 
 def _numbers(path: Path, inputs: Tensor, shown: dict[str, Tensor]) -> bool:
     """Writes numbers in place of a picture where the file's name ends with .npz."""
-    check_ending(path)
+    check_file(path)
     if path.suffix == ".npz":
         arrays = {"inputs": inputs.numpy()} | {k: v.numpy() for k, v in shown.items()}
         write_whole(path, lambda part: _savez(part, arrays))
@@ -263,14 +265,26 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         ValueError: for a file ending that is not a picture's.
     """
-    check_ending(path, PICTURES)
+    check_file(path, PICTURES)
     write_whole(path, lambda part: figure.savefig(part, dpi=130, format=path.suffix[1:]))
 
 
-def check_ending(path: Path, formats: tuple[str, ...] = FORMATS) -> None:
-    """Raises a ValueError for a file ending that is none of ``formats``."""
+def check_file(path: Path, formats: tuple[str, ...] = FORMATS) -> None:
+    """Raises a ValueError for a file that cannot be written; to be called before any work.
+
+    Arguments:
+        path: the file.
+        formats: the endings that it may have.
+    """
     if path.suffix not in formats:
         raise ValueError(f"cannot write {path.name!r}: end it with one of {', '.join(formats)}")
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a folder")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"cannot write {path}: {nearest} is a file, not a folder")
+    if not os.access(nearest, os.W_OK):
+        raise ValueError(f"cannot write {path}: the folder {nearest} cannot be written to")
 
 
 def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -120,7 +120,8 @@ def diagnose(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to write; reports/NAME if unset. An earlier report in it is replaced."
+            file_okay=False,
+            help="Folder to write; reports/NAME if unset. An earlier report in it is replaced.",
         ),
     ] = None,
     sequences: Annotated[int, typer.Option(min=1, help="Test sequences.")] = 20,

@@ -113,9 +113,12 @@ def motion(
     constant velocity over that of predicting no motion (0: constant velocity, 2: a random walk);
     mirrored: fraction of wall contacts that reflect.
     """
+    from ..pictures import FILM, check_file
     from ..runs.printing import show, table
     from ..studies import motion as study
 
+    if out is not None:
+        check_file(out, FILM)
     rows = [
         (
             title,
@@ -150,9 +153,12 @@ def kl(
     ln(2)/2 = 0.347 nats a step and dimension. The published objective leaves out the information
     that neighbouring increments carry about one another.
     """
+    from ..pictures import PICTURES, check_file
     from ..runs.printing import show, table
     from ..studies.kl import FLOOR, measure_kl, plot_kl
 
+    if out is not None:
+        check_file(out, PICTURES)
     found = measure_kl(name)
     values = (
         ("exact KL", found.exact),
@@ -249,18 +255,18 @@ def horizon(
     horizons: Horizons = None,
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds, 0 to N-1.")] = 1,
     quick: Quick = False,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")] = Path("runs"),
     jobs: Jobs = 2,
 ) -> None:
     """Held-out NLL of target propagation and of BPTT as the horizon grows.
 
     Trains both rules on one-to-many tasks at every horizon. Finished runs are kept.
     """
-    from ..pictures import PICTURES, check_ending
+    from ..pictures import PICTURES, check_file
     from ..runs.printing import show, table
     from ..studies import horizon as study
 
-    check_ending(out, PICTURES)
+    check_file(out, PICTURES)
     kinds, lengths = kind or list(study.one_to_many.STEPS), horizons or list(study.STEPS)
     points = study.curves(
         kinds, lengths, seeds, runs / "quick" if quick else runs, jobs, quick, print
@@ -294,11 +300,11 @@ def alignment(
 
     Trains on one-to-many tasks by target propagation, as published and as our rows are set.
     """
-    from ..pictures import PICTURES, check_ending
+    from ..pictures import PICTURES, check_file
     from ..runs.printing import show, table
     from ..studies import horizon as study
 
-    check_ending(out, PICTURES)
+    check_file(out, PICTURES)
     check_device(device)
     found = study.alignments(kind, horizons or [5, 30], seed, quick, device or "cpu")
     rows = [

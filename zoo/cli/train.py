@@ -50,7 +50,8 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder; if unset runs/NAME/seedN, or one of their own for --quick and --set."
+            file_okay=False,
+            help="Folder; if unset runs/NAME/seedN, or one of their own for --quick and --set.",
         ),
     ] = None,
     device: Device = None,
@@ -100,7 +101,9 @@ def reproduce(
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(help="Folder of the runs; those with --quick or --set have one in it."),
+        typer.Option(
+            file_okay=False, help="Folder of the runs; those with --quick or --set have one in it."
+        ),
     ] = Path("runs"),
     jobs: Jobs = 2,
     device: Device = None,
@@ -112,6 +115,7 @@ def reproduce(
         Path | None,
         typer.Option(
             metavar="FOLDER",
+            file_okay=False,
             help="Put weights and cards there, for zoo.load('FOLDER/TABLE/ROW').",
         ),
     ] = None,
@@ -168,11 +172,14 @@ def search(
 
     Prints each trial and then the best as --set options. Test data are never looked at.
     """
+    from ..pictures import check_file
     from ..recipes import find, parse_overrides
     from ..runs import search as searching
     from ..runs.processes import Interrupted
 
     check_device(device)
+    if out is not None:
+        check_file(out, (".json",))
     recipe = find(name)
     recipe = recipe.quickened() if quick else recipe
     recipe = recipe.override(parse_overrides(overrides or []))
@@ -198,7 +205,9 @@ def search(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for runs and picture.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for runs and picture.")] = Path(
+        "demo"
+    ),
     jobs: Jobs = 2,
     smoke: Annotated[bool, typer.Option(help="A few seconds only: for tests.")] = False,
     shipped: Annotated[

@@ -21,7 +21,7 @@ from ..parts.guides import FilmGuide
 from ..parts.likelihoods import Bernoulli
 from ..parts.nets import ConvDecoder, ConvEncoder
 from ..parts.spatial import SpatialDecoder, SpatialGuide, SpatialNet
-from ..pictures import plot_film
+from ..pictures import FILM, check_file, plot_film
 from .task import Task, device_of, protocol_for
 
 CHAINS = 8
@@ -91,6 +91,7 @@ def score(
 
 def write_samples(model: Generates, path: Path, seed: int, direction: str | None = None) -> None:
     """Writes generated film: moving (.gif), as strips (.png), or as numbers (.npz)."""
+    check_file(path, FILM)
     plot_film(model.sample(4, GENERATED, seed=seed, noise=False, direction=direction), path)
 
 

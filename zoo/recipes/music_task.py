@@ -22,7 +22,7 @@ from ...inference.evaluate import (
 from ...inference.paths import kl_steps, marginal_increments
 from ...inference.rng import RandomStream
 from ..models.generation import Generates
-from ..pictures import plot_rolls
+from ..pictures import MUSIC, check_file, plot_rolls
 from .task import Scores, Task, device_of
 
 FRAMES = 8000  # padded frames scored at a time
@@ -183,6 +183,7 @@ def write_samples(
     data: str, model: Generates, path: Path, seed: int, direction: str | None = None
 ) -> None:
     """Writes generated music: as a MIDI file (.mid), a picture (.png), or numbers (.npz)."""
+    check_file(path, MUSIC)
     if path.suffix in (".mid", ".midi"):
         write_midi(
             path, model.sample(1, GENERATED, seed=seed, direction=direction)[0], step=STEPS[data]

@@ -16,7 +16,7 @@ from ..models.srn import SRN
 from ..part import Part, part
 from ..parts.initialisers import Latch
 from ..parts.likelihoods import Categorical
-from ..pictures import plot_classes, plot_curve
+from ..pictures import check_file, plot_classes, plot_curve
 from .recipe import Recipe
 from .task import Scores, Task, device_of
 
@@ -77,6 +77,7 @@ def write_samples(
     """Figures 5 and 7: the data, and what the network answers to the same inputs."""
     if direction is not None:
         raise ValueError(f"{type(model).__name__} answers questions: it has no direction of time")
+    check_file(path)
     data = OneToMany(kind, 1000, steps, seed, "test", device_of(model))
     answers = model.sample_answers(data.obs, seed=seed)[0]
     show = plot_classes if kind == "class" else plot_curve

@@ -18,7 +18,7 @@ from ..models.rvae import RVAE
 from ..models.tvae import TVAE
 from ..part import Part, part
 from ..parts.likelihoods import Poisson
-from ..pictures import plot_population
+from ..pictures import check_file, plot_population
 from .population import PopulationReadout, SpringFilter
 from .recipe import Recipe
 from .task import Reconstructs, Task, device_of
@@ -49,6 +49,7 @@ def score(model: Reconstructs, seed: int, split: str) -> torch.Tensor:
 
 def write_samples(model: Generates, path: Path, seed: int, direction: str | None = None) -> None:
     """Writes generated spike counts: a picture (.png) or arrays (.npz)."""
+    check_file(path)
     plot_population(model.sample(sequences=4, steps=400, seed=seed, direction=direction), path)
 
 

@@ -15,7 +15,7 @@ from ..models.srn import SRN
 from ..part import part
 from ..parts.initialisers import Orthogonal
 from ..parts.likelihoods import Bernoulli
-from ..pictures import plot_rolls
+from ..pictures import MUSIC, check_file, plot_rolls
 from .music_task import STEPS as SECONDS
 from .recipe import Recipe
 from .task import Scores, Task, device_of
@@ -59,6 +59,7 @@ def write_samples(
     """Goes on where a test sequence's first window ends: .mid, or a picture of three (.png)."""
     if direction is not None:
         raise ValueError(f"{type(model).__name__} goes on with a roll: it has no other direction")
+    check_file(path, MUSIC)
     device = device_of(model)
     long = [roll for roll in Polyphonic(NAME, "test").sequences if len(roll) > steps][:3]
     rolls = torch.stack([roll[:steps] for roll in long]).float().to(device)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...data import Batch, Polyphonic, add_notes, hide_steps
 from ...data.polyphonic import NAMES
 from ...inference import LatentPathModel, denoise, impute
-from ..pictures import check_ending, plot_rolls
+from ..pictures import check_file, plot_rolls
 from ..recipes.task import device_of
 
 LEAST = 1e-4  # probabilities are taken to be this far from 0 and 1 when they are scored in nats
@@ -132,7 +132,7 @@ def denoising(
     """
     model, table = check_music(net)
     if picture is not None:  # before anything is computed
-        check_ending(picture)
+        check_file(picture)
     clean = _pieces(table, sequences, least=1).to(device_of(net))
     rates = Polyphonic(table, "train").rates().to(clean.obs)
     mask, where = clean.mask, clean.mask[..., None]
@@ -181,7 +181,7 @@ def imputation(
     """
     model, table = check_music(net)
     if picture is not None:  # before anything is computed
-        check_ending(picture)
+        check_file(picture)
     unknown = [method for method in methods if method not in METHODS]
     if unknown:  # before anything is computed
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {unknown[0]!r}")

@@ -394,6 +394,52 @@ def test_a_card_without_a_name_is_damaged(trained, refused, tmp_path):
     assert "card" in refused("evaluate", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "out", "wanted"),
+    [
+        ("ppc/refh", "x.wav", ".png, .pdf, .svg, .npz"),
+        ("balls/rtrbm", "x.mid", ".gif, .png, .npz"),
+        ("jsb/vrae", "x.wav", ".mid, .midi, .png, .pdf, .svg, .npz"),
+        ("pianomidi-t50/stptt", "x.wav", ".mid, .midi, .png, .pdf, .svg, .npz"),
+        ("onetomany-class-t2/stptt", "x.gif", ".png, .pdf, .svg, .npz"),
+        ("jsb/vrae", "folder.mid", "is a folder"),
+        ("jsb/vrae", "file/x.mid", "is a file, not a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    name, out, wanted, refused, tmp_path, monkeypatch
+):
+    recipe = find(name)
+
+    def generated(*_, **__):
+        raise AssertionError("something was generated")
+
+    for verb in ("sample", "sample_answers"):
+        if hasattr(recipe.model.cls, verb):
+            monkeypatch.setattr(recipe.model.cls, verb, generated)
+    (tmp_path / "folder.mid").mkdir()
+    (tmp_path / "file").touch()
+    assert wanted in refused("sample", name, "--out", tmp_path / out)
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "work"),
+    [
+        ("study kl jsb/vrae-published", "kl", "measure_kl"),
+        ("study motion balls", "motion", "motion"),
+        ("search ppc/refh", "search", "search"),
+    ],
+)
+def test_studies_look_at_their_file_first(words, module, work, refused, tmp_path, monkeypatch):
+    home = "runs" if module == "search" else "studies"
+
+    def worked(*_, **__):
+        raise AssertionError("the work was done")
+
+    monkeypatch.setattr(f"seqzoo.zoo.{home}.{module}.{work}", worked)
+    assert "cannot write 'x.wav'" in refused(*words.split(), "--out", tmp_path / "x.wav")
+
+
 @pytest.mark.parametrize("name", ["counts.gif", "counts"])
 def test_sample_refuses_a_format_it_cannot_write(name, trained, refused, tmp_path):
     error = refused("sample", trained["ppc/rvae"][0], "--out", tmp_path / name)
