@@ -143,7 +143,7 @@ class _Reader:
             if len(data) < 2 or abs(sharps) > 7 or data[1] > 1:
                 self.skip("a key signature that is none", begin)
         elif kind > 127:
-            self.skip(f"a meta event of the unknown kind {kind:X}", begin)
+            self.skip("a meta event of an unknown kind", begin)
 
     def skip(self, what: str, at: int) -> None:
         """Remembers the first of each kind of event that was passed over."""
@@ -222,7 +222,7 @@ def _tracks(content: bytes, at: int, skipped: dict[str, int]) -> Iterator[Track]
             track, at = _track(content, start, stop, skipped)
             yield track
         elif stop <= len(content) and name.isalnum() and name.isascii():
-            skipped.setdefault(f"a chunk {name.decode()!r}", at)
+            skipped.setdefault("an unknown chunk", at)
             at = stop
         else:
             following = content.find(b"MTrk", at)
@@ -240,7 +240,8 @@ def _track(content: bytes, start: int, stated: int, skipped: dict[str, int]) -> 
     except Garbled as raised:
         error = raised
     if not reader.finished and stated < length and content[stated : stated + 4] != b"MTrk":
-        longer = _Reader(content, start, length)
+        following = content.find(b"MTrk", stated)
+        longer = _Reader(content, start, following if following >= 0 else length)
         with suppress(Garbled):
             beyond = longer.track()
             if longer.finished:

@@ -265,7 +265,7 @@ QUIRKS = {
     "short tempo": (raw(b"\0\xff\x51\2\0\1" + NOTE + END), "a tempo cut short"),
     "real time": (raw(b"\0\xf8" + NOTE + END), "a system event"),
     "song position": (raw(b"\0\xf2\1\2" + NOTE + END), "a system event"),
-    "meta 130": (raw(b"\0\xff\x82\1\0" + NOTE + END), "a meta event of the unknown kind"),
+    "meta 130": (raw(b"\0\xff\x82\1\0" + NOTE + END), "a meta event of an unknown kind"),
     "too few counted": (raw(b"\0\xff\x2f\0", counted=1, more=(NOTE + END,)), "counts 1 tracks"),
     "none counted": (raw(NOTE + END, counted=0), "counts 0 tracks where there are 1"),
     "too many counted": (raw(NOTE + END, counted=7), "counts 7 tracks where there are 1"),
@@ -277,7 +277,7 @@ QUIRKS = {
     "lengths of two": (raw(NOTE + END, 40, 2, more=(NOTE + END,)), "the wrong length of a track"),
     "zeros at the end": (raw(NOTE + END, after=bytes(50)), "bytes after a track"),
     "a byte at the end": (raw(NOTE + END, after=b"\x1a"), "bytes after the last track"),
-    "unknown chunk": (raw(NOTE + END, after=b"XFIH\0\0\0\1\0"), "a chunk 'XFIH'"),
+    "unknown chunk": (raw(NOTE + END, after=b"XFIH\0\0\0\1\0"), "an unknown chunk"),
     "RIFF": (b"RIFF\0\0\0\0RMIDdata\0\0\0\0" + raw(NOTE + END), "bytes before the header"),
 }
 
@@ -499,6 +499,16 @@ def test_many_held_notes_take_no_longer_than_their_bytes(song):
     roll = read_midi(song, per_beat=1)
     assert roll.all()
     assert len(roll) > 800_000
+    assert time.process_time() - start < 5
+
+
+def test_many_wrong_lengths_take_no_longer_than_their_bytes(song):
+    """Tracks without an end, each of which could be read on as events to the end of the file."""
+    track = b"MTrk\0\0\0\4\0\x90\x45\x40XFIH\0\0\0\1\0"
+    song.write_bytes(raw(NOTE + END, after=15_000 * track))
+    start = time.process_time()
+    with pytest.warns(UserWarning, match="the missing end of a track"):
+        read_midi(song, step=0.5)
     assert time.process_time() - start < 5
 
 
