@@ -271,7 +271,8 @@ class Polyphonic(PianoRolls):
 
     The first use downloads a file of at most 1 MB, see ``fetch``. Column ``j`` is MIDI note
     ``21 + j``. Figures are nats a frame: summed over the keys, totalled over a split and divided
-    by its frames.
+    by its frames. Every piece is transposed to C major or C minor; ``transpose_to`` does so with
+    rolls of your own.
 
     Arguments:
         name: ``"jsb"`` (chorales), ``"nottingham"`` (folk tunes), ``"piano-midi"`` (classical

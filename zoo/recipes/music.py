@@ -1,4 +1,7 @@
-"""Polyphonic music, a table a data set: Bayer & Osendorfer (2014), Table 1."""
+"""Polyphonic music, a table a data set: Bayer & Osendorfer (2014), Table 1.
+
+The sets are transposed to C major and C minor, so that their models expect music in C.
+"""
 
 from __future__ import annotations
 
