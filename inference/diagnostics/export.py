@@ -59,11 +59,12 @@ no distribution of their own |
     | observed_data | sequence, time, unit | the observations |
     | constant_data | sequence, time, unit | ``length``; ``inputs`` of networks that answer |
 
-    Padding is NaN, and so are missing values and, for models of single frames, frames of which
-    nothing was seen. There is **one chain**, whose samples are independent, so R-hat and effective
-    sample sizes carry no information (use ``az.summary(..., kind="stats")``). ``khat`` tells
-    whether the guide can be trusted. Models without latent state have neither ``posterior`` nor
-    ``prior``.
+    Padding and missing values are NaN, and so is the likelihood of a frame of which nothing was
+    seen. Models of whole sequences have latents and predictions there; for models of single frames
+    these are NaN, too. There is **one chain**, whose samples are independent, so R-hat and
+    effective sample sizes carry no information (use ``az.summary(..., kind="stats")``). ``khat``
+    tells whether the guide can be trusted. Models without latent state have neither ``posterior``
+    nor ``prior``.
 
     Models whose frames depend on earlier frames (RNN, VOSP) sample ``posterior_predictive`` frames
     one step ahead, given the observed past. Their ``prior_predictive`` comes from ``net.sample``,
@@ -169,7 +170,7 @@ def _arrays(
     """Yields group, site and values of all samples."""
     mask, fold = batch.mask, isinstance(data, Fold)
 
-    def array(values: Tensor, timed: bool) -> Array:
+    def array(values: Tensor, timed: bool, mask: Tensor = mask) -> Array:
         if fold:
             return Array(spread_out(values, batch.observed_frames, 1), True, True)
         return Array(blanked(values, mask, 2) if timed else values, True, timed)
@@ -183,7 +184,7 @@ def _arrays(
             scores = frame_scores(net, samples, name, data, batch)
             timed = scores is not None
             scores = scores if scores is not None else each.log_prob(samples.data[name])
-            yield "log_likelihood", name, array(scores, timed)
+            yield "log_likelihood", name, array(scores, timed, batch.observed_frames)
     if source == "posterior":
         log_p, log_q = samples.log_p, samples.log_q
         for name, value in (("lp", log_p), ("log_q", log_q), ("log_weight", log_p - log_q)):
@@ -195,14 +196,16 @@ def _given(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Observed and constant data."""
     seen, mask, obs = {}, batch.mask, blanked_obs(batch)
+    frames = getattr(data, "obs", None)
     for name, value in samples.data.items():
-        if isinstance(data, Fold):
-            frames = same(value, data.obs)
-            values = obs if frames else spread_out(value, batch.observed_frames, 0)
-            seen[name] = Array(values, False, True)
+        if frames is not None and same(value, frames):
+            seen[name] = Array(obs, False, True)
+        elif isinstance(data, Fold):
+            seen[name] = Array(spread_out(value, batch.observed_frames, 0), False, True)
         else:
             timed = in_time(net, samples.distributions[name], batch)
-            seen[name] = Array(blanked(value, mask, 1) if timed else value, False, timed)
+            values = blanked(value, batch.observed_frames, 1) if timed else value
+            seen[name] = Array(values, False, timed)
     known = {"length": Array(mask.sum(1), False, False)}
     if not any(_alike(obs, found.values) for found in seen.values()):
         known["inputs"] = Array(obs, False, True)

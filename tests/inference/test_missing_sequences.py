@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from seqzoo.data import PPC, Batch
@@ -203,6 +204,8 @@ def test_an_rnn_reads_what_it_expects_in_place_of_missing_values():
     natural = net.natural(batch.obs, batch.observed)
     real = MASK[..., None].expand_as(natural)
     torch.testing.assert_close(natural[real], torch.stack(expected, 1)[real])
+    predicted = inference.predict_next(net, batch, 1).mean
+    torch.testing.assert_close(predicted[real], torch.sigmoid(natural)[real])
 
 
 def test_the_gradient_of_an_rnn_is_that_of_its_log_likelihood():
@@ -281,8 +284,9 @@ def test_a_memory_goes_on_through_a_gap(kind):
         "cut": Batch(obs[:, gap[0]]),
     }.items():
         first = 5 if name == "cut" else 25
-        predicted = expectation(net, batch)
-        errors[name] = float((predicted[:, first] - obs[:, 25]).square().mean())
+        for predicted in (expectation(net, batch), inference.predict_next(net, batch, 1).mean):
+            error = float((predicted[:, first] - obs[:, 25]).square().mean())
+            assert error == pytest.approx(errors.setdefault(name, error), abs=1e-9)
     assert errors["gap"] == errors["hidden"] < 1e-8
     assert errors["whole"] < 1e-8
     assert errors["cut"] > 0.1
@@ -314,6 +318,22 @@ def test_noisy_memory_needs_whole_frames():
 
 
 # Diagnostics -------------------------------------------------------------------------------------
+
+
+def test_diagnostics_have_no_number_where_nothing_was_seen():
+    net, batch = build("VRAE"), sequences()
+    seen = pattern().any(-1) & MASK
+    found = inference.loo(net, batch, 30, unit="frame")
+    assert torch.equal(found.elpd.isnan(), ~seen)
+    tree = inference.to_arviz(net, batch, 3)
+    observed = np.asarray(tree["observed_data"]["x"])
+    assert np.array_equal(np.isnan(observed), ~(pattern() & MASK[..., None]).numpy())
+    scores = np.asarray(tree["log_likelihood"]["x"])[0, 0]
+    assert np.array_equal(np.isnan(scores), ~seen.numpy())
+    drawn = np.asarray(tree["posterior_predictive"]["x"])[0, 0]
+    assert np.array_equal(np.isnan(drawn), ~MASK[..., None].expand(B, T, M).numpy())
+    pits = inference.frame_pit(build("RNN"), batch, 9)
+    assert torch.equal(pits.isnan(), ~(pattern() & MASK[..., None]))
 
 
 class Known(nn.Module):
