@@ -105,7 +105,7 @@ def test_the_likelihood_is_a_sum_over_the_values_seen(name, told):
 
 @told
 @every_model
-def test_nothing_depends_on_a_filler_and_time_passes_for_the_prior(name, told):
+def test_nothing_depends_on_a_filler(name, told):
     """Every bound and diagnostic, and the gradient of the rule."""
     found = []
     for filler in (0.0, 50.0, math.nan):
@@ -410,6 +410,13 @@ def test_a_network_that_answers_reads_which_inputs_were_seen(stochastic):
         plain.log_prob(rows)
 
 
+class Unchecked(MDRNN):
+    """A user's network that checks nothing itself."""
+
+    def prepare(self, batch):
+        return batch
+
+
 @pytest.mark.parametrize("rule", [inference.TargetPropagation, inference.OutputBPTT])
 def test_rules_of_answers_take_missing_inputs_or_refuse_them(rule):
     seen, target = pattern(), torch.rand(B, 2)
@@ -423,6 +430,9 @@ def test_rules_of_answers_take_missing_inputs_or_refuse_them(rule):
             assert cosines[-1] == pytest.approx(1, abs=1e-4)
             continue
         with pytest.raises(ValueError, match="sees_missing=True"):
+            rule(net).gradients(batch)
+        net = Unchecked(M, 2, hidden=5)
+        with pytest.raises(ValueError, match="takes no missing values"):
             rule(net).gradients(batch)
 
 
