@@ -18,7 +18,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ...data import BatchLike, as_batch
+from ...data import BatchLike, as_batch, generator
 from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Fold, FrameModel, GibbsModel
 from ...inference.predict import Filtered, run_sweep
@@ -28,6 +28,8 @@ from ..parts.likelihoods import Likelihood, seen_part
 from ..parts.missing import expected, reads, with_seen
 from ..parts.nets import MLP
 from .generation import Generates
+
+DRAWS = 50  # pairs of states behind the frame that is expected before any was seen
 
 
 class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
@@ -205,8 +207,18 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
 
     @torch.no_grad()
     def expected_frame(self, past: Tensor) -> Tensor:
-        """The frame decoded at the mean of p(x_t | u_{t-1}), ``[N, U] -> [N, M]``."""
-        return expected(self.likelihood, self.natural(self.predict_state(past).mean))
+        """The frame decoded at the mean of p(x_t | u_{t-1}), ``[N, U] -> [N, M]``.
+
+        Given a blank past, where x_t may be anything, it is the average over fixed draws of x_t.
+        """
+        frames = expected(self.likelihood, self.natural(self.predict_state(past).mean))
+        blank = (past == self.initial(1)).all(-1)
+        if blank.any():
+            state = self.predict_state(self.initial(1))
+            noise = torch.randn(DRAWS, self.latent_dim, generator=generator("expected frame"))
+            x = state.mean + state.variance.sqrt() * torch.cat((noise, -noise)).to(past)
+            frames[blank] = expected(self.likelihood, self.natural(x)).mean(0)
+        return frames
 
     @torch.no_grad()
     def random_frames(self, frames: int) -> Tensor:

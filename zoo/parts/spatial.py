@@ -130,6 +130,8 @@ class SpatialGuide(Described, nn.Module):
         channels: channels of the latent map, ``C``.
         width: channels of the encoded frame; the layers of f have twice as many.
         strides: factors by which the image shrinks, from the pixels to the map.
+        inputs: images that it reads: 2 in a model with ``sees_missing``, whose second image says
+            which pixels were seen.
 
     Attributes:
         latent_dim: size of x, ``C * G * G``.
@@ -138,17 +140,22 @@ class SpatialGuide(Described, nn.Module):
 
     complete = True  # u_t determines q(x_t)
 
-    def __init__(self, grid: int, channels: int, width: int, strides: Sequence[int]) -> None:
+    def __init__(
+        self, grid: int, channels: int, width: int, strides: Sequence[int], inputs: int = 1
+    ) -> None:
         super().__init__()
-        check_sizes(grid=grid, channels=channels, width=width)
+        check_sizes(grid=grid, channels=channels, width=width, inputs=inputs)
         check_layers("strides", strides)
-        self.grid, self.channels, self.width = grid, channels, width
+        self.grid, self.channels, self.width, self.inputs = grid, channels, width, inputs
         self.size = grid * prod(strides)
         self.latent_dim = channels * grid**2
         self.statistics_dim = 2 * self.latent_dim
         parts: list[nn.Module] = []
         for place, stride in enumerate(strides):
-            parts += [nn.Conv2d(width if place else 1, width, stride + 2, stride, 1), nn.ReLU()]
+            parts += [
+                nn.Conv2d(width if place else inputs, width, stride + 2, stride, 1),
+                nn.ReLU(),
+            ]
         self.encoder = nn.Sequential(*parts, nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
         layers: list[nn.Module] = [
             nn.Conv2d(width + 2 * channels + 1, 2 * width, 3, padding=1),
@@ -168,7 +175,7 @@ class SpatialGuide(Described, nn.Module):
 
     def encode(self, obs: Tensor) -> Tensor:
         """All that needs no past, ``[..., M] -> [..., width * G * G]``."""
-        image = obs.reshape(-1, 1, self.size, self.size)
+        image = obs.unflatten(-1, (self.inputs, self.size, self.size)).flatten(end_dim=-4)
         return self.encoder(image).reshape(*obs.shape[:-1], -1)
 
     def moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
