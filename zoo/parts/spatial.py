@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from ...inference.checks import check_layers, check_real, check_sizes
 from ..part import Described
+from .limits import held
 
 __all__ = ["SpatialDecoder", "SpatialGuide", "SpatialNet"]
 
@@ -75,7 +76,7 @@ class SpatialNet(Described, nn.Module):
         if not self.spreads:
             return out
         mean, raw = out.chunk(2, -1)
-        return torch.cat((mean, raw.clamp(*RAW_SPREAD)), -1)
+        return torch.cat((mean, held(raw, *RAW_SPREAD)), -1)
 
 
 class SpatialDecoder(Described, nn.Module):
@@ -184,8 +185,8 @@ class SpatialGuide(Described, nn.Module):
         blank = (past[:, -1:] == 0).to(past)[..., None, None].expand(-1, 1, *shape[1:])
         maps = features.unflatten(1, shape), past.unflatten(1, shape), blank
         mean, spread = self.joint(torch.cat(maps, 1)).flatten(1).chunk(2, 1)
-        spread = (functional.softplus(spread) + MIN_SPREAD).clamp(max=MAX_SPREAD)
-        return mean.clamp(-MAX_MEAN, MAX_MEAN), spread
+        spread = held(functional.softplus(spread) + MIN_SPREAD, 0.0, MAX_SPREAD)
+        return held(mean, -MAX_MEAN, MAX_MEAN), spread
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[N, U]``."""

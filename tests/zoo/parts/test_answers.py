@@ -7,6 +7,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seqzoo.zoo.parts.likelihoods import Categorical, GaussianMixture
+from seqzoo.zoo.parts.likelihoods.mixture import LOG_SCALE
+from seqzoo.zoo.parts.limits import undo_soft_limits
 from torch import distributions
 
 C, K, D = 5, 3, 2
@@ -124,6 +126,28 @@ def test_density_and_slope_stay_finite(y, logit, log_scale):
     (slope,) = torch.autograd.grad(found, natural)
     assert found.isfinite()
     assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("spread", [1e-5, 1e-3, 1.0, 1e4, 1e6])
+def test_a_spread_of_any_size_is_reached_by_its_slope(spread):
+    """The log-density has its peak, in log sigma, where sigma is the error."""
+    law = GaussianMixture(1, 1)
+    y = torch.tensor([spread], dtype=torch.float64)
+    natural = torch.zeros(3, dtype=torch.float64)
+    best = undo_soft_limits(y.log(), -LOG_SCALE, LOG_SCALE)[0]
+    for away in (-30.0, -1.0, 0.0, 1.0, 30.0):
+        natural[2] = best + away
+        slope = torch.func.grad(lambda eta: law.distribution(eta).log_prob(y))(natural)[2].item()
+        assert slope * away < 0 if away else abs(slope) < 1e-9
+
+
+@pytest.mark.parametrize("width", [1e-4, 1.0, 1e5])
+def test_components_tile_a_range_of_any_width(width):
+    law, readout = GaussianMixture(2, 5), torch.nn.Linear(3, 25)
+    law.initialise(readout, -width, width)
+    _, means, scales = law.components_of(readout.bias)
+    torch.testing.assert_close(scales, torch.full_like(scales, width / 5), rtol=1e-4, atol=0)
+    torch.testing.assert_close(means.diff(dim=0), torch.full_like(means[1:], 2 * width / 5))
 
 
 def test_far_away_the_density_is_that_of_the_nearest_wide_part():

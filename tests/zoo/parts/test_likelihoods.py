@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 from scipy import stats
+from seqzoo.data import Batch
 from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian, Poisson
-from seqzoo.zoo.parts.likelihoods.exponential_family import MAX_LOG_RATE
+from seqzoo.zoo.parts.likelihoods.exponential_family import LINEAR_FROM, MOST
 from torch import distributions
+
+from seqzoo import inference, zoo
 
 DIM = 3
 FAMILIES = {
@@ -105,12 +108,89 @@ def test_samples_have_the_law(family):
     torch.testing.assert_close(draws.var(0), law.variance, rtol=0.06, atol=0)
 
 
-def test_poisson_rates_are_bounded():
-    family = Poisson(2)
-    natural = torch.tensor([MAX_LOG_RATE + 50, MAX_LOG_RATE - 1])
-    expected = torch.tensor([math.exp(MAX_LOG_RATE), math.exp(MAX_LOG_RATE - 1)])
-    torch.testing.assert_close(family.mean(natural), expected)
-    assert family.distribution(natural).log_prob(torch.zeros(2)).isfinite()
+# Large rates ------------------------------------------------------------------------------------
+
+BOTH_SIDES = torch.tensor([LINEAR_FROM + x for x in (-3, -1e-3, 1e-3, 0.5, 60, 700)]).double()
+
+
+def test_a_rate_is_exponential_and_then_a_straight_line():
+    """With one slope where they meet."""
+    family, edge = Poisson(1), math.exp(LINEAR_FROM)
+    below, above = (LINEAR_FROM + x for x in (torch.tensor([-5.0, -1, 0]), torch.tensor([1.0, 50])))
+    assert torch.equal(family.mean(below), below.exp())
+    torch.testing.assert_close(family.mean(above), edge * torch.tensor([2.0, 51.0]))
+    for x in BOTH_SIDES[1:3]:
+        slope = torch.func.grad(lambda x: family.mean(x[None])[0])(x.requires_grad_(False))
+        assert slope.item() == pytest.approx(edge, rel=2e-3)
+
+
+def test_members_agree_at_large_rates():
+    """Mean, samples, the slope of the log-normaliser, and the inverse."""
+    family, natural = Poisson(1), BOTH_SIDES.clone().requires_grad_()
+    mean, law = family.mean(natural), family.distribution(natural[:, None]).base_dist
+    torch.testing.assert_close(law.mean[:, 0], mean)
+    torch.testing.assert_close(law.log_rate.exp()[:, 0], mean)
+    (slope,) = torch.autograd.grad(family.log_normaliser(natural).sum(), natural)
+    torch.testing.assert_close(slope, mean)
+    torch.testing.assert_close(family.natural(mean), natural)
+    torch.testing.assert_close(family.mode(natural), mean.floor())
+    draws = family.sample(natural.detach()[:, None].expand(5000, -1, 1))[..., 0]
+    error = (draws.mean(0) - mean) / (mean / len(draws)).sqrt()
+    assert error.abs().max() < 4.5
+
+
+def test_the_slope_of_a_large_rate_leads_to_the_count():
+    """It is zero at the count alone, on either side of the limit, and has the right sign."""
+    family = Poisson(1)
+    for count in (1000.0, 30_000.0, 1e6):
+        at = family.natural(torch.tensor([count]).double())
+        for away in (-20.0, -1.0, 0.0, 1.0, 20.0):
+            natural = (at + away).requires_grad_()
+            family.distribution(natural).log_prob(torch.tensor([count]).double()).backward()
+            assert natural.grad.item() * away < -1 if away else abs(natural.grad.item()) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rate", [1.0, 900.0, 1100.0, 3e4, 1e6, 1.5e7])
+def test_log_density_of_counts_of_any_size(rate, dtype):
+    """In float32 the three terms of a density of 10^6 are wrong by a nat, near the rate too."""
+    family, root = Poisson(1), math.sqrt(rate)
+    natural = family.natural(torch.tensor([rate], dtype=dtype))
+    exact = family.mean(natural.double()).item()
+    for count in {round(rate + x * root) for x in (0, 1, 3, -0.9)} | {0, round(rate / 3)}:
+        value = torch.tensor([float(count)], dtype=dtype)
+        found = family.distribution(natural).log_prob(value).item()
+        expected = stats.poisson.logpmf(count, exact)
+        near = abs(count - rate) <= 3 * root + 1
+        slack = 1e-6 if dtype == torch.float64 else 0.02 if near else 1e-5 * abs(expected) + 0.02
+        assert found == pytest.approx(expected, abs=slack, rel=1e-9)
+
+
+def test_counts_too_large_are_refused_with_a_unit():
+    Poisson(1).check(torch.tensor([[MOST]]))
+    with pytest.raises(ValueError, match="larger units"):
+        Poisson(1).check(torch.tensor([[2 * MOST]]))
+
+
+@pytest.mark.parametrize(("kind", "count"), [("VRAE", 3e4), ("VRAE", 1e6), ("RVAE", 3e4)])
+def test_large_counts_are_learned(kind, count):
+    """A rate held at exp(10) would stay at 22 026."""
+    batch = Batch(torch.poisson(torch.full((2, 4, 2), count)))
+    if kind == "VRAE":
+        net = zoo.VRAE(2, 1, likelihood=Poisson(2), hidden=16)
+    else:
+        net = zoo.RVAE(2, 1, Poisson(2), hidden=16)
+    rule = inference.SequenceELBO(net) if kind == "VRAE" else inference.LocalELBO(net)
+    inference.fit(rule, batch, epochs=100, lr=0.03, progress=False)
+    assert net.reconstruct(batch).mean() == pytest.approx(count, rel=0.2)
+
+
+@pytest.mark.parametrize("count", [20_000.0, 1e6])
+def test_a_harmonium_begins_at_large_counts(count):
+    net = zoo.REFH(2, 4, Poisson(2), obs_mean=count)
+    batch = Batch(torch.poisson(torch.full((4, 5, 2), count)))
+    inference.fit(inference.ContrastiveDivergence(net), batch, epochs=20, lr=1e-3, progress=False)
+    assert net.reconstruct(batch).mean() == pytest.approx(count, rel=0.05)
 
 
 @pytest.mark.parametrize("family", [Bernoulli(2), Poisson(2)])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from seqzoo.zoo.parts.spatial import SpatialDecoder, SpatialGuide, SpatialNet
+from torch.distributions import Normal
 
 from seqzoo import inference, zoo
 
@@ -74,6 +75,27 @@ def test_spreads_are_bounded():
     spread = torch.nn.functional.softplus(raw)
     assert spread.min() > 0.0199
     assert spread.max() < 2.1
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_what_left_its_limits_learns_to_return(sign):
+    """A clamp would have no gradient there: mean and spread of q would stay for ever."""
+    guide = SpatialGuide(G, C, W, S)
+    features, past = guide.encode(torch.rand(2, M)).detach(), guide.initial(2)
+    with torch.no_grad():
+        guide.joint[-1].bias.fill_(30.0 * sign)
+    mean, spread = guide.moments(features, past)
+    assert (mean.abs() == 4).all()
+    assert (spread <= 1.5).all()
+    optimizer = torch.optim.Adam(guide.parameters(), lr=0.3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        q = guide(features, past)
+        torch.distributions.kl_divergence(q.base_dist, Normal(0, 1)).sum().backward()
+        optimizer.step()
+    mean, spread = guide.moments(features, past)
+    assert mean.abs().max() < 0.3
+    assert (spread - 1).abs().max() < 0.3
 
 
 def test_the_loss_of_a_fold_is_the_sum_over_single_frames():

@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from ....inference.checks import check_number, check_real
 from ...part import Described
+from ..limits import exp_soft_limit, none_above, soft_limit, undo_soft_limit
 
-MAX_LOG_RATE = (
-    10.0  # a Poisson unit never fires above exp(10): a numerical guard, far outside any data
-)
+LINEAR_FROM = 10.0  # log-rate from which a rate grows as a straight line: 22 026 a frame
+MOST = 2.0**24  # the largest count up to which float32 holds every whole number
+LARGE = 1024.0  # counts whose log-density needs more digits than float32 has
 
 
 class ExponentialFamily(Described, nn.Module):
@@ -140,29 +141,39 @@ class Bernoulli(ExponentialFamily):
 
 
 class Poisson(ExponentialFamily):
-    """Counts, eta = log-rate, held below ``MAX_LOG_RATE``.
+    """Counts, eta = log-rate up to ``LINEAR_FROM``.
+
+    Above it the rate is exp(10) (1 + eta - 10), a straight line with the same slope, so that eta
+    neither overflows nor loses its gradient. The log-normaliser is the integral of the rate.
+    ``distribution`` is a Poisson distribution with that rate throughout; the exponential form
+    holds below ``LINEAR_FROM``. A rate of 10^6 is eta = 54: for counts above some thousands begin
+    a model with ``obs_mean``, or count in larger units.
 
     Arguments:
         dim: number of units.
     """
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:
-        return LogPoisson(natural.clamp_max(MAX_LOG_RATE)).to_event(1)
+        if none_above(natural, LINEAR_FROM):
+            return LogPoisson(natural, natural.exp()).to_event(1)
+        rate = exp_soft_limit(natural, LINEAR_FROM)
+        return LogPoisson(soft_limit(natural, LINEAR_FROM), rate).to_event(1)
 
     def mean(self, natural: Tensor) -> Tensor:
-        return natural.clamp_max(MAX_LOG_RATE).exp()
+        return exp_soft_limit(natural, LINEAR_FROM)
 
     def mode(self, natural: Tensor) -> Tensor:
         return self.mean(natural).floor()
 
     def log_normaliser(self, natural: Tensor) -> Tensor:
-        return self.mean(natural)
+        above = (natural - LINEAR_FROM).clamp_min(0)
+        return self.mean(natural) + math.exp(LINEAR_FROM) * above.square() / 2
 
     def log_base(self, value: Tensor) -> Tensor:
         return -torch.lgamma(value + 1)
 
     def natural(self, mean: Tensor) -> Tensor:
-        return mean.clamp_min(1e-3).log()
+        return undo_soft_limit(mean.clamp_min(1e-3).log(), LINEAR_FROM)
 
     def check(self, value: Tensor) -> None:
         super().check(value)
@@ -170,20 +181,41 @@ class Poisson(ExponentialFamily):
             raise ValueError("Poisson data are counts: they cannot be negative")
         if (value != value.round()).any():
             raise ValueError("Poisson data are counts: they must be whole numbers")
+        if (value > MOST).any():
+            raise ValueError(
+                f"Poisson data are counts of at most {MOST:.0f}, got {value.max():.4g}: count in "
+                "larger units, such as thousands"
+            )
 
 
 class LogPoisson(torch.distributions.Poisson, TorchDistributionMixin):
-    """A Poisson distribution given its log-rate, whose log-density takes no second logarithm."""
+    """A Poisson distribution given its log-rate, whose log-density takes no second logarithm.
 
-    def __init__(self, log_rate: Tensor) -> None:
+    Arguments:
+        log_rate, rate: both, ``[...]``.
+    """
+
+    def __init__(self, log_rate: Tensor, rate: Tensor) -> None:
         self.log_rate = log_rate
-        super().__init__(log_rate.exp(), validate_args=False)
+        super().__init__(rate, validate_args=False)
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> LogPoisson:
-        return LogPoisson(self.log_rate.expand(batch_shape))
+        return LogPoisson(self.log_rate.expand(batch_shape), self.rate.expand(batch_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return value * self.log_rate - self.rate - torch.lgamma(value + 1)
+        """log p(y), of large counts near the rate by Stirling's formula.
+
+        There the three terms of the density, each in the millions, leave a few nats.
+        """
+        plain = value * self.log_rate - self.rate - torch.lgamma(value + 1)
+        if none_above(value, LARGE):
+            return plain
+        away = self.rate - value
+        near = (value > LARGE) & (away.abs() < value / 2)
+        some = value.clamp_min(1)
+        ratio = torch.where(near, away / some, 0.0)
+        kernel = some * (torch.log1p(ratio) - ratio)
+        return torch.where(near, kernel - (2 * math.pi * some).log() / 2 - 1 / (12 * some), plain)
 
     def entropy(self) -> NoReturn:
         """It has no closed form, which torch's own error does not say."""

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ....inference.checks import check_real, check_sizes
 from ...part import Described
+from ..limits import soft_limits, undo_soft_limits
 
-LOG_SCALES = (-7.0, 7.0)  # of a component: a numerical guard, far outside any data
+LOG_SCALE = 7.0  # exp(.) of larger outputs, or exp(-.) of smaller ones, grows as a straight line
 
 
 class GaussianMixture(Described, nn.Module):
@@ -20,7 +21,7 @@ class GaussianMixture(Described, nn.Module):
         p(y) = sum_i pi_i N(y; mu_i, sigma_i^2),  pi = softmax(.), mu = (.), sigma = exp(.)
 
     Natural parameters are, in this order, the logits of pi ``[k]``, mu ``[k, D]`` and log sigma
-    ``[k, D]``; log sigma is held within ``LOG_SCALES``.
+    ``[k, D]``. Beyond 7, sigma grows as a straight line, and beyond -7, 1 / sigma does.
 
     Arguments:
         dim: values of an output, ``D``, independent within a component.
@@ -60,14 +61,15 @@ class GaussianMixture(Described, nn.Module):
         logits, places, log_scales = readout.bias.split((k, k * self.dim, k * self.dim))
         logits.zero_()
         places.copy_(means.repeat_interleave(self.dim))
-        log_scales.fill_(math.log(width / 2))
+        log_scale = log_scales.new_tensor(math.log(width / 2))
+        log_scales.copy_(undo_soft_limits(log_scale, -LOG_SCALE, LOG_SCALE))
 
     def components_of(self, natural: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log pi ``[..., k]``, mu and sigma ``[..., k, D]``."""
         k, inner = self.components, self.components * self.dim
         logits, means, log_scales = natural.split((k, inner, inner), -1)
         shape = (k, self.dim)
-        scales = log_scales.clamp(*LOG_SCALES).exp()
+        scales = soft_limits(log_scales, -LOG_SCALE, LOG_SCALE).exp()
         return logits.log_softmax(-1), means.unflatten(-1, shape), scales.unflatten(-1, shape)
 
     def distribution(self, natural: Tensor) -> dist.TorchDistribution:
