@@ -306,6 +306,24 @@ def test_pyro_model_leaves_missing_values_out(mask):
     torch.testing.assert_close(log_joint(net, batch), net.filter(batch).log_likelihood.sum())
 
 
+def test_draws_of_missing_values_are_none():
+    """Their noise is not known: no number may stand there. Those of the others have their law."""
+    net, obs = set_system(LGDS(K, D, readout=Readout(D, variance=0.7))), random_data()[0]
+    observed = torch.ones_like(obs, dtype=torch.bool)
+    observed[:, 1:3, 0] = observed[3, 4] = False
+    batch = Batch(obs, observed=observed)
+    draws = pyro.poutine.trace(pyro.poutine.uncondition(net.model)).get_trace(batch)
+    law = draws.nodes["y"]["fn"]
+    drawn = law.sample((4000,))
+    assert torch.equal(drawn.isnan(), ~observed.expand_as(drawn))
+    expected = net.sample(4000, T, seed=0).double()[:, None].expand_as(drawn)
+    for mean in (lambda x: x, torch.square):
+        off = (mean(drawn).mean(0) - mean(expected).mean(0))[observed]
+        spread = (mean(expected).std(0) * math.sqrt(2 / 4000))[observed]
+        assert (off / spread).abs().max() < 4.5
+    torch.testing.assert_close(law.log_prob(drawn[0]), law.log_prob(drawn[0].nan_to_num(9.0)))
+
+
 def test_pyro_model_refuses_padding_at_the_beginning():
     with pytest.raises(ValueError, match="begin"):
         LGDS(3, 2).model(Batch(random_data()[0], MASKS["before"]))

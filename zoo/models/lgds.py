@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor
+from torch.distributions import constraints
 
 from ...data import Batch, BatchLike, as_batch
 from ...inference.checks import check_number
@@ -183,6 +185,8 @@ class LGDS(Generates, LinearSystem, PyroModule):
         noise = dist.MultivariateNormal(torch.zeros_like(self.initial_mean), process)
         read = dist.Normal(torch.zeros_like(spread), spread).to_event(1)
         hmm = dist.GaussianHMM(start, dynamics.mT, noise, emission, read)
+        if not seen.all():
+            hmm = _SeenValues(hmm, seen)
         with pyro.plate("sequences", len(batch)):
             pyro.sample("y", hmm, obs=value)
 
@@ -202,3 +206,28 @@ class LGDS(Generates, LinearSystem, PyroModule):
         emit = self.readout.sample if noise else self.readout.expect
         film = emit(torch.stack(states, 1) @ self.emission.mT)
         return film.to(torch.get_default_dtype())
+
+
+class _SeenValues(dist.TorchDistribution):
+    """Values of sequences of which some are missing: those are NaN in samples, and never scored.
+
+    Arguments:
+        filled: a distribution of sequences ``[T, D]`` that scores a missing value of 0 with 1.
+        seen: True where a value was seen, ``[B, T, D]``.
+    """
+
+    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType]
+    support = constraints.independent(constraints.real, 2)  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, filled: dist.TorchDistribution, seen: Tensor) -> None:
+        self.filled, self.seen = filled, seen
+        super().__init__(filled.batch_shape, filled.event_shape, validate_args=False)
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> _SeenValues:
+        return _SeenValues(self.filled.expand(batch_shape), self.seen)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        return self.filled.sample(sample_shape).masked_fill(~self.seen, math.nan)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.filled.log_prob(value.masked_fill(~self.seen, 0.0))
