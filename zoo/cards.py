@@ -74,7 +74,7 @@ def save_card(path: Path, card: dict[str, Any]) -> None:
 def _text(card: dict[str, Any]) -> bytes:
     try:
         text = (plain_json.dumps(card, indent=2) + "\n").encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"this cannot be written to a card: {error}") from error
     if len(text) > LARGEST:
         raise ModelError(f"the card would have {len(text)} bytes: give a model shorter arguments")

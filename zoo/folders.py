@@ -73,6 +73,13 @@ def files(folder: Path, names: re.Pattern[str]) -> list[Path]:
 
 
 def nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest parent that exists."""
+    """The folder itself, or the nearest parent that exists.
+
+    Raises:
+        ValueError: for a path that no folder can have.
+    """
     folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        return next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:  # a name that is too long, or not to be looked at
+        raise ValueError(f"{folder} is no place for a folder: {error.strerror}") from error

@@ -198,7 +198,7 @@ def card(name: str) -> dict[str, Any]:
     Raises:
         ModelError: for an unknown name.
     """
-    if name not in carded():
+    if str(_path(name)) not in carded():
         raise ModelError(unknown("model", name, carded()))
     return load_card(SHIPPED / f"{name}.json")
 
@@ -252,16 +252,21 @@ def _path(name: str | Path) -> Path:
 
 
 def _device(device: torch.device | str) -> torch.device:
+    """A device of this machine.
+
+    Raises:
+        ModelError: for another.
+    """
     try:
+        if not isinstance(device, (str, torch.device)):
+            raise TypeError("it is neither text nor a torch.device")
         where = torch.device(device)
         if where.type == "meta":
-            raise ModelError("a trained model has no values on 'meta': give a device such as 'cpu'")
+            raise ValueError("tensors there have no values")
         check_device(where)
-    except ModelError:
-        raise
     except (RuntimeError, TypeError, ValueError) as error:
         why = str(error).splitlines()[0]
-        raise ModelError(f"there is no device {device!r} here ({why}): give 'cpu'") from error
+        raise ModelError(f"no device {device!r} for a model ({why}): give 'cpu'") from error
     return where
 
 
