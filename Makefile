@@ -21,7 +21,7 @@ demo: $(VENV)/.installed ## train an rEFH and an rVAE beside Kalman filters: a t
 	$(BIN)/seqzoo demo --out demo --jobs $(JOBS)
 
 smoke: $(VENV)/.installed ## the demo on a budget of seconds
-	$(BIN)/seqzoo demo --out demo/smoke --jobs $(JOBS) --smoke
+	$(BIN)/seqzoo demo --out demo-smoke --jobs $(JOBS) --smoke
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS)
@@ -49,4 +49,4 @@ bench: $(VENV)/.installed
 	env -u OMP_NUM_THREADS $(BIN)/seqzoo bench local
 
 clean:
-	rm -rf .venv .venv-* demo build *.egg-info
+	rm -rf .venv .venv-* demo demo-smoke build *.egg-info

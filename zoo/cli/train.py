@@ -180,6 +180,8 @@ def search(
     check_device(device)
     if out is not None:
         check_file(out, (".json",))
+        if out.exists():
+            raise ValueError(f"{out} is there already, and may hold a search: give another file")
     recipe = find(name)
     recipe = recipe.quickened() if quick else recipe
     recipe = recipe.override(parse_overrides(overrides or []))
@@ -221,6 +223,7 @@ def demo(
     from ..studies import demo as study
 
     picture = out / "trajectory.png"
+    study.take_folder(out)
     if shipped:
         nets = {name: store.load(f"ppc/{name}") for name in study.SHOWN}
     else:

@@ -6,6 +6,7 @@ Your own recipes join them by ``register``, or by a list ``RECIPES`` in a module
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -112,7 +113,7 @@ def register(*recipes: Recipe) -> None:
         ValueError: for a name that is not ``table/row``, or that another recipe has.
     """
     for recipe in recipes:
-        if len(recipe.name.split("/")) != 2:
+        if not re.fullmatch(r"(?!\.)[^/\\\0]+/(?!\.)[^/\\\0]+", recipe.name):  # it names a folder
             raise ValueError(f"a recipe is called TABLE/ROW, such as mine/rvae: got {recipe.name}")
         if RECIPES.setdefault(recipe.name, recipe) is not recipe:
             raise ValueError(f"there are two recipes called {recipe.name}: rename yours")

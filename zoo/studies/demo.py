@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data import PPC, ppc
-from .. import pictures, store
+from .. import folders, pictures, store
 from ..recipes import find
 from ..recipes.ppc import position
 from ..runs.reproduce import reproduce
@@ -49,6 +49,18 @@ def demo(
     cards = reproduce(recipes, [0], out, jobs, say=say)
     nets = {name: store.load(out / f"ppc/{name}/seed0") for name in SHOWN}
     return {name: cards[name] for name in ROWS}, nets
+
+
+def take_folder(out: Path) -> None:
+    """Makes the folder of the demo, and marks it for good.
+
+    Raises:
+        ValueError: for a file, or for a folder that holds files of someone else.
+    """
+    earlier = f"{TRAINED[0]}/seed0"
+    folders.check(out, folders.NONE, lambda folder: store.holds_model(folder / earlier))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / folders.MARK).touch()
 
 
 def plot_demo(models: dict[str, Any], picture: Path) -> None:
