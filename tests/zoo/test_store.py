@@ -604,6 +604,6 @@ def test_a_checkpoint_of_another_rule_is_not_gone_on_from(tmp_path, monkeypatch)
         stop_in_epoch(2, patch)
         with pytest.raises(Interrupted):
             run(recipe, 0, tmp_path, progress=False)
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="another run"):
         run(recipe.override({"rule.minibatch": 7}), 0, tmp_path, progress=False)
     run(recipe, 0, tmp_path, progress=False)
