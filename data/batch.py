@@ -59,6 +59,7 @@ class Batch:
         observed: Tensor | None = None,
         state: Tensor | None = None,
     ) -> None:
+        _check_devices(obs, {"mask": mask, "target": target, "observed": observed, "state": state})
         obs, observed = _without_missing(obs, mask, observed)
         check_sequences(obs, mask)
         if mask is None:
@@ -136,6 +137,16 @@ class Batch:
         if part.obs.dim() != self.obs.dim() or part.obs.numel() == 0:
             raise ValueError("no sequence is left: index a batch with a slice or a list of rows")
         return part
+
+
+def _check_devices(obs: Tensor, parts: dict[str, Tensor | None]) -> None:
+    """Raises a ValueError for a part of a batch that is on another device than ``obs``."""
+    for name, part in parts.items():
+        if isinstance(part, Tensor) and isinstance(obs, Tensor) and part.device != obs.device:
+            raise ValueError(
+                f"{name} is on {part.device}, obs are on {obs.device}: use "
+                f"{name}.to('{obs.device}')"
+            )
 
 
 def _without_missing(

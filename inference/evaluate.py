@@ -26,11 +26,12 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
-from ..data import Batch, BatchLike, as_batch
+from ..data import Batch, BatchLike
 from .checks import check_missing, check_number, check_samples, check_seed, portions
 from .contracts import FrameModel, GibbsModel, SequenceModel
 from .particles import run_particles
 from .paths import Path, kl_steps
+from .placing import batch_for
 from .rng import LOCK, RandomStream
 
 # Bounds -------------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ def elbo(
             Pyro pair, or for a model of single frames (rVAE, TVAE).
     """
     check_samples(num_samples, seed=seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     with _drawing(batch, "ELBO", seed, graph):
         return elbo_terms(net, prepare_whole(net, batch), num_samples).bound
 
@@ -89,7 +90,7 @@ def importance_bound(
     Source: Burda et al., "Importance weighted autoencoders" (2016).
     """
     check_samples(num_samples, at_once, seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     with _drawing(batch, "importance bound", seed, graph):
         return importance_estimate(net, prepare_whole(net, batch), num_samples, at_once)
 
@@ -114,7 +115,7 @@ def frame_bound(
         ValueError: for any other model, or for less than one sample in all or at a time.
     """
     check_samples(num_samples, at_once, seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     with _drawing(batch, "frame bound", seed, graph):
         return frame_estimate(net, prepare_whole(net, batch), num_samples, at_once)
 
@@ -141,7 +142,7 @@ def particle_bound(
     """
     check_seed(seed)
     check_number("num_particles", num_particles)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     with _drawing(batch, "particle bound", seed, graph):
         return particle_estimate(net, batch, num_particles, threshold)
 

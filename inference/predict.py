@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..data import Batch, BatchLike, as_batch
+from ..data import Batch, BatchLike
 from .checks import check_missing, check_number, check_samples
 from .contracts import Recurrent
+from .placing import batch_for
 from .rng import RandomStream
 from .sweep import Swept, sweep
 
@@ -71,7 +72,7 @@ def run_filter(net: Recurrent, batch: BatchLike) -> Tensor:
     Raises:
         ValueError: when the data are not sequences that the network takes.
     """
-    return run_sweep(net, as_batch(batch)).statistics[:, 1:]
+    return run_sweep(net, batch_for(net, batch)).statistics[:, 1:]
 
 
 @torch.no_grad()
@@ -108,7 +109,7 @@ def predict_next(
         torch.Size([2, 100, 900])
     """
     _check(net, num_samples, seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     obs, mask = batch.obs, batch.mask
     statistics = run_sweep(net, batch).statistics
     past = statistics[:, :-1][mask]
@@ -155,7 +156,7 @@ def rollout(
     """
     check_number("frames", frames)
     _check(net, num_samples, seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     obs, rows = batch.obs, len(batch)
     statistics = run_sweep(net, batch).statistics
     past = statistics[:, -1].repeat(num_samples, 1)  # padding left it where it was

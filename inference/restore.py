@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from ..data import Batch, BatchLike, as_batch
+from ..data import Batch, BatchLike
 from .checks import check_missing, check_number, check_real, check_samples, check_seed
 from .conditional_smc import (
     Evidence,
@@ -32,6 +32,7 @@ from .conditional_smc import (
     smooth,
 )
 from .contracts import LatentPathModel, Recurrent
+from .placing import batch_for
 from .rng import RandomStream
 
 STEPS = {"mode": 20, "gibbs": 100, "resample": 10}
@@ -100,7 +101,7 @@ def denoise(
     if memory_input not in MEMORY_INPUTS:
         known = ", ".join(MEMORY_INPUTS)
         raise ValueError(f"memory_input must be one of {known}, got {memory_input!r}")
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     check_missing(net, batch)
     real = batch.mask[..., None]
     if rate is None:
@@ -218,7 +219,7 @@ def impute(
     least = 2 if method == "resample" else 1
     check_number(f"num_chains of {method!r}", num_chains, least)
     check_number(f"num_particles of {method!r}", num_particles, least)
-    batch, missing = _blanked(batch)
+    batch, missing = _blanked(batch_for(net, batch))
     if method == "resample":
         _check_binary(net)
     size = num_particles * num_chains if method == "resample" else num_chains

@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from ...data import Batch, BatchLike, as_batch
 from ..checks import check_seed
+from ..placing import batch_for
 from ..rng import RandomStream
 from ..rules.rule import LearningRule
 from ..rules.target import TargetPropagation
@@ -47,9 +48,9 @@ def alignment(
         ValueError: when either is not a ``LearningRule``, or the two hold different networks.
     """
     check_seed(seed)
-    batch = as_batch(batch)
     for rule in (rule_a, rule_b):
         _check_rule(rule)
+    batch = batch_for(rule_a.net, batch)
     if rule_a.net is not rule_b.net:
         raise ValueError("alignment compares two rules on one network, but these hold two networks")
     pairs = _paired(*(_mean_gradient(rule, batch, seed) for rule in (rule_a, rule_b)))
@@ -119,7 +120,7 @@ class AlignmentCurve:
         kept = [(parameter, parameter.grad) for parameter in net.parameters()]
         for parameter, _ in kept:
             parameter.grad = None  # a rule may otherwise add to the kept gradient
-        batch = self.batch.to(kept[0][0].device if kept else "cpu")
+        batch = batch_for(net, self.batch)
         try:
             with RandomStream(batch.obs.device, "curve", self.seed), torch.enable_grad():
                 pairs = _paired(*(self._gradient(place, net, batch) for place in (0, 1)))
@@ -171,8 +172,7 @@ def target_alignment(rule: TargetPropagation, batch: BatchLike, seed: int = 0) -
             "compares it with backpropagation"
         )
     check_seed(seed)
-    batch = as_batch(batch)
-    net = rule.net
+    net, batch = rule.net, batch_for(rule.net, batch)
     with RandomStream(batch.obs.device, "target alignment", seed):
         asked = rule.targets(batch)
     visited: list[Tensor] = []

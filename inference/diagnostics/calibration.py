@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from ...data import BatchLike, as_batch, generator
+from ...data import BatchLike, generator
 from ..checks import check_number, check_samples, check_seed, portions
 from ..contracts import FrameModel, Recurrent, SequenceModel
+from ..placing import batch_for
 from ..rng import RandomStream
 from ..samples import blanked_obs, main_site, prepare_plate, sample_sites, spread_out
 
@@ -192,7 +193,7 @@ def frame_pit(
             call ``pit``.
     """
     check_samples(num_samples, at_once, seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     data = prepare_plate(net, batch)
     seen = blanked_obs(batch)
     with RandomStream(batch.obs.device, "frame PIT"):

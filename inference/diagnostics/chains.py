@@ -12,6 +12,7 @@ from torch import Tensor
 from ...data import generator
 from ..checks import check_number, check_seed, check_sizes
 from ..contracts import GibbsModel
+from ..placing import device_of
 from ..rng import RandomStream
 
 
@@ -91,6 +92,7 @@ def clamped_gibbs(
     check_sizes(num_chains=num_chains, num_samples=num_samples, num_probes=num_probes)
     check_seed(seed)
     check_number("num_warmup", num_warmup, 0)
+    past = past.to(device_of(net) or past.device)
     _check_chains(net, past)
     clamped = past.repeat(num_chains, 1)
     kept = []

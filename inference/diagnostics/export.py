@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data import Batch, BatchLike, as_batch
+from ...data import Batch, BatchLike
 from ...data.files import write_whole
 from ..checks import check_samples, portions
 from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
+from ..placing import batch_for
 from ..rng import RandomStream
 from ..samples import (
     SiteSamples,
@@ -98,7 +99,7 @@ no distribution of their own |
         >>> arviz.summary(found, var_names="z", kind="stats")
     """
     check_samples(num_samples, at_once, seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     for site, names in (dims or {}).items():
         if isinstance(names, str):
             raise ValueError(f"dims needs a list of names for {site!r}: write [{names!r}]")

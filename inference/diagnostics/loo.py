@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...data import BatchLike, as_batch
+from ...data import BatchLike
 from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
 from ..evaluate import check_pair
+from ..placing import batch_for
 from ..samples import frame_scores, main_site, prepare_plate, sample_sites, spread_out
 from .psis import check_enough, importance_weights, in_portions, smooth_weights
 
@@ -88,7 +89,7 @@ def loo(
         found = importance_weights(net, batch, num_samples, "sequence", seed, at_once)
         return Loo(found.bound, found.khat)
     check_enough(num_samples, at_once, seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     data, seen = prepare_plate(net, batch), batch.observed_frames
     if isinstance(net, Recurrent) and not isinstance(data, Fold):
         raise ValueError(

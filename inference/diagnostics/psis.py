@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data import Batch, BatchLike, as_batch
+from ...data import Batch, BatchLike
 from ..checks import check_samples, portions
 from ..contracts import Fold, FrameModel, SequenceModel
 from ..evaluate import frame_weights
+from ..placing import batch_for
 from ..rng import RandomStream
 from ..samples import prepare_plate, sample_sites, spread_out
 
@@ -166,7 +167,7 @@ def importance_weights(
         ValueError: for too few samples, or a model without such weights.
     """
     check_enough(num_samples, at_once, seed)
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     data = prepare_plate(net, batch)
     fold = isinstance(data, Fold)
     unit = unit or ("frame" if fold else "sequence")

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...data import BatchLike, as_batch, generator
+from ...data import BatchLike, generator
 from ..checks import check_number, check_samples
 from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
 from ..kalman import LinearGaussian, kalman_smoother
+from ..placing import batch_for
 from ..rng import RandomStream
 from ..samples import (
     SiteSamples,
@@ -163,7 +164,7 @@ def simulator(
         ValueError: for a model without latent state, or a model of whole sequences that observes
             more than the data.
     """
-    batch = as_batch(batch)
+    batch = batch_for(net, batch)
     example = prepare_plate(net, batch)
     fold = isinstance(example, Fold)
     with RandomStream(batch.obs.device, "simulator"):

@@ -9,10 +9,11 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ...data import Batch, BatchLike, as_batch, check_sequences
+from ...data import Batch, BatchLike, check_sequences
 from ...inference.checks import check_missing, check_samples
 from ...inference.contracts import AnswerModel, SequenceModel
 from ...inference.particles import log_mean_exp
+from ...inference.placing import batch_for
 from ...inference.rng import RandomStream
 from ...inference.unrolling import answer_states, last_real, score_of, unroll
 from ..part import Described
@@ -182,6 +183,7 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
             ValueError: for data that the network does not take, or ``num_samples`` below 1.
         """
         check_samples(num_samples, seed=seed)
+        batch = batch_for(self, batch)
         with RandomStream(batch.obs.device, "log_prob", seed):
             return self.estimate_log_prob(batch, num_samples)
 
@@ -235,6 +237,6 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
 
     def _asked(self, batch: BatchLike) -> Batch:
         """A checked batch as the units read it, without its target."""
-        batch = dataclasses.replace(as_batch(batch), target=None)
+        batch = dataclasses.replace(batch_for(self, batch), target=None)
         self._check_inputs(batch)
         return self._read(batch)

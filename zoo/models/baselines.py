@@ -6,9 +6,10 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from ...data import BatchLike, as_batch
+from ...data import BatchLike
 from ...inference.checks import check_missing, check_number
 from ...inference.contracts import Recurrent
+from ...inference.placing import batch_for
 from ..part import Described
 
 
@@ -39,7 +40,7 @@ class Order0(Memoryless):
 
     def reconstruct(self, batch: BatchLike) -> Tensor:
         """The observations themselves, ``[B, T, M]``."""
-        batch = as_batch(batch)
+        batch = batch_for(self, batch)
         check_missing(self, batch)
         return batch.obs
 
@@ -65,7 +66,7 @@ class MeanFrame(Memoryless):
 
     def reconstruct(self, batch: BatchLike) -> Tensor:
         """The average frame, ``[B, T, M]``."""
-        return self.mean.expand_as(as_batch(batch).obs)
+        return self.mean.expand_as(batch_for(self, batch).obs)
 
     def expected_frame(self, past: Tensor) -> Tensor:
         """The average frame, ``[N, M]``."""

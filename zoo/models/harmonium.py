@@ -25,8 +25,9 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...data import BatchLike, as_batch
+from ...data import BatchLike
 from ...inference.checks import check_real, check_sizes
+from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import check_dtype, check_mean
 from ..parts.likelihoods import ExponentialFamily
@@ -133,7 +134,7 @@ class Harmonium(GibbsSampler, PyroModule):
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        batch = as_batch(batch)
+        batch = batch_for(self, batch)
         statistics, features = run_sweep(self, batch)
         mean = statistics[:, 1:]
         if batch.observed is not None:  # before anything was seen, u stays zero, but x_t is not

@@ -12,10 +12,11 @@ from pyro.nn import PyroModule
 from torch import Tensor
 from torch.distributions import constraints
 
-from ...data import Batch, BatchLike, as_batch
+from ...data import Batch, BatchLike
 from ...inference.checks import check_number
 from ...inference.contracts import LinearSystem
 from ...inference.kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
+from ...inference.placing import batch_for
 from ..parts.readouts import Readout
 from .generation import Generates
 
@@ -119,7 +120,7 @@ class LGDS(Generates, LinearSystem, PyroModule):
             ValueError: for frames that cannot be read, and for missing values where the readout
                 does not take any.
         """
-        batch = as_batch(batch)
+        batch = batch_for(self, batch)
         self.check(batch.obs[batch.mask])
         if batch.observed is not None and not self.takes_missing:
             raise ValueError(
@@ -136,7 +137,7 @@ class LGDS(Generates, LinearSystem, PyroModule):
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        batch = as_batch(batch)
+        batch = batch_for(self, batch)
         return kalman_filter(self.system(), *self.measure(batch), batch.mask)
 
     def smooth(self, batch: BatchLike) -> Beliefs:
@@ -145,7 +146,7 @@ class LGDS(Generates, LinearSystem, PyroModule):
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        batch = as_batch(batch)
+        batch = batch_for(self, batch)
         return kalman_smoother(self.system(), *self.measure(batch), batch.mask)
 
     def reconstruct(self, batch: BatchLike) -> Tensor:
@@ -154,7 +155,7 @@ class LGDS(Generates, LinearSystem, PyroModule):
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        batch = as_batch(batch)
+        batch = batch_for(self, batch)
         value = self.filter(batch).mean @ self.emission.mT
         return self.readout.expect(value).to(batch.obs)
 

@@ -14,10 +14,11 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from ...data import Batch, BatchLike, as_batch
+from ...data import Batch, BatchLike
 from ...inference.checks import check_seed
 from ...inference.contracts import Encoding, LatentPathModel
 from ...inference.paths import LinearChain, Path
+from ...inference.placing import batch_for
 from ...inference.rng import RandomStream
 from ..parts.checks import check_distribution, check_dtype, check_path, size_of
 from ..parts.likelihoods import Likelihood
@@ -171,7 +172,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        return self.prepare(as_batch(batch)).belief
+        return self.prepare(batch_for(self, batch)).belief
 
     @torch.no_grad()
     def reconstruct(
@@ -191,7 +192,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         check_seed(seed)
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-        batch, family = as_batch(batch), self.likelihood
+        batch, family = batch_for(self, batch), self.likelihood
         encoding = self.prepare(batch)
         emit = {"mean": family.mean, "mode": family.mode, "sample": family.sample}[method]
         with RandomStream(batch.obs.device, "reconstruct", seed):

@@ -18,9 +18,10 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ...data import BatchLike, as_batch, generator
+from ...data import BatchLike, generator
 from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Fold, FrameModel, GibbsModel
+from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import call, check_distribution, check_dtype, check_hidden, check_shape, size_of
 from ..parts.guides import FrameGuide, GaussianGuide
@@ -283,7 +284,7 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        batch = as_batch(batch)
+        batch = batch_for(self, batch)
         statistics, features = run_sweep(self, batch)
         past = statistics[:, :-1].flatten(0, 1)
         belief = self.recognition(features.flatten(0, 1), past)
