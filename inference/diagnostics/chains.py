@@ -36,7 +36,8 @@ def convergence(samples: Tensor) -> Convergence:
         samples: ``[C, S, ...]``: chains, then samples of each.
 
     Returns:
-        Both of shape ``[...]``; NaN where all samples are equal.
+        Both of shape ``[...]``; NaN where all samples are equal. R-hat is infinite where no chain
+        moves, and they differ.
 
     Raises:
         ValueError: for fewer than two chains or four samples.
@@ -54,9 +55,12 @@ def convergence(samples: Tensor) -> Convergence:
     )
     with np.errstate(invalid="ignore"):  # chains that do not move have no variance
         measured: tuple[Any, Any] = arviz.rhat(data), arviz.ess(data)
-    found = [torch.as_tensor(each["samples"].values).reshape(shape) for each in measured]
+    rhat, ess = (torch.as_tensor(each["samples"].values).reshape(shape) for each in measured)
+    stuck = (samples == samples[:, :1]).flatten(0, 1).all(0).cpu()
     still = (samples == samples[0, 0]).flatten(0, 1).all(0).cpu()  # ArviZ gives these an ESS
-    return Convergence(*(part.masked_fill(still, math.nan) for part in found))
+    # Without variance in any chain ArviZ's R-hat is rounding, or NaN where it runs with numba.
+    rhat = rhat.masked_fill(stuck, math.inf)
+    return Convergence(*(part.masked_fill(still, math.nan) for part in (rhat, ess)))
 
 
 @torch.no_grad()
