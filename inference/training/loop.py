@@ -39,6 +39,11 @@ SHARED = (
     *("validate", "validate_every", "patience", "prefixes", "identity"),
 )
 
+
+class Unscored(ValueError):
+    """A network that ``validate`` cannot score, often because it diverges."""
+
+
 # Likely causes of a loss that is not finite.
 AT_ONCE = (
     " before any update, so that lr is not to blame: look for NaN, infinity, or a scale that is "
@@ -103,7 +108,8 @@ def fit(
             so many processes.
         device: where to train; the default follows ``accelerate``.
         checkpoint: file written after every epoch.
-        resume: go on from ``checkpoint`` if it is there. It must be of the same run: the same
+        resume: go on from ``checkpoint`` if it is there (it must be there for ``"best"``, and
+            where ``changed`` is given). It must be of the same run: the same
             rule, network, data and arguments, see ``training.fingerprint``. ``"best"`` goes back to
             the best validated epoch, and starts the optimizer afresh.
         changed: names of arguments that a resumed run may change, of ``clip``, ``epochs``, ``lr``,
@@ -120,7 +126,7 @@ def fit(
 
     Raises:
         ValueError: for arguments out of range, arguments that the rule does not use, or data that
-            the network cannot take.
+            the network cannot take; or from ``validate``, with a word on the weights.
         CheckpointError: when the checkpoint is damaged or of another run; it says how they differ.
         FloatingPointError: when the loss or the weights are no longer finite. The network then has
             its best weights, or those of the last whole epoch.
@@ -148,8 +154,9 @@ def fit(
         settings |= of_rule(rule) | of_data(loader)
     state = RunState(rule.net, optimizer_of(rule.net, optimizer, lr), average, settings)
     course = Course(rule, state, processes, schedule_of(schedule), seed, int(epochs), clip)
-    if resume and checkpoint is not None and Path(checkpoint).is_file():
-        state.load(checkpoint, processes.device, may_change, resume == "best")
+    back = resume == "best"
+    if checkpoint is not None and (back or may_change or (resume and Path(checkpoint).is_file())):
+        state.load(checkpoint, processes.device, may_change, back)
     quiet = not (progress and processes.main)
     bar = tqdm(range(state.epoch, epochs), repr(rule), epochs, initial=state.epoch, disable=quiet)
     rule.net.train()
@@ -161,7 +168,7 @@ def fit(
             record = course.epoch(epoch, loader)
             if validate is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
                 with RandomStream(processes.device, seed, "validate"):
-                    record["validation"] = _score(state.trained, validate)
+                    record["validation"] = _score(state.trained, validate, epoch)
             state.note(record)
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if k != "epoch"})
             if checkpoint is not None and processes.main:
@@ -182,12 +189,12 @@ def fit(
 
 def _stop(state: RunState, error: Exception, checkpoint: str | Path | None) -> NoReturn:
     """Puts good weights back and raises the error again, with a word on them if they diverged."""
-    diverged = isinstance(error, FloatingPointError) or not state.finite
-    back = state.put_back(not diverged)
-    if not (diverged and state.moved):
+    infinite = isinstance(error, FloatingPointError) or not state.finite
+    back = state.put_back(present=not infinite)
+    if not (state.moved and (infinite or isinstance(error, Unscored))):
         raise error
     reason = str(error).partition("\n")[0]
-    if not isinstance(error, FloatingPointError):  # a rule that checks what the network returns
+    if infinite and not isinstance(error, FloatingPointError):  # a rule that checks its numbers
         reason = f"the weights of epoch {state.epoch} are no longer finite ({reason}){LATER}"
     if checkpoint is not None and state.epoch:
         how = True if state.run.best is None else "best"
@@ -195,7 +202,8 @@ def _stop(state: RunState, error: Exception, checkpoint: str | Path | None) -> N
             f". To go on from {checkpoint} with other values, give resume={how!r} and "
             "changed=['lr', 'clip']"
         )
-    raise FloatingPointError(f"{reason}. {back}") from error
+    kind = FloatingPointError if infinite else Unscored
+    raise kind(f"{reason}{back}") from error
 
 
 class Course:
@@ -272,9 +280,12 @@ class Course:
         self.state.step(self.clip)
 
 
-def _score(net: nn.Module, validate: Validate) -> float:
+def _score(net: nn.Module, validate: Validate, epoch: int) -> float:
     was_training = net.training
     net.eval()
-    value = score_of(validate(net))
+    try:
+        value = validate(net)
+    except (ValueError, ArithmeticError) as error:
+        raise Unscored(f"validate cannot score the network of epoch {epoch}: {error}") from error
     net.train(was_training)
-    return value
+    return score_of(value)

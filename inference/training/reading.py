@@ -131,13 +131,15 @@ def check_weights(
         _refuse(path, "holds the state of another optimizer")
 
 
-def _is_record(record: Any, epoch: int) -> bool:
+def _is_record(record: Any, epoch: int | None = None) -> bool:
+    """Whether it is what ``fit`` notes of an epoch, or of a certain one."""
     return (
         isinstance(record, dict)
         and {"epoch", "lr", "loss"} <= record.keys()
         and all(isinstance(name, str) for name in record)
         and all(isinstance(value, (int, float)) for value in record.values())
-        and record["epoch"] == epoch
+        and isinstance(record["epoch"], int)
+        and (epoch is None or record["epoch"] == epoch)
     )
 
 
@@ -146,8 +148,11 @@ def _check_best(saved: dict[str, Any], path: str | Path) -> None:
     best, scored = saved["best"], [each for each in saved["history"] if "validation" in each]
     lowest = min((each["validation"] for each in scored), default=math.inf, key=_order)
     first = next((each for each in scored if each["validation"] == lowest < math.inf), None)
-    if best != first:
-        _refuse(path, "holds a best epoch that is not the best of its history")
+    if (best is None) != (first is None) or not (best is None or _is_record(best)):
+        _refuse(path, "holds no best epoch of its history")
+    for key in ("epoch", "validation"):
+        if best is not None and first is not None and best.get(key) != first[key]:
+            _refuse(path, "holds a best epoch that is not the best of its history")
     if (best is None) != (saved["best_weights"] is None):
         _refuse(path, "holds a best epoch without its weights, or weights without their epoch")
     since = len(scored) if first is None else len(scored) - scored.index(first) - 1

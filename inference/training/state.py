@@ -110,9 +110,10 @@ class RunState:
             present: where nothing was validated, leave the present ones, or their average.
 
         Returns:
-            A sentence that says which weights it has unless they are the present ones.
+            A sentence that says which they are, after a full stop; none of the present ones.
         """
-        other = self.trained.state_dict() if present else self.last_weights
+        kept = present and self.best_weights is None
+        other = self.trained.state_dict() if kept else self.last_weights
         self.net.load_state_dict(self.best_weights or other)
         if self.run.best is not None:
             which = f"its best weights: epoch {int(self.run.best['epoch'])}, validation "
@@ -121,7 +122,7 @@ class RunState:
             which = f"the weights of its last whole epoch, {self.epoch - 1}"
         else:
             which = "the weights it came with"
-        return f"The network again has {which}"
+        return "" if kept else f". The network again has {which}"
 
     def save(self, path: str | Path) -> None:
         """Writes the checkpoint of the last whole epoch."""

@@ -58,6 +58,16 @@ def train(
     overrides: Set = None,
     quick: Annotated[bool, typer.Option(help="The recipe's small budget.")] = False,
     fresh: Annotated[bool, typer.Option(help="Ignore a checkpoint of an earlier run.")] = False,
+    changed: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Go on from a checkpoint whose lr (or clip, epochs, schedule ...) was another.",
+        ),
+    ] = None,
+    from_best: Annotated[
+        bool, typer.Option("--from-best", help="Go on from the best epoch of the checkpoint.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option(help="Replace the finished run in the folder, if there is one.")
     ] = False,
@@ -69,9 +79,10 @@ def train(
     epoch when the same command is given again, and ends with the same weights. A finished run is
     replaced with --overwrite alone.
     """
+    from ...inference.training.loop import Unscored
     from ..recipes import find, parse_overrides
     from ..runs.finished import place
-    from ..runs.run import is_main_process, run
+    from ..runs.run import CHECKPOINT, is_main_process, run
 
     check_device(device)
     recipe = find(name)
@@ -79,7 +90,28 @@ def train(
     changes = parse_overrides(overrides or [])
     recipe = recipe.override(changes)
     folder = out or place(Path("runs"), quick, changes) / name / f"seed{seed}"
-    card = run(recipe, seed, folder, device=device, resume=not fresh, overwrite=overwrite)
+    if fresh and (from_best or changed):
+        raise ValueError(
+            "--fresh ignores a checkpoint: it goes with neither --from-best nor --changed"
+        )
+    resume = "best" if from_best else not fresh
+    try:
+        card = run(
+            recipe,
+            seed,
+            folder,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            changed=changed or (),
+        )
+    except (FloatingPointError, Unscored) as error:
+        if not (folder / CHECKPOINT).is_file():
+            raise
+        best = " --from-best" if recipe.validate else ""
+        raise type(error)(
+            f"{error}; that is --out {folder}{best} --changed lr --set fit.lr=RATE"
+        ) from error
     if not is_main_process():
         return
     print(f"{name}: {card['metric']} {card['value']:.4g} {card['unit']} on test data (seed {seed})")

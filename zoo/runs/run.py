@@ -7,11 +7,11 @@ card, and replaced only when asked.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 import re
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 from ...data import Dataset
 from ...data.synthetic import Synthetic
 from ...inference import fit
+from ...inference.training.state import Fit
 from .. import folders
 from ..part import Part
 from ..recipes.recipe import Recipe
@@ -38,9 +39,10 @@ def run(
     seed: int,
     out: Path,
     device: str | None = None,
-    resume: bool = True,
+    resume: bool | str = True,
     progress: bool = True,
     overwrite: bool = False,
+    changed: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains one recipe with one seed, scores it on test data, and writes weights and card.
 
@@ -52,9 +54,10 @@ def run(
         out: folder for ``weights.safetensors``, ``card.json`` and, while training,
             ``checkpoint.pt``.
         device: where to train.
-        resume: go on from the checkpoint in ``out``.
+        resume: go on from the checkpoint in ``out``, or from its best epoch (``"best"``).
         progress: show a progress bar.
         overwrite: replace the finished run in ``out``, if there is one.
+        changed: arguments of ``fit`` that may differ from the checkpoint's, see ``inference.fit``.
 
     Returns:
         The card.
@@ -69,7 +72,7 @@ def run(
             "(--out), or --overwrite to replace it"
         )
     with folders.claimed(out, UNFINISHED, holds_model) if main else nullcontext():
-        net, card = _trained(recipe, seed, out, device, resume, progress)
+        net, card = _trained(recipe, seed, out, device, resume, progress, changed)
         if main:
             card = save_model(out, net, card, lambda: recipe.model.build().state_dict())
             for path in folders.files(out, UNFINISHED):
@@ -78,13 +81,19 @@ def run(
 
 
 def _trained(
-    recipe: Recipe, seed: int, out: Path, device: str | None, resume: bool, progress: bool
+    recipe: Recipe,
+    seed: int,
+    out: Path,
+    device: str | None,
+    resume: bool | str,
+    progress: bool,
+    changed: Sequence[str],
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The network that ``run`` trains, and its card."""
     start = time.perf_counter()
-    net, epochs, best = train(recipe, seed, out, device, resume, progress)
+    trained = train(recipe, seed, out, device, resume, progress, changed)
     seconds = time.perf_counter() - start
-    net.eval()
+    net, best = trained.net.eval(), trained.best
     value, *also = recipe.task.measure(net, seed, "test").figures.tolist()
     card = {
         "name": recipe.name,
@@ -96,38 +105,48 @@ def _trained(
         "validation": None if best is None else best["validation"],
         "seed": seed,
         "configuration": recipe.configuration(),
-        "epochs_run": epochs,
+        "epochs_run": len(trained.history),
         "wall_time_s": round(seconds, 1),
         **provenance(device),
     }
+    if trained.changes:  # the configuration is the last one
+        card["changes"] = trained.changes
     return net, {**card, CHECKSUM: checksum(card)}
 
 
 def train(
-    recipe: Recipe, seed: int, out: Path, device: str | None, resume: bool, progress: bool
-) -> tuple[torch.nn.Module, int, dict[str, Any] | None]:
+    recipe: Recipe,
+    seed: int,
+    out: Path,
+    device: str | None,
+    resume: bool | str,
+    progress: bool,
+    changed: Sequence[str] = (),
+) -> Fit:
     """The training of ``run``, whose arguments these are; test data are not looked at.
 
     Returns:
-        The network, the epochs it took, and the record of the best one, where there is one.
+        The network and its history, as ``fit`` returns them; a row without a rule has none.
     """
     checkpoint = out / CHECKPOINT
     warm = recipe.warmup and not (resume and checkpoint.is_file())
     torch.manual_seed(seed)
-    net = _warmed_up(recipe, seed, out, device, resume, progress) if warm else recipe.model.build()
-    epochs, best = 0, None
-    if recipe.rule is not None:
-        if recipe.data is None:
-            raise ValueError(f"{recipe.name} has a rule and no training data: give it data")
-        data = _data(recipe.data, seed, device)
-        rule = recipe.rule.build(net)
-        trained = fit(
-            rule, data, device=device, progress=progress, **_how(recipe, seed, out, resume)
-        )
-        epochs, best = len(trained.history), trained.best
-        if trained.interrupted:
-            raise Interrupted("stopped; give the same command again to go on")
-    return net, epochs, best
+    net = (
+        _warmed_up(recipe, seed, out, device, bool(resume), progress)
+        if warm
+        else recipe.model.build()
+    )
+    if recipe.rule is None:
+        return Fit(net)
+    if recipe.data is None:
+        raise ValueError(f"{recipe.name} has a rule and no training data: give it data")
+    data = _data(recipe.data, seed, device)
+    rule = recipe.rule.build(net)
+    how = _how(recipe, seed, out, resume, changed)
+    trained = fit(rule, data, device=device, progress=progress, **how)
+    if trained.interrupted:
+        raise Interrupted("stopped; give the same command again to go on")
+    return trained
 
 
 def _data(part: Part, seed: int, device: str | None) -> Dataset:
@@ -136,7 +155,9 @@ def _data(part: Part, seed: int, device: str | None) -> Dataset:
     return part.build(seed=seed, **where)
 
 
-def _how(recipe: Recipe, seed: int, out: Path, resume: bool) -> dict[str, Any]:
+def _how(
+    recipe: Recipe, seed: int, out: Path, resume: bool | str, changed: Sequence[str]
+) -> dict[str, Any]:
     """Arguments of ``fit``; a rule in closed form takes none of them."""
     if not recipe.by_gradient:
         return {}
@@ -149,9 +170,15 @@ def _how(recipe: Recipe, seed: int, out: Path, resume: bool) -> dict[str, Any]:
         "validate": validate if recipe.validate else None,
         "checkpoint": out / CHECKPOINT,
         "resume": resume,
-        "identity": json.dumps(recipe.configuration()),
+        "changed": changed,
+        "identity": _identity(recipe),
         **recipe.fit,
     }
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """What decides the result besides the arguments of ``fit``, which it compares itself."""
+    return {name: value for name, value in recipe.configuration().items() if name != "fit"}
 
 
 def _warmed_up(
@@ -174,7 +201,7 @@ def _warmed_up(
             device=device,
             checkpoint=out / WARMUP.format(restart),
             resume=resume,
-            identity=json.dumps([recipe.configuration(), seed]),
+            identity={**_identity(recipe), "seed": seed},
             progress=progress,
             **recipe.warmup["fit"],
         )

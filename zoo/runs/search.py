@@ -64,9 +64,8 @@ def search(
         changes = _nested(recipe, chosen)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                _, _, best = train(
-                    recipe.override(changes), seed, Path(folder), device, False, False
-                )
+                changed = recipe.override(changes)
+                best = train(changed, seed, Path(folder), device, False, False).best
                 score = math.inf if best is None else best["validation"]
             except FloatingPointError:
                 score = math.inf

@@ -867,8 +867,28 @@ def test_a_run_that_diverged_goes_on_from_its_best_weights(average, tmp_path):
     assert again.history == fit.history
 
 
+@pytest.mark.parametrize("scored", [0, 2])
+def test_a_score_that_fails_leaves_what_was_learned(scored, tmp_path):
+    def score(net):
+        if len(seen) == scored:
+            raise ValueError("rates must be finite")
+        seen.append(weights(net))
+        return -len(seen)
+
+    net, whole, seen = linear(), linear(), []
+    how = {"data": uneven(), "schedule": "constant"}
+    where = "best weights: epoch 1.*resume='best'" if scored else "must be finite$"
+    with pytest.raises(ValueError, match=f"validate cannot score .* epoch {scored}: .*{where}"):
+        train(net, Squared, epochs=5, validate=score, checkpoint=tmp_path / "run.pt", **how)
+    train(whole, Squared, epochs=max(scored, 1), **how)
+    assert_same(weights(net), weights(whole))
+
+
 def test_going_back_needs_a_best_epoch(tmp_path):
     how = {"data": uneven(), "checkpoint": tmp_path / "run.pt"}
+    for more in ({"resume": "best"}, {"resume": True, "changed": "lr"}):
+        with pytest.raises(inference.CheckpointError, match="no checkpoint at"):
+            train(linear(), Squared, **how, **more)
     train(linear(), Squared, **how)
     with pytest.raises(inference.CheckpointError, match="no best epoch"):
         train(linear(), Squared, resume="best", **how)

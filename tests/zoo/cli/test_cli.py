@@ -456,7 +456,29 @@ def test_a_checkpoint_of_other_settings_says_what_to_do(refused, tmp_path):
     words = ["train", "ppc/rvae", *changes("ppc/rvae"), "--out", tmp_path]
     for name, content in (("checkpoint.pt", b"damaged"), (folders.MARK, b"")):
         (tmp_path / name).write_bytes(content)
-    assert "checkpoint.pt" in refused(*words)
+    assert "checkpoint.pt does not begin as a checkpoint of fit" in refused(*words)
+
+
+def test_a_run_that_diverged_goes_on_with_a_lower_rate(seqzoo, refused, tmp_path, monkeypatch):
+    loss, infinite = inference.LocalELBO.loss, [True]
+
+    def diverging(self, fold):
+        return loss(self, fold) * (math.inf if self.done > 0.5 and any(infinite) else 1)
+
+    monkeypatch.setattr(inference.LocalELBO, "loss", diverging)
+    words = ["train", "ppc/tvae", *changes("ppc/rvae"), "--set", "validate=true", "--out", tmp_path]
+    words += ["--set", "fit.epochs=3", "--set"]
+    code, _, error = seqzoo(*words, "fit.lr=0.002")
+    assert code == 2
+    assert f"--out {tmp_path} --from-best --changed lr" in error
+    infinite.clear()
+    assert "lr was 0.002 and is 0.001" in refused(*words, "fit.lr=0.001")
+    more = ["fit.lr=0.001", "--changed", "lr"]
+    assert "--fresh ignores a checkpoint" in refused(*words, *more, "--fresh")
+    assert "no checkpoint at" in refused(*words, *more, "--out", tmp_path / "other")
+    assert seqzoo(*words, *more, "--from-best")[0] == 0
+    card = json.loads((tmp_path / store.CARD).read_text())
+    assert {change["setting"] for change in card["changes"]} == {"lr", "weights"}
 
 
 @pytest.mark.parametrize(
