@@ -16,7 +16,7 @@ from seqzoo.zoo.recipes import RECIPES, find, ppc
 from seqzoo.zoo.runs import reproduce
 from typer.testing import CliRunner
 
-from seqzoo import __version__, zoo
+from seqzoo import __version__, inference, zoo
 
 DATA = ["data.sequences=2", "data.steps=20"]
 TINY = {
