@@ -12,6 +12,7 @@ from ..runs.processes import Interrupted, SomeFailed, terminable
 from . import bench, models, study, train
 from .output import unfailing
 
+LONGEST = 1000  # characters of an error
 #: Commands whose results are in files: they succeed although nobody can read what they print.
 KEPT = {"train", "reproduce", "search", "sample", "diagnose", "demo"}
 
@@ -74,22 +75,30 @@ def main() -> None:
         except SystemExit as ended:
             status = ended.code
         except (ValueError, FloatingPointError, OSError) as error:
-            print(f"seqzoo: {error}", file=sys.stderr)
+            _say(error)
             status = 2
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "memory" not in str(error):
                 raise
             why = (str(error).splitlines() or ["take less at a time"])[0]
-            print(f"seqzoo: not enough memory: {why}", file=sys.stderr)
+            _say(f"not enough memory: {why}")
             status = 2
         except SomeFailed as error:
-            print(f"seqzoo: {error}", file=sys.stderr)
+            _say(error)
             status = 1
         except Interrupted as error:
-            print(f"seqzoo: {error}", file=sys.stderr)
+            _say(error)
             status = 128 + (signals or [error.number])[0]
         output.flush()
         if output.lost:
-            print(f"seqzoo: the output was cut short: {output.lost}", file=sys.stderr)
+            _say(f"the output was cut short: {output.lost}")
             status = status or (0 if KEPT.intersection(sys.argv[1:2]) else 1)
     sys.exit(status)
+
+
+def _say(error: object) -> None:
+    """Prints an error as one line, without the middle of a very long one."""
+    line = " ".join(str(error).split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"seqzoo: {line}", file=sys.stderr)
