@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -88,7 +89,11 @@ def main() -> None:
             status = 1
         except Interrupted as error:
             _say(error)
-            status = 128 + (signals or [error.number])[0]
+            status = 128 + error.number
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
+        if signals:
+            status = 128 + signals[0]
         output.flush()
         if output.lost:
             _say(f"the output was cut short: {output.lost}")

@@ -94,23 +94,25 @@ def in_processes(
     return {key: results[key] for key in jobs}
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal that stops the program.
+
+    Python would end with another exit status after a plain ``KeyboardInterrupt`` in a module that
+    calls ``exec``, though the exception is caught.
+    """
+
+
 @contextmanager
 def terminable() -> Iterator[list[int]]:
-    """Lets SIGTERM stop what runs as ctrl-C does; gives the signals that have."""
+    """Lets SIGTERM stop the program as ctrl-C does; gives the signals that have."""
     seen: list[int] = []
 
     def stop(number: int, frame: object) -> None:
         seen.append(number)
-        raise KeyboardInterrupt
+        raise Stopped
 
-    if threading.current_thread() is not threading.main_thread():
+    with _handled(stop):
         yield seen
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # In the parent ------------------------------------------------------------------------------------
@@ -120,16 +122,23 @@ def terminable() -> Iterator[list[int]]:
 def _caught() -> Iterator[list[int]]:
     """The signals that arrive, in place of what they do otherwise; only a main thread has them."""
     seen: list[int] = []
+    with _handled(lambda number, frame: seen.append(number)):
+        yield seen
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Has a function called for SIGINT and SIGTERM, but for one that is ignored."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, lambda got, frame: seen.append(got))
+                before[number] = signal.signal(number, handler)
     try:
-        yield seen
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number, earlier in before.items():
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
 def _start(

@@ -65,7 +65,7 @@ def test_stopped_tables_end_with_the_same_bytes(whole, tmp_path):
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         program = subprocess.Popen(command(folder), start_new_session=True, **both)
         try:
-            program.wait(draw.uniform(1.0, seconds))
+            program.wait(draw.uniform(2.0, max(6.0, seconds)))
         except subprocess.TimeoutExpired:
             (os.killpg if everyone else os.kill)(program.pid, number)
             kills += 1
@@ -74,8 +74,9 @@ def test_stopped_tables_end_with_the_same_bytes(whole, tmp_path):
         while session(program.pid):
             assert time.monotonic() < end, f"processes live on after {number.name}"
             time.sleep(0.1)
-        assert program.returncode in (0, -signal.SIGKILL, 128 + number)
-        assert "Traceback" not in out
+        # A signal before the program has begun, or after its end, means what it always does.
+        assert program.returncode in (0, -number, 128 + number), out
+        assert program.returncode == -number or "Traceback" not in out, out
         if program.returncode == 0:
             assert weights(folder) == expected
             folder = tmp_path / str(kills)
