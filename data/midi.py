@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_number
+from .checks import check_number, check_real, check_seed
 from .dataset import sequences_of
 from .files import DataError, read_file, write_whole
 from .midi_events import Song, Unreadable, read_song
 from .musical_keys import check_tonic, transpose_to
-from .polyphonic import KEYS, LOWEST, PianoRolls, check_roll
+from .polyphonic import KEYS, LOWEST, PianoRolls, check_cuts, check_roll
 
 DRUMS = 9  # the tenth channel: its notes are instruments, not pitches
 LARGEST = 2**23  # bytes of a file
@@ -276,9 +276,13 @@ class MidiFolder(PianoRolls):
         transpose: str | None = None,
         max_frames: int = 2**23,
     ) -> None:
+        self.max_frames = check_number("max_frames", max_frames)
+        check_cuts(chunk, window, stride, seed)
+        check_seed(split_seed, "split_seed")
+        check_real("fraction", fraction, above=0, below=0.5)
+        _frame(step, per_beat)
         self.files = str(files) if isinstance(files, str | PathLike) else [str(f) for f in files]
         self.step, self.per_beat, self.transpose = step, per_beat, transpose
-        self.max_frames = check_number("max_frames", max_frames)
         self.split, self.fraction, self.split_seed = split, fraction, split_seed
         self.names, rolls, self.skipped, self.remarks = self._read(split)
         super().__init__(rolls, chunk, window, device, recut, seed, stride, every_step)
@@ -361,9 +365,7 @@ def _frame(step: float | None, per_beat: float | None) -> tuple[float, str]:
     value = step if step is not None else per_beat
     assert value is not None  # one of them is given
     name = "step" if per_beat is None else "per_beat"
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be above 0 and finite, got {value}")
-    return value, "seconds" if per_beat is None else "beats"
+    return check_real(name, value, above=0), "seconds" if per_beat is None else "beats"
 
 
 def _parse(path: str | PathLike) -> Song:

@@ -100,11 +100,7 @@ class PianoRolls(Dataset):
     ) -> None:
         if chunk is not None and window is not None:
             raise ValueError("chunk and window exclude one another: give one of them")
-        for name, value in (("chunk", chunk), ("window", window)):
-            if value is not None:
-                check_number(name, value)
-        check_number("stride", stride)
-        check_seed(seed)
+        check_cuts(chunk, window, stride, seed)
         check_seed(split_seed, "split_seed")
         check_real("fraction", fraction, above=0, below=0.5)
         if window is None and (stride > 1 or every_step):
@@ -316,6 +312,7 @@ class Polyphonic(PianoRolls):
             raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        check_cuts(chunk, window, stride, seed)
         rolls = read_mat(fetch(_FILES[name]), split)
         super().__init__(rolls, chunk, window, device, recut, seed, stride, every_step)
         self.name, self.split = name, split
@@ -325,6 +322,15 @@ class Polyphonic(PianoRolls):
 
     def _rolls_of(self, split: str) -> Sequence[Tensor]:
         return read_mat(fetch(_FILES[self.name]), split)
+
+
+def check_cuts(chunk: int | None, window: int | None, stride: int, seed: int) -> None:
+    """Raises a ValueError for numbers of ``PianoRolls`` that are none, before a file is read."""
+    for name, value in (("chunk", chunk), ("window", window)):
+        if value is not None:
+            check_number(name, value)
+    check_number("stride", stride)
+    check_seed(seed)
 
 
 def check_roll(roll: Tensor | np.ndarray, name: str = "the roll") -> Tensor:

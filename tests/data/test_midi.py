@@ -364,9 +364,9 @@ def test_one_length_of_frame(song, how):
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["step", "per_beat"])
 def test_a_frame_has_a_length(song, name, value):
-    with pytest.raises(ValueError, match=f"{name} must be above 0 and finite"):
+    with pytest.raises(ValueError, match=rf"{name} must be (above 0|a finite number)"):
         read_midi(song, **{name: value})
-    with pytest.raises(ValueError, match=f"{name} must be above 0 and finite"):
+    with pytest.raises(ValueError, match=rf"{name} must be (above 0|a finite number)"):
         write_midi(song, scale(), **{name: value})
 
 
