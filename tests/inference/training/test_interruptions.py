@@ -101,7 +101,7 @@ def test_a_content_changed_at_random_is_refused_or_goes_on_soundly(stopped, tmp_
 
 
 SCRIPT = """
-    import sys, time, torch
+    import json, sys, torch
     from seqzoo import inference, zoo
     from seqzoo.data import PPC
 
@@ -115,8 +115,9 @@ SCRIPT = """
     )
     if fit.interrupted:
         sys.exit(130)
-    content = {"net": net.state_dict(), "history": fit.history, "best": fit.best}
-    torch.save(content, sys.argv[2])
+    content = [value.numpy().tobytes().hex() for value in net.state_dict().values()]
+    with open(sys.argv[2], "w") as file:
+        json.dump([content, fit.history, fit.best], file)
 """
 
 
