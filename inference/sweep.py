@@ -98,11 +98,21 @@ def compiled_sweep(net: Recurrent, batch: Batch, past: Tensor) -> Swept:
     features = net.encode(batch.obs)
     validate = torch.distributions.Distribution._validate_args
     first = net.step(features[:, 0], past)
-    rest = _scan(net)(features[:, 1:].transpose(0, 1).contiguous(), first)
-    # The compiler switches validation off for the whole process: put it back.
-    torch.distributions.Distribution.set_default_validate_args(validate)
+    try:
+        rest = _scan(net)(features[:, 1:].transpose(0, 1).contiguous(), first)
+    finally:  # the compiler switches validation off for the whole process
+        torch.distributions.Distribution.set_default_validate_args(validate)
     statistics = torch.cat((past[:, None], first[:, None], rest.transpose(0, 1)), 1)
     return Swept(statistics, features)
+
+
+def check_compiles() -> None:
+    """Raises a ValueError where torch is too old to compile a scan."""
+    if torch.__version__ < (2, 10):
+        raise ValueError(
+            f"a compiled sweep needs torch 2.10 or newer, this is {torch.__version__}: leave "
+            "compiled=True out"
+        )
 
 
 @functools.lru_cache(maxsize=8)

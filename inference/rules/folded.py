@@ -12,7 +12,7 @@ from ...data import Batch
 from ..capture import Captured
 from ..checks import check_missing, check_number
 from ..contracts import Fold, Recurrent
-from ..sweep import Swept, compiled_sweep, sweep
+from ..sweep import Swept, check_compiles, compiled_sweep, sweep
 from .rule import LearningRule, Metrics, anneal
 
 CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time, too
@@ -40,8 +40,8 @@ class FoldedRule(LearningRule):
             through time can have. The gradient is the same in expectation: chunks draw their noise
             one after the other, so that another size draws other numbers. ``None`` takes a third
             of a fold, within ``CHUNKS``.
-        compiled: run the sweep as one compiled scan (worth it for long training; needs a C++
-            compiler and spends some seconds on the first call).
+        compiled: run the sweep as one compiled scan (worth it for long training; needs
+            torch 2.10 and a C++ compiler, and spends some seconds on the first call).
         captured: on a CUDA device, record the gradient of a fold as a CUDA graph, once for each
             shape, and replay it. The parts of the network must not wait for the device. A fold of
             which values are missing is not recorded.
@@ -77,6 +77,8 @@ class FoldedRule(LearningRule):
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
         if through_time and compiled:
             raise ValueError("the compiled sweep keeps no graph: it cannot go with through_time")
+        if compiled:
+            check_compiles()
         if through_time and captured:
             raise ValueError("captured records one fold at a time: it cannot go with through_time")
         if not 0 <= anneal(drop_past, 0.0) <= 1 or not 0 <= anneal(drop_past, 1.0) <= 1:
