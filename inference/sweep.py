@@ -108,7 +108,7 @@ def compiled_sweep(net: Recurrent, batch: Batch, past: Tensor) -> Swept:
 
 def check_compiles() -> None:
     """Raises a ValueError where torch is too old to compile a scan."""
-    if torch.__version__ < (2, 10):
+    if torch.__version__ < "2.10":  # it compares as a version
         raise ValueError(
             f"a compiled sweep needs torch 2.10 or newer, this is {torch.__version__}: leave "
             "compiled=True out"
