@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .batch import Batch, Index
@@ -18,7 +17,15 @@ from .dataset import Dataset, check_held_out
 from .labelled import read_pandas, read_xarray, write_xarray
 from .neuro import read_nwb, read_pynapple
 from .rng import generator
-from .spikes import bin_edges, check_intervals, count_spikes, covered, mean_in_bins, sorted_times
+from .spikes import (
+    Numbers,
+    bin_edges,
+    check_intervals,
+    count_spikes,
+    covered,
+    mean_in_bins,
+    sorted_times,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -56,9 +63,9 @@ class Recording(Dataset):
 
     def __init__(
         self,
-        trials: Sequence[ArrayLike] | ArrayLike,
+        trials: Numbers,
         bin: float = 1.0,
-        starts: ArrayLike | None = None,
+        starts: Numbers | None = None,
         channels: Sequence[Any] | None = None,
         names: Sequence[Any] | None = None,
         conditions: Mapping[str, Sequence[Any]] | None = None,
@@ -89,11 +96,11 @@ class Recording(Dataset):
     @classmethod
     def from_spikes(
         cls,
-        times: Mapping[Any, ArrayLike] | Sequence[ArrayLike],
+        times: Mapping[Any, Numbers] | Sequence[Numbers],
         bin: float,
-        trials: ArrayLike | None = None,
+        trials: Numbers | None = None,
         *,
-        observed: Mapping[Any, ArrayLike] | Sequence[ArrayLike | None] | None = None,
+        observed: Mapping[Any, Numbers] | Sequence[Numbers | None] | None = None,
         names: Sequence[Any] | None = None,
         conditions: Mapping[str, Sequence[Any]] | None = None,
         unit: str = "neuron",
@@ -141,10 +148,10 @@ class Recording(Dataset):
     @classmethod
     def from_traces(
         cls,
-        time: ArrayLike,
-        values: ArrayLike,
+        time: Numbers,
+        values: Numbers,
         bin: float,
-        trials: ArrayLike | None = None,
+        trials: Numbers | None = None,
         *,
         channels: Sequence[Any] | None = None,
         names: Sequence[Any] | None = None,
@@ -396,7 +403,7 @@ class Recording(Dataset):
         return type(self)(trials, self.bin, starts, *about)
 
 
-def _trials(given: Sequence[ArrayLike] | ArrayLike) -> list[Tensor]:
+def _trials(given: Numbers) -> list[Tensor]:
     """Trials ``[T_i, M]``, float32, checked."""
     try:
         trials = [torch.tensor(np.asarray(trial, dtype=np.float32)) for trial in given]
@@ -417,7 +424,7 @@ def _trials(given: Sequence[ArrayLike] | ArrayLike) -> list[Tensor]:
     return trials
 
 
-def _trial_intervals(trials: ArrayLike) -> np.ndarray:
+def _trial_intervals(trials: Numbers) -> np.ndarray:
     """Start and stop of trials, checked; warns where two overlap."""
     intervals = check_intervals("trials", trials)
     order = intervals[:, 0].argsort(kind="stable")
@@ -432,6 +439,6 @@ def _trial_intervals(trials: ArrayLike) -> np.ndarray:
     return intervals
 
 
-def _observed_of(observed: Mapping[Any, ArrayLike] | Sequence[ArrayLike | None], key: Any) -> Any:
+def _observed_of(observed: Mapping[Any, Numbers] | Sequence[Numbers | None], key: Any) -> Any:
     """The intervals of one unit; None where it was recorded all the time."""
     return observed.get(key) if isinstance(observed, Mapping) else observed[key]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from torch import Tensor
 
 from .checks import check_real
 
+#: Numbers of any form: nested lists, an array, or a tensor.
+Numbers = Sequence[Any] | np.ndarray | Tensor
 MOST_BINS = 10_000_000  # of a trial: a bin is far too short, or times are in another unit
 
 
-def check_intervals(name: str, intervals: ArrayLike) -> np.ndarray:
+def check_intervals(name: str, intervals: Numbers) -> np.ndarray:
     """Start and stop of intervals in seconds, ``[N, 2]``, float64, checked.
 
     Raises:
@@ -90,7 +93,7 @@ def covered(intervals: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.asarray(inside.any(1))
 
 
-def sorted_times(name: str, times: ArrayLike) -> np.ndarray:
+def sorted_times(name: str, times: Numbers) -> np.ndarray:
     """Spike times in seconds as a sorted float64 array, checked.
 
     Raises:

@@ -478,4 +478,5 @@ def test_a_part_cannot_have_an_argument_that_its_class_does_not_take():
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # as the tests: sums of several threads round otherwise
     reload(Path(sys.argv[1]))

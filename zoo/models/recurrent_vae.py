@@ -85,9 +85,10 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
         self.obs_dim, self.latent_dim, self.likelihood = obs_dim, latent_dim, likelihood
         self.emission_dim = emission_dim or latent_dim
         self.sees_missing = sees_missing
-        read = reads(obs_dim, sees_missing)
-        default = GaussianGuide(read, latent_dim, hidden, statistics, emission_dim)
-        self.recognition = default if guide is None else guide
+        if guide is None:
+            read = reads(obs_dim, sees_missing)
+            guide = GaussianGuide(read, latent_dim, hidden, statistics, emission_dim)
+        self.recognition = guide
         size_of(self.recognition, "guide", "statistics_dim")
         layers = [
             self.emission_dim,

@@ -643,7 +643,7 @@ def test_bad_frames_get_a_clear_sentence(obs, message):
     ("output", "every_step", "target", "message"),
     [
         ("classes", False, None, "target"),
-        ("classes", False, torch.zeros(B), "whole numbers, got torch.float32"),
+        ("classes", False, torch.zeros(B), "whole numbers, got torch.float"),
         ("classes", False, torch.tensor([0, C, 0]), "from 0 to 4, got 5"),
         ("classes", False, torch.tensor([0, -1, 0]), "from 0 to 4, got -1"),
         ("classes", False, torch.zeros(B - 1, dtype=torch.long), "target has 2 rows, obs has 3"),

@@ -180,7 +180,7 @@ def test_a_run_is_kept_though_its_card_lacks_a_field(field, rows):
     "changes",
     [
         *({"value": 1e-9}, {"value": None}, {"metric": "error"}, {"unit": "m"}, {"seed": 5}),
-        *({"wall_time_s": 0.0}, {"also": {"x": 1.0}}, {"result_sha256": None}, {"validation": 1}),
+        *({"wall_time_s": 9.5}, {"also": {"x": 1.0}}, {"result_sha256": None}, {"validation": 1}),
         {"configuration": {"model": {"part": "LGDS", "order": 2}}},
     ],
     ids=str,
