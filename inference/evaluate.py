@@ -299,8 +299,9 @@ def particle_estimate(
     """``particle_bound`` with a graph, from the global random state; ``[B]``."""
     check_number("num_particles", num_particles)
     lengths, order = batch.mask.sum(1).sort(descending=True)
-    steps = net.particle_steps(prepare_whole(net, batch.rows(order)))
-    return run_particles(steps, lengths, num_particles, threshold)[order.argsort()]
+    data = prepare_whole(net, batch.rows(order))
+    found = run_particles(net.particle_steps(data), lengths, num_particles, threshold)
+    return found[order.argsort()]
 
 
 # Preparing and checking ---------------------------------------------------------------------------

@@ -50,9 +50,14 @@ def run_sweep(net: Recurrent, batch: Batch) -> Swept:
     """Statistics of a recurrent network over whole sequences, and features of the frames.
 
     Raises:
-        ValueError: when a real frame is outside the support of the network's likelihood, or for
-            missing values that the network does not take.
+        ValueError: for a network without such statistics, when a real frame is outside the support
+            of its likelihood, or for missing values that it does not take.
     """
+    if not isinstance(net, Recurrent):
+        raise ValueError(
+            f"{type(net).__name__} has no statistics of the past to run over sequences: that takes "
+            "an inference.Recurrent, such as an rVAE, a harmonium or an RNN"
+        )
     check_missing(net, batch)
     net.check(batch.obs[batch.mask])
     return sweep(net, batch, net.initial(len(batch)).to(batch.obs.device))
@@ -70,7 +75,7 @@ def run_filter(net: Recurrent, batch: BatchLike) -> Tensor:
         batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
 
     Raises:
-        ValueError: when the data are not sequences that the network takes.
+        ValueError: for a network that is not recurrent, or data that it does not take.
     """
     return run_sweep(net, batch_for(net, batch)).statistics[:, 1:]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...data import generator
+from ...data.checks import shown
 from ..checks import check_number, check_seed, check_sizes
 from ..contracts import GibbsModel
 from ..placing import device_of
@@ -96,8 +97,8 @@ def clamped_gibbs(
     check_sizes(num_chains=num_chains, num_samples=num_samples, num_probes=num_probes)
     check_seed(seed)
     check_number("num_warmup", num_warmup, 0)
-    past = past.to(device_of(net) or past.device)
     _check_chains(net, past)
+    past = past.to(device_of(net) or past.device)
     clamped = past.repeat(num_chains, 1)
     kept = []
     with RandomStream(past.device, "clamped Gibbs", seed):
@@ -118,8 +119,9 @@ def _check_chains(net: GibbsModel, past: Tensor) -> None:
             "inference.GibbsModel, such as a harmonium or an rVAE"
         )
     width = net.initial(1).shape[-1]
-    if past.dim() != 2 or past.shape[1] != width or not len(past):
+    found = tuple(past.shape) if isinstance(past, Tensor) else shown(past)
+    if not isinstance(past, Tensor) or past.dim() != 2 or past.shape[1] != width or not len(past):
         raise ValueError(
             f"past must be u_{{t-1}} of some frames, [N, {width}] for this {type(net).__name__}: "
-            f"got {tuple(past.shape)}"
+            f"got {found}"
         )

@@ -999,11 +999,11 @@ def test_the_rule_names_itself():
         ("ppc/refh", "REFH has no Pyro pair of model and guide"),
     ],
 )
-@pytest.mark.parametrize("bound", [elbo, importance_bound])
+@pytest.mark.parametrize("bound", [elbo, importance_bound, frame_bound, particle_bound])
 def test_models_without_a_bound_on_sequences_say_so(bound, name, message):
     batch = PPC(2, 10, seed=0).batch()
     with pytest.raises(ValueError, match=message):
-        bound(zoo.load(name), batch, num_samples=2)
+        bound(zoo.load(name), batch, 2)
 
 
 def test_the_bound_of_a_linear_system_is_its_likelihood():

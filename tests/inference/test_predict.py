@@ -128,6 +128,8 @@ def test_what_cannot_be_predicted_is_refused(net, obs):
         inference.predict_next(net, obs * float("nan"))
     with pytest.raises(ValueError, match="LGDS predicts no next frame"):
         inference.predict_next(zoo.LGDS(1, readout=PopulationReadout()), obs)
+    with pytest.raises(ValueError, match="LGDS has no statistics of the past"):
+        inference.run_filter(zoo.LGDS(M, M), obs)
 
 
 # Baselines -------------------------------------------------------------------------------------
@@ -370,6 +372,7 @@ def test_draws_that_do_not_move_have_no_effective_size():
         ({"past": torch.zeros(2, 7)}, r"\[N, 3\] for this TRBM: got \(2, 7\)"),
         ({"past": torch.zeros(3)}, r"\[N, 3\] for this TRBM: got \(3,\)"),
         ({"past": torch.zeros(0, 3)}, r"\[N, 3\] for this TRBM: got \(0, 3\)"),
+        ({"past": Batch(torch.zeros(2, 5, 2))}, r"\[N, 3\] for this TRBM: got a Batch"),
         ({"net": zoo.LGDS(2)}, "LGDS has no Gibbs chains of frames"),
     ],
 )
