@@ -110,6 +110,8 @@ def _read(
         return math.ceil(round(clock(tick) / per_frame, 6) - 0.5)
 
     frames = frame(last)
+    if last == 0:
+        raise DataError(f"{path} holds no music: its tracks end where they begin")
     if frames < 1:
         raise DataError(f"{path} lasts less than half a frame: choose shorter frames")
     if frames > most:
@@ -218,7 +220,8 @@ class MidiFolder(PianoRolls):
 
     Arguments:
         files: a folder, whose ``.mid`` and ``.midi`` files are taken in the order of their names,
-            those in folders within it too; or one file; or a list of files, in its own order.
+            those in folders within it too, but for names that start with a dot; or one file; or a
+            list of files, in its own order.
         step: seconds a frame, see ``read_midi``.
         per_beat: frames a beat, in place of ``step``.
         chunk: cut every sequence into pieces of at most this many frames.
@@ -347,11 +350,12 @@ def _find(files: str | PathLike | Sequence[str | PathLike]) -> list[tuple[str, P
         raise DataError(f"there is no folder or file {place}: check its name")
     if not place.is_dir():
         return [(place.name, place)]
+    names = (path.relative_to(place) for path in place.rglob("*") if not path.is_dir())
     found = [
-        (path.relative_to(place).as_posix(), path)
-        for path in place.rglob("*")
-        # a name that starts with a dot is some system's own note, not music
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        (name.as_posix(), place / name)
+        for name in names
+        # a name that starts with a dot is some system's own: a note, a bin of deleted files
+        if name.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in name.parts)
     ]
     if not found:
         raise DataError(f"{place} holds no file that ends in .mid or .midi: check its name")

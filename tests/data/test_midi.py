@@ -449,7 +449,7 @@ BAD_FILES = {
     "unknown type": (HEADER + b"\0\5\0\1\0\x60" + TRACK, "its header makes no sense"),
     "songs": (HEADER + b"\0\2\0\1\0\x60" + TRACK, "unrelated songs"),
     "SMPTE": (HEADER + b"\0\1\0\1\xe7\x28" + TRACK, "counts time in SMPTE frames"),
-    "no time": (HEADER + b"\0\1\0\1\0\x60" + TRACK, "lasts less than half a frame"),
+    "no time": (HEADER + b"\0\1\0\1\0\x60" + TRACK, "holds no music"),
     "endless delta": (
         HEADER + b"\0\1\0\1\0\x60" + b"MTrk\0\0\x0b\xbc" + b"\xff" * 3000 + b"\1\xff\x2f\0",
         "a number of more than four bytes, at byte 22",
@@ -583,6 +583,17 @@ def test_nothing_to_read(folder, tmp_path):
         MidiFolder([], step=0.1)
     with pytest.raises(DataError, match=r"gone\.mid cannot be read"):
         MidiFolder([folder / "gone.mid"], step=0.1)
+
+
+def test_a_folder_reports_broken_links_and_passes_over_hidden_folders(folder):
+    (folder / ".Trash").mkdir()
+    (folder / ".Trash" / "d.mid").write_bytes((folder / "b.mid").read_bytes())
+    (folder / "away.mid").symlink_to(folder / "gone.mid")
+    os.mkfifo(folder / "pipe.mid")
+    with pytest.warns(UserWarning, match="2 of 5 files left out"):
+        data = MidiFolder(folder, step=0.1)
+    assert data.names == ["a.MIDI", "b.mid", "more/c.mid"]
+    assert data.skipped.keys() == {"away.mid", "pipe.mid"}
 
 
 @pytest.mark.parametrize("fault", ["cut short", "no note that sounds"])
