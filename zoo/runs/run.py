@@ -7,6 +7,7 @@ card, and replaced only when asked.
 from __future__ import annotations
 
 import datetime
+import inspect
 import os
 import platform
 import re
@@ -22,6 +23,8 @@ from torch import Tensor
 from ...data import Dataset
 from ...data.synthetic import Synthetic
 from ...inference import fit
+from ...inference.training.arguments import check_arguments
+from ...inference.training.optimizers import optimizer_of, schedule_of
 from ...inference.training.state import Fit
 from .. import folders
 from ..part import Part
@@ -130,6 +133,8 @@ def train(
     """
     checkpoint = out / CHECKPOINT
     warm = recipe.warmup and not (resume and checkpoint.is_file())
+    if warm:
+        _check_later(recipe, _how(recipe, seed, out, resume, changed))
     torch.manual_seed(seed)
     net = (
         _warmed_up(recipe, seed, out, device, bool(resume), progress)
@@ -179,6 +184,18 @@ def _how(
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """What decides the result besides the arguments of ``fit``, which it compares itself."""
     return {name: value for name, value in recipe.configuration().items() if name != "fit"}
+
+
+def _check_later(recipe: Recipe, how: dict[str, Any]) -> None:
+    """Refuses wrong settings of the training that follows a warm-up before the warm-up."""
+    if recipe.rule is None or not recipe.by_gradient:
+        return
+    rule = recipe.rule.build(recipe.model.build())
+    defaults = {name: each.default for name, each in inspect.signature(fit).parameters.items()}
+    arguments = defaults | how
+    check_arguments(arguments)
+    optimizer_of(rule.net, arguments["optimizer"], arguments["lr"])
+    schedule_of(arguments["schedule"])
 
 
 def _warmed_up(

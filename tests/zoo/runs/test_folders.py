@@ -129,8 +129,14 @@ def test_a_checkpoint_of_others_beside_a_finished_run_is_left_alone(
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_a_run_that_cannot_begin_leaves_no_folder(refused, tmp_path):
-    refused(*TVAE, "--set", "fit.lr=-1.0", "--out", tmp_path / "a" / "b")
+@pytest.mark.parametrize("name", ["ppc/tvae", "ppc/rvae"])  # the latter has a warm-up
+@pytest.mark.parametrize(
+    "wrong",
+    ["fit.lr=-1.0", "fit.epochs=0", "fit.schedule=no", "fit.shards=0", "rule.minibatch=0"],
+)
+def test_a_run_that_cannot_begin_leaves_no_folder(name, wrong, refused, tmp_path):
+    words = ["train", name, "--quick", *KF[1:], "--set", "model.hidden=4"]
+    refused(*words, "--set", wrong, "--out", tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
 
 
