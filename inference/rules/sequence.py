@@ -95,10 +95,11 @@ class SequenceELBO(LearningRule):
         Raises:
             ValueError: for missing values that the network does not leave out.
         """
-        frames = batch.observed_frames.sum()
+        seen = batch.observed_frames.sum()
+        frames = seen.clamp_min(1)  # a window of a gap costs its KL term, and no NaN
         self.net.zero_grad(set_to_none=True)
         metrics = {
-            "frames": frames.to(batch.obs.dtype),
+            "frames": seen.to(batch.obs.dtype),
             "loss": torch.zeros((), device=frames.device, dtype=batch.obs.dtype),
         }
         for name, weight in self.weights.items():

@@ -241,7 +241,7 @@ class Course:
 
         Raises:
             FloatingPointError: when the loss or the weights are no longer finite.
-            ValueError: when the rule made no update.
+            ValueError: when the rule made no update, or saw no value.
         """
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         for index, batch in enumerate(loader.epoch(epoch)):
@@ -263,6 +263,8 @@ class Course:
         if not self.state.finite:
             raise FloatingPointError(f"the weights after epoch {epoch} are not finite{LATER}")
         frames = totals.pop("frames")
+        if not frames:
+            raise ValueError(f"no value was seen in epoch {epoch}: leave such sequences out")
         record = {"epoch": epoch, "lr": self.state.optimizer.param_groups[0]["lr"]}
         return record | {name: float(total / frames) for name, total in totals.items()}
 

@@ -193,6 +193,28 @@ def test_a_network_that_leaves_nothing_out_is_given_nothing_missing(verb):
 # What is read in a gap ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [("VRAE", "elbo"), ("VRAE", "importance"), ("VRAE", "particles"), ("RNN", "elbo")],
+)
+def test_a_window_of_a_gap_has_finite_gradients(name, objective):
+    """A data set that cuts windows serves some of which nothing was seen."""
+    net = build(name)
+    found = inference.SequenceELBO(net, objective=objective).gradients(
+        sequences().rows([0]).window(3, 5)
+    )
+    assert found["frames"] == 0
+    assert found["loss"].isfinite()
+    assert all(part.grad is None or part.grad.isfinite().all() for part in net.parameters())
+
+
+@pytest.mark.parametrize("rule", [inference.SequenceELBO, inference.LocalELBO])
+def test_training_on_nothing_is_refused(rule):
+    net = build("VRAE") if rule is inference.SequenceELBO else zoo.RVAE(M, K, bernoulli)
+    with pytest.raises(ValueError, match="no value was seen in epoch 0"):
+        inference.fit(rule(net), sequences().rows([0]).window(3, 5), epochs=1, progress=False)
+
+
 def test_an_rnn_reads_what_it_expects_in_place_of_missing_values():
     net, batch = build("RNN"), sequences()
     state, expected = net.initial(B), []

@@ -147,7 +147,7 @@ class Poisson(ExponentialFamily):
     neither overflows nor loses its gradient. The log-normaliser is the integral of the rate.
     ``distribution`` is a Poisson distribution with that rate throughout; the exponential form
     holds below ``LINEAR_FROM``. A rate of 10^6 is eta = 54: for counts above some thousands begin
-    a model with ``obs_mean``, or count in larger units.
+    a model with ``obs_mean``, where it has one, or count in larger units.
 
     Arguments:
         dim: number of units.
