@@ -84,7 +84,7 @@ from .rules.sequence import SequenceELBO
 from .rules.target import TargetPropagation
 from .rules.through_time import OutputBPTT, StraightThrough
 from .sweep import sweep
-from .training.checkpoint import CheckpointError
+from .training.errors import CheckpointError
 from .training.loop import fit
 
 __all__ = [

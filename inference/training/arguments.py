@@ -115,8 +115,9 @@ def check_device(device: torch.device | str | None) -> None:
     """Raises a ValueError for a device that is not here."""
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device '{device}' here: {error}".splitlines()[0]) from error
+    except (RuntimeError, AssertionError, ImportError) as error:
+        why = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(f"no device '{device}' here: {why}") from error
 
 
 def loader_of(data: Any, batch_size: int | None, seed: int) -> Loader:

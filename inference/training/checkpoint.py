@@ -19,14 +19,11 @@ import torch
 from torch import Tensor
 
 from ...data.files import write_whole
+from .errors import CheckpointError
 
 FORMAT = b"seqzoo checkpoint 1\n"
 PLAIN: dict[type, Callable[[Any], Any]] = {numbers.Integral: int, numbers.Real: float, str: str}
 SUM = hashlib.sha256().digest_size
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or of another run."""
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
@@ -55,25 +52,23 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}: train without resume first")
+        raise CheckpointError(f"there is no checkpoint at {path}", "train")
     sealed = path.read_bytes()
     body = sealed[len(FORMAT) + SUM :]
     if not sealed.startswith(FORMAT):
-        raise CheckpointError(
-            f"{path} does not begin as a checkpoint of fit: name another file, or start anew "
-            "with resume=False"
-        )
+        raise CheckpointError(f"{path} does not begin as a checkpoint of fit", "anew")
     if sealed != seal(body):
         raise CheckpointError(
-            f"{path} was changed or cut short after it was written, as its checksum says: put a "
-            "copy of it back, or start anew with resume=False"
+            f"{path} was changed or cut short after it was written, as its checksum says", "anew"
         )
     try:
         return torch.load(io.BytesIO(body), map_location=device, weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(
-            f"{path} is as it was written, but torch {torch.__version__} does not read it: {reason}"
+            f"{path} is as it was written, but torch {torch.__version__} does not read it: "
+            f"{reason}",
+            "anew",
         ) from error
 
 

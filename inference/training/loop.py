@@ -26,6 +26,7 @@ from .arguments import (
     score_of,
 )
 from .closed_form import check_unused, fit_closed_form
+from .errors import Diverged, Unscored
 from .fingerprint import Fingerprint, of_data, of_rule, of_value
 from .optimizers import OptimizerOf, Schedule, optimizer_of, rates_of, schedule_of
 from .processes import Processes, must_return
@@ -38,10 +39,6 @@ SHARED = (
     *("epochs", "lr", "clip", "schedule", "optimizer", "average", "seed", "shards"),
     *("validate", "validate_every", "patience", "prefixes", "identity"),
 )
-
-
-class Unscored(ValueError):
-    """A network that ``validate`` cannot score, often because it diverges."""
 
 
 # Likely causes of a loss that is not finite.
@@ -176,7 +173,7 @@ def fit(
     except KeyboardInterrupt:
         state.run.interrupted = True
         kept = checkpoint is not None and state.run.history
-        where = f"; {checkpoint} holds them, go on with resume=True" if kept else ""
+        where = f"; {checkpoint} holds them, and the run can go on from there" if kept else ""
         tqdm.write(f"stopped by hand after {len(state.run.history)} whole epochs{where}")
     except Exception as error:
         _stop(state, error, checkpoint)
@@ -196,14 +193,12 @@ def _stop(state: RunState, error: Exception, checkpoint: str | Path | None) -> N
     reason = str(error).partition("\n")[0]
     if infinite and not isinstance(error, FloatingPointError):  # a rule that checks its numbers
         reason = f"the weights of epoch {state.epoch} are no longer finite ({reason}){LATER}"
+    remedy = ""
     if checkpoint is not None and state.epoch:
-        how = True if state.run.best is None else "best"
-        back += (
-            f". To go on from {checkpoint} with other values, give resume={how!r} and "
-            "changed=['lr', 'clip']"
-        )
-    kind = FloatingPointError if infinite else Unscored
-    raise kind(f"{reason}{back}") from error
+        back += f". {checkpoint} holds its last whole epoch"
+        remedy = "on" if state.run.best is None else "best"
+    kind = Diverged if infinite else Unscored
+    raise kind(f"{reason}{back}", remedy, ["lr", "clip"]) from error
 
 
 class Course:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import CheckpointError
+from .errors import CheckpointError
 from .fingerprint import Fingerprint, digest
 
 #: Settings that a resumed run may change when asked to.
@@ -97,10 +97,9 @@ def differences(
     shown = "; ".join(f"{name} was {a} and is {b}" for name, (a, b) in list(wrong.items())[:SHOWN])
     more = f"; {len(wrong) - SHOWN} more differ" if len(wrong) > SHOWN else ""
     roots = sorted({name.partition(".")[0] for name in wrong})
-    may = f", allow it by changed={roots}" if set(roots) <= set(CHANGEABLE) else ""
+    may = set(roots) <= set(CHANGEABLE)
     raise CheckpointError(
-        f"{path} is of another run: {shown}{more}. Set what the run had{may}, name another file, "
-        "or start anew with resume=False"
+        f"{path} is of another run: {shown}{more}", "changed" if may else "same", roots
     )
 
 
@@ -228,6 +227,5 @@ def _was_trained(saved: dict[str, Any], name: str, then: str) -> bool:
 
 def _refuse(path: str | Path, what: str) -> NoReturn:
     raise CheckpointError(
-        f"{path} {what}: it is as it was written, but fit writes no such checkpoint. Name another "
-        "file, or start anew with resume=False"
+        f"{path} {what} (it is as it was written, but fit writes no such checkpoint)", "anew"
     )

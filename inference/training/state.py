@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, save_checkpoint
+from .errors import CheckpointError
 from .fingerprint import Fingerprint
 from .reading import check_weights, check_whole, differences
 
@@ -164,7 +165,7 @@ class RunState:
         changes = differences(saved, path, self.settings, changed)
         check_weights(saved, path, self.net, self.trained, self.averaged, self.optimizer)
         if best and saved["best"] is None:
-            raise CheckpointError(f"{path} has no best epoch, for want of validate: resume=True")
+            raise CheckpointError(f"{path} has no best epoch: nothing was validated", "last")
         self.run.history, self.run.best = saved["history"], saved["best"]
         self.epoch, self.since_best = saved["epoch"], saved["since_best"]
         self.best_weights = saved["best_weights"]

@@ -79,10 +79,9 @@ def train(
     epoch when the same command is given again, and ends with the same weights. A finished run is
     replaced with --overwrite alone.
     """
-    from ...inference.training.loop import Unscored
     from ..recipes import find, parse_overrides
     from ..runs.finished import place
-    from ..runs.run import CHECKPOINT, is_main_process, run
+    from ..runs.run import is_main_process, run
 
     check_device(device)
     recipe = find(name)
@@ -95,23 +94,15 @@ def train(
             "--fresh ignores a checkpoint: it goes with neither --from-best nor --changed"
         )
     resume = "best" if from_best else not fresh
-    try:
-        card = run(
-            recipe,
-            seed,
-            folder,
-            device=device,
-            resume=resume,
-            overwrite=overwrite,
-            changed=changed or (),
-        )
-    except (FloatingPointError, Unscored) as error:
-        if not (folder / CHECKPOINT).is_file():
-            raise
-        best = " --from-best" if recipe.validate else ""
-        raise type(error)(
-            f"{error}; that is --out {folder}{best} --changed lr --set fit.lr=RATE"
-        ) from error
+    card = run(
+        recipe,
+        seed,
+        folder,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+        changed=changed or (),
+    )
     if not is_main_process():
         return
     print(f"{name}: {card['metric']} {card['value']:.4g} {card['unit']} on test data (seed {seed})")

@@ -24,6 +24,7 @@ from ...data import Dataset
 from ...data.synthetic import Synthetic
 from ...inference import fit
 from ...inference.training.arguments import check_arguments
+from ...inference.training.errors import TrainingError
 from ...inference.training.optimizers import optimizer_of, schedule_of
 from ...inference.training.state import Fit
 from .. import folders
@@ -34,6 +35,18 @@ from .finished import CHECKSUM, checksum
 from .processes import Interrupted
 
 CHECKPOINT, WARMUP = "checkpoint.pt", "warmup{}.pt"
+_ANEW = "give another folder (--out), or start anew with seqzoo train --fresh"
+#: What to do on the command line, for each name in ``training.errors.REMEDIES``.
+COMMANDS = {
+    "": "",
+    "train": ": leave out --from-best and --changed",
+    "last": ": leave out --from-best",
+    "anew": f": {_ANEW}",
+    "same": f": set what the run had, {_ANEW}",
+    "changed": f": set what the run had, allow it by {{changed}}, {_ANEW}",
+    "best": ". To go on: {train} --from-best --changed lr --set fit.lr=RATE, and --set as before",
+    "on": ". To go on: {train} --changed lr --set fit.lr=RATE, and --set as before",
+}
 UNFINISHED = re.compile(r"checkpoint\.pt|warmup\d+\.pt")  # what a run removes when it has ended
 
 
@@ -75,12 +88,27 @@ def run(
             "(--out), or --overwrite to replace it"
         )
     with folders.claimed(out, UNFINISHED, holds_model) if main else nullcontext():
-        net, card = _trained(recipe, seed, out, device, resume, progress, changed)
+        try:
+            net, card = _trained(recipe, seed, out, device, resume, progress, changed)
+        except TrainingError as error:
+            what = _command(error, recipe, seed, out)
+            raise type(error)(f"{error.problem}{what}") from error
         if main:
             card = save_model(out, net, card, lambda: recipe.model.build().state_dict())
             for path in folders.files(out, UNFINISHED):
                 path.unlink(missing_ok=True)
     return card
+
+
+def _command(error: TrainingError, recipe: Recipe, seed: int, out: Path) -> str:
+    """What to do about an error of ``fit``, in the words of the command line."""
+    diverged = error.remedy in ("best", "on")
+    if diverged and not (out / CHECKPOINT).is_file():
+        return ". That was the warm-up: add --fresh and --set warmup.fit.lr=RATE"
+    return COMMANDS[error.remedy].format(
+        changed=" ".join(f"--changed {name}" for name in error.names),
+        train=f"seqzoo train {recipe.name} --seed {seed} --out {out}",
+    )
 
 
 def _trained(

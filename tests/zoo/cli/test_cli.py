@@ -11,9 +11,11 @@ import pytest
 import torch
 import typer
 from seqzoo.data import PPC
+from seqzoo.inference.training.errors import REMEDIES
 from seqzoo.zoo import cards, cli, folders, store
 from seqzoo.zoo.recipes import RECIPES, find, ppc
 from seqzoo.zoo.runs import reproduce
+from seqzoo.zoo.runs.run import COMMANDS
 from typer.testing import CliRunner
 
 from seqzoo import __version__, inference, zoo
@@ -456,7 +458,15 @@ def test_a_checkpoint_of_other_settings_says_what_to_do(refused, tmp_path):
     words = ["train", "ppc/rvae", *changes("ppc/rvae"), "--out", tmp_path]
     for name, content in (("checkpoint.pt", b"damaged"), (folders.MARK, b"")):
         (tmp_path / name).write_bytes(content)
-    assert "checkpoint.pt does not begin as a checkpoint of fit" in refused(*words)
+    error = refused(*words)
+    assert "checkpoint.pt does not begin as a checkpoint of fit" in error
+    assert "--fresh" in error
+    assert "resume" not in error
+
+
+def test_every_advice_of_fit_has_words_on_the_command_line():
+    assert COMMANDS.keys() == REMEDIES.keys()
+    assert not any(word in text for text in COMMANDS.values() for word in ("resume", "=["))
 
 
 def test_a_run_that_diverged_goes_on_with_a_lower_rate(seqzoo, refused, tmp_path, monkeypatch):
@@ -471,8 +481,11 @@ def test_a_run_that_diverged_goes_on_with_a_lower_rate(seqzoo, refused, tmp_path
     code, _, error = seqzoo(*words, "fit.lr=0.002")
     assert code == 2
     assert f"--out {tmp_path} --from-best --changed lr" in error
+    assert "resume" not in error
     infinite.clear()
-    assert "lr was 0.002 and is 0.001" in refused(*words, "fit.lr=0.001")
+    error = refused(*words, "fit.lr=0.001")
+    assert "lr was 0.002 and is 0.001" in error
+    assert "allow it by --changed lr" in error
     more = ["fit.lr=0.001", "--changed", "lr"]
     assert "--fresh ignores a checkpoint" in refused(*words, *more, "--fresh")
     assert "no checkpoint at" in refused(*words, *more, "--out", tmp_path / "other")
