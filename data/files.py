@@ -60,9 +60,12 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     removes what the killed run had written.
 
     Raises:
-        OSError: in one sentence where the disk is full; otherwise as ``write`` raises it.
+        OSError: in one sentence where the disk is full, or where a folder, a device or a pipe has
+            the name; otherwise as ``write`` raises it.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is a folder, a device or a pipe, not a file: give another name")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

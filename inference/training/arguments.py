@@ -44,7 +44,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     if "patience" in given and "validate" not in given:
         raise ValueError("patience needs validate=: a score to be patient about")
     if "checkpoint" in given:
-        _check_place(Path(given["checkpoint"]))
+        _check_place(given["checkpoint"])
 
 
 def check_changed(changed: str | Sequence[str], resumed: bool) -> list[str]:
@@ -53,6 +53,8 @@ def check_changed(changed: str | Sequence[str], resumed: bool) -> list[str]:
     Raises:
         ValueError: for others, or where no run is resumed.
     """
+    if not isinstance(changed, (str, list, tuple, set)):
+        raise ValueError(f"changed must be a list of names of arguments, got {shown(changed)}")
     names = [changed] if isinstance(changed, str) else list(changed)
     wrong = [name for name in names if name not in CHANGEABLE]
     if wrong:
@@ -102,22 +104,34 @@ def factor_of(value: Any, done: float) -> float:
     return factor
 
 
-def _check_place(path: Path) -> None:
-    """Raises a ValueError where no file can be written at ``path``."""
-    if path.is_dir():
-        raise ValueError(f"checkpoint must be a file, and {path} is a folder: name a file in it")
-    above = next((folder for folder in path.parents if folder.exists()), None)
+def _check_place(place: Any) -> None:
+    """Raises a ValueError where no file can be written."""
+    if not isinstance(place, (str, Path)):
+        raise ValueError(f"checkpoint must be the path of a file, got {shown(place)}")
+    path = Path(place)
+    try:
+        if path.is_dir():
+            raise ValueError(
+                f"checkpoint must be a file, and {path} is a folder: name a file in it"
+            )
+        if path.exists() and not path.is_file():
+            raise ValueError(f"checkpoint must be a file, and {path} is a device or a pipe")
+        above = next((folder for folder in path.parents if folder.exists()), None)
+    except OSError as error:  # a name that is too long, or not to be looked at
+        raise ValueError(f"checkpoint cannot be written: {error.strerror}") from error
     if above is not None and not above.is_dir():
         raise ValueError(f"checkpoint {path} cannot be written: {above} is a file, not a folder")
 
 
 def check_device(device: torch.device | str | None) -> None:
-    """Raises a ValueError for a device that is not here."""
+    """Raises a ValueError for a device that is not here, or whose tensors have no values."""
     try:
-        torch.empty(0, device=device)
+        where = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, ImportError) as error:
         why = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(f"no device '{device}' here: {why}") from error
+    if where.type == "meta":
+        raise ValueError(f"no device '{device}' for numbers: tensors there have no values")
 
 
 def loader_of(data: Any, batch_size: int | None, seed: int) -> Loader:

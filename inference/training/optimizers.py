@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...data.checks import shown
 from ..checks import check_real
 from .rmsprop import RMSpropNesterov
 
@@ -49,7 +50,10 @@ def optimizer_of(
     Raises:
         ValueError: for an unknown name, or rates that do not fit.
     """
-    return _choose(choice, OPTIMIZERS, "optimizer")(parameter_groups(net, lr))
+    made = _choose(choice, OPTIMIZERS, "optimizer")(parameter_groups(net, lr))
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ValueError(f"optimizer must return a torch.optim.Optimizer, got {shown(made)}")
+    return made
 
 
 def schedule_of(choice: str | Schedule) -> Schedule:

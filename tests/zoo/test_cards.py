@@ -289,7 +289,9 @@ def test_what_is_no_name_is_a_model_error(use, name, tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "ppc") == ["mine.txt"]
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "meta", "hpu:0", "warp", "", None, 2.5, [], b"cpu"], ids=str)
+@pytest.mark.parametrize(
+    "device", ["cuda:99", "meta", "hpu:0", "warp", "", None, 2.5, [], b"cpu"], ids=str
+)
 def test_a_device_that_is_not_here_is_a_model_error(device):
     with pytest.raises(zoo.ModelError, match="device"):
         zoo.load("ppc/kf2", device)

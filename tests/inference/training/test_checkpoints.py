@@ -629,3 +629,14 @@ def test_the_next_writer_removes_what_a_dead_process_left(tmp_path, monkeypatch)
         (tmp_path / name).touch()
     train(linear(), Squared, data=uneven(), checkpoint=tmp_path / "run.pt")
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, "run.pt"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(path := tmp_path / "pipe")
+    with pytest.raises(ValueError, match="device or a pipe"):
+        train(linear(), Squared, checkpoint=path)
+    with pytest.raises(OSError, match="device or a pipe"):
+        write_whole(path, lambda part: part.write_bytes(b""))
+    assert os.listdir(tmp_path) == ["pipe"]
+    assert path.is_fifo()

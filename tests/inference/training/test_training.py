@@ -937,6 +937,11 @@ def test_going_back_needs_a_best_epoch(tmp_path):
         ({"lr": True}, "lr must be a finite number"),
         ({"lr": "1e-3"}, "lr must be a finite number"),
         ({"checkpoint": "."}, "checkpoint must be a file"),
+        ({"checkpoint": b"run.pt"}, "checkpoint must be the path of a file"),
+        ({"checkpoint": "x" * 300}, "checkpoint cannot be written"),
+        ({"changed": 1}, "changed must be a list"),
+        ({"device": "meta"}, "no values"),
+        ({"optimizer": lambda groups: None}, "optimizer must return"),
         ({"checkpoint": __file__ + "/run.pt"}, "is a file, not a folder"),
     ],
 )
