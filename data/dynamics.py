@@ -179,5 +179,5 @@ def _lorenz(sequences: int, steps: int, each: int, random: torch.Generator) -> T
             y + STEP * (x * (RHO - z) - y),
             z + STEP * (x * y - BETA * z),
         )
-    like = {"dtype": torch.float64}
-    return (torch.stack(states, 1) - torch.tensor(CENTRE, **like)) / torch.tensor(SPREAD, **like)
+    found = torch.stack(states, 1)
+    return (found - found.new_tensor(CENTRE)) / found.new_tensor(SPREAD)

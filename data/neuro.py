@@ -35,8 +35,8 @@ def read_nwb(path: str | PathLike, trials: str | None = "trials") -> dict[str, A
             "NWB files need pynwb: pip install 'seqzoo[neuro]', or pip install pynwb"
         ) from error
     try:
-        opened: Any = pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True)
-        with opened as file:
+        reader: Any = pynwb.NWBHDF5IO
+        with reader(str(path), "r", load_namespaces=True) as file:
             return _read(file.read(), str(path), trials)
     except DataError:
         raise

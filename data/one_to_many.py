@@ -83,8 +83,8 @@ class OneToMany(Dataset):
         obs = torch.stack([x.float(), *distractors], 1)[..., None]
         self.obs = obs.to(self.device, torch.get_default_dtype())
         target = _class(a.double()) if kind == "class" else a[:, None].clone()
-        kind = torch.get_default_dtype() if target.is_floating_point() else target.dtype
-        self.target = target.to(self.device, kind)
+        dtype = torch.get_default_dtype() if target.is_floating_point() else target.dtype
+        self.target = target.to(self.device, dtype)
 
     def __len__(self) -> int:
         return self.sequences

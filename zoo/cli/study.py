@@ -108,10 +108,11 @@ def motion(
 ) -> None:
     """How objects move in the film that trained models generate, beside real film.
 
-    found: objects a frame; apart: fraction of frames without overlap; speed: per frame, and its
-    variation within a flight; turn: degrees a frame in free flight; order 2: error of predicting by
-    constant velocity over that of predicting no motion (0: constant velocity, 2: a random walk);
-    mirrored: fraction of wall contacts that reflect.
+    Film is made from nothing and after ten real frames. found: objects a frame; kept: frames until
+    a film first lacks an object, median; apart: fraction of frames without overlap; speed: per
+    frame, and its variation within a flight; turn: degrees a frame in free flight; order 2: error
+    of predicting by constant velocity over that of predicting no motion (0: constant velocity, 2: a
+    random walk); mirrored: fraction of wall contacts that reflect.
     """
     from ..pictures import FILM, check_file
     from ..runs.printing import show, table
@@ -123,17 +124,18 @@ def motion(
         (
             title,
             f"{seen.found:.2f}",
+            f"{kept:g}",
             f"{seen.apart:.2f}",
             f"{seen.speed:.2f}",
             f"{seen.variation:.2f}",
             f"{seen.turn:.1f}",
-            f"{seen.second_order:.2f}",
+            f"{seen.second_order:.3f}",
             f"{seen.mirrored:.2f}",
             str(seen.contacts),
         )
-        for title, seen in study.motion(name, films, frames, seed, out).items()
+        for title, (seen, kept) in study.motion(name, films, frames, seed, out).items()
     ]
-    columns = "found", "apart", "speed", "varies", "turn", "order 2", "mirrored", "contacts"
+    columns = "found", "kept", "apart", "speed", "varies", "turn", "order 2", "mirrored", "contacts"
     show(table(("film", *columns), rows))
 
 

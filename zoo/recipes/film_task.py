@@ -173,7 +173,7 @@ def local_spatial(warmup: int, epochs: int, batch_size: int) -> dict[str, Any]:
     weights = {"x": 0.05, "u": 0.02, "foreseen": 0.01, "foreseen_frame": 0.3}
     common = {"batch_size": batch_size, "clip": 50.0}
     return {
-        "rule": part(LocalELBO, minibatch=1000, drop_past=0.05, weights=weights),
+        "rule": part(LocalELBO, minibatch=1000, drop_past=0.05, weights=weights, captured=True),
         "fit": {"epochs": epochs, "lr": 2e-3, "schedule": "late", "average": 0.99, **common},
         "warmup": {
             "restarts": 1,

@@ -181,7 +181,12 @@ def test_real_film_moves_as_it_should(name, things, request):
     if name == "mnist":
         request.getfixturevalue("published")
     task = table(name)[0].task
-    seen = motion.MEASURES[name](task.film(sequences=8, seed=1, split="validation").obs)
+    film = task.film(sequences=8, seed=1, split="validation")
+    seen, kept = motion.MEASURES[name](film.obs)
+    assert kept == film.steps
+    dark = film.obs.clone()
+    dark[:, 7] = 0.0
+    assert motion.MEASURES[name](dark).kept == 7
     assert seen.found > 0.95 * things
     assert seen.second_order < 0.1
     assert seen.mirrored > 0.85
@@ -207,14 +212,22 @@ def said(*words):
 def test_motion_prints_real_film_and_every_model_in_its_directions(shipped, tmp_path):
     picture = tmp_path / "films.png"
     head, *rows = said("study", "motion", "balls", "--films", 2, "--frames", 12, "--out", picture)
-    titles = ["real film", "rEFH, forwards", "rEFH, backwards", "rVAE, backwards", "rVAE, forwards"]
+    on = "after 10 real frames"
+    titles = ["real film", "rEFH, forwards", "rEFH, backwards", f"rEFH, {on}"]
+    titles += [
+        "rVAE, backwards",
+        "rVAE, forwards",
+        f"rVAE, {on} at the mean",
+        f"rVAE, {on} by draws",
+    ]
     assert [re.split(r"\s{2,}", row)[0] for row in rows] == titles
-    found, _, speed, *_ = (float(word) for word in rows[0].split()[2:])
-    assert head.split()[1:4] == ["found", "apart", "speed"]
+    found, kept, _, speed, *_ = (float(word) for word in rows[0].split()[2:])
+    assert head.split()[1:5] == ["found", "kept", "apart", "speed"]
+    assert kept == 12
     assert found == pytest.approx(3, abs=0.1)
     assert speed == pytest.approx(0.26, abs=0.06)  # 0.5 / sqrt(3) for a ball of three, on average
     with Image.open(picture) as strip:
-        assert strip.size == (2 * 12 * 32, 2 * 5 * 32)
+        assert strip.size == (2 * 12 * 32, 2 * 8 * 32)
 
 
 def test_chains_prints_a_row_for_every_model(shipped):
