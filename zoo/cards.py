@@ -8,6 +8,7 @@ names.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ..data.files import write_whole
 from . import plain_json
 
 CHECKSUM = "weights_sha256"
+SETTINGS = "configuration_sha256"  # of numbers that no shape of the weights depends on
 WAITING = ".{}.new"  # the name of new weights until their card is written
 LARGEST = 1 << 24  # bytes of a card
 
@@ -36,9 +38,9 @@ def save_pair(path: Path, card_path: Path, weights: bytes, card: dict[str, Any])
     """Writes the two files of a model. A program killed at any point leaves one whole model.
 
     Returns:
-        The card with the checksum of the weights.
+        The card with the checksums of the weights and of its configuration.
     """
-    card = {**card, CHECKSUM: _sum(weights)}
+    card = {**card, CHECKSUM: _sum(weights), SETTINGS: _settings_sum(card)}
     text = _text(card)
     _settle(path, card_path)
     write_whole(_waiting(path), lambda part: part.write_bytes(weights))
@@ -112,6 +114,25 @@ def is_card(path: Path) -> bool:
         return "model" in load_card(path)["configuration"]
     except (ModelError, KeyError, TypeError):
         return False
+
+
+def _settings_sum(card: dict[str, Any]) -> str:
+    """The checksum of a card's configuration, the same before it is written and after."""
+    try:
+        text = plain_json.dumps({"configuration": card.get("configuration")})
+        plain = json.dumps(plain_json.loads(text), sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ModelError(f"this cannot be written to a card: {error}") from error
+    return _sum(plain.encode())
+
+
+def check_configuration(card: dict[str, Any], path: Path) -> None:
+    """Raises a ModelError for a configuration that was changed after the card was written."""
+    if card.get(SETTINGS) != _settings_sum(card):
+        raise ModelError(
+            f"the configuration on the card of {path} is not the one that was saved: fetch or "
+            "train the model again, or build another model in Python and zoo.save it"
+        )
 
 
 def _checksum(card: dict[str, Any], path: Path) -> str:

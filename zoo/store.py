@@ -21,7 +21,16 @@ from ..inference.rng import RandomStream
 from ..inference.training.arguments import check_device
 from . import folders, recipes  # noqa: F401 (classes of the tables become known by name)
 from .budget import Budget
-from .cards import ModelError, is_card, load_card, save_pair, short, tensors_of, weights_of
+from .cards import (
+    ModelError,
+    check_configuration,
+    is_card,
+    load_card,
+    save_pair,
+    short,
+    tensors_of,
+    weights_of,
+)
 from .names import unknown
 from .part import Part, describe
 from .registry import PARTS, Class, read
@@ -231,6 +240,7 @@ def load(
     with RandomStream("cpu", "load"):  # to build a network draws weights
         net = build(content, classes, len(weights))
     _check_fit(net, tensors, content, path)
+    check_configuration(content, path)
     try:
         _cast(net, tensors)
         net.load_state_dict(tensors)
