@@ -504,11 +504,11 @@ def test_trainings_killed_at_random_moments_end_with_the_same_bytes(tmp_path):
         trained += 1
 
 
-@pytest.mark.parametrize("value", [0.05, 1e9, [0.04, 0.1, 1.0, 2.0]])
+@pytest.mark.parametrize("value", [1.5, 1e9])
 def test_a_number_that_no_weight_depends_on_is_refused_where_it_was_changed(tmp_path, value):
     folder = copy_of("ppc/rvae", tmp_path)
     card = json.loads((folder / store.CARD).read_text())
-    card["configuration"]["model"]["past_scale"] = value
+    card["configuration"]["model"]["past_scale"][0] = value
     (folder / store.CARD).write_text(json.dumps(card))
     with pytest.raises(store.ModelError, match="configuration"):
         zoo.load(folder)
