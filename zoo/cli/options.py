@@ -13,7 +13,7 @@ from ..names import unknown
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 #: Recipes without a card, and tables of several: what the files of the package do not tell.
-WITHOUT_CARD = ("balls/rvae-map", "mnist/rvae-map")
+WITHOUT_CARD = ("mnist/rvae-map",)
 COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt")
 
 
