@@ -29,6 +29,13 @@ class _Spiking(Synthetic):
 
     unit = "neuron"
     rates: Tensor
+    weights_seed: int
+
+    def _normal(self, *shape: int) -> Tensor:
+        """Normal numbers of the seed of the weights, float64."""
+        seed = check_seed(self.weights_seed, "weights_seed")
+        random = generator(seed, f"{type(self).__name__} weights")
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
 
     def _spikes(self, rates: Tensor, random: torch.Generator) -> None:
         kind = torch.get_default_dtype()
@@ -87,8 +94,7 @@ class Lorenz(_Spiking):
         self.gain = check_real("gain", gain, least=0)
         if not math.isclose(1000 * bin, round(1000 * bin), abs_tol=1e-6) or bin < 0.001:
             raise ValueError(f"bin must be a whole number of milliseconds, got {bin} s")
-        random = generator(check_seed(weights_seed, "weights_seed"), "Lorenz weights")
-        self.weights = self.gain * torch.randn(3, neurons, generator=random, dtype=torch.float64)
+        self.weights = self.gain * self._normal(3, neurons)
         super().__init__(sequences, steps, seed, split, device, epoch)
 
     def _draw(self, random: torch.Generator) -> None:
@@ -151,9 +157,7 @@ class ChaoticRNN(_Spiking):
         self.g, self.tau = check_real("g", g, least=0), check_real("tau", tau, above=0)
         self.bin = check_real("bin", bin, above=0, most=tau)
         self.max_rate = check_real("max_rate", max_rate, above=0)
-        random = generator(check_seed(weights_seed, "weights_seed"), "ChaoticRNN weights")
-        weights = torch.randn(neurons, neurons, generator=random, dtype=torch.float64)
-        self.weights = self.g * weights / math.sqrt(neurons)
+        self.weights = self.g * self._normal(neurons, neurons) / math.sqrt(neurons)
         super().__init__(sequences, steps, seed, split, device, epoch)
 
     def _draw(self, random: torch.Generator) -> None:

@@ -71,15 +71,12 @@ class _Recording:
                 function(*self.inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
         torch.cuda.set_rng_state(state, device)  # the first replay draws what a plain call would
-        self._clear()
+        for parameter in parameters:
+            parameter.grad = None
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.outputs = function(*self.inputs)
         self.gradients = [parameter.grad for parameter in parameters]
-
-    def _clear(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
 
     def replay(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         for fixed, value in zip(self.inputs, inputs):

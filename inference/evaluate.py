@@ -150,7 +150,6 @@ def particle_bound(
 @contextmanager
 def _drawing(batch: Batch, name: str, seed: int, graph: bool) -> Iterator[None]:
     """Where a bound draws: a private stream without a graph, or the global state with one."""
-    check_seed(seed)
     if graph and seed:
         raise ValueError(
             f"graph=True draws from torch's global random state: leave seed={seed} out, or call "

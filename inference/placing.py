@@ -18,8 +18,7 @@ def batch_for(net: nn.Module, value: BatchLike) -> Batch:
         value: a ``Batch``, or anything that ``data.as_batch`` takes.
     """
     batch, device = as_batch(value), device_of(net)
-    elsewhere = device is not None and batch.obs.device != device
-    return batch.to(device) if elsewhere and device is not None else batch
+    return batch if device is None or batch.obs.device == device else batch.to(device)
 
 
 def device_of(net: nn.Module) -> torch.device | None:

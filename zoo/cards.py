@@ -119,11 +119,11 @@ def is_card(path: Path) -> bool:
 def _settings_sum(card: dict[str, Any]) -> str:
     """The checksum of a card's configuration, the same before it is written and after."""
     try:
-        text = plain_json.dumps({"configuration": card.get("configuration")})
-        plain = json.dumps(plain_json.loads(text), sort_keys=True)
+        configuration = plain_json.plain(card.get("configuration"))
+        text = json.dumps({"configuration": configuration}, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"this cannot be written to a card: {error}") from error
-    return _sum(plain.encode())
+    return _sum(text.encode())
 
 
 def check_configuration(card: dict[str, Any], path: Path) -> None:

@@ -48,6 +48,11 @@ def loads(text: bytes | str) -> Any:
     return content
 
 
+def plain(value: Any) -> Any:
+    """A value as it is after it was written and read: lists for tuples, numbers for tensors."""
+    return loads(dumps({"value": value}))["value"]
+
+
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,11 +56,17 @@ class Generates(Described, nn.Module):
         Raises:
             ValueError: for a direction that the model does not have.
         """
+        return self._sampled(sequences, steps, seed, direction, noise)
+
+    def _sampled(
+        self, sequences: int, steps: int, seed: int, direction: str | None, *how: Any
+    ) -> Tensor:
+        """``sample``; ``how`` are the further arguments of ``forwards`` and ``backwards``."""
         check_sizes(sequences=sequences, steps=steps)
         check_seed(seed)
         generate = self._generator(direction)
         with RandomStream(self.device, "sample", seed):
-            return generate(sequences, steps, noise)
+            return generate(sequences, steps, *how)
 
     def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
         """``sample`` forwards in time, from the caller's random state; ``[N, T, M]``."""

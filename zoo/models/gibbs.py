@@ -7,9 +7,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ...inference.checks import check_number, check_seed, check_sizes
+from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import EnergyModel
-from ...inference.rng import RandomStream
 from ..parts.likelihoods import ExponentialFamily
 from ..parts.likelihoods.exponential_family import sample_bits
 from .generation import Generates
@@ -153,12 +152,8 @@ class GibbsSampler(Generates, EnergyModel):
         Raises:
             ValueError: for a direction that the model does not have.
         """
-        check_sizes(sequences=sequences, steps=steps)
-        check_seed(seed)
         check_number("gibbs_steps", gibbs_steps, 0)
-        generate = self._generator(direction)
-        with RandomStream(self.device, "sample", seed):
-            return generate(sequences, steps, noise, gibbs_steps)
+        return self._sampled(sequences, steps, seed, direction, noise, gibbs_steps)
 
     def forwards(
         self, sequences: int, steps: int, noise: bool = True, gibbs_steps: int = 25

@@ -41,7 +41,7 @@ def finished(folder: Path, recipe: Recipe, seed: int) -> dict[str, Any] | None:
     if CHECKSUM not in card or WEIGHTS_CHECKSUM not in card:
         raise ValueError(f"{folder} holds a model without the checksums that a run writes")
     weights_of(folder / WEIGHTS, card)
-    same = plain_json.loads(plain_json.dumps({"of": recipe.configuration()}))["of"]
+    same = plain_json.plain(recipe.configuration())
     if card.get("configuration") != same or card.get("seed") != seed:
         raise ValueError(f"{folder} holds a finished run of other settings")
     if card[CHECKSUM] != checksum(card):
