@@ -39,10 +39,13 @@ class Batch:
         observed: True where a single value was seen, ``[B, T, M]``; None where no value of a real
             frame is missing. A missing value of ``obs`` may be NaN or infinite, and becomes zero.
         state: the generator's own hidden state, ``[B, T, ...]``, for evaluation only.
+        inputs: known values beside the data at each step, such as a stimulus or a behaviour,
+            ``[B, T, I]``, of the dtype of ``obs``. None of them may be missing where time passes,
+            gaps included. Padding becomes zero.
 
     Raises:
         ValueError: for an empty batch, a non-finite or integer ``obs``, a mask of the wrong
-            shape or dtype, or a sequence without a single value that was seen.
+            shape or dtype, a sequence without a single value that was seen, or unfit ``inputs``.
     """
 
     obs: Tensor
@@ -50,6 +53,7 @@ class Batch:
     target: Tensor | None
     observed: Tensor | None
     state: Tensor | None
+    inputs: Tensor | None
 
     def __init__(
         self,
@@ -58,8 +62,10 @@ class Batch:
         target: Tensor | None = None,
         observed: Tensor | None = None,
         state: Tensor | None = None,
+        inputs: Tensor | None = None,
     ) -> None:
-        _check_devices(obs, {"mask": mask, "target": target, "observed": observed, "state": state})
+        others = {"target": target, "observed": observed, "state": state, "inputs": inputs}
+        _check_devices(obs, {"mask": mask, **others})
         obs, observed = _without_missing(obs, mask, observed)
         check_sequences(obs, mask)
         if mask is None:
@@ -73,8 +79,16 @@ class Batch:
                 observed = real.expand(obs.shape) if observed is None else observed & real
         if observed is not None:
             observed = _where_missing(observed, mask)
-        values = {"obs": obs, "mask": mask, "target": target, "observed": observed, "state": state}
-        for name, value in values.items():
+        if inputs is not None:
+            inputs = check_inputs(inputs, obs).masked_fill(~mask[..., None], 0.0)
+            if not inputs.isfinite().all():
+                row, step = (~inputs.isfinite()).any(-1).nonzero()[0].tolist()
+                raise ValueError(
+                    f"inputs have NaN or Inf at step {step} of sequence {row}, where time passes: "
+                    "fill them in"
+                )
+        others |= {"observed": observed, "inputs": inputs}
+        for name, value in {"obs": obs, "mask": mask, **others}.items():
             object.__setattr__(self, name, value)  # the batch is frozen
         for name in ("target", "state"):
             value = getattr(self, name)
@@ -216,6 +230,24 @@ def check_sequences(obs: Tensor, mask: Tensor | None = None) -> None:
         )
 
 
+def check_inputs(inputs: Tensor, obs: Tensor) -> Tensor:
+    """Inputs ``[B, T, I]`` of a batch with ``obs [B, T, ...]``.
+
+    Raises:
+        ValueError: for another shape or dtype.
+    """
+    if not isinstance(inputs, Tensor):
+        raise ValueError(f"inputs must be a torch tensor, got {type(inputs).__name__}")
+    if inputs.dim() != 3 or inputs.shape[:2] != obs.shape[:2] or not inputs.numel():
+        steps = ", ".join(map(str, obs.shape[:2]))
+        raise ValueError(f"inputs must be [{steps}, I] beside obs, got {tuple(inputs.shape)}")
+    if inputs.dtype != obs.dtype:
+        raise ValueError(
+            f"inputs are {inputs.dtype}, obs are {obs.dtype}: use inputs.to({obs.dtype})"
+        )
+    return inputs
+
+
 #: Every form of data that ``as_batch`` accepts.
 BatchLike = Batch | Tensor | np.ndarray | Sequence[Any]
 
@@ -281,12 +313,17 @@ def _real(value: Any, name: str) -> Tensor:
     return torch.from_numpy(array.astype(wide)).to(dtype)
 
 
-def collate(sequences: Sequence[Tensor], targets: Sequence[Tensor] | None = None) -> Batch:
+def collate(
+    sequences: Sequence[Tensor],
+    targets: Sequence[Tensor] | None = None,
+    inputs: Sequence[Tensor] | None = None,
+) -> Batch:
     """Pads sequences ``[T_i, M]`` of different lengths with zeros into one masked batch.
 
     Arguments:
         sequences: tensors that agree in all axes but the first.
         targets: one tensor a sequence, stacked into ``target``.
+        inputs: one tensor ``[T_i, I]`` a sequence, padded into ``inputs``.
 
     Raises:
         ValueError: when there is no sequence, one is empty, no tensor or of another shape.
@@ -296,6 +333,7 @@ def collate(sequences: Sequence[Tensor], targets: Sequence[Tensor] | None = None
     for name, parts, axis in (
         ("sequence", sequences, 1),
         ("target", () if targets is None else targets, 0),
+        ("input", () if inputs is None else inputs, 1),
     ):
         for number, part in enumerate(parts):
             if not isinstance(part, Tensor):
@@ -309,7 +347,10 @@ def collate(sequences: Sequence[Tensor], targets: Sequence[Tensor] | None = None
     lengths = torch.tensor([len(sequence) for sequence in sequences])
     if lengths.min() == 0:
         raise ValueError(f"sequence {int(lengths.argmin())} has no frame")
+    if inputs is not None and [len(part) for part in inputs] != lengths.tolist():
+        raise ValueError("inputs must have one tensor a sequence, with as many steps as it has")
     obs = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
+    beside = None if inputs is None else torch.nn.utils.rnn.pad_sequence(list(inputs), True)
     mask = torch.arange(obs.shape[1])[None] < lengths[:, None]
     target = None if targets is None else torch.stack(list(targets))
-    return Batch(obs=obs, mask=mask.to(obs.device), target=target)
+    return Batch(obs=obs, mask=mask.to(obs.device), target=target, inputs=beside)

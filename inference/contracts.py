@@ -44,6 +44,7 @@ class Fold(NamedTuple):
             compute them again (``BPTT``); otherwise None.
         observed: True where a value of ``obs`` was seen, ``[N, M]``; None where all were. Missing
             values of ``obs`` are zero, and no frame lacks all of its values.
+        inputs: s_t, the inputs of each frame, ``[N, I]``; None where the batch has none.
     """
 
     obs: Tensor
@@ -51,6 +52,7 @@ class Fold(NamedTuple):
     features: Tensor | None = None
     present: Tensor | None = None
     observed: Tensor | None = None
+    inputs: Tensor | None = None
 
     @classmethod
     def of(
@@ -69,7 +71,7 @@ class Fold(NamedTuple):
         """
         seen = batch.observed_frames
         whole = bool(seen.all())
-        frames = cls(batch.obs, past, features, present, batch.observed)
+        frames = cls(batch.obs, past, features, present, batch.observed, batch.inputs)
         fold = frames._each(lambda part: part.flatten(0, 1) if whole else part[seen])
         complete = fold.observed is not None and bool(fold.observed.all())
         return fold._replace(observed=None) if complete else fold
@@ -84,11 +86,7 @@ class Fold(NamedTuple):
         return self._each(lambda part: part[index])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Fold:
-        features, present, observed = (
-            None if part is None else change(part)
-            for part in (self.features, self.present, self.observed)
-        )
-        return Fold(change(self.obs), change(self.past), features, present, observed)
+        return Fold(*(None if part is None else change(part) for part in self))
 
 
 class Encoding(NamedTuple):
@@ -101,6 +99,7 @@ class Encoding(NamedTuple):
         belief: q(z | x), batch shape ``[B]``.
         observed: True where a value of ``obs`` was seen, ``[B, T, M]``; None where all were.
             Missing values of ``obs`` are zero.
+        inputs: s_t, the inputs of each frame, ``[B, T, I]``; None where the model reads none.
     """
 
     obs: Tensor
@@ -108,6 +107,7 @@ class Encoding(NamedTuple):
     features: Tensor
     belief: Path
     observed: Tensor | None = None
+    inputs: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -140,6 +140,8 @@ class Recurrent(nn.Module):
         a loss of its own, any ``FoldedRule``
     """
 
+    #: Values of ``Batch.inputs`` that it reads at each step, ``I``; 0 ignores them.
+    input_dim: int = 0
     #: Whether it leaves values out that a batch says were not seen. Otherwise it refuses them.
     takes_missing: bool = False
     #: Whether the state stays the initial one until something was seen; False: time passes.
@@ -364,6 +366,8 @@ class SequenceModel(nn.Module):
         diagnostics: ``khat``, ``loo``, ``sbc``, ``to_arviz``
     """
 
+    #: Values of ``Batch.inputs`` that it reads at each step, ``I``; 0 ignores them.
+    input_dim: int = 0
     #: Whether it leaves values out that a batch says were not seen. Otherwise it refuses them.
     takes_missing: bool = False
     #: Whether the latent noise of one frame is independent of that of others, given the data.

@@ -135,7 +135,8 @@ def _clean_probabilities(
     stepped, restored = PathSteps.applies(net, encoding), torch.zeros_like(batch.obs)
     for again in (False, True):  # the guide, trained on clean data, proposes better from such
         if again:
-            encoding = net.prepare(Batch((restored > 0.5).to(batch.obs), batch.mask))
+            cleaner = (restored > 0.5).to(batch.obs)
+            encoding = net.prepare(Batch(cleaner, batch.mask, inputs=batch.inputs))
         if stepped:
             steps = PathSteps(net, encoding)
             restored = smooth(net.likelihood, steps, evidence, batch.mask, num_samples)
@@ -245,11 +246,12 @@ def _imputed(
 ) -> tuple[Tensor, Tensor]:
     rows, shape = len(batch), (num_chains, *batch.obs.shape)
     filled = torch.where(missing, torch.randint(2, shape).to(batch.obs), batch.obs).flatten(0, 1)
-    mask, missing = batch.mask.repeat(num_chains, 1), missing.repeat(num_chains, 1, 1)
+    chains = batch.rows(torch.arange(rows, device=batch.obs.device).repeat(num_chains))
+    missing = missing.repeat(num_chains, 1, 1)
     if method == "resample":
-        passes = _resampled(net, filled, mask, missing, num_chains, num_particles, steps)
+        passes = _resampled(net, filled, chains, missing, num_chains, num_particles, steps)
     else:
-        passes = _replaced(net, filled, mask, missing, method, steps)
+        passes = _replaced(net, filled, chains, missing, method, steps)
     total = torch.zeros_like(filled)
     kept = range(steps - 1 if method == "mode" else steps // 2, steps)
     for number, (values, expected) in enumerate(passes):
@@ -261,11 +263,11 @@ def _imputed(
 
 
 def _replaced(
-    net: Any, filled: Tensor, mask: Tensor, missing: Tensor, method: str, steps: int
+    net: Any, filled: Tensor, chains: Batch, missing: Tensor, method: str, steps: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Passes of "mode" and "gibbs": frames ``[N, T, M]`` and their expected values."""
     for _ in range(steps):
-        encoding = net.prepare(Batch(filled, mask))
+        encoding = net.prepare(_filled(chains, filled))
         path = encoding.belief.mode if method == "mode" else encoding.belief.rsample()
         natural = net.natural(path, encoding)
         likelihood = net.likelihood
@@ -277,7 +279,7 @@ def _replaced(
 def _resampled(
     net: Any,
     filled: Tensor,
-    mask: Tensor,
+    chains: Batch,
     missing: Tensor,
     num_chains: int,
     num_particles: int,
@@ -286,8 +288,10 @@ def _resampled(
     """Passes of "resample"."""
     evidence, likelihood = evidence_of_missing(filled, missing), net.likelihood
     if _framewise(net):
-        encoding, trajectory = net.prepare(Batch(filled, mask)), None
-        judged = mask & (missing.any(-1).cumsum(1) > 0)  # earlier frames have nothing to choose
+        encoding, trajectory = net.prepare(_filled(chains, filled)), None
+        judged = chains.mask & (
+            missing.any(-1).cumsum(1) > 0
+        )  # earlier frames have nothing to choose
         for _ in range(steps):
             way = FrameSteps(net, encoding, evidence)
             trajectory = run_conditional_smc(
@@ -295,7 +299,7 @@ def _resampled(
             )
             yield trajectory.values, trajectory.expected
         return
-    for values, _ in _replaced(net, filled, mask, missing, "gibbs", 10):
+    for values, _ in _replaced(net, filled, chains, missing, "gibbs", 10):
         filled = torch.where(missing, values, filled)  # the first proposals depend on these
     current: list[Trajectory | None] = [None, None]
     first = len(filled) // num_chains * (num_chains // 2)
@@ -304,9 +308,8 @@ def _resampled(
         for turn, (own, other) in enumerate((halves, halves[::-1])):
             partners = filled[other]
             partners = partners.repeat(2, 1, 1)[: len(filled[own])]
-            found = _next_trajectory(
-                net, partners, mask[own], evidence.rows(own), num_particles, current[turn]
-            )
+            data = _filled(chains.rows(own), partners)
+            found = _next_trajectory(net, data, evidence.rows(own), num_particles, current[turn])
             current[turn] = found
             filled = filled.clone()
             filled[own] = torch.where(missing[own], found.values, filled[own])
@@ -317,19 +320,19 @@ def _resampled(
         )
 
 
+def _filled(chains: Batch, obs: Tensor) -> Batch:
+    """Chains with other frames, none of which is missing."""
+    return Batch(obs, chains.mask, inputs=chains.inputs)
+
+
 def _next_trajectory(
-    net: Any,
-    data: Tensor,
-    mask: Tensor,
-    evidence: Evidence,
-    num_particles: int,
-    current: Trajectory | None,
+    net: Any, data: Batch, evidence: Evidence, num_particles: int, current: Trajectory | None
 ) -> Trajectory:
     """The next path and data of chains whose guide sees ``data``."""
-    encoding, likelihood = net.prepare(Batch(data, mask)), net.likelihood
+    encoding, likelihood = net.prepare(data), net.likelihood
     if PathSteps.applies(net, encoding):
         steps = PathSteps(net, encoding)
-        return run_conditional_smc(likelihood, steps, evidence, mask, num_particles, current)
+        return run_conditional_smc(likelihood, steps, evidence, data.mask, num_particles, current)
     sample, path, weights = sample_whole_paths(
         likelihood, net, encoding, evidence, num_particles, current
     )
@@ -348,7 +351,7 @@ def _blanked(batch: Batch) -> tuple[Batch, Tensor]:
             "nothing is missing: impute needs a Batch with observed, False at some value of a real "
             "frame (data.hide_steps makes one)"
         )
-    return Batch(batch.obs, batch.mask), ~batch.observed & batch.mask[..., None]
+    return _filled(batch, batch.obs), ~batch.observed & batch.mask[..., None]
 
 
 def _check_net(net: LatentPathModel) -> None:

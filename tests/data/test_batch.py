@@ -91,6 +91,7 @@ def full_batch():
         target=torch.tensor([8, 9]),
         observed=obs > 4,
         state=torch.arange(20.0).reshape(2, 5, 2),
+        inputs=torch.arange(20.0).reshape(2, 5, 2) + 1,
     )
 
 
@@ -135,7 +136,7 @@ def test_a_sequence_of_which_nothing_was_seen_is_refused():
 def test_window_cuts_time_and_keeps_ended_sequences():
     batch = full_batch()
     part = batch.window(2, 4)
-    for name in ("obs", "mask", "observed", "state"):
+    for name in ("obs", "mask", "observed", "state", "inputs"):
         assert torch.equal(getattr(part, name), getattr(batch, name)[:, 2:4])
     assert torch.equal(part.target, batch.target)
     assert len(part) == 2
@@ -160,14 +161,14 @@ def test_rows_pick_sequences_from_every_field():
     batch = full_batch()
     for index in (slice(1, 2), [1], torch.tensor([1])):
         part = batch.rows(index)
-        for name in ("obs", "mask", "target", "observed", "state"):
+        for name in ("obs", "mask", "target", "observed", "state", "inputs"):
             assert torch.equal(getattr(part, name), getattr(batch, name)[1:2])
     assert Batch(batch.obs).rows([0]).target is None
 
 
 def test_to_moves_every_field():
     moved = full_batch().to("cpu")
-    for name in ("obs", "mask", "target", "observed", "state"):
+    for name in ("obs", "mask", "target", "observed", "state", "inputs"):
         assert torch.equal(getattr(moved, name), getattr(full_batch(), name))
 
 
@@ -289,3 +290,40 @@ def test_sequences_that_can_be_collated():
     assert batch.mask.sum(1).tolist() == [6, 2]
     assert batch.target.tolist() == [1, 0]
     assert collate(torch.zeros(3, 6, 4, 4)).obs.shape == (3, 6, 4, 4)
+
+
+BAD_INPUTS = {
+    "an array": (np.zeros((2, 5, 1)), "torch tensor"),
+    "no axis of inputs": (torch.zeros(2, 5), r"\[2, 5, I\]"),
+    "other steps": (torch.zeros(2, 4, 1), r"\[2, 5, I\]"),
+    "none": (torch.zeros(2, 5, 0), r"\[2, 5, I\]"),
+    "whole numbers": (torch.zeros(2, 5, 1, dtype=torch.long), "torch.float32"),
+    "doubles": (torch.zeros(2, 5, 1).double(), r"inputs.to\(torch.float32\)"),
+    "NaN in a real frame": (torch.full((2, 5, 1), math.nan), "step 0 of sequence 0"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "message"), BAD_INPUTS.values(), ids=BAD_INPUTS.keys())
+def test_batch_rejects_inputs(inputs, message):
+    with pytest.raises(ValueError, match=message):
+        Batch(*ragged(), inputs=inputs)
+
+
+def test_inputs_are_zero_in_padding_and_known_in_gaps():
+    obs, mask = ragged()
+    gap = mask.clone()
+    gap[0, 1] = False
+    inputs = torch.ones(2, 5, 2).masked_fill(~mask[..., None], math.nan)
+    batch = Batch(obs, gap, inputs=inputs)
+    assert torch.equal(batch.inputs, mask[..., None].float().expand(2, 5, 2))
+    inputs[0, 1] = math.inf
+    with pytest.raises(ValueError, match="step 1 of sequence 0"):
+        Batch(obs, gap, inputs=inputs)
+
+
+def test_collate_pads_inputs():
+    parts = [torch.ones(3, 2), torch.ones(2, 2)]
+    batch = collate(parts, inputs=[torch.full((3, 1), 2.0), torch.full((2, 1), 3.0)])
+    assert batch.inputs[..., 0].tolist() == [[2, 2, 2], [3, 3, 0]]
+    with pytest.raises(ValueError, match="as many steps"):
+        collate(parts, inputs=[torch.ones(3, 1), torch.ones(3, 1)])
