@@ -31,8 +31,9 @@ Diagnostics
     ``linear_gaussian_simulator``, ``Simulator``
     of predictions: ``frame_pit``, ``pit``, ``coverage``, ``calibration_error``, ``uniformity``,
     ``loo``
-    of firing rates: ``bits_per_spike``, ``psth``, ``psth_r_squared``; ``fit_decoder`` and
-    ``r_squared`` of states or rates after a linear map
+    of firing rates: ``bits_per_spike``, ``bits_per_neuron``; ``psth`` with ``psth_r_squared``
+    and ``psth_correlation``; ``gaussian_smooth``
+    of states, behaviour or rates after a linear map: ``fit_decoder``, ``r_squared``; ``RIDGES``
     of chains: ``clamped_gibbs``, ``convergence``
     of rules: ``alignment``, ``AlignmentCurve``, ``target_alignment``
     for ArviZ: ``to_arviz``, ``save_arviz``
@@ -63,10 +64,12 @@ from .diagnostics.calibration import (
     uniformity,
 )
 from .diagnostics.chains import clamped_gibbs, convergence
+from .diagnostics.decoding import RIDGES, fit_decoder, r_squared
 from .diagnostics.export import save_arviz, to_arviz
 from .diagnostics.loo import loo
-from .diagnostics.neural import bits_per_spike, fit_decoder, psth, psth_r_squared, r_squared
+from .diagnostics.neural import bits_per_neuron, bits_per_spike
 from .diagnostics.psis import good_khat, khat, smoothed_bound
+from .diagnostics.psth import gaussian_smooth, psth, psth_correlation, psth_r_squared
 from .diagnostics.sbc import Simulator, linear_gaussian_simulator, sbc, simulator
 from .evaluate import elbo, frame_bound, importance_bound, particle_bound
 from .kalman import LinearGaussian, kalman_filter, kalman_smoother
@@ -90,6 +93,7 @@ from .training.loop import fit
 __all__ = [
     "BPTT",
     "EM",
+    "RIDGES",
     "AlignmentCurve",
     "AnswerModel",
     "Average",
@@ -120,6 +124,7 @@ __all__ = [
     "StraightThrough",
     "TargetPropagation",
     "alignment",
+    "bits_per_neuron",
     "bits_per_spike",
     "calibration_error",
     "clamped_gibbs",
@@ -131,6 +136,7 @@ __all__ = [
     "fit_decoder",
     "frame_bound",
     "frame_pit",
+    "gaussian_smooth",
     "good_khat",
     "importance_bound",
     "impute",
@@ -143,6 +149,7 @@ __all__ = [
     "pit",
     "predict_next",
     "psth",
+    "psth_correlation",
     "psth_r_squared",
     "r_squared",
     "rollout",

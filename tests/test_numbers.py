@@ -137,6 +137,7 @@ VALID = {
     "SpatialDecoder.channels": 2,
     "SpatialGuide.channels": 2,
     "Batch.window.start": 0,
+    "conditions": ["left"] * B,
     "features": frames,
     "target": frames,
     "trials": [torch.ones(T, M)] * 3,
