@@ -1,10 +1,12 @@
 """Kalman filter and Rauch-Tung-Striebel smoother, batched, in float64.
 
-The model, with time-varying observation noise R_t that is known:
+The model:
 
-    x_1 ~ N(m, P),   x_t = A x_{t-1} + N(0, Q),   y_t = C x_t + N(0, R_t)
+    x_1 ~ N(m, P),   x_t = A x_{t-1} + B s_t + N(0, Q),   y_t = C x_t + d + D s_t + N(0, R + V_t)
 
-A value with infinite variance is missing. The others of its frame count, and the time passes.
+V_t is diagonal, known, and may differ from value to value. The offset d, the noise R and the inputs
+s_t are optional. A value with infinite variance is missing. The others of its frame count, and the
+time passes.
 
 Parameters may carry leading axes ``[..., K, K]`` that broadcast against the batch of sequences;
 EM uses one for its restarts, so that they run at the cost of one.
@@ -18,25 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.checks import shown
-
-
-class LinearGaussian(NamedTuple):
-    """Parameters of a linear-Gaussian dynamical system.
-
-    Arguments:
-        dynamics: A, ``[..., K, K]``.
-        process: Q, covariance of the process noise, ``[..., K, K]``.
-        emission: C, ``[..., D, K]``.
-        initial_mean: m, ``[..., K]``.
-        initial_covariance: P, ``[..., K, K]``.
-    """
-
-    dynamics: Tensor
-    process: Tensor
-    emission: Tensor
-    initial_mean: Tensor
-    initial_covariance: Tensor
+from .kalman_system import LinearGaussian, begun, check_inputs, check_system, drive, measured
 
 
 class Beliefs(NamedTuple):
@@ -61,41 +45,51 @@ class Beliefs(NamedTuple):
 
 
 def kalman_filter(
-    model: LinearGaussian, obs: Tensor, variance: Tensor, mask: Tensor | None = None
+    model: LinearGaussian,
+    obs: Tensor,
+    variance: Tensor,
+    mask: Tensor | None = None,
+    inputs: Tensor | None = None,
 ) -> Beliefs:
     """Forward pass: p(x_t | y_1 .. y_t), with covariances updated in Joseph's form.
 
     Arguments:
         model: the parameters.
         obs: ``[B, T, D]``; a missing value may be anything.
-        variance: diagonal of R_t, ``[B, T, D]``; infinite where a value is missing.
+        variance: diagonal of V_t, ``[B, T, D]``; infinite where a value is missing.
         mask: True where a frame is real, ``[B, T]``. x_1 is the state of the first real frame of a
             sequence. The state is predicted, not updated, in later frames that are not real.
+        inputs: s_t, ``[B, T, I]``, for a system that takes them. Those of frames that are not real
+            count as zero; a frame without values, but with inputs, is real.
 
     Returns:
         Beliefs over ``[..., B, T, K]``, in the dtype of the parameters.
 
     Raises:
-        ValueError: for parameters, values or variances of wrong shapes, that are not finite where
-            they count, or that are no covariances; and where float64 does not suffice.
+        ValueError: for arguments of wrong shapes, that are not finite where they count, or that are
+            no covariances; and where float64 does not suffice.
     """
     check_system(model)
-    obs, variance, seen = _measured(model, obs, variance, mask)
-    transitions = _transitions(model, obs.shape[1], mask)
+    obs, variance, seen, driven = measured(model, obs, variance, mask, inputs)
+    transitions = _transitions(model, obs.shape[-2], mask)
     C = model.emission.unsqueeze(-3)
     eye = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
     constant: Tensor | float = obs.shape[-1] * math.log(2 * math.pi)
     mean = model.initial_mean.unsqueeze(-2).unsqueeze(-1)
     cov = model.initial_covariance.unsqueeze(-3)
     means, covs, terms, failures = [], [], [], []
-    for t, (y, r) in enumerate(zip(obs.unbind(1), variance.unbind(1))):
+    for t, (y, r) in enumerate(zip(obs.unbind(-2), variance.unbind(1))):
         if t > 0:
             A, Q = (matrix.select(-3, t - 1) for matrix in transitions)
             mean, cov = A @ mean, A @ cov @ A.mT + Q
+            if driven is not None:
+                mean = mean + driven[..., t - 1, :, None]
         if seen is not None:  # a row of zeros in C: the value says nothing, and gains nothing
             C = model.emission.unsqueeze(-3) * seen[:, t, :, None]
             constant = seen[:, t].to(C).sum(-1) * math.log(2 * math.pi)
         R = torch.diag_embed(r)
+        if model.noise is not None:
+            R = R + _noise(model.noise, None if seen is None else seen[:, t])
         innovation = y[..., None] - C @ mean
         S = C @ cov @ C.mT + R
         factor, failure = torch.linalg.cholesky_ex(S)
@@ -116,12 +110,16 @@ def kalman_filter(
 
 
 def kalman_smoother(
-    model: LinearGaussian, obs: Tensor, variance: Tensor, mask: Tensor | None = None
+    model: LinearGaussian,
+    obs: Tensor,
+    variance: Tensor,
+    mask: Tensor | None = None,
+    inputs: Tensor | None = None,
 ) -> Beliefs:
     """Backward (Rauch-Tung-Striebel) pass: p(x_t | y_1 .. y_T), with lag-one covariances.
 
     Arguments:
-        model, obs, variance, mask: see ``kalman_filter``.
+        model, obs, variance, mask, inputs: see ``kalman_filter``.
 
     Returns:
         Beliefs over ``[..., B, T, K]``, with ``lagged``.
@@ -129,9 +127,9 @@ def kalman_smoother(
     Raises:
         ValueError: see ``kalman_filter``.
     """
-    forward = kalman_filter(model, obs, variance, mask)
+    forward = kalman_filter(model, obs, variance, mask, inputs)
     # All predictions and smoother gains at once; only the recursion itself is serial.
-    mean_ahead, ahead = predictions(model, forward, mask)
+    mean_ahead, ahead = predictions(model, forward, mask, inputs)
     A_t, _ = _transitions(model, obs.shape[1], mask)
     before = forward.covariance[..., :-1, :, :]
     gain = solve(ahead, A_t @ before).mT
@@ -151,7 +149,10 @@ def kalman_smoother(
 
 
 def predictions(
-    model: LinearGaussian, filtered: Beliefs, mask: Tensor | None = None
+    model: LinearGaussian,
+    filtered: Beliefs,
+    mask: Tensor | None = None,
+    inputs: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean and covariance of p(x_t | y_1 .. y_{t-1}) of every step but the first.
 
@@ -159,12 +160,17 @@ def predictions(
         model: the parameters.
         filtered: the beliefs of ``kalman_filter``, over ``[..., B, T, K]``.
         mask: True where a frame is real, ``[B, T]``.
+        inputs: those that ``kalman_filter`` was given, ``[B, T, I]``.
 
     Returns:
         ``[..., B, T - 1, K]`` and ``[..., B, T - 1, K, K]``.
     """
+    check_inputs(model, inputs, mask, filtered.mean.shape[-3:-1])
     A, Q = _transitions(model, filtered.mean.shape[-2], mask)
     mean = (A @ filtered.mean[..., :-1, :, None])[..., 0]
+    driven = drive(model, inputs, mask)
+    if driven is not None:
+        mean = mean + driven
     return mean, A @ filtered.covariance[..., :-1, :, :] @ A.mT + Q
 
 
@@ -175,11 +181,6 @@ def solve(covariance: Tensor, right: Tensor) -> Tensor:
         other = torch.linalg.pinv(covariance, hermitian=True) @ right
         found = torch.where(singular[..., None, None] > 0, other, found)
     return found
-
-
-def begun(mask: Tensor) -> Tensor:
-    """True from the first real frame of each sequence on, ``[B, T]``."""
-    return mask.cummax(1).values
 
 
 def _transitions(model: LinearGaussian, steps: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -193,89 +194,10 @@ def _transitions(model: LinearGaussian, steps: int, mask: Tensor | None) -> tupl
     return A, Q
 
 
-# Checks -------------------------------------------------------------------------------------------
-
-
-def check_system(model: LinearGaussian) -> None:
-    """Raises a ValueError for parameters of wrong shapes or kinds, or not finite.
-
-    Arguments:
-        model: the parameters; Q and P must be covariances.
-    """
-    first = model.dynamics
-    for name, value in model._asdict().items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise ValueError(f"{name} must be a floating-point tensor")
-        if value.dtype != first.dtype or value.device != first.device:
-            raise ValueError(f"{name} is {value.dtype} on {value.device}, dynamics are not")
-        if value.dim() < 1 + (name != "initial_mean"):
-            raise ValueError(f"{name} has too few axes, shape {tuple(value.shape)}")
-        if not value.isfinite().all():
-            raise ValueError(f"{name} has NaN or Inf")
-    states, values = model.dynamics.shape[-1], model.emission.shape[-2]
-    leading = []
-    for name, value in model._asdict().items():
-        shape = (values if name == "emission" else states, states)[: 1 + (name != "initial_mean")]
-        if value.shape[value.dim() - len(shape) :] != shape or 0 in value.shape:
-            raise ValueError(
-                f"{name} must end in the axes {shape}, for {states} states and {values} values a "
-                f"frame, got shape {tuple(value.shape)}"
-            )
-        leading.append(value.shape[: value.dim() - len(shape)])
-    try:
-        torch.broadcast_shapes(*leading)
-    except RuntimeError as error:
-        raise ValueError(f"leading axes of the parameters differ: {leading}") from error
-    for name in ("process", "initial_covariance"):
-        _check_covariance(name, getattr(model, name).detach())
-
-
-def _check_covariance(name: str, value: Tensor) -> None:
-    scale = value.abs().amax((-2, -1))
-    slack = torch.finfo(value.dtype).eps ** 0.5 * scale
-    lowest = torch.linalg.eigvalsh(value)[..., 0]
-    if ((value - value.mT).abs().amax((-2, -1)) > slack).any() or (lowest < -slack).any():
-        raise ValueError(f"{name} must be a covariance: symmetric, with no negative eigenvalue")
-
-
-def _measured(
-    model: LinearGaussian, obs: Tensor, variance: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Checked values and variances, filled where missing; what was seen, or None for all of it."""
-    for name, value in (("obs", obs), ("variance", variance)):
-        if not isinstance(value, Tensor) or value.is_complex():
-            raise ValueError(f"{name} must be a tensor of real numbers, got {shown(value)}")
-    values = model.emission.shape[-2]
-    if obs.dim() != 3 or obs.shape[-1] != values or obs.numel() == 0:
-        raise ValueError(
-            f"obs must be [sequences, frames, {values}], as the emission has {values} rows, got "
-            f"{tuple(obs.shape)}"
-        )
-    if variance.shape != obs.shape:
-        raise ValueError(
-            f"variance must have a number for each value, shaped like obs {tuple(obs.shape)}, got "
-            f"{tuple(variance.shape)}: use variance.expand_as(obs)"
-        )
-    if mask is not None and (
-        not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != obs.shape[:2]
-    ):
-        raise ValueError(
-            f"mask must be a bool tensor {tuple(obs.shape[:2])}, True where a frame is real"
-        )
-    obs, variance = obs.to(model.dynamics), variance.to(model.dynamics)
-    real = torch.ones_like(obs, dtype=torch.bool) if mask is None else mask[..., None]
-    if ((variance.isnan() | (variance < 0)) & real).any():
-        raise ValueError(
-            "variance has NaN or a negative number in a real frame: that of a missing value is inf"
-        )
-    seen = variance.isfinite() & real
-    if not (obs.isfinite() | ~seen).all():
-        raise ValueError(
-            "obs has NaN or Inf where the variance is finite: that of a missing value is inf"
-        )
-    if seen.all():
-        return obs, variance, None
-    return obs.masked_fill(~seen, 0.0), variance.masked_fill(~seen, 1.0), seen
+def _noise(noise: Tensor, seen: Tensor | None) -> Tensor:
+    """R of one frame, ``[..., 1 or B, D, D]``, with zeros in the rows and columns not seen."""
+    noise = noise.unsqueeze(-3)
+    return noise if seen is None else noise * (seen[:, :, None] & seen[:, None, :])
 
 
 def _check_precision(mean: Tensor, cov: Tensor, scores: Tensor | None = None) -> None:

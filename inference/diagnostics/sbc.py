@@ -21,6 +21,7 @@ from ...data import BatchLike, generator
 from ..checks import check_number, check_samples
 from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
 from ..kalman import LinearGaussian, kalman_smoother
+from ..kalman_system import baseline, check_inputs, drive
 from ..placing import batch_for
 from ..rng import RandomStream
 from ..samples import (
@@ -226,7 +227,10 @@ def simulator(
 
 
 def linear_gaussian_simulator(
-    system: LinearGaussian, variance: Tensor, mask: Tensor | None = None
+    system: LinearGaussian,
+    variance: Tensor,
+    mask: Tensor | None = None,
+    inputs: Tensor | None = None,
 ) -> Simulator:
     """Simulation from a linear-Gaussian system, and inference by the Kalman smoother.
 
@@ -235,11 +239,17 @@ def linear_gaussian_simulator(
 
     Arguments:
         system: the parameters, such as ``LGDS.system()``, without leading axes.
-        variance: variance of the observation noise, ``[B, T, D]``.
+        variance: known variances of the observation noise, ``[B, T, D]``.
         mask: True where a frame is real, ``[B, T]``.
+        inputs: ``[B, T, I]``, for a system that takes them.
+
+    Raises:
+        ValueError: for inputs that do not fit the system.
     """
     variance = variance.to(system.dynamics)
     batch, steps, _ = variance.shape
+    check_inputs(system, inputs, mask, variance.shape[:2])
+    driven, base = drive(system, inputs, mask), baseline(system, inputs, mask)
 
     def noise(covariance: Tensor) -> Tensor:
         factor = torch.linalg.cholesky(covariance)
@@ -247,15 +257,18 @@ def linear_gaussian_simulator(
 
     def simulate() -> tuple[Tensor, Tensor]:
         states = [system.initial_mean + noise(system.initial_covariance)]
-        for _ in range(steps - 1):
-            states.append(states[-1] @ system.dynamics.mT + noise(system.process))
+        for t in range(steps - 1):
+            move = 0.0 if driven is None else driven[:, t]
+            states.append(states[-1] @ system.dynamics.mT + move + noise(system.process))
         states = torch.stack(states, 1)
-        seen = states @ system.emission.mT
+        seen = states @ system.emission.mT + (0.0 if base is None else base)
+        if system.noise is not None:
+            seen = seen + torch.stack([noise(system.noise) for _ in range(steps)], 1)
         return states, seen + variance.sqrt() * torch.randn_like(seen)
 
     def infer(simulated: tuple[Tensor, Tensor], number: int) -> tuple[Values, Values]:
         states, seen = simulated
-        beliefs = kalman_smoother(system, seen, variance, mask)
+        beliefs = kalman_smoother(system, seen, variance, mask, inputs)
         eps = torch.randn(number, *states.shape).to(states)
         samples = beliefs.mean + beliefs.variance.sqrt() * eps
         real = states if mask is None else blanked(states, mask, 1)

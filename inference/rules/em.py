@@ -55,9 +55,8 @@ def products(first: Tensor, second: Tensor) -> Tensor:
 
 def _chosen(where: Tensor, first: LinearGaussian, second: LinearGaussian) -> LinearGaussian:
     """Systems of ``first`` where a restart ``[R]`` says so, those of ``second`` elsewhere."""
-    parts = zip(first, second)
-    return LinearGaussian(
-        *(torch.where(where[(...,) + (None,) * (a.dim() - 1)], a, b) for a, b in parts)
+    return first.map(
+        lambda a, b: torch.where(where[(...,) + (None,) * (a.dim() - 1)], a, b), second
     )
 
 
@@ -117,7 +116,7 @@ class EM(ClosedForm):
         with RandomStream(batch.obs.device, "EM", self.seed):
             seen = variance.isfinite() & mask[..., None]
             guesses = [self.net.guess(value, seen) for _ in range(self.restarts)]
-        model = LinearGaussian(*(torch.stack(parts) for parts in zip(*guesses)))
+        model = guesses[0].map(lambda *parts: torch.stack(parts), *guesses[1:])
         likeliest, history = model, [torch.full((self.restarts,), -math.inf).to(value)]
         bar = tqdm(range(self.iterations + 1), "EM", disable=not progress)
         beliefs = None
@@ -133,7 +132,7 @@ class EM(ClosedForm):
             if (history[-1] - history[-2]).max() < self.tolerance:
                 break
         best = int(history[-1].argmax())
-        self.net.assign(LinearGaussian(*(part[best] for part in likeliest)))
+        self.net.assign(likeliest.map(lambda part: part[best]))
         return [float(step[best]) for step in history[1 : self.iterations + 1]]
 
     def _measured(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

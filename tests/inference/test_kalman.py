@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 from seqzoo.data import PPC, Batch, ppc
 from seqzoo.inference import EM, LinearGaussian, kalman_filter, kalman_smoother
+from seqzoo.inference.kalman import predictions
 from seqzoo.inference.rules.em import maximise, symmetric
 from seqzoo.zoo import LGDS
 from seqzoo.zoo.parts.readouts import Readout
@@ -16,11 +17,11 @@ from seqzoo.zoo.recipes.population import PopulationReadout, SpringFilter
 
 from seqzoo import zoo
 
-K, D, T, B = 3, 2, 5, 4
+K, D, T, B, INPUTS = 3, 2, 5, 4, 2
 
 
-def random_system(seed=0, states=K, values=D):
-    """A stable system with full matrices everywhere."""
+def random_system(seed=0, states=K, values=D, general=False):
+    """A stable system with full matrices everywhere; ``general`` has the optional parts, too."""
     random = np.random.default_rng(seed)
     dynamics = 0.5 * np.eye(states) + 0.3 * random.normal(size=(states, states))
     process, start = (random.normal(size=(states, states + 1)) for _ in range(2))
@@ -31,6 +32,10 @@ def random_system(seed=0, states=K, values=D):
         random.normal(size=states),
         start @ start.T,
     )
+    if general:
+        noise = random.normal(size=(values, values + 1))
+        parts += random.normal(size=values), noise @ noise.T
+        parts += tuple(random.normal(size=(size, INPUTS)) for size in (states, values))
     return LinearGaussian(*map(torch.tensor, parts))
 
 
@@ -65,16 +70,22 @@ def with_holes(variance, holes):
     return variance.masked_fill(torch.tensor(away), math.inf)
 
 
-def joint(model, steps, start=0):
+def random_inputs(steps=T, rows=B):
+    return torch.tensor(np.random.default_rng(5).normal(size=(rows, steps, INPUTS)))
+
+
+def joint(model, steps, start=0, inputs=None):
     """Mean and covariance of (x_1 .. x_T), stacked; x_1 stays as it is up to step ``start``."""
     moves = model[:2]
-    m, P = (part.numpy() for part in model[3:])
+    m, P = (part.numpy() for part in model[3:5])
     size = len(m)
     mean, cov = np.zeros((steps, size)), np.zeros((steps, size, steps, size))
     mean[0], cov[0, :, 0] = m, P
     for t in range(1, steps):
         A, Q = (np.eye(size), 0.0) if t <= start else (part.numpy() for part in moves)
         mean[t] = A @ mean[t - 1]
+        if model.input_dynamics is not None and t > start:
+            mean[t] += model.input_dynamics.numpy() @ inputs[t]
         for s in range(t):
             cov[t, :, s] = A @ cov[t - 1, :, s]
             cov[s, :, t] = cov[t, :, s].T
@@ -82,12 +93,19 @@ def joint(model, steps, start=0):
     return mean.ravel(), cov.reshape(steps * size, steps * size)
 
 
-def condition(model, obs, variance, seen, start=0):
+def condition(model, obs, variance, seen, start=0, inputs=None):
     """Posterior over the whole path given the values in ``seen``, and their log-density."""
-    mean, cov = joint(model, len(obs), start)
+    mean, cov = joint(model, len(obs), start, inputs)
     keep = seen.ravel()
     C = np.kron(np.eye(len(obs)), model.emission.numpy())[keep]
-    y, R = obs.ravel()[keep], np.diag(variance.ravel()[keep])
+    R = np.diag(variance.ravel()[keep])
+    if model.noise is not None:
+        R = R + np.kron(np.eye(len(obs)), model.noise.numpy())[np.ix_(keep, keep)]
+    if model.offset is not None:
+        obs = obs - model.offset.numpy()
+    if model.input_emission is not None:
+        obs = obs - inputs @ model.input_emission.numpy().T
+    y = obs.ravel()[keep]
     if len(y) == 0:
         return mean, cov, 0.0
     S = C @ cov @ C.T + R
@@ -103,40 +121,72 @@ def as_arrays(obs, variance, mask):
     return zip(obs.numpy(), variance.numpy(), seen, real.argmax(1))
 
 
-@every_case
-def test_filter_against_the_joint_gaussian(mask, holes):
-    model, (obs, variance) = random_system(), random_data()
-    variance = with_holes(variance, holes)
-    beliefs = kalman_filter(model, obs, variance, mask)
-    assert beliefs.mean.shape == (B, T, K)
+def compare(model, obs, variance, mask=None, inputs=None, atol=1e-9):
+    """Filter and smoother with the posterior given every past, and given all."""
+    forward = kalman_filter(model, obs, variance, mask, inputs)
+    beliefs = kalman_smoother(model, obs, variance, mask, inputs)
+    rows, steps, size = beliefs.mean.shape
+    assert beliefs.covariance.shape == (rows, steps, size, size)
+    assert beliefs.lagged.shape == (rows, steps - 1, size, size)
+    if inputs is not None:  # those of frames that are not real count as zero
+        inputs = (inputs if mask is None else inputs * mask[..., None]).numpy()
     for row, (y, r, seen, start) in enumerate(as_arrays(obs, variance, mask)):
-        for t in range(T):
-            past = seen & (np.arange(T) <= t)[:, None]
-            mean, cov, log_prob = condition(model, y, r, past, start)
-            part = slice(t * K, (t + 1) * K)
-            np.testing.assert_allclose(beliefs.mean[row, t], mean[part], atol=1e-9)
-            np.testing.assert_allclose(beliefs.covariance[row, t], cov[part, part], atol=1e-9)
+        given = start, None if inputs is None else inputs[row]
+        for t in range(steps):
+            past = seen & (np.arange(steps) <= t)[:, None]
+            mean, cov, log_prob = condition(model, y, r, past, *given)
+            part = slice(t * size, (t + 1) * size)
+            np.testing.assert_allclose(forward.mean[row, t], mean[part], atol=atol)
+            np.testing.assert_allclose(forward.covariance[row, t], cov[part, part], atol=atol)
             np.testing.assert_allclose(
-                beliefs.variance[row, t], cov[part, part].diagonal(), atol=1e-9
+                forward.variance[row, t], cov[part, part].diagonal(), atol=atol
             )
-        assert beliefs.log_likelihood[row].item() == pytest.approx(log_prob, abs=1e-9)
+        cov = cov.reshape(steps, size, steps, size)
+        np.testing.assert_allclose(beliefs.mean[row], mean.reshape(steps, size), atol=atol)
+        for t in range(steps):
+            np.testing.assert_allclose(beliefs.covariance[row, t], cov[t, :, t], atol=atol)
+        for t in range(steps - 1):
+            np.testing.assert_allclose(beliefs.lagged[row, t], cov[t + 1, :, t], atol=atol)
+        for found in (forward, beliefs):
+            assert found.log_likelihood[row].item() == pytest.approx(log_prob, abs=atol, rel=1e-9)
 
 
+@pytest.mark.parametrize("general", [False, True], ids=["plain", "general"])
 @every_case
-def test_smoother_against_the_joint_gaussian(mask, holes):
-    model, (obs, variance) = random_system(), random_data()
-    variance = with_holes(variance, holes)
-    beliefs = kalman_smoother(model, obs, variance, mask)
-    assert beliefs.lagged.shape == (B, T - 1, K, K)
-    for row, (y, r, seen, start) in enumerate(as_arrays(obs, variance, mask)):
-        mean, cov, log_prob = condition(model, y, r, seen, start)
-        cov = cov.reshape(T, K, T, K)
-        np.testing.assert_allclose(beliefs.mean[row], mean.reshape(T, K), atol=1e-9)
-        for t in range(T):
-            np.testing.assert_allclose(beliefs.covariance[row, t], cov[t, :, t], atol=1e-9)
-        for t in range(T - 1):
-            np.testing.assert_allclose(beliefs.lagged[row, t], cov[t + 1, :, t], atol=1e-9)
-        assert beliefs.log_likelihood[row].item() == pytest.approx(log_prob, abs=1e-9)
+def test_beliefs_against_the_joint_gaussian(mask, holes, general):
+    obs, variance = random_data()
+    variance, inputs = with_holes(variance, holes), random_inputs() if general else None
+    compare(random_system(general=general), obs, variance, mask, inputs)
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize(("states", "values"), [(1, 1), (1, 4), (2, 6), (4, 1)])
+def test_systems_of_any_size_against_the_joint_gaussian(states, values, full):
+    """Fewer states than values, and more; observation noise that is all the system's own."""
+    model = random_system(1, states, values, general=True)
+    if not full:
+        model = model._replace(noise=torch.diag(model.noise.diagonal()))
+    obs, variance = random_data(values=values)
+    compare(model, obs, with_holes(0 * variance, 0.2), MASKS["gaps"], random_inputs())
+
+
+@pytest.mark.parametrize("part", ["offset", "noise", "input_dynamics", "input_emission"])
+def test_each_optional_part_counts_by_itself(part):
+    whole, (obs, variance) = random_system(general=True), random_data()
+    model = random_system()._replace(**{part: getattr(whole, part)})
+    compare(model, obs, variance, inputs=random_inputs() if "input" in part else None)
+
+
+@pytest.mark.parametrize(
+    ("process", "root"), [(1e-14, 0.999999), (0.0, 1.0), (1e8, 0.0)], ids=["near", "none", "vast"]
+)
+def test_extreme_systems_against_the_joint_gaussian(process, root):
+    """Roots at one, and process noise of (nearly) rank one."""
+    model, (obs, variance) = random_system(general=True), random_data()
+    turn = torch.linalg.qr(model.dynamics).Q
+    first = torch.diag(torch.tensor([1.0, process, process], dtype=torch.float64))
+    model = model._replace(dynamics=root * turn, process=turn @ first @ turn.mT)
+    compare(model, obs, variance, None, random_inputs(), atol=1e-8 * max(process, 1.0))
 
 
 @pytest.mark.parametrize("run", [kalman_filter, kalman_smoother])
@@ -164,6 +214,11 @@ def test_a_state_without_noise_is_smoothed():
     for row, (y, r, seen, _) in enumerate(as_arrays(obs, variance, None)):
         mean, _, _ = condition(model, y, r, seen)
         np.testing.assert_allclose(beliefs.mean[row], mean.reshape(T, K), atol=1e-9)
+
+
+def driven(model):
+    """The system with two inputs on its states."""
+    return model._replace(input_dynamics=model.emission.mT)
 
 
 NAN, INF = torch.tensor(math.nan), torch.tensor(math.inf)
@@ -198,6 +253,16 @@ NAN, INF = torch.tensor(math.nan), torch.tensor(math.inf)
         (lambda m, y, r: (m._replace(emission=m.emission.float()), y, r), "emission"),
         (lambda m, y, r: (m._replace(dynamics=m.dynamics.expand(2, 3, 3).repeat(1, 1, 1),
                                      process=m.process.repeat(3, 1, 1)), y, r), "leading"),
+        (lambda m, y, r: (m._replace(offset=m.emission[:1, 0]), y, r), "offset must end"),
+        (lambda m, y, r: (m._replace(noise=-torch.eye(D).double()), y, r), "noise must be a covar"),
+        (lambda m, y, r: (m._replace(noise=torch.eye(D)), y, r), "noise is torch.float32"),
+        (lambda m, y, r: (m._replace(input_emission=m.emission), y, r), "give inputs"),
+        (lambda m, y, r: (driven(m), y, r, None, y[:, 1:]), "inputs must be"),
+        (lambda m, y, r: (driven(m), y, r, None, y.tolist()), "inputs must be a tensor"),
+        (lambda m, y, r: (driven(m), y, r, None, y * NAN), "no missing values"),
+        (lambda m, y, r: (driven(m)._replace(input_emission=m.emission), y, r, None, y),
+         "input_dynamics must end"),
+        (lambda m, y, r: (m, y, r, None, y), "takes no inputs"),
         (lambda m, y, r: (m, 0 * y, 0 * r + 1e-300 * 0, None), None),
         (lambda m, y, r: (m._replace(dynamics=m.dynamics * 1e90), y, r), "suffice at frame"),
         (lambda m, y, r: (m._replace(emission=0 * m.emission), y, 0 * r), "frame 0"),
@@ -245,19 +310,40 @@ def test_filtering_keeps_covariances_positive():
     assert (torch.linalg.eigvalsh(covariance)[..., 0] / scale).min() > 0
 
 
+@pytest.mark.parametrize("general", [False, True], ids=["plain", "general"])
 @every_mask
-def test_leading_axes_are_separate_models(mask):
-    models, (obs, variance) = [random_system(seed) for seed in range(3)], random_data()
-    stacked = LinearGaussian(*(torch.stack(parts) for parts in zip(*models)))
-    together = kalman_smoother(stacked, obs, variance, mask)
+def test_leading_axes_are_separate_models(mask, general):
+    models = [random_system(seed, general=general) for seed in range(3)]
+    obs, variance = random_data()
+    inputs = random_inputs() if general else None
+    stacked = models[0].map(lambda *parts: torch.stack(parts), *models[1:])
+    together = kalman_smoother(stacked, obs, variance, mask, inputs)
     real = torch.ones(B, T, dtype=torch.bool) if mask is None else mask
     step = maximise(together, stacked.emission, real)
+    ahead = predictions(stacked, together, mask, inputs)
     for index, model in enumerate(models):
-        alone = kalman_smoother(model, obs, variance, mask)
-        for first, second in zip(together, alone):
-            torch.testing.assert_close(first[index], second)
-        for first, second in zip(step, maximise(alone, model.emission, real)):
-            torch.testing.assert_close(first[index], second)
+        alone = kalman_smoother(model, obs, variance, mask, inputs)
+        expected = maximise(alone, model.emission, real)
+        pairs = (together, alone), (ahead, predictions(model, alone, mask, inputs))
+        for stack, one in (*pairs, (step[:5], expected[:5])):
+            for first, second in zip(stack, one):
+                torch.testing.assert_close(first[index], second)
+
+
+def test_what_is_in_a_frame_that_is_not_real_does_not_matter():
+    model, (obs, variance) = random_system(general=True), random_data()
+    away, inputs = ~MASKS["before"][..., None], random_inputs()
+    found = [
+        kalman_smoother(
+            model,
+            *(part.masked_fill(away, fill) for part in (obs, variance)),
+            MASKS["before"],
+            inputs.masked_fill(away, fill),
+        )
+        for fill in (0.0, 50.0, math.nan)
+    ]
+    for other in found[1:]:
+        assert all(torch.equal(first, second) for first, second in zip(found[0], other))
 
 
 # The network ----------------------------------------------------------------------------------
@@ -433,7 +519,7 @@ def test_em_stops_where_the_gradient_of_the_likelihood_is_zero(states, fraction)
     batch = Batch(whole, mask, observed=holes(whole, fraction).observed)
     net = LGDS(states, states, readout=truth.readout)
     EM(net, restarts=1, iterations=150, tolerance=-math.inf).learn(batch)
-    system = LinearGaussian(*(part.clone().requires_grad_() for part in net.system()))
+    system = net.system().map(lambda part: part.clone().requires_grad_())
     result = kalman_filter(system, *net.measure(batch), batch.mask)
     total = result.log_likelihood.sum() / batch.frames
     slopes = torch.autograd.grad(total, [system[index] for index in (0, 1, 3, 4)])
@@ -512,7 +598,7 @@ def test_em_weighs_a_padded_batch_like_its_sequences():
     nets = [LGDS(2, 1), LGDS(2, 1)]
     for net, batch in zip(nets, (Batch(obs), padded)):
         EM(net, restarts=2, iterations=4).learn(batch)
-    for first, second in zip(nets[0].system(), nets[1].system()):
+    for first, second in zip(nets[0].system()[:5], nets[1].system()[:5]):
         torch.testing.assert_close(first, second)
 
 
@@ -524,7 +610,7 @@ def test_em_does_not_see_fillers():
     for net, filler in zip(nets, (0.0, 50.0)):
         batch = Batch(obs.masked_fill(~observed, filler), observed=observed)
         EM(net, restarts=2, iterations=4).learn(batch)
-    for first, second in zip(nets[0].system(), nets[1].system()):
+    for first, second in zip(nets[0].system()[:5], nets[1].system()[:5]):
         assert torch.equal(first, second)
 
 
@@ -561,7 +647,7 @@ def test_em_of_odd_data_learns_or_says_why_not(batch, word):
         history = rule.learn(batch)
         assert np.isfinite(history).all()
         assert np.diff(history).min() >= 0
-        assert all(part.isfinite().all() for part in net.system())
+        assert all(part.isfinite().all() for part in net.system()[:5])
         assert log_likelihood(net, batch) == pytest.approx(history[-1], abs=0.5)
         return
     with pytest.raises(ValueError, match=word):

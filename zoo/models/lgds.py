@@ -78,7 +78,7 @@ class LGDS(Generates, LinearSystem, PyroModule):
 
     def assign(self, system: LinearGaussian) -> None:
         """Copies parameters in."""
-        for name, value in system._asdict().items():
+        for name, value in system.parts().items():
             self.get_buffer(name).copy_(value)
 
     def guess(self, value: Tensor, seen: Tensor) -> LinearGaussian:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...data import Batch
 from ...inference import frame_pit
 from ...inference.kalman import predictions
+from ...inference.kalman_system import baseline
 from ..models.lgds import LGDS
 from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
 from .context import Context, NotApplicable, Section
@@ -71,8 +72,8 @@ OF_LINEAR = (
 def linear_pit(net: LGDS, batch: Batch) -> Tensor:
     """PIT of the value that a linear system reads from each frame, under the Kalman filter.
 
-    y_t given y_1 .. y_{t-1} is N(C m, C P C' + R_t), with m and P the state's mean and covariance
-    one step ahead.
+    y_t given y_1 .. y_{t-1} is N(C m + d, C P C' + R_t), with m and P the state's mean and
+    covariance one step ahead.
 
     Returns:
         ``[B, T, D]``, each value by itself; NaN in padding and where nothing was read.
@@ -85,7 +86,10 @@ def linear_pit(net: LGDS, batch: Batch) -> Tensor:
     start = system.initial_covariance.expand_as(seen.covariance[:, :1])
     covariance = torch.cat((start, ahead), 1)
     spread = (C @ covariance @ C.mT).diagonal(dim1=-2, dim2=-1) + variance
-    away = (value - mean @ C.mT) / spread.sqrt()
+    if system.noise is not None:
+        spread = spread + system.noise.diagonal()
+    base = baseline(system)
+    away = (value - mean @ C.mT - (0.0 if base is None else base)) / spread.sqrt()
     nothing = ~batch.mask[..., None] | variance.isinf()
     return torch.special.ndtr(away).masked_fill(nothing, math.nan)
 
