@@ -13,9 +13,11 @@ class alone decides the kind: a method or an attribute of the same name on anoth
     AnswerModel             p(y | x_{1:T}), units h_t                   SRN, MDRNN
 
 A network may be of several kinds: a VOSP is a ``LatentPathModel`` that is ``Recurrent``, and an SRN
-is an ``AnswerModel`` that is a ``SequenceModel``. All are ``nn.Module``; those with Pyro
-parameters also inherit ``PyroModule``. List a kind after the classes that implement its methods,
-and write them as methods: a submodule of the same name would be hidden.
+is an ``AnswerModel`` that is a ``SequenceModel``. All but an ``AnswerModel`` alone are a
+``Network``, which says what to write for ``latents``, ``rates`` and ``score``. All are
+``nn.Module``; those with Pyro parameters also inherit ``PyroModule``. List a kind after the
+classes that implement its methods, and write them as methods: a submodule of the same name would
+be hidden.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch, BatchLike
+from .ahead import next_frames
 from .kalman import LinearGaussian
+from .network import Network
 from .particles import ParticleSteps
 from .paths import Path
 
@@ -118,7 +122,7 @@ class Encoding(NamedTuple):
 # Networks that carry statistics of the past ------------------------------------------------------
 
 
-class Recurrent(nn.Module):
+class Recurrent(Network):
     """u_t = f(y_t, u_{t-1}): a network that carries statistics of the past from frame to frame.
 
     You write
@@ -131,19 +135,17 @@ class Recurrent(nn.Module):
 
     You inherit
         ``advance``, which is ``step`` unless you have a quicker one
-        ``takes_missing`` (False): batches with missing values are refused
         ``read``, which puts ``expected_frame`` in place of missing values
         ``waits`` (True): the state stays initial until something was seen
 
     Then works
-        ``sweep``, ``run_filter``; with ``sample_next`` also ``predict_next``, ``rollout``; with
-        a loss of its own, any ``FoldedRule``
+        ``sweep``, ``run_filter``; with ``sample_next`` also ``predict_next``, ``rollout``,
+        ``rates(given="past")`` and ``score(kind="next")``; with a loss of its own, any
+        ``FoldedRule``
     """
 
-    #: Values of ``Batch.inputs`` that it reads at each step, ``I``; 0 ignores them.
-    input_dim: int = 0
-    #: Whether it leaves values out that a batch says were not seen. Otherwise it refuses them.
-    takes_missing: bool = False
+    rates_given: tuple[str, ...] = ("past",)
+
     #: Whether the state stays the initial one until something was seen; False: time passes.
     waits: bool = True
 
@@ -196,6 +198,12 @@ class Recurrent(nn.Module):
         with torch.no_grad():
             expected = self.expected_frame(past)
         return self.encode(torch.where(observed, obs, expected))
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """Expected frames, ``[S, B, T, M]``, from ``sample_next`` where given the past alone."""
+        if given != "past":
+            return super().expect(batch, given, num_samples)
+        return next_frames(self, batch, num_samples)
 
     def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:
         """The next frame, ``[S, N, M]``, given u_{t-1} ``[N, U]`` and y_{t-1} ``[N, M]``.
@@ -343,7 +351,7 @@ class EnergyModel(GibbsModel):
 # Networks of whole sequences ---------------------------------------------------------------------
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(Network):
     """p(x_{1:T}, z) and q(z | x_{1:T}): a Pyro pair over whole sequences.
 
     You write
@@ -357,7 +365,6 @@ class SequenceModel(nn.Module):
 
     You inherit
         ``prepare``, which gives the batch as it is
-        ``takes_missing`` (False): set it to True once missing values count for nothing
 
     Then works
         rules: ``SequenceELBO``
@@ -366,10 +373,6 @@ class SequenceModel(nn.Module):
         diagnostics: ``khat``, ``loo``, ``sbc``, ``to_arviz``
     """
 
-    #: Values of ``Batch.inputs`` that it reads at each step, ``I``; 0 ignores them.
-    input_dim: int = 0
-    #: Whether it leaves values out that a batch says were not seen. Otherwise it refuses them.
-    takes_missing: bool = False
     #: Whether the latent noise of one frame is independent of that of others, given the data.
     framewise: bool = False
     #: Whether frames depend on the latent path up to them alone, so that particles can be stepped.

@@ -15,7 +15,14 @@ from torch.distributions import constraints
 from ...data import Batch, BatchLike
 from ...inference.checks import check_number
 from ...inference.contracts import LinearSystem
-from ...inference.kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
+from ...inference.kalman import (
+    Beliefs,
+    LinearGaussian,
+    kalman_filter,
+    kalman_smoother,
+    predictions,
+)
+from ...inference.network import States
 from ...inference.placing import batch_for
 from ..parts.readouts import Readout
 from .generation import Generates
@@ -38,6 +45,8 @@ class LGDS(Generates, LinearSystem, PyroModule):
         ValueError: when ``state_dim`` is below ``obs_dim``, or the readout has another size.
     """
 
+    latents_given = ("present", "all")
+    rates_given = ("past", "present", "all")
     dynamics: Tensor
     process: Tensor
     emission: Tensor
@@ -158,6 +167,27 @@ class LGDS(Generates, LinearSystem, PyroModule):
         batch = batch_for(self, batch)
         value = self.filter(batch).mean @ self.emission.mT
         return self.readout.expect(value).to(batch.obs)
+
+    def infer(self, batch: Batch, given: str, num_samples: int) -> States:
+        """Of the Kalman filter, or of the smoother; see ``Network.infer``."""
+        if num_samples:
+            raise ValueError("LGDS draws no states yet: take the mean and the sd")
+        found = self.smooth(batch) if given == "all" else self.filter(batch)
+        return States(found.mean, found.variance)
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """Mean observations, exact where the readout is linear; see ``Network.expect``."""
+        found = self.smooth(batch) if given == "all" else self.filter(batch)
+        mean = found.mean
+        if given == "past":
+            ahead, _ = predictions(self.system(), found, batch.mask)
+            first = self.initial_mean.expand(len(batch), 1, -1)
+            mean = torch.cat((first, ahead), 1)
+        return self.readout.expect(mean @ self.emission.mT).to(batch.obs)[None]
+
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """log p of the values read, exact, ``[B]``."""
+        return self.filter(batch).log_likelihood
 
     def model(self, batch: Batch) -> None:
         """The exact Pyro model of the values read: one ``GaussianHMM`` site for each sequence.
