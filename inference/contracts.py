@@ -9,7 +9,7 @@ class alone decides the kind: a method or an attribute of the same name on anoth
             EnergyModel     F(y_t, u_{t-1})                             REFH, TRBM, RTRBM
     SequenceModel           p(x_{1:T}, z), q(z | x_{1:T})               VRAE, VOSP, RNN
         LatentPathModel     p(z_{1:T}) p(x_{1:T} | z_{1:T})             VRAE, VOSP
-        LinearSystem        x_t = A x_{t-1} + noise                     LGDS
+        LinearSystem        x_t = A x_{t-1} + noise                     LGDS, PoissonLGDS
     AnswerModel             p(y | x_{1:T}), units h_t                   SRN, MDRNN
 
 A network may be of several kinds: a VOSP is a ``LatentPathModel`` that is ``Recurrent``, and an SRN
@@ -31,7 +31,8 @@ from torch import Tensor, nn
 
 from ..data import Batch, BatchLike
 from .ahead import next_frames
-from .kalman import LinearGaussian
+from .kalman import Beliefs, kalman_smoother
+from .kalman_system import LinearGaussian
 from .network import Network
 from .particles import ParticleSteps
 from .paths import Path
@@ -451,14 +452,36 @@ class LatentPathModel(SequenceModel):
         unwritten(self, "reconstruct(batch, method)")
 
 
+class Readings(NamedTuple):
+    """What a linear system reads from a batch.
+
+    Arguments:
+        value: ``[B, T, D]``.
+        variance: known variance of each value, infinite where it is missing, ``[B, T, D]``.
+        mask: True where a frame is real, ``[B, T]``.
+        inputs: known inputs s_t, ``[B, T, I]``; None where there are none.
+    """
+
+    value: Tensor
+    variance: Tensor
+    mask: Tensor
+    inputs: Tensor | None = None
+
+
 class LinearSystem(SequenceModel):
-    """x_t = A x_{t-1} + noise, y_t = C x_t + noise: a linear-Gaussian dynamical system.
+    """x_t = A x_{t-1} + B s_t + noise, and frames that depend on C x_t + d + D s_t.
 
     You write
         the Pyro pair
             see ``SequenceModel``
+        beliefs about states
+            ``measure(batch)``
         for expectation-maximisation
-            ``measure(batch)``, ``guess(value, seen)``, ``assign(system)``
+            ``guess(data, restart)``, ``m_step(system, beliefs, data)``, ``assign(system)``
+
+    You inherit
+        ``e_step``, the Kalman smoother: overwrite it where noise is not Gaussian
+        ``log_prior``, 0: overwrite it where ``m_step`` counts a prior on the parameters
 
     Then works
         rules: ``EM``
@@ -471,9 +494,30 @@ class LinearSystem(SequenceModel):
         unwritten(self, "measure(batch)")
 
     @abstractmethod
-    def guess(self, value: Tensor, seen: Tensor) -> LinearGaussian:
-        """A random system to start from, on the scale of the values seen, both ``[B, T, D]``."""
-        unwritten(self, "guess(value, seen)")
+    def guess(self, data: Readings, restart: int) -> LinearGaussian:
+        """A system to start from, by the values seen: a random one, or another one for restart 0."""
+        unwritten(self, "guess(data, restart)")
+
+    def e_step(
+        self, system: LinearGaussian, data: Readings, before: Beliefs | None = None
+    ) -> Beliefs:
+        """E step: smoothed beliefs under each of the systems, ``[R, B, T, K]``.
+
+        Arguments:
+            system: parameters with a leading axis of restarts.
+            data: what was read.
+            before: the beliefs of the E step before, to start from; None in the first.
+        """
+        return kalman_smoother(system, data.value, data.variance, data.mask, data.inputs)
+
+    @abstractmethod
+    def m_step(self, system: LinearGaussian, beliefs: Beliefs, data: Readings) -> LinearGaussian:
+        """M step: parameters that raise the expected log-density of path and data."""
+        unwritten(self, "m_step(system, beliefs, data)")
+
+    def log_prior(self, system: LinearGaussian, data: Readings) -> Tensor:
+        """log p(parameters) up to a constant, ``[R]``."""
+        return torch.zeros_like(system.dynamics[..., 0, 0])
 
     @abstractmethod
     def assign(self, system: LinearGaussian) -> None:
