@@ -90,7 +90,7 @@ def posterior_chain(beliefs: Beliefs, mask: Tensor) -> GaussianChain:
     values, axes = torch.linalg.eigh(covariance)
     values = values.maximum(1e-12 * cov.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True))
     root = axes * values.sqrt()[..., None, :]
-    factor = torch.linalg.qr(root.mT).R.mT  # L L' = covariance, whatever its smallest eigenvalue is
-    return GaussianChain(
-        mask, transition, offset, factor * factor.diagonal(dim1=-2, dim2=-1).sign()[..., None, :]
-    )
+    # L L' is the covariance, and L is triangular, however small an eigenvalue is.
+    factor = torch.linalg.qr(root.mT).R.mT
+    sign = factor.diagonal(dim1=-2, dim2=-1).sign()
+    return GaussianChain(mask, transition, offset, factor * sign[..., None, :])

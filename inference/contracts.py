@@ -495,7 +495,7 @@ class LinearSystem(SequenceModel):
 
     @abstractmethod
     def guess(self, data: Readings, restart: int) -> LinearGaussian:
-        """A system to start from, by the values seen: a random one, or another one for restart 0."""
+        """A system to start from: a random one, or one that the data suggest for restart 0."""
         unwritten(self, "guess(data, restart)")
 
     def e_step(

@@ -64,7 +64,7 @@ def filter_counts(system: LinearGaussian, data: Readings) -> Beliefs:
     moves, rows = begun(data.mask), len(counts)
     mean = system.initial_mean.expand(rows, 1, -1)
     cov = system.initial_covariance.expand(rows, 1, -1, -1)
-    means, covs, total = [], [], 0.0
+    means, covs, total = [], [], torch.zeros_like(mean[:, 0, 0])
     for t in range(counts.shape[1]):
         if t > 0:
             ahead = mean @ system.dynamics.mT
@@ -74,15 +74,14 @@ def filter_counts(system: LinearGaussian, data: Readings) -> Beliefs:
             mean, cov = torch.where(on, ahead, mean), torch.where(on[..., None], wider, cov)
         now = slice(t, t + 1)
         at = (counts[:, now], seen[:, now], level[:, now])
-        prior = (mean, cov)
+        prior = Beliefs(mean, cov, total)
 
-        def bound_at(sites: Sites, prior: tuple = prior, at: tuple = at) -> Bound:
+        def bound_at(sites: Sites, prior: Beliefs = prior, at: tuple = at) -> Bound:
             h, J = _pulled(system, sites, at[2])
-            mean, cov, normaliser = condition(*prior, h, J)
-            beliefs = Beliefs(mean, cov, normaliser[:, 0])
-            return _bound(system, beliefs, (h, J), *at)
+            mean, cov, normaliser = condition(prior.mean, prior.covariance, h, J)
+            return _bound(system, Beliefs(mean, cov, normaliser[:, 0]), (h, J), *at)
 
-        start = _target(*at[:2], *_moments(system, Beliefs(*prior, mean), at[2]))
+        start = _target(*at[:2], *_moments(system, prior, at[2]))
         beliefs, _ = best_posterior(bound_at, start)
         mean, cov = beliefs.mean, beliefs.covariance
         means.append(mean)

@@ -191,8 +191,8 @@ def _with_all_channels(
     """
     old, noise = weights_of(system), system.noise
     assert noise is not None
-    states, eye = cov.shape[-1], torch.eye(seen.shape[-1]).to(noise)
-    gram, cross, square = 0.0, 0.0, 0.0
+    states = cov.shape[-1]
+    gram, cross, square = (torch.zeros((), dtype=noise.dtype, device=noise.device),) * 3
     for rows in torch.arange(len(value), device=value.device).split(FRAMES_AT_ONCE):
         w, f, spread = seen[rows].to(noise), features[..., rows, :], cov[..., rows, :, :]
         known = noise[..., None, :, :] * w[:, None, :]

@@ -84,7 +84,8 @@ def _chosen(where: Tensor, first: Sites, second: Sites) -> Sites:
 
 def _chosen_bound(where: Tensor, first: Bound, second: Bound) -> Bound:
     pairs = zip(first.beliefs, second.beliefs)
-    beliefs = Beliefs(*(None if a is None else _pick(where, a, b) for a, b in pairs))
+    parts = (None if a is None or b is None else _pick(where, a, b) for a, b in pairs)
+    beliefs = Beliefs(*parts)  # pyright: ignore[reportArgumentType]
     return Bound(beliefs, _chosen(where, first.target, second.target))
 
 
@@ -139,7 +140,7 @@ def site_smoother(
     eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     mean = system.initial_mean.unsqueeze(-2).expand(h[..., 0, :].shape)
     cov = system.initial_covariance.unsqueeze(-3).expand(J[..., 0, :, :].shape)
-    filtered, ahead, total = [], [], 0.0
+    filtered, ahead, total = [], [], torch.zeros_like(mean[..., 0])
     for t in range(steps):
         if t > 0:
             A_t, Q_t = A, Q

@@ -82,7 +82,7 @@ def identify(covariances: Tensor, states: int) -> Found:
         dynamics = torch.linalg.pinv(future[:-values]) @ future[values:]
     else:
         dynamics = 0.9 * torch.eye(size).to(future)
-    emission = future[:values]
+    emission = future[:values].contiguous()
     # S is the least-squares solution of the equations for the past.
     powers = [torch.linalg.matrix_power(dynamics, j + 1) for j in range(depth)]
     system = torch.cat([torch.kron(power, emission) for power in powers])

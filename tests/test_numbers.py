@@ -162,6 +162,7 @@ LEFT_OUT = {
     "propose": INNER,
     "frame_weights": INNER,
     "estimate_log_prob": INNER,
+    "guess": INNER,
     "Path": "a base class, whose subclasses take their size from tensors",
     "GaussianPath": "priors.GaussianProcess checks its size",
     "Recipe": "a row of a table, which is part of the code",

@@ -59,6 +59,7 @@ class LGDS(LinearModel):
     ) -> None:
         check_number("state_dim", state_dim)
         check_number("obs_dim", obs_dim, most=None if readout is None else state_dim)
+        check_number("input_dim", input_dim, 0)
         check_real("min_noise", min_noise, above=0, most=1)
         if readout is not None and noise is not None:
             raise ValueError("a readout knows the variance of its values: leave noise out")
@@ -123,14 +124,12 @@ class LGDS(LinearModel):
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
         batch = batch_for(self, batch)
-        value, _ = self._linear(self.filter(batch), batch)
-        return self.readout.expect(value).to(batch.obs)
+        return self.readout.expect(self.values(self.filter(batch), batch).mean).to(batch.obs)
 
-    def expect(self, value: Tensor, variance: Tensor) -> Moments:
-        """Moments of frames, from those of C x_t + d + D s_t, ``[B, T, D]``."""
-        noise = self.system().noise
-        variance = variance if noise is None else variance + noise.diagonal()
-        return Moments(self.readout.expect(value), self.readout.spread(variance))
+    def frames(self, beliefs: Beliefs, batch: BatchLike) -> Moments:
+        """Means and variances of frames, given Gaussian beliefs about their states."""
+        mean, variance = self.values(beliefs, batch)
+        return Moments(self.readout.expect(mean), self.readout.spread(variance))
 
     def emit(self, value: Tensor, noise: bool) -> Tensor:
         """Frames, random or expected, of C x_t + d + D s_t, ``[B, T, D] -> [B, T, M]``."""

@@ -10,10 +10,10 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.checks import check_number
+from ...inference.chains import GaussianChain, posterior_chain
 from ...inference.contracts import LinearSystem, Readings
 from ...inference.kalman import Beliefs, predictions
-from ...inference.kalman_system import LinearGaussian, baseline
+from ...inference.kalman_system import LinearGaussian, baseline, drive
 from ...inference.placing import batch_for
 from .generation import Generates
 
@@ -33,7 +33,7 @@ class Moments(NamedTuple):
 class LinearModel(Generates, LinearSystem, PyroModule):
     """x_t = A x_{t-1} + B s_t + noise: parameters, filter, smoother and predictions.
 
-    A subclass writes the emission: ``measure``, ``expect``, ``emit``, and the rest of its kind.
+    A subclass writes the emission: ``measure``, ``frames``, ``emit``, and the rest of its kind.
 
     Arguments:
         state_dim: size of the state, ``K``.
@@ -45,7 +45,6 @@ class LinearModel(Generates, LinearSystem, PyroModule):
     def __init__(self, state_dim: int, obs_dim: int, input_dim: int, learned: list[str]) -> None:
         super().__init__()
         self.state_dim, self.obs_dim, self.input_dim = state_dim, obs_dim, input_dim
-        check_number("input_dim", input_dim, 0)
         eye, size = torch.eye(state_dim, dtype=torch.float64), max(state_dim, obs_dim)
         start = {
             "dynamics": eye.clone(),
@@ -119,6 +118,15 @@ class LinearModel(Generates, LinearSystem, PyroModule):
         """
         return self.e_step(self.system(), self.read(batch))
 
+    def posterior(self, batch: BatchLike) -> GaussianChain:
+        """p(x_1 .. x_T | y_1 .. y_T) as a distribution of paths, with the moments of ``smooth``.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        batch = batch_for(self, batch)
+        return posterior_chain(self.smooth(batch), batch.mask)
+
     def predict(self, batch: BatchLike) -> Beliefs:
         """p(x_t | y_1 .. y_{t-1}), with the same fields as ``filter``.
 
@@ -136,14 +144,22 @@ class LinearModel(Generates, LinearSystem, PyroModule):
             filtered.log_likelihood,
         )
 
-    @abstractmethod
-    def expect(self, value: Tensor, variance: Tensor) -> Moments:
-        """Moments of frames, from those of C x_t + d + D s_t, ``[B, T, D]``.
+    def values(self, beliefs: Beliefs, batch: BatchLike) -> Moments:
+        """Moments of C x_t + d + D s_t, and of its noise R where the system has one.
 
-        Raises:
-            ValueError: where a readout does not tell the variance of frames.
+        Arguments:
+            beliefs, batch: see ``frames``.
         """
+        system, batch = self.system(), batch_for(self, batch)
+        mean = beliefs.mean @ system.emission.mT
+        level = baseline(system, self._inputs(batch), batch.mask)
+        spread = (system.emission @ beliefs.covariance * system.emission).sum(-1)
+        return Moments(
+            mean if level is None else mean + level,
+            spread if system.noise is None else spread + system.noise.diagonal(),
+        )
 
+    @abstractmethod
     def frames(self, beliefs: Beliefs, batch: BatchLike) -> Moments:
         """Means and variances of frames, given Gaussian beliefs about their states.
 
@@ -151,41 +167,44 @@ class LinearModel(Generates, LinearSystem, PyroModule):
             beliefs: those of ``predict``, which give p(y_t | y_1 .. y_{t-1}); of ``filter`` or of
                 ``smooth``.
             batch: what they were given, for its inputs.
-        """
-        return self.expect(*self._linear(beliefs, batch_for(self, batch)))
-
-    def _linear(self, beliefs: Beliefs, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean and variance of C x_t + d + D s_t, ``[B, T, D]``."""
-        system = self.system()
-        mean = beliefs.mean @ system.emission.mT
-        level = baseline(system, self._inputs(batch), batch.mask)
-        spread = (system.emission @ beliefs.covariance * system.emission).sum(-1)
-        return mean if level is None else mean + level, spread
-
-    @torch.no_grad()
-    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
-        """Samples ``[N, T, M]``, in the default dtype; see ``sample``.
 
         Raises:
-            ValueError: for a model with inputs, which a sample has not.
+            ValueError: where a readout does not tell the variance of frames.
         """
-        if self.input_dim:
+
+    @torch.no_grad()
+    def forwards(
+        self, sequences: int, steps: int, noise: bool = True, inputs: Tensor | None = None
+    ) -> Tensor:
+        """Samples ``[N, T, M]``, in the default dtype; see ``sample``.
+
+        Arguments:
+            sequences, steps, noise: see ``sample``.
+            inputs: those of the frames, ``[N, T, I]``.
+
+        Raises:
+            ValueError: for a model with inputs that is given none.
+        """
+        if self.input_dim and inputs is None:
             raise ValueError(
-                f"this {type(self).__name__} has {self.input_dim} inputs a frame, and sample() "
-                "gives it none"
+                f"this {type(self).__name__} has {self.input_dim} inputs a frame: give those of "
+                "the frames to sample"
             )
-        system = self.system()
+        system, mask = self.system(), None
         start = torch.distributions.MultivariateNormal(
             system.initial_mean, system.initial_covariance
         )
         pushes = torch.distributions.MultivariateNormal(
             torch.zeros_like(system.initial_mean), system.process
         ).sample((steps, sequences))
+        driven, level = drive(system, inputs, mask), baseline(system, inputs, mask)
         states = [start.sample((sequences,))]
         for t in range(1, steps):
             states.append(states[-1] @ system.dynamics.mT + pushes[t])
+            if driven is not None:
+                states[-1] = states[-1] + driven[:, t - 1]
         value = torch.stack(states, 1) @ system.emission.mT
-        value = value if system.offset is None else value + system.offset
+        value = value if level is None else value + level
         return self.emit(value, noise).to(torch.get_default_dtype())
 
     @abstractmethod

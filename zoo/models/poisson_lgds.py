@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.chains import posterior_chain, prior_chain
-from ...inference.checks import check_sizes
+from ...inference.chains import prior_chain
+from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Encoding, Readings
 from ...inference.counts import filter_counts, fit_counts, log_count_prior, smooth_counts
 from ...inference.kalman import Beliefs
@@ -45,6 +45,7 @@ class PoissonLGDS(LinearModel):
 
     def __init__(self, state_dim: int, obs_dim: int, input_dim: int = 0) -> None:
         check_sizes(state_dim=state_dim, obs_dim=obs_dim)
+        check_number("input_dim", input_dim, 0)
         learned = ["offset", *(["input_dynamics", "input_emission"] if input_dim else [])]
         super().__init__(state_dim, obs_dim, input_dim, learned)
         self.likelihood = Poisson(obs_dim)
@@ -92,8 +93,9 @@ class PoissonLGDS(LinearModel):
         batch = batch_for(self, batch)
         return self.frames(self.filter(batch), batch).mean.to(batch.obs)
 
-    def expect(self, value: Tensor, variance: Tensor) -> Moments:
-        """Moments of counts, from those of log rates, ``[B, T, D]``."""
+    def frames(self, beliefs: Beliefs, batch: BatchLike) -> Moments:
+        """Means and variances of counts, given Gaussian beliefs about their states."""
+        value, variance = self.values(beliefs, batch)
         mean = (value + variance / 2).exp()
         return Moments(mean, mean + mean.square() * variance.expm1())
 
@@ -137,14 +139,14 @@ class PoissonLGDS(LinearModel):
         """
         self.check_begin(batch)
         data = self.read(batch)
-        belief = posterior_chain(self.e_step(self.system(), data), data.mask)
-        counts = data.value
+        counts, belief = data.value, self.posterior(batch)
         return Encoding(counts, data.mask, counts, belief, batch.observed, data.inputs)
 
     def model(self, data: Encoding) -> None:
         """A path ``x`` of states, and counts ``y`` given the path."""
         system = self.system()
         level = baseline(system, data.inputs, data.mask)
+        assert level is not None
         seen = data.mask[..., None] if data.observed is None else data.observed
         with pyro.plate("sequences", data.rows):
             x = pyro.sample("x", prior_chain(system, data.mask, data.inputs))
