@@ -86,11 +86,14 @@ def posterior_chain(beliefs: Beliefs, mask: Tensor) -> GaussianChain:
     moved = (gain @ mean[..., :-1, :, None])[..., 0]
     offset = torch.cat((mean[..., :1, :], mean[..., 1:, :] - moved), -2)
     covariance = torch.cat((cov[..., :1, :, :], left), -3)
-    covariance = (covariance + covariance.mT) / 2
-    values, axes = torch.linalg.eigh(covariance)
-    values = values.maximum(1e-12 * cov.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True))
-    root = axes * values.sqrt()[..., None, :]
     # L L' is the covariance, and L is triangular, however small an eigenvalue is.
-    factor = torch.linalg.qr(root.mT).R.mT
+    factor = torch.linalg.qr(covariance_root(covariance).mT).R.mT
     sign = factor.diagonal(dim1=-2, dim2=-1).sign()
     return GaussianChain(mask, transition, offset, factor * sign[..., None, :])
+
+
+def covariance_root(covariance: Tensor) -> Tensor:
+    """A matrix M with M M' = covariance, ``[..., K, K]``, of eigenvalues that may be zero."""
+    values, axes = torch.linalg.eigh((covariance + covariance.mT) / 2)
+    least = 1e-12 * covariance.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
+    return axes * values.maximum(least).sqrt()[..., None, :]

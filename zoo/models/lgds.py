@@ -117,19 +117,17 @@ class LGDS(LinearModel):
         """
         return kalman_filter(self.system(), *self.read(batch))
 
-    def reconstruct(self, batch: BatchLike) -> Tensor:
-        """Mean observation at the filtered state, ``[B, T, M]``, in the dtype of the data.
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """log p of the values read, exact, ``[B]``."""
+        return self.filter(batch).log_likelihood
 
-        Arguments:
-            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
-        """
-        batch = batch_for(self, batch)
-        return self.readout.expect(self.values(self.filter(batch), batch).mean).to(batch.obs)
+    def frame_mean(self, values: Moments) -> Tensor:
+        """Mean frames; of a readout that is not linear, those at the mean values."""
+        return self.readout.expect(values.mean)
 
-    def frames(self, beliefs: Beliefs, batch: BatchLike) -> Moments:
-        """Means and variances of frames, given Gaussian beliefs about their states."""
-        mean, variance = self.values(beliefs, batch)
-        return Moments(self.readout.expect(mean), self.readout.spread(variance))
+    def frame_variance(self, values: Moments) -> Tensor:
+        """Variances of frames."""
+        return self.readout.spread(values.variance)
 
     def emit(self, value: Tensor, noise: bool) -> Tensor:
         """Frames, random or expected, of C x_t + d + D s_t, ``[B, T, D] -> [B, T, M]``."""

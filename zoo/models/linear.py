@@ -10,10 +10,11 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.chains import GaussianChain, posterior_chain
+from ...inference.chains import GaussianChain, covariance_root, posterior_chain
 from ...inference.contracts import LinearSystem, Readings
 from ...inference.kalman import Beliefs, predictions
 from ...inference.kalman_system import LinearGaussian, baseline, drive
+from ...inference.network import States
 from ...inference.placing import batch_for
 from .generation import Generates
 
@@ -33,7 +34,8 @@ class Moments(NamedTuple):
 class LinearModel(Generates, LinearSystem, PyroModule):
     """x_t = A x_{t-1} + B s_t + noise: parameters, filter, smoother and predictions.
 
-    A subclass writes the emission: ``measure``, ``frames``, ``emit``, and the rest of its kind.
+    A subclass writes the emission: ``measure``, ``frame_mean``, ``frame_variance``,
+    ``emit``, and the rest of its kind.
 
     Arguments:
         state_dim: size of the state, ``K``.
@@ -41,6 +43,9 @@ class LinearModel(Generates, LinearSystem, PyroModule):
         input_dim: known inputs a frame, ``I``; 0 for none.
         learned: names of the parameters beside A, Q, C, m and P.
     """
+
+    latents_given = ("present", "all")
+    rates_given = ("past", "present", "all")
 
     def __init__(self, state_dim: int, obs_dim: int, input_dim: int, learned: list[str]) -> None:
         super().__init__()
@@ -160,6 +165,17 @@ class LinearModel(Generates, LinearSystem, PyroModule):
         )
 
     @abstractmethod
+    def frame_mean(self, values: Moments) -> Tensor:
+        """Means of frames, ``[B, T, M]``, from ``values``."""
+
+    @abstractmethod
+    def frame_variance(self, values: Moments) -> Tensor:
+        """Variances of frames, ``[B, T, M]``, from ``values``.
+
+        Raises:
+            ValueError: where a readout does not tell the variance of frames.
+        """
+
     def frames(self, beliefs: Beliefs, batch: BatchLike) -> Moments:
         """Means and variances of frames, given Gaussian beliefs about their states.
 
@@ -171,6 +187,37 @@ class LinearModel(Generates, LinearSystem, PyroModule):
         Raises:
             ValueError: where a readout does not tell the variance of frames.
         """
+        values = self.values(beliefs, batch)
+        return Moments(self.frame_mean(values), self.frame_variance(values))
+
+    def reconstruct(self, batch: BatchLike) -> Tensor:
+        """Mean frames given the filtered beliefs, ``[B, T, M]``, in the dtype of the data.
+
+        Arguments:
+            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+        """
+        batch = batch_for(self, batch)
+        return self.expect(batch, "present", 1)[0]
+
+    def infer(self, batch: Batch, given: str, num_samples: int) -> States:
+        """Of the filter, or of the smoother; see ``Network.infer``."""
+        found, draws = self._beliefs(batch, given), None
+        if num_samples and given == "all":
+            draws = posterior_chain(found, batch.mask).rsample((num_samples,))
+        elif num_samples:
+            factor = covariance_root(found.covariance)
+            noise = torch.randn(num_samples, *found.mean.shape, 1).to(factor)
+            draws = found.mean + (factor @ noise)[..., 0]
+        return States(found.mean, found.variance, draws)
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """Mean frames, in closed form; see ``Network.expect``."""
+        values = self.values(self._beliefs(batch, given), batch)
+        return self.frame_mean(values).to(batch.obs)[None]
+
+    def _beliefs(self, batch: Batch, given: str) -> Beliefs:
+        verbs = {"past": self.predict, "present": self.filter, "all": self.smooth}
+        return verbs[given](batch)
 
     @torch.no_grad()
     def forwards(

@@ -14,6 +14,7 @@ from ...inference.chains import prior_chain
 from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Encoding, Readings
 from ...inference.counts import filter_counts, fit_counts, log_count_prior, smooth_counts
+from ...inference.evaluate import importance_estimate, prepare_whole
 from ...inference.kalman import Beliefs
 from ...inference.kalman_system import LinearGaussian, baseline
 from ...inference.m_step import fit_states
@@ -84,20 +85,18 @@ class PoissonLGDS(LinearModel):
         """
         return filter_counts(self.system(), self.read(batch))
 
-    def reconstruct(self, batch: BatchLike) -> Tensor:
-        """Mean counts given the filtered beliefs, ``[B, T, M]``, in the dtype of the data.
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """The importance-weighted bound on log p(y) of paths from the posterior, ``[B]``."""
+        return importance_estimate(self, prepare_whole(self, batch), num_samples)
 
-        Arguments:
-            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
-        """
-        batch = batch_for(self, batch)
-        return self.frames(self.filter(batch), batch).mean.to(batch.obs)
+    def frame_mean(self, values: Moments) -> Tensor:
+        """Mean counts, of Gaussian log rates."""
+        return (values.mean + values.variance / 2).exp()
 
-    def frames(self, beliefs: Beliefs, batch: BatchLike) -> Moments:
-        """Means and variances of counts, given Gaussian beliefs about their states."""
-        value, variance = self.values(beliefs, batch)
-        mean = (value + variance / 2).exp()
-        return Moments(mean, mean + mean.square() * variance.expm1())
+    def frame_variance(self, values: Moments) -> Tensor:
+        """Variances of counts: that of Poisson counts, and that of their rates."""
+        mean = self.frame_mean(values)
+        return mean + mean.square() * values.variance.expm1()
 
     def emit(self, value: Tensor, noise: bool) -> Tensor:
         """Counts, random or expected, of log rates, ``[B, T, D]``."""
