@@ -14,6 +14,7 @@ from .one_to_many import OneToMany
 from .polyphonic import PianoRolls, Polyphonic, add_notes, hide_steps
 from .ppc import PPC
 from .recording import Recording
+from .recording_files import read_recording
 from .rng import generator
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "polyphonic",
     "ppc",
     "read_midi",
+    "read_recording",
     "transpose_to",
     "write_midi",
 ]

@@ -1,7 +1,7 @@
-"""Cell arrays of numbers in a MATLAB 5 file.
+"""Arrays of numbers, and cell arrays of them, in a MATLAB 5 file.
 
-The format is that of *MAT-File Format* (The MathWorks, level 5), of which this reads lists of
-matrices: a cell array of full numeric or logical arrays. Every size that a file states is compared
+The format is that of *MAT-File Format* (The MathWorks, level 5), of which this reads full numeric
+or logical arrays, and cell arrays of these. Every size that a file states is compared
 with the bytes that are there before anything of that size is made.
 """
 
@@ -40,15 +40,30 @@ class Malformed(ValueError):
     """The bytes are no MATLAB 5 file, or what was asked for is no list of matrices."""
 
 
-def read_cells(path: str | PathLike, name: str) -> list[np.ndarray] | None:
-    """The matrices of a cell array.
+def names(path: str | PathLike) -> list[str]:
+    """The variables of a file that are arrays of numbers or cell arrays; see ``read``."""
+    content, order = _content(path)
+    found = []
+    for kind, data in _elements(content, order):
+        matrix, size = (data, 0) if kind == MATRIX else (None, 0)
+        if kind == COMPRESSED:
+            matrix, size = _beginning(data, order)
+        if matrix is not None:
+            word, _, name = _header(_elements(matrix, order, size), order)
+            if word & 0xFF == CELL or (_is_full(word) and not word & COMPLEX):
+                found.append(name)
+    return found
+
+
+def read(path: str | PathLike, name: str) -> np.ndarray | list[np.ndarray] | None:
+    """An array of numbers, or the matrices of a cell array.
 
     Arguments:
         path: a MATLAB file, at most 256 MiB, compressed or not.
         name: the variable.
 
     Returns:
-        Arrays of the shapes and in the order of the file; None where the file has no cell array of
+        Arrays of the shapes and in the order of the file; None where the file has no variable of
         that name.
 
     Raises:
@@ -56,17 +71,28 @@ def read_cells(path: str | PathLike, name: str) -> list[np.ndarray] | None:
         Malformed: when it is no MATLAB 5 file, is cut short, states sizes that do not fit its
             bytes, or unpacks to more than 256 MiB or 65536 entries.
     """
-    content = read_file(path, LARGEST)
-    if len(content) < 128 or content[126:128] not in (b"IM", b"MI"):
-        raise Malformed("no header of a MATLAB 5 file")
-    order = "<" if content[126:128] == b"IM" else ">"
-    for kind, data in _elements(memoryview(content)[128:], order):
+    content, order = _content(path)
+    for kind, data in _elements(content, order):
         matrix = data if kind == MATRIX else None
         if kind == COMPRESSED:
             matrix = _unpacked(data, order, name)
-        if matrix is not None and _header(_elements(matrix, order), order)[2] == name:
-            return _cells(matrix, order)
+        if matrix is None:
+            continue
+        word, _, found = _header(_elements(matrix, order), order)
+        if found == name:
+            is_list = word & 0xFF == CELL
+            return _cells(matrix, order) if is_list else _matrix(MATRIX, matrix, order)
     return None
+
+
+def _content(path: str | PathLike) -> tuple[memoryview, str]:
+    """What follows the header of a file, and its order of bytes."""
+    content = read_file(path, LARGEST)
+    if content[:10] == b"MATLAB 7.3":
+        raise Malformed("it is of version 7.3: save it with the option -v7")
+    if len(content) < 128 or content[126:128] not in (b"IM", b"MI"):
+        raise Malformed("no header of a MATLAB 5 file")
+    return memoryview(content)[128:], "<" if content[126:128] == b"IM" else ">"
 
 
 def _elements(data: memoryview, order: str, whole: int = 0) -> Iterator[tuple[int, memoryview]]:
@@ -91,18 +117,26 @@ def _elements(data: memoryview, order: str, whole: int = 0) -> Iterator[tuple[in
         at = end
 
 
-def _unpacked(data: memoryview, order: str, name: str) -> memoryview | None:
-    """The matrix in a compressed element; None where it is not the variable asked for."""
+def _beginning(data: memoryview, order: str) -> tuple[memoryview | None, int]:
+    """The first bytes of the matrix in a compressed element, or None, and their number in all."""
     try:
         start = memoryview(zlib.decompressobj().decompress(data, SEARCHED))
-        if len(start) < 8:
-            raise Malformed("a compressed element is cut short")
-        kind, size = (int(x) for x in np.frombuffer(start[:8], f"{order}u4"))
-        start = start[8 : 8 + size]
-        if kind != MATRIX or _header(_elements(start, order, size), order)[2] != name:
-            return None
-        if size > LARGEST:
-            raise Malformed(f"a variable unpacks to {size} bytes, more than {LARGEST}")
+    except zlib.error as error:
+        raise Malformed("a compressed element is damaged") from error
+    if len(start) < 8:
+        raise Malformed("a compressed element is cut short")
+    kind, size = (int(x) for x in np.frombuffer(start[:8], f"{order}u4"))
+    return (start[8 : 8 + size] if kind == MATRIX else None), size
+
+
+def _unpacked(data: memoryview, order: str, name: str) -> memoryview | None:
+    """The matrix in a compressed element; None where it is not the variable asked for."""
+    start, size = _beginning(data, order)
+    if start is None or _header(_elements(start, order, size), order)[2] != name:
+        return None
+    if size > LARGEST:
+        raise Malformed(f"a variable unpacks to {size} bytes, more than {LARGEST}")
+    try:
         content = memoryview(zlib.decompressobj().decompress(data, 8 + size))[8:]
     except zlib.error as error:
         raise Malformed("a compressed element is damaged") from error
@@ -126,12 +160,15 @@ def _header(parts: Iterator[tuple[int, memoryview]], order: str) -> tuple[int, l
     return word, sizes, bytes(name[1]).decode("latin-1")
 
 
-def _cells(data: memoryview, order: str) -> list[np.ndarray] | None:
-    """The matrices of a cell array; None for another kind of array."""
+def _is_full(word: int) -> bool:
+    """Whether the flags of an array are those of a full array of numbers."""
+    return FIRST_FULL <= word & 0xFF <= LAST_FULL
+
+
+def _cells(data: memoryview, order: str) -> list[np.ndarray]:
+    """The matrices of a cell array."""
     parts = _elements(data, order)
-    word, shape, _ = _header(parts, order)
-    if word & 0xFF != CELL:
-        return None
+    _, shape, _ = _header(parts, order)
     number, matrices = math.prod(shape), []
     if number > LONGEST:
         raise Malformed(f"a list states {number} entries, more than {LONGEST}")
@@ -150,8 +187,8 @@ def _matrix(kind: int, data: memoryview, order: str) -> np.ndarray:
         raise Malformed("an entry of a list is no matrix")
     parts = _elements(data, order)
     word, shape, _ = _header(parts, order)
-    if not FIRST_FULL <= word & 0xFF <= LAST_FULL or word & COMPLEX:
-        raise Malformed("an entry of a list is no array of real numbers")
+    if not _is_full(word) or word & COMPLEX:
+        raise Malformed("a variable, or an entry of a list, is no array of real numbers")
     kind, values = next(parts, (0, memoryview(b"")))
     if kind not in NUMBERS:
         raise Malformed("an array without numbers")

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import matlab
 from .batch import Batch, Index, check_sequences
 from .checks import check_number, check_real, check_seed
 from .dataset import SPLITS, Dataset, check_held_out, sequences_of
 from .fetch import fetch
 from .files import DataError
-from .matlab import Malformed, read_cells
 from .rng import generator
 
 KEYS = 88  # of a piano
@@ -372,12 +372,12 @@ def read_mat(path: str | PathLike, split: str) -> list[Tensor]:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     part = _PARTS[split]
     try:
-        cells = read_cells(path, part)
-    except Malformed as error:
+        cells = matlab.read(path, part)
+    except matlab.Malformed as error:
         raise DataError(
             f"{path} is corrupt, cut short or not a MATLAB file ({error}): get it anew"
         ) from error
-    if not cells:
+    if not isinstance(cells, list) or not cells:
         raise DataError(f"{path} has no list of sequences {part!r}: get the file as published")
     try:
         return [check_roll(roll, f"sequence {i} of {part}") for i, roll in enumerate(cells)]

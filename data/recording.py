@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -17,19 +16,27 @@ from .dataset import Dataset, check_held_out
 from .labelled import read_pandas, read_xarray, write_xarray
 from .neuro import read_nwb, read_pynapple
 from .rng import generator
+from .series import Series, bin_inputs, check_inputs, check_series
 from .spikes import (
     Numbers,
-    bin_edges,
     check_intervals,
     count_spikes,
     covered,
     mean_in_bins,
     sorted_times,
+    trial_edges,
+    warn_of,
 )
+from .stored import read_recording as stored_recording
+from .stored import write_recording
 
 if TYPE_CHECKING:
     import pandas
     import xarray
+
+
+ARGUMENTS = ("trials", "bin", "starts", "channels", "names", "conditions", "unit", "inputs")
+ARGUMENTS += ("input_names",)
 
 
 class Recording(Dataset):
@@ -47,13 +54,18 @@ class Recording(Dataset):
         names: a name for each trial; numbers when left out.
         conditions: further facts of trials, by name: one value a trial.
         unit: the name of a channel, for axes and reports.
+        inputs: what is known in each bin beside the channels, such as a stimulus or behaviour: one
+            array ``[T_i, I]`` a trial, finite; None where there is none.
+        input_names: a name for each input; ``input_0``, ``input_1``, ... when left out.
 
     Attributes:
         trials: the values of each trial, ``[T_i, M]``, float32 tensors with NaN where missing.
+        inputs: the inputs of each trial, ``[T_i, I]``, float32 tensors, or None.
 
     Raises:
         ValueError: when there is no trial, trials differ in channels, values are no real numbers
-            or infinite, a trial has no value that was seen, or names do not match in number.
+            or infinite, a trial has no value that was seen, an input is missing, or names do not
+            match in number.
 
     Example:
         >>> counts = [np.random.poisson(0.2, (length, 40)) for length in (80, 120, 100)]
@@ -70,6 +82,8 @@ class Recording(Dataset):
         names: Sequence[Any] | None = None,
         conditions: Mapping[str, Sequence[Any]] | None = None,
         unit: str = "neuron",
+        inputs: Numbers | None = None,
+        input_names: Sequence[Any] | None = None,
     ) -> None:
         self.trials = _trials(trials)
         number, width = len(self.trials), self.trials[0].shape[1]
@@ -78,17 +92,12 @@ class Recording(Dataset):
         self.channels = list(range(width) if channels is None else channels)
         self.names = list(range(number) if names is None else names)
         self.conditions = {name: list(values) for name, values in (conditions or {}).items()}
-        for name, values, wanted, each in (
-            ("starts", self.starts, number, "trial"),
-            ("channels", self.channels, width, "channel"),
-            ("names", self.names, number, "trial"),
-            *(
-                (f"condition {key!r}", found, number, "trial")
-                for key, found in self.conditions.items()
-            ),
-        ):
-            if len(values) != wanted:
-                raise ValueError(f"{name}: {len(values)} values, one for each {each} are {wanted}")
+        _check_number("channels", self.channels, width, "channel")
+        if self.starts.shape != (number,) or not np.isfinite(self.starts).all():
+            raise ValueError(f"starts must be {number} finite numbers, one for each trial")
+        _check_facts(self.names, self.conditions, number)
+        found, self.input_names = check_inputs(inputs, input_names, self.lengths.tolist())
+        self.inputs = [torch.from_numpy(each.copy()) for each in found] or None
         self._parts: dict[str, Recording] = {}
 
     # From spike times, files, and labelled arrays ------------------------------------------------
@@ -101,6 +110,7 @@ class Recording(Dataset):
         trials: Numbers | None = None,
         *,
         observed: Mapping[Any, Numbers] | Sequence[Numbers | None] | None = None,
+        inputs: Series | None = None,
         names: Sequence[Any] | None = None,
         conditions: Mapping[str, Sequence[Any]] | None = None,
         unit: str = "neuron",
@@ -108,6 +118,7 @@ class Recording(Dataset):
         """Counts the spikes of each unit in bins of every trial.
 
         A trial has all the bins that fit whole into it. Spikes outside of trials are not counted.
+        Trials without a whole bin, or in which no unit was recorded, are left out with a warning.
 
         Arguments:
             times: spike times of each unit in seconds: a list, or a mapping from names of units.
@@ -116,11 +127,14 @@ class Recording(Dataset):
                 the last spike of all when left out.
             observed: for each unit the intervals ``[K, 2]`` in which it was recorded; its other
                 bins are missing. None is all of the time.
+            inputs: stimulus or behaviour: by name its times ``[S]`` in seconds and its samples
+                ``[S]`` or ``[S, D]``, such as ``{"hand": (time, position)}``. They are averaged in
+                bins; a bin without a sample is interpolated from the samples around it.
             names, conditions, unit: see ``Recording``.
 
         Raises:
-            ValueError: for units without a single spike among them, times that are no numbers, or
-                trials without a whole bin.
+            ValueError: when no spike is in a trial, times are no numbers, no trial has a whole bin,
+                or an input does not cover the trials.
         """
         labels = list(times) if isinstance(times, Mapping) else list(range(len(times)))
         given = times.values() if isinstance(times, Mapping) else times
@@ -130,20 +144,17 @@ class Recording(Dataset):
         if trials is None:
             spikes = np.concatenate(units)
             trials = [[spikes.min(), max(spikes.max(), spikes.min() + bin)]]
-        intervals = _trial_intervals(trials)
-        recorded = {}  # intervals of the units that were not recorded all the time
-        for column, label in enumerate(labels if observed is not None else ()):
-            key = label if isinstance(observed, Mapping) else column
-            if (when := _observed_of(observed or (), key)) is not None:
-                recorded[column] = check_intervals(f"observed of unit {label}", when)
+        names = _names_of(trials, names, conditions)
+        rows, edges = trial_edges(trials, bin, len(units), names)
+        recorded = _observed(labels, observed)
         found = []
-        for start, stop in intervals:
-            edges = bin_edges(start, stop, bin)
-            counts = count_spikes(units, edges)
+        for each in edges:
+            counts = count_spikes(units, each)
             for column, when in recorded.items():
-                counts[~covered(when, edges), column] = np.nan
+                counts[~covered(when, each), column] = np.nan
             found.append(counts)
-        return cls(found, bin, intervals[:, 0], labels, names, conditions, unit)
+        _check_clock(units, edges, [names[row] for row in rows], found)
+        return cls._of_bins(found, rows, edges, bin, labels, names, conditions, unit, inputs)
 
     @classmethod
     def from_traces(
@@ -154,11 +165,14 @@ class Recording(Dataset):
         trials: Numbers | None = None,
         *,
         channels: Sequence[Any] | None = None,
+        inputs: Series | None = None,
         names: Sequence[Any] | None = None,
         conditions: Mapping[str, Sequence[Any]] | None = None,
         unit: str = "channel",
     ) -> Recording:
         """Averages continuous traces in bins of every trial; a bin without a sample is missing.
+
+        Trials without a whole bin or without a sample are left out with a warning.
 
         Arguments:
             time: time of each sample in seconds, ``[S]``, ascending.
@@ -166,29 +180,68 @@ class Recording(Dataset):
             bin: width of a bin in seconds.
             trials: start and stop of each trial in seconds, ``[N, 2]``; one trial of all samples
                 when left out.
+            inputs: see ``from_spikes``.
             channels, names, conditions, unit: see ``Recording``.
 
         Raises:
-            ValueError: for times that do not ascend, shapes that do not match, or trials without a
-                whole bin.
+            ValueError: for times that do not ascend, shapes that do not match, trials without a
+                whole bin or a sample, or an input that does not cover the trials.
         """
-        when, samples = np.asarray(time, dtype=np.float64), np.asarray(values, dtype=np.float64)
-        if samples.ndim != 2 or when.shape != samples.shape[:1] or len(when) == 0:
-            raise ValueError(
-                f"time must be [S] and values [S, M], got {when.shape} and {samples.shape}"
-            )
-        if not np.isfinite(when).all() or (np.diff(when) < 0).any():
-            raise ValueError("the times of samples must be finite and ascend")
+        when, samples = check_series("the traces", time, values)
         if trials is None:
-            trials = [[when[0], max(when[-1], when[0] + bin)]]
-        intervals = _trial_intervals(trials)
-        found = [
-            mean_in_bins(when, samples, bin_edges(each[0], each[1], bin)) for each in intervals
-        ]
-        return cls(found, bin, intervals[:, 0], channels, names, conditions, unit)
+            step = float(np.median(np.diff(when))) if len(when) > 1 else 0.0
+            trials = [[when[0], max(when[-1] + step, when[0] + bin)]]
+        names = _names_of(trials, names, conditions)
+        rows, edges = trial_edges(trials, bin, samples.shape[1], names)
+        found = [mean_in_bins(when, samples, each) for each in edges]
+        return cls._of_bins(found, rows, edges, bin, channels, names, conditions, unit, inputs)
 
     @classmethod
-    def from_nwb(cls, path: str | PathLike, bin: float, trials: str | None = "trials") -> Recording:
+    def _of_bins(
+        cls,
+        found: list[np.ndarray],
+        rows: list[int],
+        edges: list[np.ndarray],
+        bin: float,
+        channels: Sequence[Any] | None,
+        names: Sequence[Any],
+        conditions: Mapping[str, Sequence[Any]] | None,
+        unit: str,
+        inputs: Series | None,
+    ) -> Recording:
+        """A recording of the trials that have a bin and a value that was seen."""
+        unseen = [row for row, values in zip(rows, found) if np.isnan(values).all()]
+        if len(unseen) == len(rows):
+            raise ValueError("nothing was recorded within a trial: are all times on one clock?")
+        if unseen:
+            listed = [names[row] for row in unseen]
+            warn_of("in which nothing was recorded, and left out", listed)
+        kept = [at for at, row in enumerate(rows) if row not in set(unseen)]
+        rows, edges = [rows[at] for at in kept], [edges[at] for at in kept]
+        known, input_names = bin_inputs(inputs, edges) if inputs else (None, None)
+        return cls(
+            [found[at] for at in kept],
+            bin,
+            np.array([each[0] for each in edges]),
+            channels,
+            [names[row] for row in rows],
+            {name: [values[row] for row in rows] for name, values in (conditions or {}).items()},
+            unit,
+            known,
+            input_names,
+        )
+
+    @classmethod
+    def from_nwb(
+        cls,
+        path: str | PathLike,
+        bin: float,
+        trials: str | None = "trials",
+        *,
+        units: Mapping[str, Any] | None = None,
+        inputs: Sequence[str] = (),
+        unit_table: str = "units",
+    ) -> Recording:
         """Spikes of the units in an NWB file, see ``data.neuro.read_nwb``.
 
         Arguments:
@@ -196,26 +249,36 @@ class Recording(Dataset):
             bin: width of a bin in seconds.
             trials: name of the table of time intervals that are trials; None takes the whole
                 recording as one trial.
+            units: which units, by columns of their table: ``{"quality": "good"}``, or a list of
+                values that are wanted; all when left out.
+            inputs: names of time series, as ``"hand"`` or ``"behavior/Position/hand"``: stimulus or
+                behaviour, brought to bins as in ``from_spikes``.
+            unit_table: name of the table of units.
 
         Raises:
             DataError: when the file cannot be read, or has no units or no such table.
             ImportError: where pynwb is not installed.
         """
-        return cls.from_spikes(bin=bin, **read_nwb(path, trials))
+        check_real("bin", bin, above=0)
+        return cls.from_spikes(bin=bin, **read_nwb(path, trials, units, inputs, unit_table))
 
     @classmethod
-    def from_pynapple(cls, units: Any, bin: float, trials: Any = None) -> Recording:
+    def from_pynapple(
+        cls, units: Any, bin: float, trials: Any = None, *, inputs: Mapping[str, Any] | None = None
+    ) -> Recording:
         """Spikes of a pynapple ``TsGroup``, or traces of a ``TsdFrame``.
 
         Arguments:
             units: the object.
             bin: width of a bin in seconds.
             trials: an ``IntervalSet``; the object's time support when left out.
+            inputs: stimulus or behaviour by name, each a ``Tsd`` or a ``TsdFrame``, brought to bins
+                as in ``from_spikes``.
 
         Raises:
             ValueError: for other objects.
         """
-        found = read_pynapple(units, trials)
+        found = read_pynapple(units, trials, inputs)
         build = cls.from_spikes if "times" in found else cls.from_traces
         return build(bin=bin, **found)
 
@@ -225,6 +288,7 @@ class Recording(Dataset):
 
         Arguments:
             array: axes ``trial`` (which may lack), ``time`` in seconds, and one of channels.
+                Coordinates along ``time`` are inputs.
             unit: see ``Recording``.
 
         Raises:
@@ -234,7 +298,11 @@ class Recording(Dataset):
 
     @classmethod
     def from_pandas(
-        cls, frame: pandas.DataFrame, trial: str | None = None, unit: str = "neuron"
+        cls,
+        frame: pandas.DataFrame,
+        trial: str | None = None,
+        unit: str = "neuron",
+        inputs: Sequence[str] = (),
     ) -> Recording:
         """Trials of a table, see ``data.labelled.read_pandas``.
 
@@ -243,14 +311,21 @@ class Recording(Dataset):
             trial: name of the column, or of the level of the index, that says which trial a row
                 belongs to; None where the table is one trial.
             unit: see ``Recording``.
+            inputs: names of the columns that are inputs.
 
         Raises:
             ValueError: for a table without such a column, or times whose steps differ.
         """
-        return cls(**read_pandas(frame, trial), unit=unit)
+        return cls(**read_pandas(frame, trial, inputs), unit=unit)
 
     def to_xarray(self) -> xarray.DataArray:
-        """All trials as a labelled array, NaN where a value is missing or a trial has ended."""
+        """All trials as a labelled array, NaN where a value is missing or a trial has ended.
+
+        Inputs are coordinates ``(trial, time)`` of their names, conditions coordinates ``trial``.
+
+        Raises:
+            ValueError: where an input or a condition has the name of an axis or of one another.
+        """
         batch = self.batch()
         seen = batch.mask[..., None] if batch.observed is None else batch.observed
         return write_xarray(
@@ -260,7 +335,29 @@ class Recording(Dataset):
             {self.unit: self.channels},
             self.names,
             self.conditions,
+            self.lengths.numpy(),
+            dict(zip(self.input_names, _padded(self.inputs).unbind(-1))) if self.inputs else {},
         )
+
+    def save(self, path: str | PathLike) -> None:
+        """Writes all of the recording to an ``.npz`` file, whole or not at all.
+
+        Parts that ``split`` held out are recordings of their own, and saved as such.
+
+        Raises:
+            ValueError: for another ending, or names that are neither words nor numbers.
+            OSError: where the file cannot be written.
+        """
+        write_recording(path, {name: getattr(self, name) for name in ARGUMENTS})
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> Recording:
+        """The recording that ``save`` wrote.
+
+        Raises:
+            DataError: when the file cannot be read, or holds no such recording.
+        """
+        return cls(**stored_recording(path))
 
     # As a data set --------------------------------------------------------------------------------
 
@@ -287,11 +384,11 @@ class Recording(Dataset):
         chosen = torch.arange(len(self))[index]
         if chosen.dim() != 1 or len(chosen) == 0:
             raise ValueError("no trial is left: index a recording with a slice or a list of rows")
-        parts = [self.trials[i] for i in chosen.tolist()]
-        obs = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
-        lengths = torch.tensor([len(part) for part in parts])
-        mask = torch.arange(obs.shape[1])[None] < lengths[:, None]
-        return Batch(obs, mask, observed=obs.isfinite())
+        obs = _padded([self.trials[i] for i in chosen.tolist()])
+        mask = torch.arange(obs.shape[1])[None] < self.lengths[chosen, None]
+        known = self.inputs
+        inputs = None if known is None else _padded([known[i] for i in chosen.tolist()])
+        return Batch(obs, mask, observed=obs.isfinite(), inputs=inputs)
 
     def held_out(
         self, num_sequences: int, seed: int = 0, split: str = "test", steps: int | None = None
@@ -355,10 +452,16 @@ class Recording(Dataset):
         for name, trial, first in zip(self.names, self.trials, at):
             if not 0 < first < len(trial):
                 raise ValueError(f"trial {name} has {len(trial)} bins: too few for two parts")
-        early = [trial[:first] for trial, first in zip(self.trials, at)]
-        late = [trial[first:] for trial, first in zip(self.trials, at)]
-        later = self.starts + self.bin * np.array(at)
-        return self._like(early, self.starts), self._like(late, later)
+        ends, known = [len(trial) for trial in self.trials], self.inputs
+        early, late = (
+            self._with(
+                trials=[trial[i:j] for trial, i, j in zip(self.trials, start, stop)],
+                inputs=known and [each[i:j] for each, i, j in zip(known, start, stop)],
+                starts=self.starts + self.bin * np.array(start),
+            )
+            for start, stop in (([0] * len(ends), at), (at, ends))
+        )
+        return early, late
 
     def split_channels(self, fraction: float = 0.75, seed: int = 0) -> tuple[Recording, Recording]:
         """Splits the channels at random: those held in, and those held out for co-smoothing.
@@ -385,22 +488,24 @@ class Recording(Dataset):
         self, trials: Sequence[int] | None = None, channels: Sequence[int] | None = None
     ) -> Recording:
         """Some of the trials, some of the channels, by their numbers; all when left out."""
-        rows = range(len(self)) if trials is None else trials
+        rows = list(range(len(self)) if trials is None else trials)
         columns = list(range(len(self.channels)) if channels is None else channels)
-        return type(self)(
-            [self.trials[row][:, columns] for row in rows],
-            self.bin,
-            self.starts[list(rows)],
-            [self.channels[column] for column in columns],
-            [self.names[row] for row in rows],
-            {name: [found[row] for row in rows] for name, found in self.conditions.items()},
-            self.unit,
+        return self._with(
+            trials=[self.trials[row][:, columns] for row in rows],
+            starts=self.starts[rows],
+            channels=[self.channels[column] for column in columns],
+            names=[self.names[row] for row in rows],
+            conditions={
+                name: [each[row] for row in rows] for name, each in self.conditions.items()
+            },
+            inputs=self.inputs and [self.inputs[row] for row in rows],
         )
 
-    def _like(self, trials: list[Tensor], starts: np.ndarray) -> Recording:
-        """Other values of the same trials and channels."""
-        about = (self.channels, self.names, self.conditions, self.unit)
-        return type(self)(trials, self.bin, starts, *about)
+    def _with(self, **changed: Any) -> Recording:
+        """The same recording with some arguments changed."""
+        arguments: dict[str, Any] = {name: getattr(self, name) for name in ARGUMENTS} | changed
+        arguments["input_names"] = self.input_names or None
+        return type(self)(**arguments)
 
 
 def _trials(given: Numbers) -> list[Tensor]:
@@ -424,21 +529,67 @@ def _trials(given: Numbers) -> list[Tensor]:
     return trials
 
 
-def _trial_intervals(trials: Numbers) -> np.ndarray:
-    """Start and stop of trials, checked; warns where two overlap."""
-    intervals = check_intervals("trials", trials)
-    order = intervals[:, 0].argsort(kind="stable")
-    overlap = np.flatnonzero(intervals[order[1:], 0] < intervals[order[:-1], 1] - 1e-9)
-    if len(overlap):
-        first, second = order[overlap[0]], order[overlap[0] + 1]
-        warnings.warn(
-            f"trials {first} and {second} overlap, and {len(overlap)} pairs in all: their spikes "
-            "count in both, so that a split by trials shares data between its parts",
-            stacklevel=3,
+def _padded(parts: Sequence[Tensor]) -> Tensor:
+    """Arrays ``[T_i, M]`` of trials as one, ``[N, T, M]``, zeros after the end of each."""
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+
+
+def _check_number(name: str, values: Sequence[Any], wanted: int, each: str) -> None:
+    if len(values) != wanted:
+        raise ValueError(f"{name}: {len(values)} values, one for each {each} are {wanted}")
+
+
+def _check_facts(
+    names: Sequence[Any], conditions: Mapping[str, Sequence[Any]], number: int
+) -> None:
+    """Raises a ValueError unless each trial has a name and a value of every condition."""
+    _check_number("names", names, number, "trial")
+    for key, values in conditions.items():
+        _check_number(f"condition {key!r}", values, number, "trial")
+
+
+def _names_of(
+    trials: Numbers, names: Sequence[Any] | None, conditions: Mapping[str, Sequence[Any]] | None
+) -> Sequence[Any]:
+    """The names of trials, numbers where there are none, checked with their conditions."""
+    names = list(range(len(trials))) if names is None else names
+    _check_facts(names, conditions or {}, len(trials))
+    return names
+
+
+def _observed(
+    labels: Sequence[Any], given: Mapping[Any, Numbers] | Sequence[Numbers | None] | None
+) -> dict[int, np.ndarray]:
+    """Intervals of the units that were not recorded all of the time, by their columns."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        strange = [label for label in given if label not in labels]
+        if strange:
+            raise ValueError(f"observed: there is no unit {strange[0]!r}")
+        given = [given.get(label) for label in labels]
+    _check_number("observed", given, len(labels), "unit")
+    return {
+        column: check_intervals(f"observed of unit {labels[column]}", when)
+        for column, when in enumerate(given)
+        if when is not None
+    }
+
+
+def _check_clock(
+    units: Sequence[np.ndarray],
+    edges: Sequence[np.ndarray],
+    names: Sequence[Any],
+    counts: Sequence[np.ndarray],
+) -> None:
+    """Refuses spikes that are in no trial; warns of trials before the first or after the last."""
+    first, last = min(u[0] for u in units if len(u)), max(u[-1] for u in units if len(u))
+    if not any(np.nansum(each) for each in counts):
+        start, stop = min(each[0] for each in edges), max(each[-1] for each in edges)
+        raise ValueError(
+            f"no spike is in a trial: spikes are from {first:g} to {last:g} s, trials from "
+            f"{start:g} to {stop:g} s; see that both are seconds of one clock"
         )
-    return intervals
-
-
-def _observed_of(observed: Mapping[Any, Numbers] | Sequence[Numbers | None], key: Any) -> Any:
-    """The intervals of one unit; None where it was recorded all the time."""
-    return observed.get(key) if isinstance(observed, Mapping) else observed[key]
+    outside = [name for name, each in zip(names, edges) if each[-1] < first or each[0] > last]
+    if outside:
+        warn_of("before the first or after the last spike of all, counted as silent", outside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from .checks import check_real
 
 #: Numbers of any form: nested lists, an array, or a tensor.
 Numbers = Sequence[Any] | np.ndarray | Tensor
-MOST_BINS = 10_000_000  # of a trial: a bin is far too short, or times are in another unit
+MOST_VALUES = 2**30  # of a recording, 4 GiB: a bin is far too short, or times are in another unit
 
 
 def check_intervals(name: str, intervals: Numbers) -> np.ndarray:
@@ -36,23 +37,57 @@ def check_intervals(name: str, intervals: Numbers) -> np.ndarray:
     return found
 
 
-def bin_edges(start: float, stop: float, bin: float) -> np.ndarray:
-    """Edges of all whole bins between two times, ``[T + 1]``; what is left at the end is dropped.
+def trial_edges(
+    trials: Numbers, bin: float, channels: int, names: Sequence[Any]
+) -> tuple[list[int], list[np.ndarray]]:
+    """Edges of all whole bins of every trial; the rest at the end of a trial is dropped.
 
     Arguments:
-        start, stop: the times, in seconds.
-        bin: width of a bin, in seconds.
+        trials: start and stop of each trial in seconds, ``[N, 2]``.
+        bin: width of a bin in seconds.
+        channels: number of channels ``M``, for a bound on memory.
+        names: of trials, for warnings.
+
+    Returns:
+        The numbers of the trials that have a bin, and the edges ``[T_i + 1]`` of each.
 
     Raises:
-        ValueError: when no bin fits, or very many do.
+        ValueError: when no trial has a whole bin, or all trials have too many.
+
+    Warns:
+        UserWarning: when trials overlap, or some are shorter than a bin.
     """
+    intervals = check_intervals("trials", trials)
     check_real("bin", bin, above=0)
-    bins = int(np.floor((stop - start) / bin + 1e-6))  # 2.0 s are 100 bins of 0.02 s
-    if bins < 1:
-        raise ValueError(f"from {start:g} to {stop:g} s there is no whole bin of {bin:g} s")
-    if bins > MOST_BINS:
-        raise ValueError(f"{bins} bins of {bin:g} s in a trial: are its times in seconds?")
-    return start + bin * np.arange(bins + 1)
+    length, rounding = intervals[:, 1] - intervals[:, 0], _rounding(intervals)
+    bins = np.floor((length + 2 * rounding) / bin + 1e-6)  # 2.0 s are 100 bins of 0.02 s
+    rows, short = np.flatnonzero(bins >= 1).tolist(), np.flatnonzero(bins < 1).tolist()
+    if len(rows) == 0:
+        raise ValueError(f"no trial has a whole bin of {bin:g} s: the longest has {length.max():g}")
+    if bins.sum() * channels > MOST_VALUES:
+        raise ValueError(
+            f"{bins.sum():.0f} bins of {bin:g} s and {channels} channels are too many for memory: "
+            "take a longer bin, and see that times are in seconds"
+        )
+    if len(short):
+        warn_of("shorter than a bin, and left out", [names[row] for row in short])
+    order = intervals[:, 0].argsort(kind="stable")
+    overlap = np.flatnonzero(intervals[order[1:], 0] < intervals[order[:-1], 1] - rounding)
+    if len(overlap):
+        first, second = (names[int(order[overlap[0] + i])] for i in (0, 1))
+        warnings.warn(
+            f"trials {first} and {second} overlap, and {len(overlap)} pairs in all: their spikes "
+            "count in both, so that a split by trials shares data between its parts",
+            stacklevel=3,
+        )
+    return rows, [intervals[row, 0] + bin * np.arange(bins[row] + 1) for row in rows]
+
+
+def warn_of(problem: str, names: Sequence[Any]) -> None:
+    """Warns of some trials, of which it names the first five."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    listed = ", ".join(str(name) for name in names[:5])
+    warnings.warn(f"trials {problem}: {listed}{more}", stacklevel=4)
 
 
 def count_spikes(times: Sequence[np.ndarray], edges: np.ndarray) -> np.ndarray:
@@ -64,7 +99,8 @@ def count_spikes(times: Sequence[np.ndarray], edges: np.ndarray) -> np.ndarray:
         times: spike times of each unit in seconds, sorted; a unit may have none.
         edges: edges of the bins, ``[T + 1]``.
     """
-    counts = [np.diff(np.searchsorted(unit, edges - 1e-9)) for unit in times]
+    at = edges - _rounding(edges)
+    counts = [np.diff(np.searchsorted(unit, at)) for unit in times]
     return np.stack(counts, 1).astype(np.float32)
 
 
@@ -76,10 +112,11 @@ def mean_in_bins(time: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.
         values: samples, ``[S, M]``; NaN is missing.
         edges: edges of the bins, ``[T + 1]``.
     """
-    first = np.searchsorted(time, edges - 1e-9)
+    first = np.searchsorted(time, edges - _rounding(edges))
+    values, first = values[first[0] : first[-1]], first - first[0]
     seen = np.isfinite(values)
     zero = np.zeros((1, values.shape[1]))
-    total = np.concatenate((zero, np.where(seen, values, 0.0).cumsum(0, dtype=np.float64)))
+    total = np.concatenate((zero, np.where(seen, values, 0.0).cumsum(0)))
     number = np.concatenate((zero, seen.cumsum(0)))
     total, number = total[first[1:]] - total[first[:-1]], number[first[1:]] - number[first[:-1]]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -89,7 +126,8 @@ def mean_in_bins(time: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.
 def covered(intervals: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """True where a bin lies wholly within one of several intervals ``[N, 2]``; ``[T]``."""
     start, stop = edges[:-1, None], edges[1:, None]
-    inside = (start >= intervals[:, 0] - 1e-9) & (stop <= intervals[:, 1] + 1e-9)
+    within = _rounding(edges)
+    inside = (start >= intervals[:, 0] - within) & (stop <= intervals[:, 1] + within)
     return np.asarray(inside.any(1))
 
 
@@ -108,3 +146,8 @@ def sorted_times(name: str, times: Numbers) -> np.ndarray:
     if not np.isfinite(found).all():
         raise ValueError(f"spike times of {name} hold NaN or infinity: leave these out")
     return np.sort(found)
+
+
+def _rounding(times: np.ndarray) -> float:
+    """How far times that are equal may differ in float64: more for times since 1970."""
+    return max(1e-9, 2 * float(np.spacing(np.abs(times).max())))

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..data import Batch
-
-if TYPE_CHECKING:
-    from .contracts import Recurrent
+from .contracts import Recurrent
 
 
 class Swept(NamedTuple):

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         VOSP,
         VRAE,
         Harmonium,
-        PoissonLGDS,
     )
     from .part import Described
     from .parts import (
@@ -56,7 +55,6 @@ __all__ = [
     "Described",
     "Harmonium",
     "ModelError",
-    "PoissonLGDS",
     "card",
     "decoders",
     "guides",

@@ -74,6 +74,34 @@ def test_traces_are_averaged_and_a_bin_without_a_sample_is_missing():
     assert not found.batch().observed[0, 16:19].any()
 
 
+def test_inputs_are_averaged_or_interpolated_in_bins():
+    random = np.random.default_rng(1)
+    fast = np.sort(random.uniform(-0.1, 5.1, 3000))
+    hand = np.stack((np.sin(fast), np.cos(fast)), 1)
+    slow, light = np.array([0.0, 1.0, 3.0, 5.0]), np.array([0.0, 2.0, 2.0, 0.0])
+    inputs = {"hand": (fast, hand), "light": (slow, light)}
+    found = Recording.from_spikes(spikes(), 0.02, TRIALS, inputs=inputs)
+    assert found.input_names == ["hand_0", "hand_1", "light"]
+    for start, known in zip(found.starts, found.inputs):
+        for bin, row in enumerate(known.double().numpy()):
+            low = start + 0.02 * bin
+            inside = hand[(fast >= low) & (fast < low + 0.02)]
+            np.testing.assert_allclose(row[:2], inside.mean(0), atol=1e-6)
+            centre = low + 0.01
+            at = [t >= low and t < low + 0.02 for t in slow]
+            wanted = light[at][0] if any(at) else np.interp(centre, slow, light)
+            assert row[2] == pytest.approx(wanted, abs=1e-6)
+    traces = Recording.from_traces(fast, hand, 0.02, TRIALS, inputs={"light": (slow, light)})
+    assert all(torch.equal(a, b[:, 2:]) for a, b in zip(traces.inputs, found.inputs))
+    holed = np.where((fast > 2.1) & (fast < 2.2), np.nan, fast)
+    with pytest.warns(UserWarning, match="no sample in [456] of 141 bins"):
+        Recording.from_spikes(spikes(), 0.02, TRIALS, inputs={"hand": (fast, holed)})
+    with pytest.raises(
+        ValueError, match=r"'late' has samples from 1 to 5 s, and none for the bins"
+    ):
+        Recording.from_spikes(spikes(), 0.02, TRIALS, inputs={"late": (slow[1:], light[1:])})
+
+
 def nwb_file(path, times, trials=True, **units):
     pynwb = pytest.importorskip("pynwb")
     zone = datetime.timezone(datetime.timedelta(hours=-7))
@@ -152,28 +180,33 @@ def test_pynapple_objects():
         Recording.from_pynapple(values, 0.02)
 
 
-def example():
+def example(inputs=False):
     random = np.random.default_rng(1)
     trials = [random.poisson(1.0, (length, 8)).astype(float) for length in (8, 12, 10, 9, 11, 10)]
     trials[1][3:5] = np.nan
     trials[2][:, 6] = np.nan
     conditions = {"angle": [0, 90, 180, 0, 90, 180]}
     names, channels = list("abcdef"), [f"n{i}" for i in range(8)]
-    return Recording(trials, 0.02, np.arange(6.0), channels, names, conditions)
+    known = [random.normal(size=(len(trial), 2)) for trial in trials] if inputs else None
+    axes = ["x", "y"] if inputs else None
+    about = (channels, names, conditions, "neuron", known, axes)
+    return Recording(trials, 0.02, np.arange(6.0), *about)
 
 
 def same(first, second):
     return all(torch.equal(a.nan_to_num(-1), b.nan_to_num(-1)) for a, b in zip(first, second))
 
 
-def test_xarray_and_back():
-    recording = example()
+@pytest.mark.parametrize("inputs", [False, True])
+def test_xarray_and_back(inputs):
+    recording = example(inputs)
     array = recording.to_xarray()
     assert array.dims == ("trial", "time", "neuron")
     found = Recording.from_xarray(array)
     assert same(found.trials, recording.trials)
-    for name in ("channels", "names", "conditions"):
+    for name in ("channels", "names", "conditions", "input_names"):
         assert getattr(found, name) == getattr(recording, name)
+    assert same(found.inputs or [], recording.inputs or [])
     assert found.bin == pytest.approx(0.02)
     assert found.starts.tolist() == recording.starts.tolist()
     single = Recording.from_xarray(array.isel(trial=0, drop=True).dropna("time"))
@@ -181,20 +214,27 @@ def test_xarray_and_back():
 
 
 def test_pandas():
-    recording = example()
+    recording = example(inputs=True)
     parts = []
     for name, trial in zip(recording.names, recording.trials):
         part = pd.DataFrame(trial.numpy(), columns=recording.channels)
         part.index = pd.Index(0.02 * np.arange(len(trial)), name="time")
-        parts.append(part.assign(trial=name))
+        x, y = recording.inputs[len(parts)].numpy().T
+        parts.append(part.assign(trial=name, x=x, y=y))
     table = pd.concat(parts)
     for given in (table, table.set_index("trial", append=True)):
-        found = Recording.from_pandas(given, trial="trial")
+        found = Recording.from_pandas(given, trial="trial", inputs=["x", "y"])
         assert same(found.trials, recording.trials)
+        assert same(found.inputs, recording.inputs)
         assert found.names == recording.names
         assert found.channels == recording.channels
-    with pytest.raises(ValueError, match="'block'"):
-        Recording.from_pandas(table, trial="block")
+    with pytest.raises(ValueError, match="'trail': did you mean trial"):
+        Recording.from_pandas(table, trial="trail")
+    with pytest.raises(ValueError, match="'z'"):
+        Recording.from_pandas(table, trial="trial", inputs=["z"])
+    assert Recording.from_pandas(parts[0]).conditions == {"trial": ["a"]}
+    with pytest.raises(ValueError, match="'trial' holds words that change"):
+        Recording.from_pandas(table)
 
 
 def test_missing_values_are_told_apart_from_padding():
@@ -207,7 +247,7 @@ def test_missing_values_are_told_apart_from_padding():
 
 
 def test_splits_are_disjoint_complete_and_seeded():
-    recording = example()
+    recording = example(inputs=True)
     parts = recording.split(0.5, 0.25, 0.25, seed=3)
     names = [part.names for part in parts]
     assert sorted(name for part in names for name in part) == recording.names
@@ -216,6 +256,13 @@ def test_splits_are_disjoint_complete_and_seeded():
     train, _, test = parts
     held = train.held_out(9, split="test")
     assert len(held) == len(test)
+    for part in parts:
+        rows = [recording.names.index(name) for name in part.names]
+        assert same(part.inputs, [recording.inputs[row] for row in rows])
+        for number, known in enumerate(part.inputs):
+            batch = part.batch()
+            assert torch.equal(batch.inputs[number, : len(known)], known)
+            assert not batch.inputs[number, len(known) :].any()
     early, late = recording.split_time(0.5)
     for whole, first, rest in zip(recording.trials, early.trials, late.trials):
         assert same([whole], [torch.cat((first, rest))])
@@ -223,6 +270,11 @@ def test_splits_are_disjoint_complete_and_seeded():
     held_in, held_out = recording.split_channels(0.75, seed=0)
     assert sorted(held_in.channels + held_out.channels) == recording.channels
     assert len(held_out.channels) == 2
+    assert same(held_out.inputs, recording.inputs)
+    assert all(
+        torch.equal(torch.cat(pair), whole)
+        for *pair, whole in zip(early.inputs, late.inputs, recording.inputs)
+    )
 
 
 def test_overlapping_trials_are_told():
@@ -237,6 +289,23 @@ MISTAKES = {
     "one axis": (lambda: Recording([np.ones(3)]), "trial 0"),
     "infinite": (lambda: Recording([np.full((3, 2), INF)]), "infinity"),
     "nothing seen": (lambda: Recording([np.full((3, 2), NAN)]), "trial 0"),
+    "an input too few": (lambda: Recording([np.ones((3, 2))], inputs=[np.ones((2, 1))]), "3 bins"),
+    "an input missing": (lambda: Recording([np.ones((3, 2))], inputs=[[[NAN]] * 3]), "every bin"),
+    "inputs of no trial": (lambda: Recording([np.ones((3, 2))], inputs=[]), "0 trials"),
+    "input names": (
+        lambda: Recording([np.ones((3, 2))], inputs=[np.ones((3, 2))], input_names=["a", "a"]),
+        "different names",
+    ),
+    "no pair": (lambda: Recording.from_spikes([[0, 1.0]], 0.1, inputs={"a": 3}), "a pair"),
+    "two clocks": (
+        lambda: Recording.from_spikes([[1e5]], 0.1, [[0, 1], [1, 2]]),
+        "one clock",
+    ),
+    "starts": (lambda: Recording([np.ones((3, 2))], starts=[NAN]), "starts"),
+    "observed of none": (
+        lambda: Recording.from_spikes({"a": [0.5]}, 0.1, observed={"b": [[0, 1]]}),
+        "'b'",
+    ),
     "words": (lambda: Recording([[["a"]]]), "numbers"),
     "bin of 0": (lambda: Recording([np.ones((3, 2))], bin=0.0), "bin"),
     "names": (lambda: Recording([np.ones((3, 2))], names=["a", "b"]), "names"),
