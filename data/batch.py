@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -248,8 +248,22 @@ def check_inputs(inputs: Tensor, obs: Tensor) -> Tensor:
     return inputs
 
 
+@runtime_checkable
+class Sequences(Protocol):
+    """The members of a data set that ``as_batch`` asks for."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether its sequences are always the same."""
+        ...
+
+    def batch(self) -> Batch:
+        """All sequences."""
+        ...
+
+
 #: Every form of data that ``as_batch`` accepts.
-BatchLike = Batch | Tensor | np.ndarray | Sequence[Any]
+BatchLike = Batch | Tensor | np.ndarray | Sequence[Any] | Sequences
 
 
 def as_batch(value: BatchLike) -> Batch:
@@ -261,7 +275,8 @@ def as_batch(value: BatchLike) -> Batch:
     Arguments:
         value: a ``Batch``, which is returned as it is; a tensor or an array ``[B, T, M]``; or a
             list or tuple of sequences ``[T_i, M]``, tensors, arrays or lists of numbers, which
-            are padded into one masked batch.
+            are padded into one masked batch; or a data set of fixed sequences, such as a
+            ``Recording``. Of a set that draws its sequences anew, ask for ``.batch()``.
 
     Raises:
         ValueError: when ``value`` is none of these, does not hold real numbers, or its sequences
@@ -285,7 +300,9 @@ def as_batch(value: BatchLike) -> Batch:
                 )
         return collate(sequences)
     kind = type(value).__name__
-    if hasattr(value, "rows") and hasattr(value, "__len__"):
+    if isinstance(value, Sequences):
+        if value.finite:
+            return value.batch()
         raise ValueError(f"expected a batch, got the data set {kind}: use its .batch()")
     raise ValueError(
         f"expected a Batch, a tensor or array [B, T, M], or a list of sequences [T, M], got {kind}"

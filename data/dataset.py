@@ -66,6 +66,11 @@ class Dataset(ABC):
         return self.rows(slice(None))
 
     @property
+    def finite(self) -> bool:
+        """Whether every epoch serves the same sequences: ``fresh`` gives the set itself."""
+        return type(self).fresh is Dataset.fresh
+
+    @property
     def lengths(self) -> Tensor | None:
         """Frames of each row, ``[N]``, on the CPU; None where all have the same length."""
         return None

@@ -5,6 +5,8 @@ work on it. They take sequences as a ``data.Batch``, or as anything that ``data.
 Every ``seed`` is that of a private random stream; the caller's random state is left alone. Calls
 in several threads run one after the other where they draw random numbers, see ``RandomStream``.
 
+The same verbs for every network, see ``Network`` for what it writes
+    ``latents``, ``rates``, ``predict_next``, ``score``, ``predictive_bound``; ``States``
 Kinds of network, see ``inference.contracts``
     ``Recurrent``, ``FrameModel``, ``GibbsModel``, ``EnergyModel``, ``SequenceModel``,
     ``LatentPathModel``, ``LinearSystem``, ``AnswerModel``; ``Fold`` and ``Encoding`` are what the
@@ -71,8 +73,11 @@ from .diagnostics.neural import bits_per_neuron, bits_per_spike
 from .diagnostics.psis import good_khat, khat, smoothed_bound
 from .diagnostics.psth import gaussian_smooth, psth, psth_correlation, psth_r_squared
 from .diagnostics.sbc import Simulator, linear_gaussian_simulator, sbc, simulator
+from .diagnostics.score import predictive_bound, score
 from .evaluate import elbo, frame_bound, importance_bound, particle_bound
 from .kalman import LinearGaussian, kalman_filter, kalman_smoother
+from .latents import latents, rates
+from .network import Network, States
 from .paths import GaussianPath, LinearChain, Path
 from .predict import Filtered, predict_next, rollout, run_filter
 from .restore import denoise, impute
@@ -114,6 +119,7 @@ __all__ = [
     "LinearGaussian",
     "LinearSystem",
     "LocalELBO",
+    "Network",
     "OutputBPTT",
     "Path",
     "RandomStream",
@@ -121,6 +127,7 @@ __all__ = [
     "SequenceELBO",
     "SequenceModel",
     "Simulator",
+    "States",
     "StraightThrough",
     "TargetPropagation",
     "alignment",
@@ -143,19 +150,23 @@ __all__ = [
     "kalman_filter",
     "kalman_smoother",
     "khat",
+    "latents",
     "linear_gaussian_simulator",
     "loo",
     "particle_bound",
     "pit",
     "predict_next",
+    "predictive_bound",
     "psth",
     "psth_correlation",
     "psth_r_squared",
     "r_squared",
+    "rates",
     "rollout",
     "run_filter",
     "save_arviz",
     "sbc",
+    "score",
     "simulator",
     "smoothed_bound",
     "sweep",

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..data import Batch, BatchLike
+from .ahead import filled_frames, next_frames, swept
 from .checks import check_missing, check_number, check_samples
 from .contracts import Recurrent
+from .network import Network, evaluating
 from .placing import batch_for
 from .rng import RandomStream
-from .sweep import Swept, sweep
-
-FRAMES = 2000  # frames predicted at once: samples times frames times pixels must fit in memory
+from .sweep import Swept
 
 
 class Filtered(NamedTuple):
@@ -58,9 +58,7 @@ def run_sweep(net: Recurrent, batch: Batch) -> Swept:
             f"{type(net).__name__} has no statistics of the past to run over sequences: that takes "
             "an inference.Recurrent, such as an rVAE, a harmonium or an RNN"
         )
-    check_missing(net, batch)
-    net.check(batch.obs[batch.mask])
-    return sweep(net, batch, net.initial(len(batch)).to(batch.obs.device))
+    return swept(net, batch)
 
 
 def run_filter(net: Recurrent, batch: BatchLike) -> Tensor:
@@ -82,7 +80,7 @@ def run_filter(net: Recurrent, batch: BatchLike) -> Tensor:
 
 @torch.no_grad()
 def predict_next(
-    net: Recurrent,
+    net: Network,
     batch: BatchLike,
     num_samples: int = 8,
     seed: int = 0,
@@ -90,12 +88,13 @@ def predict_next(
 ) -> Prediction:
     """Predicts each frame from the frames before it: y_t given y_0 .. y_{t-1}.
 
-    The network filters the true sequence. At each step ``net.sample_next``
-    turns the statistics u_{t-1} into the next frame. The prediction is an expected frame, without
-    noise of its own. Frames and values that were not seen are predicted, too.
+    The prediction is an expected frame, without noise of its own. Frames and values that were not
+    seen are predicted, too. A recurrent network filters the true sequence, and at each step
+    ``net.sample_next`` turns the statistics u_{t-1} into the next frame. Other networks write
+    ``expect``; see ``Network``.
 
     Arguments:
-        net: a recurrent network with ``sample_next``.
+        net: a network that predicts.
         batch: the sequences: a ``Batch``, or anything that ``data.as_batch`` takes.
         num_samples: chains, or independent samples of the state, per frame.
         seed: seed of a private random stream; the caller's random state is left alone.
@@ -103,7 +102,7 @@ def predict_next(
 
     Returns:
         Predictions of all ``T`` frames. The first frame is predicted from a blank past. Padding is
-        zero.
+        zero. There is one sample where a prediction is exact.
 
     Raises:
         ValueError: when the data are unfit, or the network cannot predict.
@@ -113,21 +112,21 @@ def predict_next(
         >>> predict_next(net, film, num_samples=8, options={"steps": 25}).mean.shape
         torch.Size([2, 100, 900])
     """
-    _check(net, num_samples, seed)
+    check_samples(num_samples, seed=seed)
+    if not isinstance(net, Network) or "past" not in net.rates_given:
+        raise ValueError(
+            f"{type(net).__name__} predicts no next frame: that takes a network that inherits "
+            "inference.Recurrent and writes sample_next(past, previous, num_samples)"
+        )
+    if options and not isinstance(net, Recurrent):
+        raise ValueError(f"{type(net).__name__} has no sample_next, and takes no options of it")
     batch = batch_for(net, batch)
-    obs, mask = batch.obs, batch.mask
-    statistics = run_sweep(net, batch).statistics
-    past = statistics[:, :-1][mask]
-    filled = _filled(net, batch, statistics)
-    previous = torch.cat((torch.zeros_like(obs[:, :1]), filled[:, :-1]), 1)[mask]
-    predicted = obs.new_zeros(num_samples, *obs.shape)
-    with RandomStream(obs.device, "predict", seed):
-        parts = [
-            net.sample_next(*rows, num_samples, **(options or {}))
-            for rows in zip(past.split(FRAMES), previous.split(FRAMES))
-        ]
-    predicted[:, mask] = torch.cat(parts, 1)
-    return Prediction(predicted)
+    check_missing(net, batch)
+    with RandomStream(batch.obs.device, "predict", seed), evaluating(net):
+        if isinstance(net, Recurrent):
+            return Prediction(next_frames(net, batch, num_samples, options))
+        predicted = net.expect(batch, "past", num_samples)
+    return Prediction(predicted.masked_fill(~batch.mask[..., None], 0.0))
 
 
 @torch.no_grad()
@@ -166,7 +165,7 @@ def rollout(
     statistics = run_sweep(net, batch).statistics
     past = statistics[:, -1].repeat(num_samples, 1)  # padding left it where it was
     last = (batch.mask * torch.arange(1, obs.shape[1] + 1, device=obs.device)).argmax(1)
-    seen = _filled(net, batch, statistics)[torch.arange(rows, device=obs.device), last]
+    seen = filled_frames(net, batch, statistics)[torch.arange(rows, device=obs.device), last]
     frame = seen.repeat(num_samples, 1)
     film = []
     with RandomStream(obs.device, "rollout", seed):
@@ -175,16 +174,6 @@ def rollout(
             past = net.step(net.encode(frame), past)
             film.append(frame)
     return Prediction(torch.stack(film, 1).unflatten(0, (num_samples, rows)))
-
-
-def _filled(net: Recurrent, batch: Batch, statistics: Tensor) -> Tensor:
-    """The frames of a batch, ``[B, T, M]``, with those expected in place of missing values."""
-    if batch.observed is None:
-        return batch.obs
-    filled, lacks = batch.obs.clone(), batch.mask & ~batch.observed.all(-1)
-    expected = net.expected_frame(statistics[:, :-1][lacks])
-    filled[lacks] = torch.where(batch.observed[lacks], filled[lacks], expected)
-    return filled
 
 
 def _check(net: Recurrent, num_samples: int, seed: int) -> None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..data import Batch
-from .contracts import Recurrent
+
+if TYPE_CHECKING:
+    from .contracts import Recurrent
 
 
 class Swept(NamedTuple):

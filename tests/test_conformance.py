@@ -185,6 +185,40 @@ SEQUENCE_MODELS = {
 }
 
 
+LINEAR_MODELS = {
+    "LGDS, learned": lambda: zoo.LGDS(2, M),
+    "LGDS, full": lambda: zoo.LGDS(2, M, noise="full"),
+    "PoissonLGDS": lambda: zoo.PoissonLGDS(2, M),
+}
+
+
+class TestLinearModels(Frames, testing.SequenceConformance):
+    """Trained by EM, which fills no gradients."""
+
+    chosen = over(LINEAR_MODELS)
+    factorisation = "p(x[t] | x[t-1]) p(y[t] | x[t])"
+    rules = ()
+    constant = ("filter.covariance", "filter.variance")
+
+    def build(self):
+        """Some system: at first C is [I 0], and most channels say nothing."""
+        net, random = LINEAR_MODELS[self.name](), torch.Generator().manual_seed(3)
+        net.dynamics.mul_(0.9)
+        net.emission.copy_(torch.randn(net.emission.shape, generator=random) / 3)
+        net.offset.fill_(0.5)
+        return net
+
+    def batch(self):
+        return Batch(counts()[..., : self.build().obs_dim])
+
+    def bad_observations(self, obs):
+        """They read any precision, in float64."""
+        bad = super().bad_observations(obs)
+        del bad["another precision"]
+        negative = {"below zero": (-torch.ones_like(obs), "negative")}
+        return bad | (negative if self.name == "PoissonLGDS" else {})
+
+
 class TestSequenceModels(Counts, testing.SequenceConformance):
     chosen = over(SEQUENCE_MODELS)
     factorisation = "p(x[t] | "

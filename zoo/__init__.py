@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         VOSP,
         VRAE,
         Harmonium,
+        PoissonLGDS,
     )
     from .part import Described
     from .parts import (
@@ -55,6 +56,7 @@ __all__ = [
     "Described",
     "Harmonium",
     "ModelError",
+    "PoissonLGDS",
     "card",
     "decoders",
     "guides",

@@ -9,8 +9,9 @@ import torch
 from scipy import stats
 from seqzoo.data import PPC, Batch, ppc
 from seqzoo.inference import EM, LinearGaussian, kalman_filter, kalman_smoother
+from seqzoo.inference.contracts import Readings
 from seqzoo.inference.kalman import predictions
-from seqzoo.inference.rules.em import maximise, symmetric
+from seqzoo.inference.m_step import fit_states, symmetric
 from seqzoo.zoo import LGDS
 from seqzoo.zoo.parts.readouts import Readout
 from seqzoo.zoo.recipes.population import PopulationReadout, SpringFilter
@@ -319,11 +320,11 @@ def test_leading_axes_are_separate_models(mask, general):
     stacked = models[0].map(lambda *parts: torch.stack(parts), *models[1:])
     together = kalman_smoother(stacked, obs, variance, mask, inputs)
     real = torch.ones(B, T, dtype=torch.bool) if mask is None else mask
-    step = maximise(together, stacked.emission, real)
+    step = fit_states(stacked, together, Readings(obs, variance, real))
     ahead = predictions(stacked, together, mask, inputs)
     for index, model in enumerate(models):
         alone = kalman_smoother(model, obs, variance, mask, inputs)
-        expected = maximise(alone, model.emission, real)
+        expected = fit_states(model, alone, Readings(obs, variance, real))
         pairs = (together, alone), (ahead, predictions(model, alone, mask, inputs))
         for stack, one in (*pairs, (step[:5], expected[:5])):
             for first, second in zip(stack, one):
@@ -347,6 +348,11 @@ def test_what_is_in_a_frame_that_is_not_real_does_not_matter():
 
 
 # The network ----------------------------------------------------------------------------------
+
+
+def known(states, values=1):
+    """A system of values of variance 1."""
+    return LGDS(states, values, readout=Readout(values))
 
 
 class Ragged(Readout):
@@ -412,7 +418,7 @@ def test_draws_of_missing_values_are_none():
 
 def test_pyro_model_refuses_padding_at_the_beginning():
     with pytest.raises(ValueError, match="begin"):
-        LGDS(3, 2).model(Batch(random_data()[0], MASKS["before"]))
+        known(3, 2).model(Batch(random_data()[0], MASKS["before"]))
 
 
 def test_filter_reads_with_the_variance_of_the_readout():
@@ -445,7 +451,7 @@ def test_samples_have_the_law_of_the_model():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"state_dim": 1, "obs_dim": 2}, "obs_dim must be from 1 to 1"),
+        ({"state_dim": 1, "obs_dim": 2, "readout": Readout(2)}, "obs_dim must be from 1 to 1"),
         ({"state_dim": 2, "readout": Readout(2)}, "the readout reads 2 values"),
     ],
 )
@@ -483,10 +489,10 @@ def holes(obs, fraction, seed=5):
 @pytest.mark.parametrize(("states", "values"), [(1, 1), (2, 1), (2, 2), (3, 2)])
 @pytest.mark.parametrize("missing", ["nothing", "frames", "values"])
 def test_em_never_decreases_the_likelihood(states, values, missing):
-    obs = simulate(set_system(LGDS(states, values)), 6, 9)
+    obs = simulate(set_system(known(states, values)), 6, 9)
     mask = torch.rand(6, 9) < 0.7 if missing == "frames" else torch.ones(6, 9, dtype=torch.bool)
     mask[:, 0] |= ~mask.any(1)
-    net, batch = LGDS(states, values), Batch(obs, mask) if missing != "values" else holes(obs, 0.2)
+    net, batch = known(states, values), Batch(obs, mask) if missing != "values" else holes(obs, 0.2)
     history = EM(net, restarts=2, iterations=15, tolerance=-math.inf, seed=1).learn(batch)
     history.append(log_likelihood(net, batch))
     assert len(history) == 16
@@ -496,14 +502,14 @@ def test_em_never_decreases_the_likelihood(states, values, missing):
 
 def test_an_m_step_never_decreases_the_likelihood():
     """Of every system on the way, and not of the likeliest so far alone."""
-    truth = set_system(LGDS(3, 2))
+    truth = set_system(known(3, 2))
     batch = holes(simulate(truth, 6, 9), 0.2)
-    model, (value, variance) = set_system(LGDS(3, 2), 1).system(), truth.measure(batch)
+    model, (value, variance) = set_system(known(3, 2), 1).system(), truth.measure(batch)
     scores = []
     for _ in range(30):
         beliefs = kalman_smoother(model, value, variance, batch.mask)
         scores.append(beliefs.log_likelihood.sum().item())
-        model = maximise(beliefs, model.emission, batch.mask)
+        model = fit_states(model, beliefs, Readings(value, variance, batch.mask))
     assert np.diff(scores).min() > 0
 
 
@@ -552,19 +558,18 @@ def test_em_recovers_known_parameters(fraction):
 
 
 def test_restarts_are_separate_runs_and_the_likeliest_wins(monkeypatch):
-    batch = Batch(simulate(set_system(LGDS(2, 1), seed=5), 5, 12))
-    value, _ = LGDS(2, 1).measure(batch.obs)
-    guesses = [LGDS(2, 1).guess(value, batch.mask[..., None]) for _ in range(3)]
+    batch = Batch(simulate(set_system(known(2, 1), seed=5), 5, 12))
+    guesses = [known(2, 1).guess(known(2, 1).read(batch), 0) for _ in range(3)]
     how = {"iterations": 6, "tolerance": -math.inf}
     alone = []
     for guess in guesses:
-        net = LGDS(2, 1)
+        net = known(2, 1)
         monkeypatch.setattr(net, "guess", lambda *_, guess=guess: guess)
         history = EM(net, restarts=1, **how).learn(batch)
         alone.append((log_likelihood(net, batch), history, net.system()))
     assert len({round(score, 6) for score, _, _ in alone}) == 3
     score, expected, system = max(alone, key=lambda run: run[0])
-    net, queue = LGDS(2, 1), iter(guesses)
+    net, queue = known(2, 1), iter(guesses)
     monkeypatch.setattr(net, "guess", lambda *_: next(queue))
     history = EM(net, restarts=3, **how).learn(batch)
     assert log_likelihood(net, batch) == pytest.approx(score, abs=1e-12)
@@ -575,7 +580,7 @@ def test_restarts_are_separate_runs_and_the_likeliest_wins(monkeypatch):
 
 def test_em_depends_on_its_seed_alone():
     batch = Batch(random_data(values=1)[0])
-    nets = [LGDS(2, 1) for _ in range(3)]
+    nets = [known(2, 1) for _ in range(3)]
     for noise, (net, seed) in enumerate(zip(nets, (1, 1, 2))):
         torch.manual_seed(noise)
         EM(net, restarts=2, iterations=2, seed=seed).learn(batch)
@@ -585,8 +590,8 @@ def test_em_depends_on_its_seed_alone():
 
 def test_em_stops_by_tolerance():
     batch = Batch(random_data(values=1)[0])
-    loose = EM(LGDS(1, 1), iterations=50, tolerance=1e-2).learn(batch)
-    tight = EM(LGDS(1, 1), iterations=50, tolerance=1e-4).learn(batch)
+    loose = EM(known(1, 1), iterations=50, tolerance=1e-2).learn(batch)
+    tight = EM(known(1, 1), iterations=50, tolerance=1e-4).learn(batch)
     assert 1 < len(loose) < len(tight) <= 50
 
 
@@ -595,7 +600,7 @@ def test_em_weighs_a_padded_batch_like_its_sequences():
     obs = random_data(values=1, steps=6)[0]
     mask = (torch.arange(9) < 6).expand(B, 9)
     padded = Batch(torch.cat((obs, torch.full((B, 3, 1), math.nan)), 1), mask)
-    nets = [LGDS(2, 1), LGDS(2, 1)]
+    nets = [known(2, 1), known(2, 1)]
     for net, batch in zip(nets, (Batch(obs), padded)):
         EM(net, restarts=2, iterations=4).learn(batch)
     for first, second in zip(nets[0].system()[:5], nets[1].system()[:5]):
@@ -606,7 +611,7 @@ def test_em_does_not_see_fillers():
     obs = random_data(steps=6)[0]
     observed = torch.rand(obs.shape) > 0.3
     observed[:, 0], observed[0, 3:] = True, False  # and one that ends in frames not seen
-    nets = [LGDS(2, 2), LGDS(2, 2)]
+    nets = [known(2, 2), known(2, 2)]
     for net, filler in zip(nets, (0.0, 50.0)):
         batch = Batch(obs.masked_fill(~observed, filler), observed=observed)
         EM(net, restarts=2, iterations=4).learn(batch)
@@ -618,7 +623,8 @@ def test_em_guesses_on_the_scale_of_the_values_seen():
     """A dead channel is no evidence that the values are small."""
     value = torch.randn(3, 50, 2, dtype=torch.float64)
     seen = torch.tensor([True, False]).expand(3, 50, 2)
-    spread = LGDS(2, 2).guess(value.masked_fill(~seen, 0.0), seen).initial_covariance[0, 0]
+    batch = Batch(value, observed=seen)
+    spread = known(2, 2).guess(known(2, 2).read(batch), 0).initial_covariance[0, 0]
     assert spread == pytest.approx(value[..., 0].var().item())
 
 
@@ -641,7 +647,7 @@ ONE = torch.arange(4).expand(5, 4) < 1
     ids=["padded", "missing", "one", "constant", "whole", "two", "large", "growing", "too far"],
 )
 def test_em_of_odd_data_learns_or_says_why_not(batch, word):
-    net = LGDS(4, 1)  # more latents than frames, in some
+    net = known(4, 1)  # more latents than frames, in some
     rule = EM(net, restarts=2, iterations=20)
     if word is None:
         history = rule.learn(batch)
@@ -674,7 +680,7 @@ def test_a_readout_that_knows_nothing_of_missing_values_is_given_none():
 @pytest.mark.parametrize("bad", [{"restarts": 0}, {"iterations": 0}])
 def test_em_rejects(bad):
     with pytest.raises(ValueError, match="at least 1"):
-        EM(LGDS(1), **bad)
+        EM(known(1), **bad)
 
 
 # Spike counts ---------------------------------------------------------------------------------

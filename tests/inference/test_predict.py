@@ -9,7 +9,6 @@ from seqzoo.data import Batch, BouncingBalls
 from seqzoo.inference.laplace import explaining_posterior, resample
 from seqzoo.zoo.models import baselines
 from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian
-from seqzoo.zoo.recipes.population import PopulationReadout
 
 from seqzoo import inference, zoo
 
@@ -95,7 +94,7 @@ def test_padding_changes_no_prediction(net, obs):
 
 
 def test_many_frames_are_predicted_in_pieces(net, obs, monkeypatch):
-    monkeypatch.setattr(inference.predict, "FRAMES", 5)
+    monkeypatch.setattr(inference.ahead, "FRAMES", 5)
     sizes, predict = [], net.sample_next
     monkeypatch.setattr(
         net, "sample_next", lambda past, *rest: sizes.append(len(past)) or predict(past, *rest)
@@ -126,8 +125,8 @@ def test_what_cannot_be_predicted_is_refused(net, obs):
         inference.rollout(net, obs, 0)
     with pytest.raises(ValueError, match="NaN"):
         inference.predict_next(net, obs * float("nan"))
-    with pytest.raises(ValueError, match="LGDS predicts no next frame"):
-        inference.predict_next(zoo.LGDS(1, readout=PopulationReadout()), obs)
+    with pytest.raises(ValueError, match="SRN predicts no next frame"):
+        inference.predict_next(zoo.SRN(M, zoo.likelihoods.Categorical(3), hidden=4), obs)
     with pytest.raises(ValueError, match="LGDS has no statistics of the past"):
         inference.run_filter(zoo.LGDS(M, M), obs)
 

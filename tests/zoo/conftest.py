@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from seqzoo.data import polyphonic
-from seqzoo.zoo import pictures
+from seqzoo.zoo.pictures import answers
 from seqzoo.zoo.recipes import (
     windows,
 )
@@ -67,7 +67,7 @@ def _seen(path):
 def drawn(monkeypatch):
     """Figures that would have been saved."""
     figures = []
-    for module in (pictures, horizon):
+    for module in (answers, horizon):
         monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
     return figures
 

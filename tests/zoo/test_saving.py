@@ -92,6 +92,12 @@ EXAMPLES = {
     "TRBM": (lambda: zoo.TRBM(M, hidden_dim=H, likelihood=likelihoods.Bernoulli(M)), generate),
     "RTRBM": (lambda: zoo.RTRBM(M, H, likelihoods.Bernoulli(M), obs_mean=0.2), generate),
     "LGDS": (lambda: zoo.LGDS(2, readout=readouts.Readout(variance=0.5)), generate),
+    "LGDS, learned": (lambda: zoo.LGDS(K, M, noise="full", min_noise=0.01), generate),
+    "LGDS with inputs": (
+        lambda: zoo.LGDS(K, M, input_dim=1),
+        lambda net: net.filter(data.Batch(frames(), inputs=frames(1))).mean,
+    ),
+    "PoissonLGDS": (lambda: zoo.PoissonLGDS(K, M), reconstruct),
     "LGDS of spikes": (lambda: zoo.LGDS(2, readout=PopulationReadout()), generate),
     "Order0": (zoo.models.Order0, reconstruct),
     "MeanFrame": (lambda: zoo.models.MeanFrame(M), reconstruct),

@@ -4,6 +4,7 @@ from .baselines import MeanFrame, Order0
 from .harmonium import REFH, RTRBM, TRBM, Harmonium
 from .lgds import LGDS
 from .mdrnn import MDRNN
+from .poisson_lgds import PoissonLGDS
 from .rnn import RNN
 from .rvae import RVAE
 from .srn import SRN
@@ -26,4 +27,5 @@ __all__ = [
     "Harmonium",
     "MeanFrame",
     "Order0",
+    "PoissonLGDS",
 ]

@@ -25,8 +25,9 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...data import BatchLike
+from ...data import Batch, BatchLike
 from ...inference.checks import check_real, check_sizes
+from ...inference.network import States
 from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import check_dtype, check_mean
@@ -50,6 +51,8 @@ class Harmonium(GibbsSampler, PyroModule):
     """
 
     factorisation = "p(x[t], y[t] | u[t-1])"
+    latents_given = ("present",)
+    rates_given = ("past", "present")
 
     def __init__(
         self,
@@ -150,6 +153,20 @@ class Harmonium(GibbsSampler, PyroModule):
         mean = self.filter(batch).mean
         with torch.no_grad():
             return self.likelihood.mean(self.emission(mean))
+
+    def infer(self, batch: Batch, given: str, num_samples: int) -> States:
+        """Hidden units; see ``Network.infer``."""
+        mean, variance = self.filter(batch)
+        draws = self.sample_hidden(mean.expand(num_samples, *mean.shape)) if num_samples else None
+        return States(mean, variance, draws)
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """See ``Network.expect``; given the present, draws are of the hidden units."""
+        if given == "past":
+            return super().expect(batch, given, num_samples)
+        hidden = self.infer(batch, given, num_samples).draws
+        assert hidden is not None
+        return self.likelihood.mean(self.emission(hidden))
 
 
 class TRBM(Harmonium):

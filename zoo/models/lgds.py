@@ -2,113 +2,91 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import pyro
-import pyro.distributions as dist
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor
-from torch.distributions import constraints
 
 from ...data import Batch, BatchLike
-from ...inference.checks import check_number
-from ...inference.contracts import LinearSystem
-from ...inference.kalman import Beliefs, LinearGaussian, kalman_filter, kalman_smoother
+from ...inference.checks import check_number, check_real
+from ...inference.contracts import Readings
+from ...inference.hidden_markov import exact_distribution
+from ...inference.kalman import Beliefs, kalman_filter
+from ...inference.kalman_system import LinearGaussian
+from ...inference.m_step import fit_emission, fit_states
 from ...inference.placing import batch_for
+from ...inference.starts import start_gaussian
 from ..parts.readouts import Readout
-from .generation import Generates
+from .linear import LinearModel, Moments
 
 
-class LGDS(Generates, LinearSystem, PyroModule):
-    """x_t = A x_{t-1} + noise, r_t = C x_t + noise, with values r_t read from the frame.
+class LGDS(LinearModel):
+    """x_t = A x_{t-1} + B s_t + N(0, Q), y_t = C x_t + d + D s_t + N(0, R): Kalman filters.
 
-    C = [I 0] is fixed, so the first coordinates of the state are the values read from a frame. The
-    others are hidden, such as rates of change. Every observable system has this form. ``EM`` trains
-    it.
+    ``EM`` learns every parameter. With a readout, only A, Q and the initial state are learned: the
+    readout reads values of known variance from a frame, and C = [I 0], so that the first
+    coordinates of the state are these values. Every observable system has this form.
 
     Arguments:
-        state_dim: order of the system, ``K``.
-        obs_dim: values read from a frame, ``D <= K``.
-        readout: a ``readouts.Readout``, which reads ``D`` values from a frame; None reads the frame
-            itself.
+        state_dim: size of the state, ``K``.
+        obs_dim: values of a frame, ``D``; with a readout, of those it reads, ``D <= K``.
+        readout: a ``readouts.Readout``, which reads ``D`` values of known variance from a frame;
+            None takes the frame itself, and learns C, d and R.
+        noise: R is ``"diagonal"`` or ``"full"``; not with a readout.
+        input_dim: known inputs a frame, ``I``; 0 ignores those of a batch. D is learned only
+            without a readout.
+        min_noise: least variance of the noise, as a fraction of the variance of each channel in
+            the training data. EM finds the likeliest system within this limit, without which the
+            likelihood has no maximum. A channel that is constant has the median limit.
 
     Raises:
-        ValueError: when ``state_dim`` is below ``obs_dim``, or the readout has another size.
+        ValueError: when a size does not fit the readout, or noise is unknown or given beside it.
+
+    Example:
+        >>> net = zoo.LGDS(state_dim=3, obs_dim=40)
+        >>> inference.fit(inference.EM(net), traces)
     """
 
-    dynamics: Tensor
-    process: Tensor
-    emission: Tensor
-    initial_mean: Tensor
-    initial_covariance: Tensor
     readout: Readout
 
-    def __init__(self, state_dim: int, obs_dim: int = 1, readout: Readout | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        state_dim: int,
+        obs_dim: int = 1,
+        readout: Readout | None = None,
+        noise: str | None = None,
+        input_dim: int = 0,
+        min_noise: float = 1e-4,
+    ) -> None:
         check_number("state_dim", state_dim)
-        check_number("obs_dim", obs_dim, most=state_dim)
-        self.readout = Readout(obs_dim) if readout is None else readout
-        if self.readout.dim != obs_dim:
+        check_number("obs_dim", obs_dim, most=None if readout is None else state_dim)
+        check_number("input_dim", input_dim, 0)
+        check_real("min_noise", min_noise, above=0, most=1)
+        if readout is not None and noise is not None:
+            raise ValueError("a readout knows the variance of its values: leave noise out")
+        if noise not in (None, "diagonal", "full"):
+            raise ValueError(f"noise must be 'diagonal' or 'full', got {noise!r}")
+        if readout is not None and readout.dim != obs_dim:
             raise ValueError(
-                f"the readout reads {self.readout.dim} values a frame, obs_dim is {obs_dim}"
+                f"the readout reads {readout.dim} values a frame, obs_dim is {obs_dim}"
             )
+        self.learns_emission = readout is None
+        learned = ["offset", "noise"] if readout is None else []
+        if input_dim:
+            learned += ["input_dynamics", "input_emission"][: 2 if readout is None else 1]
+        super().__init__(state_dim, obs_dim, input_dim, learned)
+        self.readout = Readout(obs_dim, variance=0.0) if readout is None else readout
         self.takes_missing = self.readout.takes_missing
-        self.state_dim, self.obs_dim = state_dim, obs_dim
-        eye = torch.eye(state_dim, dtype=torch.float64)
-        self.register_buffer("dynamics", eye.clone())
-        self.register_buffer("process", eye.clone())
-        self.register_buffer("emission", eye[:obs_dim].clone())
-        self.register_buffer("initial_mean", torch.zeros(state_dim, dtype=torch.float64))
-        self.register_buffer("initial_covariance", eye.clone())
+        self.noise_kind, self.min_noise = noise or "diagonal", min_noise
 
     def extra_repr(self) -> str:
         return f"p(x[1]) prod p(x[t] | x[t-1]) p(y[t] | x[t]); K={self.state_dim}"
-
-    def system(self) -> LinearGaussian:
-        """The parameters, float64."""
-        return LinearGaussian(
-            self.dynamics,
-            self.process,
-            self.emission,
-            self.initial_mean,
-            self.initial_covariance,
-        )
-
-    def assign(self, system: LinearGaussian) -> None:
-        """Copies parameters in."""
-        for name, value in system.parts().items():
-            self.get_buffer(name).copy_(value)
-
-    def guess(self, value: Tensor, seen: Tensor) -> LinearGaussian:
-        """A random system on the scale of the data, with slow and weakly coupled dynamics.
-
-        Arguments:
-            value: values read from frames, ``[B, T, D]``.
-            seen: True where a value was seen, ``[B, T, D]``.
-
-        Raises:
-            ValueError: when the values seen do not vary, or their squares are not finite.
-        """
-        size, device, double = self.state_dim, value.device, torch.float64
-        eye = torch.eye(size, dtype=double, device=device)
-        spread = value[seen].var().to(device, double)
-        if not spread > 0:
-            raise ValueError("the values read from the data do not vary: EM needs data that do")
-        if not spread.isfinite():
-            raise ValueError("the squares of the values read are not finite: rescale the data")
-        dynamics = 0.98 * eye + 0.05 * torch.randn(size, size, dtype=double, device=device)
-        process = spread * 10 ** (-1 - 2 * torch.rand((), dtype=double, device=device)) * eye
-        emission = self.emission.to(device, double)
-        return LinearGaussian(dynamics, process, emission, torch.zeros_like(eye[0]), spread * eye)
 
     def check(self, obs: Tensor) -> None:
         """Raises a ValueError for observations that cannot be read."""
         self.readout.check(obs)
 
     def measure(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
-        """Values read from the frames and their variances, each ``[B, T, D]``, float64.
+        """Values read from the frames and their known variances, each ``[B, T, D]``, float64.
 
         The variance of a missing value is infinite. What a missing part of a frame does to the
         values read from it is for the readout to know.
@@ -137,27 +115,64 @@ class LGDS(Generates, LinearSystem, PyroModule):
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        batch = batch_for(self, batch)
-        return kalman_filter(self.system(), *self.measure(batch), batch.mask)
+        return kalman_filter(self.system(), *self.read(batch))
 
-    def smooth(self, batch: BatchLike) -> Beliefs:
-        """p(x_t | y_1 .. y_T), with the same fields as ``filter``.
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """log p of the values read, exact, ``[B]``."""
+        return self.filter(batch).log_likelihood
 
-        Arguments:
-            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
+    def frame_mean(self, values: Moments) -> Tensor:
+        """Mean frames; of a readout that is not linear, those at the mean values."""
+        return self.readout.expect(values.mean)
+
+    def frame_variance(self, values: Moments) -> Tensor:
+        """Variances of frames."""
+        return self.readout.spread(values.variance)
+
+    def emit(self, value: Tensor, noise: bool) -> Tensor:
+        """Frames, random or expected, of C x_t + d + D s_t, ``[B, T, D] -> [B, T, M]``."""
+        covariance = self.system().noise
+        if not noise:
+            return self.readout.expect(value)
+        if covariance is not None:
+            factor = torch.linalg.cholesky(covariance)
+            value = value + torch.randn_like(value) @ factor.mT
+        return self.readout.sample(value)
+
+    # EM ----------------------------------------------------------------------------------------
+
+    def guess(self, data: Readings, restart: int) -> LinearGaussian:
+        """A system to start from: subspace identification for restart 0, the others random.
+
+        With a readout all are random, on the scale of the data, slow and weakly coupled.
+
+        Raises:
+            ValueError: when the values seen do not vary, or their squares are not finite.
         """
-        batch = batch_for(self, batch)
-        return kalman_smoother(self.system(), *self.measure(batch), batch.mask)
+        seen = data.variance.isfinite() & data.mask[..., None]
+        spread = data.value[seen].var()
+        if not spread > 0:
+            raise ValueError("the values read from the data do not vary: EM needs data that do")
+        if not spread.isfinite():
+            raise ValueError("the squares of the values read are not finite: rescale the data")
+        if self.learns_emission:
+            return start_gaussian(self.state_dim, data, self.min_noise, restart)
+        size, like = self.state_dim, {"dtype": spread.dtype, "device": spread.device}
+        eye = torch.eye(size, **like)
+        dynamics = 0.98 * eye + 0.05 * torch.randn(size, size, **like)
+        process = spread * 10 ** (-1 - 2 * torch.rand((), **like)) * eye
+        start = (torch.zeros_like(eye[0]), spread * eye)
+        drive = torch.zeros(size, self.input_dim, **like) if self.input_dim else None
+        return LinearGaussian(dynamics, process, self.emission, *start, input_dynamics=drive)
 
-    def reconstruct(self, batch: BatchLike) -> Tensor:
-        """Mean observation at the filtered state, ``[B, T, M]``, in the dtype of the data.
+    def m_step(self, system: LinearGaussian, beliefs: Beliefs, data: Readings) -> LinearGaussian:
+        """The likeliest parameters, given smoothed beliefs."""
+        system = fit_states(system, beliefs, data)
+        if not self.learns_emission:
+            return system
+        return fit_emission(system, beliefs, data, self.min_noise, self.noise_kind == "full")
 
-        Arguments:
-            batch: a ``Batch``, or anything that ``data.as_batch`` takes.
-        """
-        batch = batch_for(self, batch)
-        value = self.filter(batch).mean @ self.emission.mT
-        return self.readout.expect(value).to(batch.obs)
+    # Pyro ---------------------------------------------------------------------------------------
 
     def model(self, batch: Batch) -> None:
         """The exact Pyro model of the values read: one ``GaussianHMM`` site for each sequence.
@@ -165,70 +180,11 @@ class LGDS(Generates, LinearSystem, PyroModule):
         Raises:
             ValueError: for padding at the beginning of a sequence.
         """
-        if not batch.mask[:, 0].all():
-            raise ValueError(
-                "the Pyro model of an LGDS takes sequences that begin with a real frame: "
-                "filter(batch) takes padding before them"
-            )
-        value, variance = self.measure(batch)
-        spread, emission = variance.sqrt(), self.emission.mT
-        seen = variance.isfinite() & batch.mask[..., None]
-        if not seen.all():
-            # A missing value is a 0 read from no state, with density 1.
-            value = value.masked_fill(~seen, 0.0)
-            spread = spread.masked_fill(~seen, 1 / math.sqrt(2 * math.pi))
-            emission = emission * seen[..., None, :]
-        # GaussianHMM starts one transition early: that transition adds the second half of P.
-        steps, half = value.shape[1], self.initial_covariance / 2
-        dynamics, process = (part.repeat(steps, 1, 1) for part in (self.dynamics, self.process))
-        dynamics[0], process[0] = torch.eye(self.state_dim), half
-        start = dist.MultivariateNormal(self.initial_mean, half)
-        noise = dist.MultivariateNormal(torch.zeros_like(self.initial_mean), process)
-        read = dist.Normal(torch.zeros_like(spread), spread).to_event(1)
-        hmm = dist.GaussianHMM(start, dynamics.mT, noise, emission, read)
-        if not seen.all():
-            hmm = _SeenValues(hmm, seen)
+        self.check_begin(batch)
+        data = self.read(batch)
+        value = data.value.masked_fill(data.variance.isinf() | ~data.mask[..., None], 0.0)
         with pyro.plate("sequences", len(batch)):
-            pyro.sample("y", hmm, obs=value)
+            pyro.sample("y", exact_distribution(self.system(), data), obs=value)
 
     def guide(self, batch: Batch) -> None:
         """Empty: the model has no latent site."""
-
-    @torch.no_grad()
-    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
-        """Samples ``[N, T, M]``, in the default dtype; see ``sample``."""
-        start = torch.distributions.MultivariateNormal(self.initial_mean, self.initial_covariance)
-        pushes = torch.distributions.MultivariateNormal(
-            torch.zeros_like(self.initial_mean), self.process
-        ).sample((steps, sequences))
-        states = [start.sample((sequences,))]
-        for t in range(1, steps):
-            states.append(states[-1] @ self.dynamics.mT + pushes[t])
-        emit = self.readout.sample if noise else self.readout.expect
-        film = emit(torch.stack(states, 1) @ self.emission.mT)
-        return film.to(torch.get_default_dtype())
-
-
-class _SeenValues(dist.TorchDistribution):
-    """Values of sequences of which some are missing: those are NaN in samples, and never scored.
-
-    Arguments:
-        filled: a distribution of sequences ``[T, D]`` that scores a missing value of 0 with 1.
-        seen: True where a value was seen, ``[B, T, D]``.
-    """
-
-    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType]
-    support = constraints.independent(constraints.real, 2)  # pyright: ignore[reportAssignmentType]
-
-    def __init__(self, filled: dist.TorchDistribution, seen: Tensor) -> None:
-        self.filled, self.seen = filled, seen
-        super().__init__(filled.batch_shape, filled.event_shape, validate_args=False)
-
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> _SeenValues:
-        return _SeenValues(self.filled.expand(batch_shape), self.seen)
-
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        return self.filled.sample(sample_shape).masked_fill(~self.seen, math.nan)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self.filled.log_prob(value.masked_fill(~self.seen, 0.0))

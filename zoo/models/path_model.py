@@ -17,6 +17,7 @@ from torch import Tensor
 from ...data import Batch, BatchLike
 from ...inference.checks import check_seed
 from ...inference.contracts import Encoding, LatentPathModel
+from ...inference.network import States
 from ...inference.paths import LinearChain, Path
 from ...inference.placing import batch_for
 from ...inference.rng import RandomStream
@@ -30,6 +31,7 @@ from .generation import Generates
 
 DECODER_INPUTS = ("innovations", "path")
 METHODS = ("mean", "mode", "sample")
+MOMENTS = 100  # paths behind the mean and the variance of a guide without closed form
 
 
 class PathModel(Generates, LatentPathModel, PyroModule):
@@ -52,6 +54,8 @@ class PathModel(Generates, LatentPathModel, PyroModule):
     """
 
     takes_missing = True
+    latents_given: tuple[str, ...] = ("all",)
+    rates_given: tuple[str, ...] = ("all",)
     likelihood: Likelihood
     prior: Prior
 
@@ -164,6 +168,24 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         return seen + prior.step_log_probs(path) - belief.step_log_probs(path)
 
     # Verbs --------------------------------------------------------------------------------------
+
+    def infer(self, batch: Batch, given: str, num_samples: int) -> States:
+        """z_t as the guide draws paths; see ``Network.infer``.
+
+        Means and variances of a guide without closed form are those of ``MOMENTS`` draws.
+        """
+        belief = self.prepare(batch).belief
+        draws = belief.rsample((num_samples,)) if num_samples else None
+        if isinstance(belief, LinearChain):
+            return States(*belief.moments(), draws)
+        paths = belief.rsample((MOMENTS,))
+        return States(paths.mean(0), paths.var(0), draws)
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """Frames decoded from paths that the guide draws; see ``Network.expect``."""
+        encoding = self.prepare(batch)
+        path = encoding.belief.rsample((num_samples,))
+        return self.likelihood.mean(self.natural(path, encoding))
 
     @torch.no_grad()
     def posterior(self, batch: BatchLike) -> Path:

@@ -18,9 +18,11 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ...data import BatchLike, generator
-from ...inference.checks import check_number, check_sizes
+from ...data import Batch, BatchLike, generator
+from ...inference.checks import check_number, check_sizes, portions
 from ...inference.contracts import Fold, FrameModel, GibbsModel
+from ...inference.network import States
+from ...inference.particles import log_mean_exp
 from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import call, check_distribution, check_dtype, check_hidden, check_shape, size_of
@@ -30,6 +32,7 @@ from ..parts.missing import expected, reads, with_seen
 from ..parts.nets import MLP
 from .generation import Generates
 
+AT_ONCE = 25  # states drawn for each frame that are in memory together
 DRAWS = 50  # pairs of states behind the frame that is expected before any was seen
 
 
@@ -56,6 +59,8 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
     """
 
     takes_missing = True
+    latents_given = ("present",)
+    rates_given = ("past", "present")
     likelihood: Likelihood
     recognition: FrameGuide
     decoder: nn.Module
@@ -286,16 +291,28 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
         batch = batch_for(self, batch)
-        statistics, features = run_sweep(self, batch)
-        past = statistics[:, :-1].flatten(0, 1)
-        belief = self.recognition(features.flatten(0, 1), past)
+        past, belief, unseen = self._beliefs(batch)
         mean, variance, shape = belief.mean, belief.variance, batch.obs.shape[:2]
-        if batch.observed is not None:
-            unseen = (batch.mask & ~batch.observed_frames).flatten()
+        if unseen.any():
             predicted = self.predict_state(past[unseen])
             mean, variance = mean.clone(), variance.clone()
             mean[unseen], variance[unseen] = predicted.mean, predicted.variance
         return Filtered(mean.unflatten(0, shape), variance.unflatten(0, shape))
+
+    def _beliefs(self, batch: Batch) -> tuple[Tensor, dist.TorchDistribution, Tensor]:
+        """u_{t-1}, q(x_t | u_{t-1}, y_t), and where nothing was seen; of all ``B T`` frames."""
+        statistics, features = run_sweep(self, batch)
+        past = statistics[:, :-1].flatten(0, 1)
+        unseen = (batch.mask & ~batch.observed_frames).flatten()
+        return past, self.recognition(features.flatten(0, 1), past), unseen
+
+    def _draw_states(self, batch: Batch, num_samples: int) -> Tensor:
+        """x_t given y_1 .. y_t, or y_1 .. y_{t-1} where it was not seen; ``[S, B, T, K]``."""
+        past, belief, unseen = self._beliefs(batch)
+        x = belief.sample((num_samples,))
+        if unseen.any():
+            x[:, unseen] = self.sample_state(past[unseen], num_samples)
+        return x.unflatten(1, batch.obs.shape[:2])
 
     @torch.no_grad()
     def reconstruct(self, batch: BatchLike) -> Tensor:
@@ -305,3 +322,28 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
         return self.likelihood.mean(self.natural(self.filter(batch).mean))
+
+    def infer(self, batch: Batch, given: str, num_samples: int) -> States:
+        """See ``Network.infer``."""
+        draws = self._draw_states(batch, num_samples) if num_samples else None
+        return States(*self.filter(batch), draws)
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """See ``Network.expect``."""
+        if given == "past":
+            return super().expect(batch, given, num_samples)
+        return self.likelihood.mean(self.natural(self._draw_states(batch, num_samples)))
+
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """The sum over frames of log mean p(y_t | x_t), of draws from p(x_t | u_{t-1}); ``[B]``."""
+        seen = batch.observed_frames
+        fold = Fold.of(batch, run_sweep(self, batch).statistics[:, :-1])
+        parts = [
+            seen_part(self.emit(self.sample_state(fold.past, number)), fold.observed).log_prob(
+                fold.obs
+            )
+            for number in portions(num_samples, AT_ONCE)
+        ]
+        found = torch.zeros(seen.shape, dtype=fold.obs.dtype, device=seen.device)
+        found[seen] = log_mean_exp(torch.cat(parts))
+        return found.sum(1)

@@ -19,6 +19,8 @@ from ...data import Batch, BatchLike
 from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Recurrent, SequenceModel
 from ...inference.evaluate import elbo
+from ...inference.network import States
+from ...inference.predict import run_sweep
 from ..parts.checks import call, check_dropout, check_dtype, check_hidden, check_mean, check_shape
 from ..parts.likelihoods import Likelihood
 from ..parts.likelihoods.likelihood import seen_part
@@ -55,6 +57,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
     """
 
     takes_missing = True
+    latents_given = ("present",)
     likelihood: Likelihood
     readout: nn.Module
 
@@ -150,6 +153,19 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
         return elbo(self, batch)
+
+    def infer(self, batch: Batch, given: str, num_samples: int) -> States:
+        """h_t, which has no spread: draws are copies; see ``Network.infer``."""
+        state = self.memory.output(run_sweep(self, batch).statistics[:, 1:])
+        return States(state, None, state.expand(num_samples, *state.shape) if num_samples else None)
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """See ``Network.expect``; all draws of an RNN are the same, and it gives one."""
+        return super().expect(batch, given, 1)
+
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """log p(x_{1:T}), exact, ``[B]``."""
+        return self.log_prob(batch)
 
     @torch.no_grad()
     def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 1) -> Tensor:

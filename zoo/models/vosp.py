@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...data import Batch, BatchLike
 from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Encoding, Recurrent
+from ...inference.evaluate import frame_estimate, importance_estimate, prepare_whole
 from ...inference.paths import LinearChain, Path
 from ...inference.predict import Filtered
 from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape
@@ -114,6 +115,17 @@ class VOSP(Remembers, PathModel, Recurrent):
         white = isinstance(prior, LinearChain) and prior.coefficient == 0
         return same_noise(belief, prior) and (white or self.decoder_input == "innovations")
 
+    @property
+    def latents_given(self) -> tuple[str, ...]:
+        """What its latents may be given: a frame says nothing of the noise of those before it."""
+        return ("present", "all") if self.framewise else ("present",)
+
+    @property
+    def rates_given(self) -> tuple[str, ...]:
+        """What its expected frames may be given."""
+        past = () if self.decoder_input == "path" else ("past",)
+        return (*past, *self.latents_given)
+
     def prepare(self, batch: Batch) -> Encoding:
         """See ``PathModel.prepare``.
 
@@ -160,6 +172,17 @@ class VOSP(Remembers, PathModel, Recurrent):
         return expected(self.likelihood, self._frame(inputs, self.memory.output(past)))
 
     # Verbs --------------------------------------------------------------------------------------
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """See ``Network.expect``."""
+        if given == "past":
+            return Recurrent.expect(self, batch, given, num_samples)
+        return super().expect(batch, given, num_samples)
+
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """The bound of frames where they share no noise, otherwise that of paths; ``[B]``."""
+        bound = frame_estimate if self.framewise else importance_estimate
+        return bound(self, prepare_whole(self, batch), num_samples)
 
     @torch.no_grad()
     def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 8) -> Tensor:

@@ -16,9 +16,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ...data import Batch
 from ...inference.checks import check_sizes
 from ...inference.conditional_smc import PathSteps
 from ...inference.contracts import Encoding
+from ...inference.evaluate import importance_estimate, particle_estimate, prepare_whole
 from ...inference.particles import ParticleSteps
 from ...inference.paths import Path
 from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape, size_of
@@ -150,6 +152,13 @@ class VRAE(PathModel):
     def _fitting(self, natural: Tensor, path: Tensor) -> Tensor:
         shape = *path.shape[:-1], self.likelihood.natural_dim
         return check_shape(natural, "decoder", "[..., steps, natural_dim]", shape)
+
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """The bound of a particle filter where there is one, otherwise that of paths; ``[B]``."""
+        encoding = prepare_whole(self, batch)
+        if PathSteps.applies(self, encoding):
+            return particle_estimate(self, batch, num_samples)
+        return importance_estimate(self, encoding, num_samples)
 
     def particle_steps(self, encoding: Encoding) -> ParticleSteps:
         """A pass of particles along a batch; see ``inference.particle_bound``.

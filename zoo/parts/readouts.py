@@ -24,10 +24,10 @@ class Readout(Described):
 
     Arguments:
         dim: values a frame, ``D``.
-        variance: their variance, positive.
+        variance: their variance; 0 for exact values.
 
     Raises:
-        ValueError: for a ``dim`` below 1, or a variance that is not positive.
+        ValueError: for a ``dim`` below 1, or a negative variance.
     """
 
     takes_missing: ClassVar[bool] = True  # whether measure leaves missing values out
@@ -39,7 +39,7 @@ class Readout(Described):
 
     def __init__(self, dim: int = 1, variance: float = 1.0) -> None:
         check_number("dim", dim)
-        check_real("variance", variance, above=0)
+        check_real("variance", variance, least=0)
         self.dim, self.variance = dim, variance
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -52,6 +52,18 @@ class Readout(Described):
     def expect(self, value: Tensor) -> Tensor:
         """Mean observation given the values, ``[B, T, D] -> [B, T, M]``."""
         return value
+
+    def spread(self, variance: Tensor) -> Tensor:
+        """Variances of observations, given those of the values, ``[B, T, D] -> [B, T, M]``.
+
+        Raises:
+            ValueError: for a readout with an ``expect`` of its own that does not write it.
+        """
+        if type(self).expect is not Readout.expect:
+            raise ValueError(
+                f"{type(self).__name__} tells no variance: that takes spread(variance)"
+            )
+        return variance + self.variance
 
     def sample(self, value: Tensor) -> Tensor:
         """A random observation given the values, ``[B, T, D] -> [B, T, M]``."""

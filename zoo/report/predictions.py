@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ...data import Batch
 from ...inference import frame_pit
-from ...inference.kalman import predictions
-from ...inference.kalman_system import baseline
 from ..models.lgds import LGDS
 from .calibration import BINARY_NOTE, in_numbers, in_words, measured, verdict_of
 from .context import Context, NotApplicable, Section
@@ -78,18 +76,9 @@ def linear_pit(net: LGDS, batch: Batch) -> Tensor:
     Returns:
         ``[B, T, D]``, each value by itself; NaN in padding and where nothing was read.
     """
-    system = net.system()
     value, variance = net.measure(batch)
-    seen, C = net.filter(batch), system.emission
-    means, ahead = predictions(system, seen, batch.mask)
-    mean = torch.cat((system.initial_mean.expand_as(seen.mean[:, :1]), means), 1)
-    start = system.initial_covariance.expand_as(seen.covariance[:, :1])
-    covariance = torch.cat((start, ahead), 1)
-    spread = (C @ covariance @ C.mT).diagonal(dim1=-2, dim2=-1) + variance
-    if system.noise is not None:
-        spread = spread + system.noise.diagonal()
-    base = baseline(system)
-    away = (value - mean @ C.mT - (0.0 if base is None else base)) / spread.sqrt()
+    mean, spread = net.values(net.predict(batch), batch)
+    away = (value - mean) / (spread + variance).sqrt()
     nothing = ~batch.mask[..., None] | variance.isinf()
     return torch.special.ndtr(away).masked_fill(nothing, math.nan)
 

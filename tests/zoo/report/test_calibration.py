@@ -70,14 +70,14 @@ def test_a_bias_is_no_memory():
 
 def test_predictions_of_a_linear_system_are_those_of_its_filter():
     """Their density, frame by frame, makes up the filter's log-likelihood; padding has none."""
-    net = zoo.LGDS(state_dim=3, obs_dim=2)
+    net = zoo.LGDS(3, 2, readout=zoo.readouts.Readout(2))
     net.dynamics += 0.1 * torch.randn(3, 3)
     net.process += 0.3
     mask = torch.arange(5) < torch.tensor([5, 3])[:, None]
     batch = data.Batch(torch.randn(2, 5, 2), mask)
     pits = report.predictions.linear_pit(net, batch)
     assert torch.equal(pits.isnan(), ~mask[..., None].expand(-1, -1, 2))
-    one = zoo.LGDS(state_dim=2, obs_dim=1)
+    one = zoo.LGDS(2, readout=zoo.readouts.Readout())
     one.dynamics[0, 1], one.process[1, 0], one.process[0, 1] = 0.4, 0.2, 0.2
     obs = torch.randn(1, 4, 1)
     shifted = [obs + torch.tensor([0.0, 0.0, 0.0, d])[None, :, None] for d in (-1e-3, 1e-3)]
