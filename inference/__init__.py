@@ -34,7 +34,7 @@ Diagnostics
     of predictions: ``frame_pit``, ``pit``, ``coverage``, ``calibration_error``, ``uniformity``,
     ``loo``
     of firing rates: ``bits_per_spike``, ``bits_per_neuron``; ``psth`` with ``psth_r_squared``
-    and ``psth_correlation``; ``gaussian_smooth``
+    and ``psth_correlation``; ``gaussian_smooth``; ``forward_prediction`` of the bins ahead
     of states, behaviour or rates after a linear map: ``fit_decoder``, ``r_squared``; ``RIDGES``
     of chains: ``clamped_gibbs``, ``convergence``
     of rules: ``alignment``, ``AlignmentCurve``, ``target_alignment``
@@ -68,6 +68,7 @@ from .diagnostics.calibration import (
 from .diagnostics.chains import clamped_gibbs, convergence
 from .diagnostics.decoding import RIDGES, fit_decoder, r_squared
 from .diagnostics.export import save_arviz, to_arviz
+from .diagnostics.forward import ForwardPrediction, forward_prediction
 from .diagnostics.loo import loo
 from .diagnostics.neural import bits_per_neuron, bits_per_spike
 from .diagnostics.psis import good_khat, khat, smoothed_bound
@@ -110,6 +111,7 @@ __all__ = [
     "Filtered",
     "Fold",
     "FoldedRule",
+    "ForwardPrediction",
     "FrameModel",
     "GaussianPath",
     "GibbsModel",
@@ -141,6 +143,7 @@ __all__ = [
     "elbo",
     "fit",
     "fit_decoder",
+    "forward_prediction",
     "frame_bound",
     "frame_pit",
     "gaussian_smooth",

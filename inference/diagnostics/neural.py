@@ -34,7 +34,8 @@ def bits_per_spike(rates: Values, batch: BatchLike) -> float:
         ValueError: for rates of another shape, negative or not finite, negative counts, or counts
             without a single spike.
     """
-    gain, spikes = _gains(rates, batch)
+    batch = as_batch(batch)
+    gain, spikes = gains(checked_rates(rates, batch), batch.obs, seen_values(batch))
     return float(gain.sum() / spikes.sum() / math.log(2))
 
 
@@ -50,26 +51,42 @@ def bits_per_neuron(rates: Values, batch: BatchLike) -> Tensor:
     Raises:
         ValueError: as ``bits_per_spike`` does.
     """
-    gain, spikes = _gains(rates, batch)
-    return torch.where(spikes > 0, gain / spikes / math.log(2), torch.full_like(gain, math.nan))
-
-
-def _gains(rates: Values, batch: BatchLike) -> tuple[Tensor, Tensor]:
-    """Gain in log-likelihood over the mean, in nats, and number of spikes; of each neuron."""
     batch = as_batch(batch)
-    seen, counts, rates = seen_values(batch), batch.obs.double(), checked_rates(rates, batch)
-    if (counts < 0).any():
+    gain, spikes = gains(checked_rates(rates, batch), batch.obs, seen_values(batch))
+    return ratio(gain.sum((0, 1)), spikes.sum((0, 1))) / math.log(2)
+
+
+def gains(rates: Tensor, counts: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain in log-likelihood over the mean of each neuron, and number of spikes, of each value.
+
+    Arguments:
+        rates: expected counts, finite and not negative, ``[B, T, M]``.
+        counts: ``[B, T, M]``.
+        seen: 1 where a value counts and 0 elsewhere, ``[B, T, M]``.
+
+    Returns:
+        Gains in nats and spikes, zero where a value does not count, ``[B, T, M]`` each.
+
+    Raises:
+        ValueError: for negative counts, or counts without a single spike.
+    """
+    spikes = counts.double() * seen
+    if (spikes < 0).any():
         raise ValueError("counts of spikes cannot be negative")
-    spikes = counts.sum((0, 1))
     if spikes.sum() == 0:
         raise ValueError("there is no spike among the counts, so there are no bits per spike")
-    means = (spikes / seen.sum((0, 1)).clamp_min(1)).expand_as(counts)
+    means = (spikes.sum((0, 1)) / seen.sum((0, 1)).clamp_min(1)).expand_as(spikes)
 
     def log_likelihood(expected: Tensor) -> Tensor:
         expected = torch.where(expected == 0, FLOOR, expected)
-        return ((counts * expected.log() - expected) * seen).sum((0, 1))
+        return (spikes * expected.log() - expected) * seen
 
     return log_likelihood(rates) - log_likelihood(means), spikes
+
+
+def ratio(above: Tensor, below: Tensor) -> Tensor:
+    """``above / below``, NaN where ``below`` is zero."""
+    return torch.where(below > 0, above / below, torch.full_like(above, math.nan))
 
 
 def seen_values(batch: Batch) -> Tensor:

@@ -72,3 +72,31 @@ def test_velocity_decoding(recording, grid):
     decoder = inference.fit_decoder(rates[train], velocity[train], known[train], ridge)
     found = inference.r_squared(decoder(rates[test]), velocity[test], known[test]).mean()
     assert float(found) == pytest.approx(wanted, rel=1e-7)
+
+
+class Told(inference.Network):
+    """Expects given rates."""
+
+    takes_missing = True
+    rates_given = ("all",)
+
+    def __init__(self, rates):
+        super().__init__()
+        self.rates = rates
+
+    def expect(self, batch, given, num_samples):
+        return self.rates[None]
+
+
+def test_co_smoothing_and_forward_prediction(recording):
+    rates, counts, batch = recording
+    net, hidden = Told(torch.tensor(rates)), [1, 3]
+    wanted = nlb.bits_per_spike(rates[..., hidden].copy(), counts[..., hidden].copy())
+    found = inference.score(net, batch, "cosmooth", held_out=hidden)
+    assert found == pytest.approx(wanted, rel=1e-9)
+    last = np.zeros((B, T, M), dtype=bool)
+    for trial, length in enumerate(batch.mask.sum(1).tolist()):
+        last[trial, length - 6 : length] = True
+    wanted = nlb.bits_per_spike(rates.copy(), np.where(last, counts, math.nan))
+    found = inference.forward_prediction(net, batch, 6).total
+    assert found == pytest.approx(wanted, rel=1e-9)
