@@ -85,12 +85,28 @@ class GibbsSampler(Generates, EnergyModel):
 
         They start from the mean of x_t given u_{t-1} alone.
         """
+        return self._settled(past)
+
+    def read(self, obs: Tensor, observed: Tensor, past: Tensor) -> Tensor:
+        """Features of frames of which values are missing, ``[N, F]``; see ``Recurrent.read``.
+
+        The expected values in their place are those given the values that were seen.
+        """
+        return self.encode(self._settled(past, obs, observed))
+
+    @torch.no_grad()
+    def _settled(
+        self, past: Tensor, obs: Tensor | None = None, observed: Tensor | None = None
+    ) -> Tensor:
+        """Frames after mean-field rounds, u_{t-1} and the values that were seen held still."""
         bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
-        obs = self.likelihood.mean(self.emission(torch.sigmoid(bias)))
-        for _ in range(ROUNDS):
-            drive = torch.addmm(bias, self.likelihood.statistic(obs), self.obs_weight.T)
-            obs = self.likelihood.mean(self.emission(torch.sigmoid(drive)))
-        return obs
+        drive = bias
+        for _ in range(ROUNDS + 1):
+            frames = self.likelihood.mean(self.emission(torch.sigmoid(drive)))
+            if obs is not None and observed is not None:
+                frames = torch.where(observed, obs, frames)
+            drive = torch.addmm(bias, self.likelihood.statistic(frames), self.obs_weight.T)
+        return frames
 
     @torch.no_grad()
     def sample_next(

@@ -169,12 +169,16 @@ class PathModel(Generates, LatentPathModel, PyroModule):
 
     # Verbs --------------------------------------------------------------------------------------
 
+    def encoded(self, batch: Batch) -> Encoding:
+        """A batch and the belief about its paths, as the verbs take them."""
+        return self.prepare(batch)
+
     def infer(self, batch: Batch, given: str, num_samples: int) -> States:
         """z_t as the guide draws paths; see ``Network.infer``.
 
         Means and variances of a guide without closed form are those of ``MOMENTS`` draws.
         """
-        belief = self.prepare(batch).belief
+        belief = self.encoded(batch).belief
         draws = belief.rsample((num_samples,)) if num_samples else None
         if isinstance(belief, LinearChain):
             return States(*belief.moments(), draws)
@@ -183,7 +187,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
 
     def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
         """Frames decoded from paths that the guide draws; see ``Network.expect``."""
-        encoding = self.prepare(batch)
+        encoding = self.encoded(batch)
         path = encoding.belief.rsample((num_samples,))
         return self.likelihood.mean(self.natural(path, encoding))
 

@@ -21,14 +21,16 @@ from ...inference.checks import check_sizes
 from ...inference.conditional_smc import PathSteps
 from ...inference.contracts import Encoding
 from ...inference.evaluate import importance_estimate, particle_estimate, prepare_whole
+from ...inference.network import GIVENS, States
 from ...inference.particles import ParticleSteps
+from ...inference.path_filter import PARTICLES, filter_paths, thinned
 from ...inference.paths import Path
 from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape, size_of
 from ..parts.decoders import BidirectionalDecoder, CausalDecoder, SteppedDecoder
 from ..parts.likelihoods import Likelihood
 from ..parts.likelihoods.likelihood import seen_part
 from ..parts.memory import Memory, Reader, SequenceReader
-from ..parts.missing import hide_values, reads
+from ..parts.missing import expected, hide_values, reads
 from ..parts.nets import set_output_mean
 from ..parts.path_guides import (
     Autoregressive,
@@ -39,6 +41,8 @@ from ..parts.path_guides import (
 )
 from ..parts.priors import Prior, WienerProcess
 from .path_model import PathModel
+
+ROUNDS = 10  # of filling missing values in, after which they hardly change
 
 
 class VRAE(PathModel):
@@ -153,13 +157,6 @@ class VRAE(PathModel):
         shape = *path.shape[:-1], self.likelihood.natural_dim
         return check_shape(natural, "decoder", "[..., steps, natural_dim]", shape)
 
-    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
-        """The bound of a particle filter where there is one, otherwise that of paths; ``[B]``."""
-        encoding = prepare_whole(self, batch)
-        if PathSteps.applies(self, encoding):
-            return particle_estimate(self, batch, num_samples)
-        return importance_estimate(self, encoding, num_samples)
-
     def particle_steps(self, encoding: Encoding) -> ParticleSteps:
         """A pass of particles along a batch; see ``inference.particle_bound``.
 
@@ -177,6 +174,73 @@ class VRAE(PathModel):
         prior = self.path_prior(mask)
         natural = self._decode(prior.sample(), prior, mask)
         return self.likelihood.sample(natural) if noise else self.likelihood.mean(natural)
+
+    # Verbs --------------------------------------------------------------------------------------
+
+    @property
+    def filters(self) -> bool:
+        """Whether particles filter its paths: a causal decoder, prior and guide Markov chains."""
+        blank = torch.ones(1, 2, dtype=torch.bool, device=self.device)
+        shape = 1, 2, self.encoder.features_dim
+        features = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        belief = self.belief(features, blank, features)
+        return PathSteps.applies(self, Encoding(features, blank, features, belief))
+
+    @property
+    def latents_given(self) -> tuple[str, ...]:
+        """What its latents may be given."""
+        return ("present", "all") if self.filters else ("all",)
+
+    @property
+    def rates_given(self) -> tuple[str, ...]:
+        """What its expected frames may be given."""
+        return GIVENS if self.filters else ("all",)
+
+    def encoded(self, batch: Batch) -> Encoding:
+        """A batch and the belief about its paths, as the verbs take them.
+
+        An encoder that does not see what is missing reads zeros in training. Of a channel that
+        is hidden, zeros would say that it is silent. Here it reads what the model expects in the
+        place of missing values: first given no data, then given the belief, ``ROUNDS`` times.
+        """
+        encoding = self.prepare(batch)
+        if batch.observed is None or self.sees_missing:
+            return encoding
+        belief: Path = self.path_prior(batch.mask)
+        for _ in range(ROUNDS):
+            natural = self.natural(belief.mode, encoding._replace(belief=belief))
+            frames = torch.where(batch.observed, batch.obs, expected(self.likelihood, natural))
+            features = self.features(frames, batch.mask)
+            belief = self.belief(frames, batch.mask, features)
+        return encoding._replace(features=features, belief=belief)
+
+    def infer(self, batch: Batch, given: str, num_samples: int) -> States:
+        """Given all frames, see ``PathModel.infer``; given those up to t, by particles."""
+        if given == "all":
+            return super().infer(batch, given, num_samples)
+        draws = torch.stack([p.state for p in filter_paths(self, batch, PARTICLES)], 2)
+        some = thinned(draws, num_samples) if num_samples else None
+        return States(draws.mean(0), draws.var(0), some)
+
+    def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
+        """Given all frames, see ``PathModel.expect``; given fewer, by particles."""
+        if given == "all":
+            return super().expect(batch, given, num_samples)
+        steps = filter_paths(self, batch, num_samples)
+        natural = [p.ahead if given == "past" else p.natural for p in steps]
+        return self.likelihood.mean(torch.stack(natural, 2))
+
+    def log_predictive(self, batch: Batch, num_samples: int) -> Tensor:
+        """The bound of a particle filter where there is one, otherwise that of paths; ``[B]``."""
+        if self.filters:
+            return particle_estimate(self, batch, num_samples)
+        return importance_estimate(self, prepare_whole(self, batch), num_samples)
+
+    def frame_log_prob(self, natural: Tensor, batch: Batch, t: int) -> Tensor:
+        """log p(x_t) of the values seen, of natural parameters ``[k, B, N]``; ``[k, B]``."""
+        observed = None if batch.observed is None else batch.observed[:, t]
+        frames = seen_part(self.likelihood.distribution(natural), observed)
+        return frames.log_prob(batch.obs[:, t])
 
 
 class DecoderSteps(ParticleSteps):
