@@ -150,12 +150,13 @@ def _chosen(net: nn.Module, given: str | None, thing: str, known: tuple[str, ...
 def labelled_values(values: Tensor, batch: Batch, data: BatchLike, axis: str) -> xarray.DataArray:
     """Values ``[B, T, D]`` as a labelled array ``(trial, time, axis)``, NaN in padding."""
     array = values.masked_fill(~batch.mask[..., None], float("nan")).cpu().numpy()
-    size = values.shape[-1]
+    size, lengths = values.shape[-1], batch.mask.sum(1).cpu().numpy()
     if not isinstance(data, Recording):
-        rows = range(len(batch))
-        return write_xarray(array, 1.0, np.zeros(len(batch)), {axis: range(size)}, rows, {})
-    labels = data.channels if axis == data.unit else range(size)
-    return write_xarray(array, data.bin, data.starts, {axis: labels}, data.names, data.conditions)
+        rows, zeros = range(len(batch)), np.zeros(len(batch))
+        return write_xarray(array, 1.0, zeros, {axis: range(size)}, rows, {}, lengths, {})
+    axes = {axis: data.channels if axis == data.unit else range(size)}
+    about = (data.names, data.conditions, lengths, {})
+    return write_xarray(array, data.bin, data.starts, axes, *about)
 
 
 def _stacked(draws: list[xarray.DataArray]) -> xarray.DataArray:

@@ -4,6 +4,7 @@ import itertools
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 import typer
@@ -153,6 +154,7 @@ def test_an_example_runs(page, code, request, tmp_path, monkeypatch):
     torch.manual_seed(0)
     code = re.sub(r"\bepochs=\d+", "epochs=1", code)  # the rest of the budget is small
     exec(compile(code, page.name, "exec"), {"__name__": "example"})
+    plt.close("all")
 
 
 # The index ----------------------------------------------------------------------------------------
