@@ -15,33 +15,22 @@ EM uses one for its restarts, so that they run at the cost of one.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .kalman_system import LinearGaussian, begun, check_inputs, check_system, drive, measured
-
-
-class Beliefs(NamedTuple):
-    """Gaussian distributions of the state at every step.
-
-    Arguments:
-        mean: ``[..., B, T, K]``.
-        covariance: ``[..., B, T, K, K]``.
-        log_likelihood: log p(y_1 .. y_T) in nats, ``[..., B]``.
-        lagged: Cov(x_{t+1}, x_t | y), ``[..., B, T - 1, K, K]``; None from the filter.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-    log_likelihood: Tensor
-    lagged: Tensor | None = None
-
-    @property
-    def variance(self) -> Tensor:
-        """Marginal variances, ``[..., B, T, K]``."""
-        return self.covariance.diagonal(dim1=-2, dim2=-1)
+from .kalman_fast import independent, run, why_not
+from .kalman_system import (
+    Beliefs,
+    Data,
+    LinearGaussian,
+    begun,
+    check_inputs,
+    check_precision,
+    check_system,
+    drive,
+    measured,
+)
 
 
 def kalman_filter(
@@ -50,6 +39,7 @@ def kalman_filter(
     variance: Tensor,
     mask: Tensor | None = None,
     inputs: Tensor | None = None,
+    compiled: bool | None = None,
 ) -> Beliefs:
     """Forward pass: p(x_t | y_1 .. y_t), with covariances updated in Joseph's form.
 
@@ -61,16 +51,47 @@ def kalman_filter(
             sequence. The state is predicted, not updated, in later frames that are not real.
         inputs: s_t, ``[B, T, I]``, for a system that takes them. Those of frames that are not real
             count as zero; a frame without values, but with inputs, is real.
+        compiled: True for the compiled form, False for the form in torch. None takes the compiled
+            form where it applies; both agree but for rounding.
 
     Returns:
         Beliefs over ``[..., B, T, K]``, in the dtype of the parameters.
 
     Raises:
         ValueError: for arguments of wrong shapes, that are not finite where they count, or that are
-            no covariances; and where float64 does not suffice.
+            no covariances; where float64 does not suffice; and for ``compiled=True`` where the
+            compiled form does not apply.
     """
+    return _beliefs(model, obs, variance, mask, inputs, compiled, smooth=False)
+
+
+def _beliefs(
+    model: LinearGaussian,
+    obs: Tensor,
+    variance: Tensor,
+    mask: Tensor | None,
+    inputs: Tensor | None,
+    compiled: bool | None,
+    smooth: bool,
+) -> Beliefs:
+    """Checks the arguments, and calls one of the two forms."""
     check_system(model)
-    obs, variance, seen, driven = measured(model, obs, variance, mask, inputs)
+    data = measured(model, obs, variance, mask, inputs)
+    if compiled is not False:
+        reason = why_not(model, data)
+        values = independent(model, data) if reason is None else None
+        if values is not None:
+            return run(model, data, values, mask, smooth)
+        if compiled:
+            raise ValueError(
+                "the compiled form does not apply: "
+                + (reason or "full noise, with variances or missing values that differ by frame")
+            )
+    return (_smoothed if smooth else _filtered)(model, data, mask)
+
+
+def _filtered(model: LinearGaussian, data: Data, mask: Tensor | None) -> Beliefs:
+    obs, variance, seen, driven = data
     transitions = _transitions(model, obs.shape[-2], mask)
     C = model.emission.unsqueeze(-3)
     eye = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
@@ -105,7 +126,7 @@ def kalman_filter(
         failures.append(failure)
     mean, cov, scores = torch.stack(means, -2), torch.stack(covs, -3), torch.stack(terms, -1)
     failed = torch.stack(failures, -1) != 0
-    _check_precision(mean, cov, scores.masked_fill(failed, math.nan))
+    check_precision(mean, cov, scores.masked_fill(failed, math.nan))
     return Beliefs(mean, cov, scores.sum(-1))
 
 
@@ -115,11 +136,12 @@ def kalman_smoother(
     variance: Tensor,
     mask: Tensor | None = None,
     inputs: Tensor | None = None,
+    compiled: bool | None = None,
 ) -> Beliefs:
     """Backward (Rauch-Tung-Striebel) pass: p(x_t | y_1 .. y_T), with lag-one covariances.
 
     Arguments:
-        model, obs, variance, mask, inputs: see ``kalman_filter``.
+        model, obs, variance, mask, inputs, compiled: see ``kalman_filter``.
 
     Returns:
         Beliefs over ``[..., B, T, K]``, with ``lagged``.
@@ -127,15 +149,19 @@ def kalman_smoother(
     Raises:
         ValueError: see ``kalman_filter``.
     """
-    forward = kalman_filter(model, obs, variance, mask, inputs)
+    return _beliefs(model, obs, variance, mask, inputs, compiled, smooth=True)
+
+
+def _smoothed(model: LinearGaussian, data: Data, mask: Tensor | None) -> Beliefs:
+    forward = _filtered(model, data, mask)
     # All predictions and smoother gains at once; only the recursion itself is serial.
-    mean_ahead, ahead = predictions(model, forward, mask, inputs)
-    A_t, _ = _transitions(model, obs.shape[1], mask)
+    mean_ahead, ahead = _ahead(model, forward, mask, data.drive)
+    A_t, _ = _transitions(model, data.obs.shape[-2], mask)
     before = forward.covariance[..., :-1, :, :]
     gain = solve(ahead, A_t @ before).mT
     mean, cov = forward.mean[..., -1, :], forward.covariance[..., -1, :, :]
     means, covs = [mean], [cov]
-    for t in reversed(range(obs.shape[1] - 1)):
+    for t in reversed(range(data.obs.shape[-2] - 1)):
         J = gain[..., t, :, :]
         shift = J @ (mean - mean_ahead[..., t, :])[..., None]
         mean = forward.mean[..., t, :] + shift[..., 0]
@@ -144,7 +170,7 @@ def kalman_smoother(
         covs.append(cov)
     mean, cov = torch.stack(means[::-1], -2), torch.stack(covs[::-1], -3)
     lagged = cov[..., 1:, :, :] @ gain.mT
-    _check_precision(mean, cov)
+    check_precision(mean, cov)
     return Beliefs(mean, cov, forward.log_likelihood, lagged)
 
 
@@ -166,9 +192,14 @@ def predictions(
         ``[..., B, T - 1, K]`` and ``[..., B, T - 1, K, K]``.
     """
     check_inputs(model, inputs, mask, filtered.mean.shape[-3:-1])
+    return _ahead(model, filtered, mask, drive(model, inputs, mask))
+
+
+def _ahead(
+    model: LinearGaussian, filtered: Beliefs, mask: Tensor | None, driven: Tensor | None
+) -> tuple[Tensor, Tensor]:
     A, Q = _transitions(model, filtered.mean.shape[-2], mask)
     mean = (A @ filtered.mean[..., :-1, :, None])[..., 0]
-    driven = drive(model, inputs, mask)
     if driven is not None:
         mean = mean + driven
     return mean, A @ filtered.covariance[..., :-1, :, :] @ A.mT + Q
@@ -198,23 +229,3 @@ def _noise(noise: Tensor, seen: Tensor | None) -> Tensor:
     """R of one frame, ``[..., 1 or B, D, D]``, with zeros in the rows and columns not seen."""
     noise = noise.unsqueeze(-3)
     return noise if seen is None else noise * (seen[:, :, None] & seen[:, None, :])
-
-
-def _check_precision(mean: Tensor, cov: Tensor, scores: Tensor | None = None) -> None:
-    """Raises a ValueError that names the first frame of which something is not finite.
-
-    Arguments:
-        mean: ``[..., B, T, K]``.
-        cov: ``[..., B, T, K, K]``.
-        scores: log-density of each frame, ``[..., B, T]``.
-    """
-    fine = mean.isfinite().all(-1) & cov.isfinite().flatten(-2).all(-1)
-    if scores is not None:
-        fine = fine & scores.isfinite()
-    fine = fine.flatten(0, -2).all(0)
-    if not fine.all():
-        raise ValueError(
-            f"{mean.dtype} does not suffice at frame {int((~fine).nonzero()[0])}: the variances, "
-            "and what the system predicts, differ by too many orders of magnitude: rescale the "
-            "data, give a larger variance or use shorter sequences"
-        )

@@ -63,6 +63,27 @@ class LinearGaussian(NamedTuple):
         return max((0 if part is None else part.shape[-1]) for part in parts)
 
 
+class Beliefs(NamedTuple):
+    """Gaussian distributions of the state at every step.
+
+    Arguments:
+        mean: ``[..., B, T, K]``.
+        covariance: ``[..., B, T, K, K]``.
+        log_likelihood: log p(y_1 .. y_T) in nats, ``[..., B]``.
+        lagged: Cov(x_{t+1}, x_t | y), ``[..., B, T - 1, K, K]``; None from the filter.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    log_likelihood: Tensor
+    lagged: Tensor | None = None
+
+    @property
+    def variance(self) -> Tensor:
+        """Marginal variances, ``[..., B, T, K]``."""
+        return self.covariance.diagonal(dim1=-2, dim2=-1)
+
+
 class Data(NamedTuple):
     """What a system is given, checked, in its dtype and on its device.
 
@@ -251,6 +272,20 @@ def measured(
         )
     check_inputs(model, inputs, mask, obs.shape[:2])
     obs, variance = obs.to(model.dynamics), variance.to(model.dynamics)
+    seen = _seen(obs, variance, mask)
+    base, moved = baseline(model, inputs, mask), drive(model, inputs, mask)
+    if base is not None:
+        obs = obs - base
+    if seen is None:
+        return Data(obs, variance, None, moved)
+    return Data(obs.masked_fill(~seen, 0.0), variance.masked_fill(~seen, 1.0), seen, moved)
+
+
+def _seen(obs: Tensor, variance: Tensor, mask: Tensor | None) -> Tensor | None:
+    """True where a value was seen, ``[B, T, D]``; None where all were. Refuses what is none."""
+    every = mask is None or bool(mask.all())
+    if every and variance.amin() >= 0 and (obs.sum() + variance.sum()).isfinite():
+        return None  # three sums, where what follows takes ten arrays of the size of the data
     real = torch.ones_like(obs, dtype=torch.bool) if mask is None else mask[..., None]
     if ((variance.isnan() | (variance < 0)) & real).any():
         raise ValueError(
@@ -261,9 +296,24 @@ def measured(
         raise ValueError(
             "obs has NaN or Inf where the variance is finite: that of a missing value is inf"
         )
-    base, moved = baseline(model, inputs, mask), drive(model, inputs, mask)
-    if base is not None:
-        obs = obs - base
-    if seen.all():
-        return Data(obs, variance, None, moved)
-    return Data(obs.masked_fill(~seen, 0.0), variance.masked_fill(~seen, 1.0), seen, moved)
+    return None if seen.all() else seen
+
+
+def check_precision(mean: Tensor, cov: Tensor, scores: Tensor | None = None) -> None:
+    """Raises a ValueError that names the first frame of which something is not finite.
+
+    Arguments:
+        mean: ``[..., B, T, K]``.
+        cov: ``[..., B, T, K, K]``.
+        scores: log-density of each frame, ``[..., B, T]``.
+    """
+    fine = mean.isfinite().all(-1) & cov.isfinite().flatten(-2).all(-1)
+    if scores is not None:
+        fine = fine & scores.isfinite()
+    fine = fine.flatten(0, -2).all(0)
+    if not fine.all():
+        raise ValueError(
+            f"{mean.dtype} does not suffice at frame {int((~fine).nonzero()[0])}: the variances, "
+            "and what the system predicts, differ by too many orders of magnitude: rescale the "
+            "data, give a larger variance or use shorter sequences"
+        )
