@@ -124,8 +124,10 @@ def _filtered(model: LinearGaussian, data: Data, mask: Tensor | None) -> Beliefs
         covs.append(cov)
         terms.append(-0.5 * (whitened.square().sum((-2, -1)) + log_det + constant))
         failures.append(failure)
-    mean, cov, scores = torch.stack(means, -2), torch.stack(covs, -3), torch.stack(terms, -1)
-    failed = torch.stack(failures, -1) != 0
+    # Leading axes of A or Q are not yet there in frame 0.
+    mean, cov = (torch.stack(torch.broadcast_tensors(*p), d) for p, d in ((means, -2), (covs, -3)))
+    scores = torch.stack(torch.broadcast_tensors(*terms), -1)
+    failed = torch.stack(torch.broadcast_tensors(*failures), -1) != 0
     check_precision(mean, cov, scores.masked_fill(failed, math.nan))
     return Beliefs(mean, cov, scores.sum(-1))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 from seqzoo.data import PPC, Batch, ppc
-from seqzoo.inference import EM, LinearGaussian, kalman_filter, kalman_smoother
+from seqzoo.inference import EM, LinearGaussian, kalman_fast, kalman_filter, kalman_smoother
 from seqzoo.inference.contracts import Readings
 from seqzoo.inference.kalman import predictions
 from seqzoo.inference.m_step import fit_states, symmetric
@@ -122,10 +122,10 @@ def as_arrays(obs, variance, mask):
     return zip(obs.numpy(), variance.numpy(), seen, real.argmax(1))
 
 
-def compare(model, obs, variance, mask=None, inputs=None, atol=1e-9):
+def compare(model, obs, variance, mask=None, inputs=None, compiled=None, atol=1e-9):
     """Filter and smoother with the posterior given every past, and given all."""
-    forward = kalman_filter(model, obs, variance, mask, inputs)
-    beliefs = kalman_smoother(model, obs, variance, mask, inputs)
+    forward = kalman_filter(model, obs, variance, mask, inputs, compiled)
+    beliefs = kalman_smoother(model, obs, variance, mask, inputs, compiled)
     rows, steps, size = beliefs.mean.shape
     assert beliefs.covariance.shape == (rows, steps, size, size)
     assert beliefs.lagged.shape == (rows, steps - 1, size, size)
@@ -152,42 +152,128 @@ def compare(model, obs, variance, mask=None, inputs=None, atol=1e-9):
             assert found.log_likelihood[row].item() == pytest.approx(log_prob, abs=atol, rel=1e-9)
 
 
+def own_noise(model, kind):
+    """The system with none, diagonal or full noise of its own."""
+    if kind == "none":
+        return model._replace(noise=None)
+    return model if kind == "full" else model._replace(noise=torch.diag(model.noise.diagonal()))
+
+
+both_forms = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+
+
+@both_forms
 @pytest.mark.parametrize("general", [False, True], ids=["plain", "general"])
 @every_case
-def test_beliefs_against_the_joint_gaussian(mask, holes, general):
-    obs, variance = random_data()
-    variance, inputs = with_holes(variance, holes), random_inputs() if general else None
-    compare(random_system(general=general), obs, variance, mask, inputs)
+def test_beliefs_against_the_joint_gaussian(mask, holes, general, compiled):
+    model, (obs, variance) = random_system(general=general), random_data()
+    inputs = random_inputs() if general else None
+    if general and compiled:
+        model = own_noise(model, "diagonal")  # full noise has one transformation of all frames
+    compare(model, obs, with_holes(variance, holes), mask, inputs, compiled)
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
-@pytest.mark.parametrize(("states", "values"), [(1, 1), (1, 4), (2, 6), (4, 1)])
-def test_systems_of_any_size_against_the_joint_gaussian(states, values, full):
-    """Fewer states than values, and more; observation noise that is all the system's own."""
-    model = random_system(1, states, values, general=True)
-    if not full:
-        model = model._replace(noise=torch.diag(model.noise.diagonal()))
+@both_forms
+@pytest.mark.parametrize("kind", ["none", "diagonal", "full"])
+@pytest.mark.parametrize(("states", "values"), [(1, 4), (2, 6), (4, 1)])
+@pytest.mark.parametrize("missing", ["frames", "channel", "values"])
+def test_systems_of_any_size_against_the_joint_gaussian(states, values, kind, missing, compiled):
+    """Fewer states than values, and more; variances of values that do not change in time."""
+    model = own_noise(random_system(1, states, values, general=True), kind)
     obs, variance = random_data(values=values)
-    compare(model, obs, with_holes(0 * variance, 0.2), MASKS["gaps"], random_inputs())
+    variance = variance[:1, :1].expand_as(obs).clone()
+    if missing == "channel":
+        variance[..., 0] = math.inf
+    if missing == "values":
+        variance = with_holes(variance, 0.2)
+    mask = MASKS["before"] if missing == "frames" else None
+    if (missing, kind, compiled) == ("values", "full", True) and values > 1:
+        with pytest.raises(ValueError, match="compiled form does not apply: full noise"):
+            kalman_filter(model, obs, variance, mask, random_inputs(), compiled)
+        return
+    compare(model, obs, variance, mask, random_inputs(), compiled)
 
 
+@both_forms
 @pytest.mark.parametrize("part", ["offset", "noise", "input_dynamics", "input_emission"])
-def test_each_optional_part_counts_by_itself(part):
+def test_each_optional_part_counts_by_itself(part, compiled):
     whole, (obs, variance) = random_system(general=True), random_data()
     model = random_system()._replace(**{part: getattr(whole, part)})
-    compare(model, obs, variance, inputs=random_inputs() if "input" in part else None)
+    inputs = random_inputs() if "input" in part else None
+    compare(model, obs, torch.ones_like(variance), None, inputs, compiled)
 
 
+@both_forms
 @pytest.mark.parametrize(
     ("process", "root"), [(1e-14, 0.999999), (0.0, 1.0), (1e8, 0.0)], ids=["near", "none", "vast"]
 )
-def test_extreme_systems_against_the_joint_gaussian(process, root):
+def test_extreme_systems_against_the_joint_gaussian(process, root, compiled):
     """Roots at one, and process noise of (nearly) rank one."""
     model, (obs, variance) = random_system(general=True), random_data()
     turn = torch.linalg.qr(model.dynamics).Q
     first = torch.diag(torch.tensor([1.0, process, process], dtype=torch.float64))
     model = model._replace(dynamics=root * turn, process=turn @ first @ turn.mT)
-    compare(model, obs, variance, None, random_inputs(), atol=1e-8 * max(process, 1.0))
+    model = model._replace(noise=torch.diag(model.noise.diagonal()))
+    compare(model, obs, variance, None, random_inputs(), compiled, 1e-8 * max(process, 1.0))
+
+
+@pytest.mark.parametrize("low", [1.0, 1e-14, 0.0], ids=["regular", "near-singular", "singular"])
+@pytest.mark.parametrize("decades", [0, 12])
+def test_both_forms_agree(low, decades):
+    """Data of the system, a tenth missing, variances from 1e-12 to 1e12; two blocks of lanes."""
+    random = np.random.default_rng(3)
+    rows, steps = 33, 60
+    model = random_system(values=4)
+    turn = torch.linalg.qr(model.dynamics).Q
+    noise = torch.tensor([0.3, low, low * 1e-2]).double()
+    process = symmetric(turn @ torch.diag(noise) @ turn.mT)
+    model = model._replace(dynamics=0.9999 * turn, process=process)
+    variance = torch.tensor(10 ** random.uniform(-decades, decades, (rows, steps, 4)))
+    states = model.initial_mean + torch.tensor(random.normal(size=(rows, 3)))
+    obs = variance.sqrt() * torch.tensor(random.normal(size=variance.shape))
+    for t in range(steps):
+        obs[:, t] += states @ model.emission.mT
+        moved = torch.tensor(random.normal(size=(rows, 3))) * noise.sqrt()
+        states = states @ model.dynamics.mT + moved @ turn.mT
+    variance = with_holes(variance, 0.1)
+    for system in (model, model._replace(process=torch.stack((process, 2 * process)))):
+        found = kalman_smoother(system, obs, variance, compiled=True)
+        expected = kalman_smoother(system, obs, variance, compiled=False)
+        for first, second in zip(found, expected):
+            torch.testing.assert_close(first, second, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda m: m.map(lambda part: part.float()), "torch.float32"),
+        (lambda m: m._replace(dynamics=m.dynamics.clone().requires_grad_()), "no gradient"),
+        (None, "numba is not installed"),
+    ],
+)
+def test_where_the_compiled_form_does_not_apply_the_other_runs(change, word, monkeypatch):
+    model, (obs, variance) = random_system(), random_data()
+    expected = kalman_smoother(model, obs, variance, compiled=False)
+    if change is None:
+        monkeypatch.setattr(kalman_fast, "kernel", lambda: None)
+    else:
+        model = change(model)
+    with pytest.raises(ValueError, match=word):
+        kalman_smoother(model, obs, variance, compiled=True)
+    found = kalman_smoother(model, obs, variance)
+    torch.testing.assert_close(found.mean.double(), expected.mean, atol=1e-5, rtol=1e-5)
+    if "gradient" in word:
+        assert found.log_likelihood.requires_grad
+        with torch.no_grad():
+            kalman_smoother(model, obs, variance, compiled=True)
+
+
+def test_both_forms_name_the_frame_at_which_float64_does_not_suffice():
+    model, (obs, variance) = random_system(), random_data()
+    obs[2, 3] = 1e200
+    for compiled in (True, False):
+        with pytest.raises(ValueError, match="float64 does not suffice at frame 3"):
+            kalman_smoother(model, obs, variance, compiled=compiled)
 
 
 @pytest.mark.parametrize("run", [kalman_filter, kalman_smoother])
