@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
@@ -21,10 +22,9 @@ from .kalman_system import Beliefs, Data, LinearGaussian, begun, check_precision
 def kernel() -> ModuleType | None:
     """The compiled functions; None where numba is not installed."""
     try:
-        from . import kalman_kernel
+        return import_module(".kalman_kernel", __package__)  # numba takes half a second to import
     except ImportError:
         return None
-    return kalman_kernel
 
 
 def why_not(model: LinearGaussian, data: Data) -> str | None:
