@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data import Batch
 from .checks import check_missing
+from .inputs import at, inputs_of, keyword
 from .sweep import Swept, sweep
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ def next_frames(
     filled = filled_frames(net, batch, statistics)
     previous = torch.cat((torch.zeros_like(obs[:, :1]), filled[:, :-1]), 1)[mask]
     predicted = obs.new_zeros(num_samples, *obs.shape)
-    parts = [
-        net.sample_next(*rows, num_samples, **(options or {}))
-        for rows in zip(past.split(FRAMES), previous.split(FRAMES))
-    ]
+    inputs, parts = at(inputs_of(net, batch), mask), []
+    for start in range(0, len(past), FRAMES):
+        some = slice(start, start + FRAMES)
+        how = {**(options or {}), **keyword(inputs, some)}
+        parts.append(net.sample_next(past[some], previous[some], num_samples, **how))
     predicted[:, mask] = torch.cat(parts, 1)
     return predicted
 
@@ -62,6 +64,7 @@ def filled_frames(net: Recurrent, batch: Batch, statistics: Tensor) -> Tensor:
     if batch.observed is None:
         return batch.obs
     filled, lacks = batch.obs.clone(), batch.mask & ~batch.observed.all(-1)
-    expected = net.expected_frame(statistics[:, :-1][lacks])
+    given = keyword(inputs_of(net, batch), lacks)
+    expected = net.expected_frame(statistics[:, :-1][lacks], **given)
     filled[lacks] = torch.where(batch.observed[lacks], filled[lacks], expected)
     return filled

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..data import Batch
 from ..data.checks import check_layers, check_number, check_real, check_seed, check_sizes
+from .inputs import inputs_of
 
 __all__ = [
     "check_layers",
@@ -15,13 +16,12 @@ __all__ = [
     "check_samples",
     "check_seed",
     "check_sizes",
-    "inputs_of",
     "portions",
 ]
 
 
 def check_missing(net: nn.Module, batch: Batch) -> None:
-    """Raises a ValueError for missing values that a network does not leave out.
+    """Raises a ValueError for missing values that a network does not leave out, or lacking inputs.
 
     Arguments:
         net: a network of a kind in ``inference.contracts``.
@@ -38,28 +38,7 @@ def check_missing(net: nn.Module, batch: Batch) -> None:
             f"{type(net).__name__} takes no missing values, and this batch has some: fill them in "
             f"first (see inference.impute), or {how}"
         )
-
-
-def inputs_of(net: nn.Module, batch: Batch) -> Tensor | None:
-    """The inputs of a batch that a network reads, ``[B, T, I]``; None for one that reads none.
-
-    Arguments:
-        net: a network of a kind in ``inference.contracts``; it reads ``net.input_dim`` values.
-        batch: what it is given.
-
-    Raises:
-        ValueError: for a batch without the inputs that the network reads.
-    """
-    size = getattr(net, "input_dim", 0)
-    if not size:
-        return None
-    if batch.inputs is None or batch.inputs.shape[-1] != size:
-        found = "none" if batch.inputs is None else str(batch.inputs.shape[-1])
-        raise ValueError(
-            f"{type(net).__name__} reads {size} inputs a frame, and this batch has {found}: give "
-            f"Batch(obs, inputs=...) of shape [B, T, {size}]"
-        )
-    return batch.inputs
+    inputs_of(net, batch)
 
 
 def check_samples(num_samples: int, at_once: int = 1, seed: int = 0) -> None:

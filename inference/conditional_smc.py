@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from .contracts import Encoding
+from .inputs import keyword
 from .particles import effective_size, resample
 from .paths import Path
 
@@ -166,7 +167,7 @@ class PathSteps:
     def __init__(self, net: Any, encoding: Encoding) -> None:
         self.net, self.rows = net, len(encoding.obs)
         self.prior: Path = net.prior(encoding.mask)
-        self.belief = encoding.belief
+        self.belief, self.inputs = encoding.belief, encoding.inputs
 
     @staticmethod
     def applies(net: Any, encoding: Encoding) -> bool:
@@ -189,6 +190,9 @@ class PathSteps:
         noise, innovation = (now - proposed) / spread, (now - expected) / scale
         ratio = (noise.square() - innovation.square()) / 2 + (spread / scale).log()
         taken = now if net.decoder_input == "path" else innovation
+        if self.inputs is not None:  # the decoder reads them after the path
+            inputs = self.inputs[: now.shape[1], t].expand(*now.shape[:2], -1)
+            taken = torch.cat((taken, inputs), -1)
         taken = decoder.take(taken, decoder.memory.output(memory))
         memory = decoder.memory.step(taken, memory)
         natural = decoder.emit(decoder.memory.output(memory), taken)
@@ -235,13 +239,15 @@ class FrameSteps:
         flat = features.flatten(0, 1)[:, None]
         real = torch.ones(flat.shape[:2], dtype=torch.bool, device=flat.device)
         prior = net.prior(real)
-        frame = self.encoding._replace(mask=real, features=flat, belief=prior)
+        inputs = self._inputs(t, shape[0])
+        beside = keyword(inputs, (slice(None), None))
+        frame = self.encoding._replace(mask=real, features=flat, belief=prior, **beside)
         if evidence.known.all():
             likely = (evidence.log_odds > 0).to(flat).expand(*shape, -1)
         else:
             natural = net.natural(prior.mode.expand(len(flat), 1, -1), frame)[:, 0]
             likely = net.likelihood.mode(_shifted(natural.unflatten(0, shape), evidence))
-        belief = net.belief(net.encode(likely.flatten(0, 1)[:, None]), real, flat)
+        belief = net.belief(net.encode(likely.flatten(0, 1)[:, None], **beside), real, flat)
         blank = ~(evidence.log_odds != 0).any(-1).expand(shape).flatten()
         path = torch.where(blank[:, None, None], prior.rsample(), belief.rsample())
         path = _with_first(path.view(*shape, -1), given).reshape(path.shape)
@@ -261,9 +267,15 @@ class FrameSteps:
             likely = (weights.softmax(0)[..., None] * sample.expected).sum(0) > 0.5
             values = likely.to(sample.values).expand(sample.values.shape)
         past = state[0].flatten(0, 1)
-        past = self.net.step(self.net.encode(values.flatten(0, 1)), past)
+        beside = keyword(self._inputs(t, len(values)))
+        past = self.net.step(self.net.encode(values.flatten(0, 1), **beside), past)
         weights = weights if self.feeds_samples else torch.zeros_like(weights)
         return (past.view(state[0].shape),), weights
+
+    def _inputs(self, t: int, num_particles: int) -> Tensor | None:
+        """The inputs of frame t, for all particles, ``[k * B, I]``."""
+        inputs = self.encoding.inputs
+        return None if inputs is None else inputs[:, t].repeat(num_particles, 1)
 
 
 def _with_first(values: Tensor, given: Tensor | None) -> Tensor:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from ..data import Batch, BatchLike
 from .ahead import next_frames
+from .inputs import keyword
 from .kalman import Beliefs, kalman_smoother
 from .kalman_system import LinearGaussian
 from .network import Network
@@ -50,6 +51,8 @@ class Fold(NamedTuple):
         observed: True where a value of ``obs`` was seen, ``[N, M]``; None where all were. Missing
             values of ``obs`` are zero, and no frame lacks all of its values.
         inputs: s_t, the inputs of each frame, ``[N, I]``; None where the batch has none.
+        shown: True where the recognition model is shown a value, ``[N, M]``; the likelihood is of
+            all that were observed. None shows all of these.
     """
 
     obs: Tensor
@@ -58,6 +61,7 @@ class Fold(NamedTuple):
     present: Tensor | None = None
     observed: Tensor | None = None
     inputs: Tensor | None = None
+    shown: Tensor | None = None
 
     @classmethod
     def of(
@@ -66,17 +70,18 @@ class Fold(NamedTuple):
         past: Tensor,
         features: Tensor | None = None,
         present: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Fold:
         """The frames of a batch of which something was seen.
 
         Arguments:
             batch: the sequences.
             past: u_{t-1}, ``[B, T, U]``.
-            features, present: ``[B, T, F]`` and ``[B, T, U]``, see above.
+            features, present, shown: ``[B, T, F]``, ``[B, T, U]`` and ``[B, T, M]``, see above.
         """
         seen = batch.observed_frames
         whole = bool(seen.all())
-        frames = cls(batch.obs, past, features, present, batch.observed, batch.inputs)
+        frames = cls(batch.obs, past, features, present, batch.observed, batch.inputs, shown)
         fold = frames._each(lambda part: part.flatten(0, 1) if whole else part[seen])
         complete = fold.observed is not None and bool(fold.observed.all())
         return fold._replace(observed=None) if complete else fold
@@ -91,7 +96,8 @@ class Fold(NamedTuple):
         return self._each(lambda part: part[index])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Fold:
-        return Fold(*(None if part is None else change(part) for part in self))
+        others = (None if part is None else change(part) for part in self[2:])
+        return Fold(change(self.obs), change(self.past), *others)
 
 
 class Encoding(NamedTuple):
@@ -133,10 +139,15 @@ class Recurrent(Network):
             ``sample_next(past, previous, num_samples)``
         to take sequences with missing values, if it can
             ``expected_frame(past)``; then set ``takes_missing`` to True
+        to read inputs s_t beside the frames, if it can
+            set ``input_dim``; then ``encode``, ``expected_frame`` and ``sample_next`` also take
+            ``inputs``, those of the same frames, ``[..., I]``
 
     You inherit
         ``advance``, which is ``step`` unless you have a quicker one
+        ``input_dim`` (0): a batch's inputs are ignored
         ``read``, which puts ``expected_frame`` in place of missing values
+        ``shown``, which hides no value from the network in training
         ``waits`` (True): the state stays initial until something was seen
 
     Then works
@@ -185,20 +196,31 @@ class Recurrent(Network):
             "expected_frame(past)"
         )
 
-    def read(self, obs: Tensor, observed: Tensor, past: Tensor) -> Tensor:
+    def read(
+        self, obs: Tensor, observed: Tensor, past: Tensor, inputs: Tensor | None = None
+    ) -> Tensor:
         """Features of frames of which values are missing, ``[N, F]``.
 
         The frame that the network expects takes the place of missing values. No gradient passes
         through it.
 
         Arguments:
-            obs: y_t, zero at missing values, ``[N, M]``.
+            obs: y_t, ``[N, M]``.
             observed: True where a value was seen, ``[N, M]``.
             past: u_{t-1}, ``[N, U]``.
+            inputs: s_t, ``[N, I]``; None for a network that reads none.
         """
+        given = keyword(inputs)
         with torch.no_grad():
-            expected = self.expected_frame(past)
-        return self.encode(torch.where(observed, obs, expected))
+            expected = self.expected_frame(past, **given)
+        return self.encode(torch.where(observed, obs, expected), **given)
+
+    def shown(self, batch: Batch) -> Tensor | None:
+        """True where the network is shown a value in training, ``[B, T, M]``; None where it is all.
+
+        A rule asks for it once an update, so that the sweep and the fold read the same frames.
+        """
+        return None
 
     def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:
         """Expected frames, ``[S, B, T, M]``, from ``sample_next`` where given the past alone."""
@@ -231,7 +253,8 @@ class FrameModel(Recurrent):
         the Pyro pair, with one plate at dim -1
             ``model(fold)``, ``guide(fold)``
         to predict states, if it can
-            ``sample_state(past, num_samples)``, ``emit(x)``
+            ``sample_state(past, num_samples)``, ``emit(x)``; with ``input_dim`` they also take
+            ``inputs``
 
     Then works
         rules: ``LocalELBO``, ``BPTT``
@@ -276,7 +299,8 @@ class GibbsModel(Recurrent):
         the recursion
             see ``Recurrent``
         the chains
-            ``random_frames(frames)``, ``gibbs(obs, past, steps, clamp_past)``
+            ``random_frames(frames)``, ``gibbs(obs, past, steps, clamp_past)``; with ``input_dim``
+            they also take ``inputs``
 
     Then works
         ``clamped_gibbs``, and ``convergence`` of its chains

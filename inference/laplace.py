@@ -15,11 +15,12 @@ from torch.distributions import Distribution, MultivariateNormal
 
 
 def explaining_posterior(
-    mean: Callable[[Tensor], Tensor],
+    mean: Callable[..., Tensor],
     value: Tensor,
     scale: Tensor,
     latent_dim: int,
     steps: int = 5,
+    given: tuple[Tensor, ...] = (),
 ) -> MultivariateNormal:
     """p(x | u) ∝ N(x; 0, I) N(u; mean(x), scale²) as a Gaussian, by Gauss-Newton steps.
 
@@ -27,11 +28,12 @@ def explaining_posterior(
     approximation at the mode, which can serve ``resample`` as its proposal.
 
     Arguments:
-        mean: maps x ``[..., K]`` to the mean of u, ``[..., U]``.
+        mean: maps x ``[..., K]``, and what is ``given``, to the mean of u, ``[..., U]``.
         value: u, ``[N, U]``.
         scale: standard deviation of u given x, one number or ``[U]``.
         latent_dim: size of x, ``K``.
         steps: Gauss-Newton steps from the mode of the prior.
+        given: further arguments of ``mean``, ``[N, ...]`` each.
 
     Returns:
         Batch shape ``[N]``, event shape ``[K]``.
@@ -41,8 +43,8 @@ def explaining_posterior(
     eye = torch.eye(latent_dim, dtype=value.dtype, device=value.device)
     x = value.new_zeros(len(value), latent_dim)
     for _ in range(steps):
-        slope = jacobian(x) / scale[:, None]  # [N, U, K]
-        residual = (value - mean(x)) / scale + (slope @ x[..., None])[..., 0]
+        slope = jacobian(x, *given) / scale[:, None]  # [N, U, K]
+        residual = (value - mean(x, *given)) / scale + (slope @ x[..., None])[..., 0]
         precision = eye + slope.mT @ slope
         factor = torch.linalg.cholesky(precision)
         before, x = x, torch.cholesky_solve(slope.mT @ residual[..., None], factor)[..., 0]

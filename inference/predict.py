@@ -12,6 +12,7 @@ from ..data import Batch, BatchLike
 from .ahead import filled_frames, next_frames, swept
 from .checks import check_missing, check_number, check_samples
 from .contracts import Recurrent
+from .inputs import given_inputs, keyword
 from .network import Network, evaluating
 from .placing import batch_for
 from .rng import RandomStream
@@ -89,9 +90,9 @@ def predict_next(
     """Predicts each frame from the frames before it: y_t given y_0 .. y_{t-1}.
 
     The prediction is an expected frame, without noise of its own. Frames and values that were not
-    seen are predicted, too. A recurrent network filters the true sequence, and at each step
-    ``net.sample_next`` turns the statistics u_{t-1} into the next frame. Other networks write
-    ``expect``; see ``Network``.
+    seen are predicted, too. A network that reads inputs is given those of the predicted frame. A
+    recurrent network filters the true sequence, and at each step ``net.sample_next`` turns the
+    statistics u_{t-1} into the next frame. Other networks write ``expect``; see ``Network``.
 
     Arguments:
         net: a network that predicts.
@@ -137,6 +138,7 @@ def rollout(
     num_samples: int = 1,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    inputs: Tensor | None = None,
 ) -> Prediction:
     """Continues each sequence: every predicted frame is filtered as if it had been seen.
 
@@ -151,17 +153,20 @@ def rollout(
         num_samples: continuations of each sequence, independent of one another.
         seed: seed of a private random stream; the caller's random state is left alone.
         options: further arguments of ``net.sample_next``.
+        inputs: those of the frames to add, ``[B, frames, I]``, for a network that reads inputs.
 
     Returns:
         Continuations, ``[S, B, frames, M]`` in ``samples``.
 
     Raises:
-        ValueError: when the data are unfit, or the network cannot predict.
+        ValueError: when the data or the inputs are unfit, or the network cannot predict.
     """
     check_number("frames", frames)
     _check(net, num_samples, seed)
     batch = batch_for(net, batch)
     obs, rows = batch.obs, len(batch)
+    ahead = given_inputs(net, inputs, rows, frames, obs)
+    ahead = None if ahead is None else ahead.repeat(num_samples, 1, 1)
     statistics = run_sweep(net, batch).statistics
     past = statistics[:, -1].repeat(num_samples, 1)  # padding left it where it was
     last = (batch.mask * torch.arange(1, obs.shape[1] + 1, device=obs.device)).argmax(1)
@@ -169,9 +174,10 @@ def rollout(
     frame = seen.repeat(num_samples, 1)
     film = []
     with RandomStream(obs.device, "rollout", seed):
-        for _ in range(frames):
-            frame = net.sample_next(past, frame, 1, **(options or {}))[0]
-            past = net.step(net.encode(frame), past)
+        for t in range(frames):
+            given = keyword(ahead, (slice(None), t))
+            frame = net.sample_next(past, frame, 1, **(options or {}), **given)[0]
+            past = net.step(net.encode(frame, **given), past)
             film.append(frame)
     return Prediction(torch.stack(film, 1).unflatten(0, (num_samples, rows)))
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batch
+from .inputs import inputs_of, keyword
 
 if TYPE_CHECKING:
     from .contracts import Recurrent
@@ -39,6 +40,7 @@ def sweep(
     batch: Batch,
     past: Tensor,
     sample: Callable[[Tensor], Tensor] | None = None,
+    shown: Tensor | None = None,
 ) -> Swept:
     """Runs ``net.encode`` for all frames, then ``net.step`` through time.
 
@@ -51,10 +53,13 @@ def sweep(
         batch: the sequences.
         past: statistics before the first frame, ``[B, U]``.
         sample: applied to u_t before the next step, such as ``torch.bernoulli``.
+        shown: True where the network is shown a value, ``[B, T, M]``; None shows all that were
+            observed (see ``Recurrent.shown``).
     """
-    if batch.observed is not None:
-        return _sweep_with_gaps(net, batch, past, sample)
-    features, statistics = net.encode(batch.obs), [past]
+    observed = batch.observed if shown is None else shown
+    if observed is not None:
+        return _sweep_with_gaps(net, batch, observed, past, sample)
+    features, statistics = net.encode(batch.obs, **keyword(inputs_of(net, batch))), [past]
     real = None if bool(batch.mask.all()) else batch.mask[..., None].unbind(1)
     # Without padding, no past is blank after the first frame: a network may have a quicker way.
     later = net.advance if real is None else net.step
@@ -68,22 +73,30 @@ def sweep(
 def _sweep_with_gaps(
     net: Recurrent,
     batch: Batch,
+    observed: Tensor,
     past: Tensor,
     sample: Callable[[Tensor], Tensor] | None,
 ) -> Swept:
     """``sweep`` of sequences of which values are missing."""
-    obs, observed = batch.obs, batch.observed
-    assert observed is not None
-    features, statistics = list(net.encode(obs).unbind(1)), [past]
-    passes = batch.mask
+    inputs, seen = inputs_of(net, batch), observed.flatten(2)
+    obs, given = batch.obs, keyword(inputs)
+    if getattr(net, "sees_missing", False):  # its encode is told, and expects whole frames alone
+        obs = obs.masked_fill(~observed, 0.0)
+        encode: Callable[..., Tensor] = net.encode
+        features = list(encode(obs, observed, **given).unbind(1))
+        lacking = batch.mask & ~seen.any(-1)
+    else:
+        features = list(net.encode(obs, **given).unbind(1))
+        lacking = batch.mask & ~seen.all(-1)
+    passes, statistics = batch.mask, [past]
     if net.waits:
         blank = net.initial(len(batch)).to(past.device)
         known = (past != blank).any(1, keepdim=True)  # something was seen in an earlier window
-        passes = passes & (known | batch.observed_frames.cummax(1).values)
-    missing = (batch.mask & ~observed.flatten(2).all(-1)).any(0).tolist()
-    for t, lacks in enumerate(missing):
+        passes = passes & (known | seen.any(-1).cummax(1).values)
+    for t, lacks in enumerate(lacking.any(0).tolist()):
         if lacks:
-            features[t] = net.read(obs[:, t], observed[:, t], statistics[-1])
+            now = obs[:, t], observed[:, t], statistics[-1]
+            features[t] = net.read(*now, **keyword(inputs, (slice(None), t)))
         new = net.step(features[t], statistics[-1])
         new = new if sample is None else sample(new)
         statistics.append(torch.where(passes[:, t, None], new, statistics[-1]))
@@ -97,7 +110,7 @@ def compiled_sweep(net: Recurrent, batch: Batch, past: Tensor) -> Swept:
     """
     if batch.obs.shape[1] < 2 or batch.observed is not None or not bool(batch.mask.all()):
         return sweep(net, batch, past)
-    features = net.encode(batch.obs)
+    features = net.encode(batch.obs, **keyword(inputs_of(net, batch)))
     validate = torch.distributions.Distribution._validate_args
     first = net.step(features[:, 0], past)
     try:

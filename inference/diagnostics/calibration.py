@@ -19,6 +19,7 @@ from torch import Tensor
 from ...data import BatchLike, generator
 from ..checks import check_number, check_samples, check_seed, portions
 from ..contracts import FrameModel, Recurrent, SequenceModel
+from ..inputs import inputs_of, keyword
 from ..placing import batch_for
 from ..rng import RandomStream
 from ..samples import blanked_obs, main_site, prepare_plate, sample_sites, spread_out
@@ -175,8 +176,9 @@ def frame_pit(
     """PIT of every value among one-step predictions, x_t given x_1 .. x_{t-1}; ``[B, T, M]``.
 
     It works for models whose next frame depends on the earlier frames only (RNN), on these and on
-    latent noise of its own (a framewise VOSP), or on a predicted state (rVAE, TVAE). The first
-    frame of a sequence is predicted from a blank past.
+    latent noise of its own (a framewise VOSP), or on a predicted state (rVAE, TVAE). Where a model
+    reads inputs, those of the predicted frame are given, too. The first frame of a sequence is
+    predicted from a blank past.
 
     Arguments:
         net: such a model.
@@ -202,7 +204,9 @@ def frame_pit(
     if isinstance(net, FrameModel):
 
         def predict(number: int) -> Tensor:
-            frames = net.emit(net.sample_state(data.past, number)).sample()
+            given = keyword(inputs_of(net, data))
+            state = net.sample_state(data.past, number, **given)
+            frames = net.emit(state, **given).sample()
             return spread_out(frames, batch.observed_frames, 1)
 
     elif isinstance(net, Recurrent) and one_step:

@@ -13,6 +13,7 @@ from ...data import generator
 from ...data.checks import shown
 from ..checks import check_number, check_seed, check_sizes
 from ..contracts import GibbsModel
+from ..inputs import at, given_inputs, keyword
 from ..placing import device_of
 from ..rng import RandomStream
 
@@ -73,6 +74,7 @@ def clamped_gibbs(
     num_warmup: int = 25,
     num_probes: int = 8,
     seed: int = 0,
+    inputs: Tensor | None = None,
 ) -> Tensor:
     """Runs Gibbs chains of the next frame with u_{t-1} clamped, from random frames.
 
@@ -86,13 +88,14 @@ def clamped_gibbs(
         num_warmup: Gibbs steps before them, which are discarded.
         num_probes: directions ``P``.
         seed: seed of a private random stream; the caller's random state is left alone.
+        inputs: s_t of these frames, ``[N, I]``, for a network that reads inputs.
 
     Returns:
         ``[C, S, N, P]``, for ``convergence``.
 
     Raises:
-        ValueError: for numbers that are too small, a network without Gibbs chains, or a ``past`` of
-            another width than the network's.
+        ValueError: for numbers that are too small, a network without Gibbs chains, unfit inputs, or
+            a ``past`` of another width than the network's.
     """
     check_sizes(num_chains=num_chains, num_samples=num_samples, num_probes=num_probes)
     check_seed(seed)
@@ -100,14 +103,16 @@ def clamped_gibbs(
     _check_chains(net, past)
     past = past.to(device_of(net) or past.device)
     clamped = past.repeat(num_chains, 1)
+    inputs = given_inputs(net, at(inputs, (slice(None), None)), len(past), 1, past)
+    now = keyword(None if inputs is None else inputs.repeat(num_chains, 1, 1)[:, 0])
     kept = []
     with RandomStream(past.device, "clamped Gibbs", seed):
-        obs = net.random_frames(len(clamped))
+        obs = net.random_frames(len(clamped), **now)
         size = (obs.shape[-1], num_probes)
         direction = torch.randn(size, generator=generator(seed, "probes")).to(obs)
-        obs, _ = net.gibbs(obs, clamped, num_warmup, clamp_past=True)
+        obs, _ = net.gibbs(obs, clamped, num_warmup, clamp_past=True, **now)
         for _ in range(num_samples):
-            obs, _ = net.gibbs(obs, clamped, 1, clamp_past=True)
+            obs, _ = net.gibbs(obs, clamped, 1, clamp_past=True, **now)
             kept.append(obs @ direction)
     return torch.stack(kept).unflatten(1, (num_chains, -1)).transpose(0, 1)
 

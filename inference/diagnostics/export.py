@@ -18,6 +18,7 @@ from ...data import Batch, BatchLike
 from ...data.files import write_whole
 from ..checks import check_samples, portions
 from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
+from ..inputs import inputs_of, keyword
 from ..placing import batch_for
 from ..rng import RandomStream
 from ..samples import (
@@ -58,7 +59,8 @@ def to_arviz(
 no distribution of their own |
     | sample_stats | sequence | ``lp``, log p(x, z); ``log_q``, log q(z given x); ``log_weight`` |
     | observed_data | sequence, time, unit | the observations |
-    | constant_data | sequence, time, unit | ``length``; ``inputs`` of networks that answer |
+    | constant_data | sequence, time, unit | ``length``; ``inputs`` of networks that answer; \
+``covariates``, the inputs of a batch that the model reads |
 
     Padding and missing values are NaN, and so is the likelihood of a frame of which nothing was
     seen. Models of whole sequences have latents and predictions there; for models of single frames
@@ -117,7 +119,9 @@ no distribution of their own |
     }
     generate: Any = getattr(net, "sample", None)  # no contract asks for it
     if isinstance(net, Recurrent) and generate is not None and not isinstance(data, Fold):
-        film = generate(num_samples * len(batch), batch.mask.shape[1], seed=seed)
+        inputs = inputs_of(net, batch)
+        given = keyword(None if inputs is None else inputs.repeat(num_samples, 1, 1))
+        film = generate(num_samples * len(batch), batch.mask.shape[1], seed=seed, **given)
         film = film.unflatten(0, (num_samples, len(batch)))
         groups["prior_predictive"][main_site(samples, data)] = Array(
             blanked(film, batch.mask, 2), True, True
@@ -210,6 +214,9 @@ def _given(
     known = {"length": Array(mask.sum(1), False, False)}
     if not any(_alike(obs, found.values) for found in seen.values()):
         known["inputs"] = Array(obs, False, True)
+    inputs = inputs_of(net, batch)
+    if inputs is not None:
+        known["covariates"] = Array(blanked(inputs, mask, 1), False, True)
     return seen, known
 
 

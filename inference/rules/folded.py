@@ -44,7 +44,7 @@ class FoldedRule(LearningRule):
             torch 2.10 and a C++ compiler, and spends some seconds on the first call).
         captured: on a CUDA device, record the gradient of a fold as a CUDA graph, once for each
             shape, and replay it. The parts of the network must not wait for the device. A fold of
-            which values are missing is not recorded.
+            which values are missing or hidden is not recorded.
 
     Raises:
         ValueError: for numbers out of range, options that exclude one another, or a network
@@ -134,19 +134,20 @@ class FoldedRule(LearningRule):
 
     def _fold(self, part: Batch, past: Tensor) -> tuple[Fold, Tensor]:
         """The frames seen of one window, and the state that the next window starts from."""
+        shown = self.net.shown(part)
         if self.through_time:
-            statistics, features = sweep(self.net, part, past)
-            fold = Fold.of(part, statistics[:, :-1], features, statistics[:, 1:])
+            statistics, features = sweep(self.net, part, past, shown=shown)
+            fold = Fold.of(part, statistics[:, :-1], features, statistics[:, 1:], shown)
         else:
-            statistics = self._sweep(part, past).statistics
-            fold = Fold.of(part, statistics[:, :-1])
+            statistics = self._sweep(part, past, shown).statistics
+            fold = Fold.of(part, statistics[:, :-1], shown=shown)
         return fold, statistics[:, -1].detach()
 
     @torch.no_grad()
-    def _sweep(self, part: Batch, past: Tensor) -> Swept:
-        if self.compiled:
+    def _sweep(self, part: Batch, past: Tensor, shown: Tensor | None) -> Swept:
+        if self.compiled and shown is None:
             return compiled_sweep(self.reference, part, past)
-        return sweep(self.reference, part, past, self.sample)
+        return sweep(self.reference, part, past, self.sample, shown)
 
     def _chunk(self, rows: int) -> int:
         """Frames whose graph is held at a time: all of them, where the graph runs through time."""
@@ -157,7 +158,8 @@ class FoldedRule(LearningRule):
 
     def _backward(self, fold: Fold) -> Metrics:
         """Sets ``.grad`` to the mean over the frames of a fold."""
-        if self.captured and fold.rows and fold.observed is None:
+        missing = fold.observed is not None or fold.shown is not None
+        if self.captured and fold.rows and not missing:
             numbers = [anneal(value, self.done) for value in self.annealed().values()]
             (total,) = self._recorded(fold.past.new_tensor(numbers), *fold)
         else:
@@ -189,7 +191,9 @@ class FoldedRule(LearningRule):
             lost = torch.rand(fold.rows, 1, device=fold.past.device) < self.now("drop_past")
             past = torch.where(lost, self.net.initial(fold.rows), fold.past)
             fold = fold._replace(past=past, present=None)
-            if fold.observed is not None:  # read with the past that was dropped
+            if (
+                fold.observed is not None or fold.shown is not None
+            ):  # read with the past that was dropped
                 fold = fold._replace(features=None)
         size = self._chunk(fold.rows)
         for start in range(0, fold.rows, size):  # no turn at all once every sequence has ended

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...inference.checks import check_seed, check_sizes
+from ...inference.inputs import given_inputs
 from ...inference.rng import RandomStream
 from ..part import Described
 
@@ -43,6 +44,7 @@ class Generates(Described, nn.Module):
         direction: str | None = None,
         *,
         noise: bool = True,
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """Samples sequences, ``[N, T, M]``, earliest frame first.
 
@@ -52,11 +54,17 @@ class Generates(Described, nn.Module):
             seed: seed of a private random stream.
             direction: ``"forwards"`` or ``"backwards"`` in time; None is the model's default.
             noise: False gives every frame as its mean given x_t.
+            inputs: those of the frames, ``[N, T, I]``, for a model that reads inputs.
 
         Raises:
-            ValueError: for a direction that the model does not have.
+            ValueError: for a direction that the model does not have, or unfit inputs.
         """
-        return self._sampled(sequences, steps, seed, direction, noise)
+        check_sizes(sequences=sequences, steps=steps)
+        like = torch.zeros((), dtype=self.dtype, device=self.device)
+        inputs = given_inputs(self, inputs, sequences, steps, like)
+        return self._sampled(
+            sequences, steps, seed, direction, noise, *(() if inputs is None else (inputs,))
+        )
 
     def _sampled(
         self, sequences: int, steps: int, seed: int, direction: str | None, *how: Any

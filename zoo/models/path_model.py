@@ -15,8 +15,9 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.checks import check_seed
+from ...inference.checks import check_number, check_seed
 from ...inference.contracts import Encoding, LatentPathModel
+from ...inference.inputs import inputs_of
 from ...inference.network import States
 from ...inference.paths import LinearChain, Path
 from ...inference.placing import batch_for
@@ -25,7 +26,7 @@ from ..parts.checks import check_distribution, check_dtype, check_path, size_of
 from ..parts.likelihoods import Likelihood
 from ..parts.likelihoods.likelihood import seen_part
 from ..parts.memory import check_ends
-from ..parts.missing import with_seen
+from ..parts.missing import beside, with_seen
 from ..parts.priors import Prior
 from .generation import Generates
 
@@ -48,6 +49,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
             any prior; or ``"path"``, z_t itself, as in the source, which grows with t under a
             Wiener prior.
         sees_missing: see ``reading``.
+        input_dim: inputs a frame, ``I`` (see ``Batch.inputs``).
 
     Raises:
         ValueError: when parts have sizes that do not match.
@@ -67,8 +69,10 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         prior: Prior,
         decoder_input: str,
         sees_missing: bool = False,
+        input_dim: int = 0,
     ) -> None:
         super().__init__()
+        check_number("input_dim", input_dim, 0)
         if size_of(likelihood, "likelihood", "dim") != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
         size_of(likelihood, "likelihood", "natural_dim")
@@ -79,17 +83,23 @@ class PathModel(Generates, LatentPathModel, PyroModule):
             raise ValueError(f"decoder_input must be one of {known}, got {decoder_input!r}")
         self.obs_dim, self.latent_dim, self.decoder_input = obs_dim, latent_dim, decoder_input
         self.likelihood, self.prior, self.sees_missing = likelihood, prior, sees_missing
+        self.input_dim = input_dim
 
-    def reading(self, obs: Tensor, observed: Tensor | None = None) -> Tensor:
+    def reading(
+        self, obs: Tensor, observed: Tensor | None = None, inputs: Tensor | None = None
+    ) -> Tensor:
         """Frames as the guide's nets read them, ``[B, T, M] -> [B, T, R]``.
 
         Missing values are zero. With ``sees_missing``, 1.0 follows for each value that was seen.
+        The inputs of the frame come last.
 
         Arguments:
             obs: frames with zeros in place of missing values, ``[B, T, M]``.
             observed: True where a value was seen, ``[B, T, M]``; None where all were.
+            inputs: ``[B, T, I]``; read where ``input_dim``.
         """
-        return with_seen(obs, observed) if self.sees_missing else obs
+        frames = with_seen(obs, observed) if self.sees_missing else obs
+        return beside(frames, inputs, self.input_dim)
 
     def features(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Features of the data, see ``reading``; ``[B, T, R] -> [B, T, F]``."""
@@ -114,16 +124,18 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         """Checks a batch and encodes it once, for both model and guide.
 
         Raises:
-            ValueError: when a real frame is outside the support of the likelihood, padding comes
-                before a real frame, or the guide returns no distribution of these paths.
+            ValueError: when a real frame is outside the support of the likelihood, the batch lacks
+                the inputs that the model reads, padding comes before a real frame, or the guide
+                returns no distribution of these paths.
         """
         self.check(batch.obs[batch.mask])
         check_ends(batch.mask)
-        frames = self.reading(batch.obs, batch.observed)
+        inputs = inputs_of(self, batch)
+        frames = self.reading(batch.obs, batch.observed, inputs)
         features = self.features(frames, batch.mask)
         belief = self.belief(frames, batch.mask, features)
         check_path(belief, "guide", batch.mask, self.latent_dim)
-        return Encoding(batch.obs, batch.mask, features, belief, batch.observed)
+        return Encoding(batch.obs, batch.mask, features, belief, batch.observed, inputs)
 
     def path_prior(self, mask: Tensor) -> Path:
         """p(z), batch shape ``[B]``, event shape ``[T, K]``, checked."""
@@ -153,8 +165,8 @@ class PathModel(Generates, LatentPathModel, PyroModule):
         distribution = self.likelihood.distribution(self.natural(path, encoding))
         return check_distribution(distribution, "likelihood's distribution", (self.obs_dim,))
 
-    def inputs(self, path: Tensor, prior: Path) -> Tensor:
-        """The decoder's input of a path, ``[..., T, K]``."""
+    def decoded(self, path: Tensor, prior: Path) -> Tensor:
+        """A path as the decoder reads it, ``[..., T, K]``."""
         return path if self.decoder_input == "path" else prior.to_innovations(path)[0]
 
     # Weights of single frames -------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
     p(x_t | u_{t-1}) ∝ p(x_t) p(u_{t-1} | x_t)      or an amortised predictor r(x_t | u_{t-1})
 
+With inputs s_t, p(u_{t-1} | x_t, s_t) and r(x_t | u_{t-1}, s_t): the past of a state depends on the
+input that led to it.
+
 Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023).
 """
 
@@ -18,6 +21,7 @@ from ...inference.checks import check_number
 from ...inference.laplace import explaining_posterior, resample
 from ..parts.checks import call, check_shape
 from ..parts.guides import MIN_SPREAD
+from ..parts.missing import beside
 from .recurrent_vae import RecurrentVAE
 
 METHODS = ("best", "posterior", "predictor", "mean", "gibbs")  # of predicting x_t
@@ -36,48 +40,58 @@ class PredictiveVAE(RecurrentVAE):
     past_decoder: nn.Module
     predictor: nn.Module | None
 
-    def _recalled(self, x: Tensor) -> Tensor:
-        """The mean of u_{t-1} given x_t, ``[..., K] -> [..., U]``."""
+    def _recalled(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """The mean of u_{t-1} given x_t ``[..., K]`` and s_t ``[..., I]``, ``[..., U]``."""
         shape = *x.shape[:-1], self.recognition.statistics_dim
-        mean = call(self.past_decoder, "past_decoder", x)
+        mean = call(self.past_decoder, "past_decoder", beside(x, inputs, self.input_dim))
         return check_shape(mean, "past_decoder", "[..., statistics_dim]", shape)
 
-    def amortised(self, past: Tensor) -> dist.TorchDistribution:
-        """r(x_t | u_{t-1}), a diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``.
+    def amortised(self, past: Tensor, inputs: Tensor | None = None) -> dist.TorchDistribution:
+        """r(x_t | u_{t-1}, s_t), a diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``.
+
+        Arguments:
+            past: u_{t-1}, ``[N, U]``.
+            inputs: s_t, ``[N, I]``; read where ``input_dim``.
 
         Raises:
             ValueError: for a network without a predictor.
         """
         if self.predictor is None:
             raise ValueError("this rVAE has no predictor: build it with predictor_hidden=256, say")
-        mean, spread = self.predictor(past).chunk(2, -1)
+        mean, spread = self.predictor(beside(past, inputs, self.input_dim)).chunk(2, -1)
         spread = nn.functional.softplus(spread) + MIN_SPREAD
         return dist.Normal(mean, spread, validate_args=False).to_event(1)
 
-    def predictive(self, past: Tensor) -> MultivariateNormal:
+    def predictive(self, past: Tensor, inputs: Tensor | None = None) -> MultivariateNormal:
         """p(x_t | u_{t-1}) ∝ p(x_t) p(u_{t-1} | x_t), exact where mu_u is linear.
 
         Otherwise it is the Laplace approximation.
 
         Arguments:
             past: u_{t-1}, ``[N, U]``.
+            inputs: s_t, ``[N, I]``; read where ``input_dim``.
 
         Returns:
             Batch shape ``[N]``, event shape ``[K]``.
         """
-        return explaining_posterior(self._recalled, past, self.past_scale, self.latent_dim)
+        given = (inputs,) if self.input_dim and inputs is not None else ()
+        return explaining_posterior(
+            self._recalled, past, self.past_scale, self.latent_dim, given=given
+        )
 
     @torch.no_grad()
-    def predict_state(self, past: Tensor) -> dist.TorchDistribution:
+    def predict_state(self, past: Tensor, inputs: Tensor | None = None) -> dist.TorchDistribution:
         """The marginals of p(x_t | u_{t-1}), of r where there is one; N(0, I) given a blank past.
 
         Arguments:
             past: u_{t-1}, ``[N, U]``.
+            inputs: s_t, ``[N, I]``; read where ``input_dim``.
 
         Returns:
             A diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``.
         """
-        best = self.predictive(past) if self.predictor is None else self.amortised(past)
+        predict = self.predictive if self.predictor is None else self.amortised
+        best = predict(past, inputs)
         known = self._known(past)[:, None]
         mean = torch.where(known, best.mean, 0.0)
         spread = torch.where(known, best.variance.sqrt(), 1.0)
@@ -91,6 +105,8 @@ class PredictiveVAE(RecurrentVAE):
         method: str = "best",
         num_particles: int = 0,
         steps: int = 25,
+        *,
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """Samples of x_t from p(x_t | u_{t-1}), ``[S, N, K]``; from N(0, I) given a blank past.
 
@@ -107,6 +123,7 @@ class PredictiveVAE(RecurrentVAE):
                 Laplace approximation for each ``N``; 0 samples from the approximation, which is
                 exact for a linear mu_u.
             steps: rounds of the clamped chains.
+            inputs: s_t, ``[N, I]``; read where ``input_dim``.
 
         Raises:
             ValueError: for another ``method``, or a network without the predictor it needs.
@@ -120,18 +137,20 @@ class PredictiveVAE(RecurrentVAE):
             method = "posterior" if self.predictor is None else "predictor"
         if method == "gibbs":
             many = past.repeat(num_samples, 1)
-            obs, _ = self.gibbs(self.random_frames(len(many)), many, steps)
-            x = self.recognition(self.encode(obs), many).sample().unflatten(0, (num_samples, -1))
+            now = None if inputs is None else inputs.repeat(num_samples, 1)
+            obs, _ = self.gibbs(self.random_frames(len(many), now), many, steps, inputs=now)
+            x = self.recognition(self.encode(obs, inputs=now), many).sample()
+            x = x.unflatten(0, (num_samples, -1))
         elif method == "mean":
-            x = self.amortised(past).mean.expand(num_samples, -1, -1)
+            x = self.amortised(past, inputs).mean.expand(num_samples, -1, -1)
         elif method == "predictor":
-            x = self.amortised(past).sample((num_samples,))
+            x = self.amortised(past, inputs).sample((num_samples,))
         elif num_particles:
-            proposal = self.predictive(past)
-            target = functools.partial(self._log_joint, past=past)
+            proposal = self.predictive(past, inputs)
+            target = functools.partial(self._log_joint, past=past, inputs=inputs)
             x, _ = resample(target, proposal, num_samples, num_particles)
         else:
-            x = self.predictive(past).sample((num_samples,))
+            x = self.predictive(past, inputs).sample((num_samples,))
         return torch.where(self._known(past)[:, None], x, torch.randn_like(x))
 
     @torch.no_grad()
@@ -143,6 +162,8 @@ class PredictiveVAE(RecurrentVAE):
         method: str = "best",
         num_particles: int = 0,
         steps: int = 25,
+        *,
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """The next frame: E[y_t | x_t] for samples of p(x_t | u_{t-1}), ``[S, N, M]``.
 
@@ -150,16 +171,16 @@ class PredictiveVAE(RecurrentVAE):
             past: u_{t-1}, ``[N, U]``.
             previous: y_{t-1}, ``[N, M]``; not used.
             num_samples: independent samples ``S``.
-            method, num_particles, steps: see ``sample_state``.
+            method, num_particles, steps, inputs: see ``sample_state``.
         """
-        x = self.sample_state(past, num_samples, method, num_particles, steps)
-        return self.likelihood.mean(self.natural(x))
+        x = self.sample_state(past, num_samples, method, num_particles, steps, inputs=inputs)
+        return self.likelihood.mean(self.natural(x, inputs))
 
     def _known(self, past: Tensor) -> Tensor:
         """False where there is no past, ``[N]``."""
         return (past != self.initial(1)).any(-1)
 
-    def _log_joint(self, x: Tensor, past: Tensor) -> Tensor:
+    def _log_joint(self, x: Tensor, past: Tensor, inputs: Tensor | None = None) -> Tensor:
         """log p(x_t) p(u_{t-1} | x_t) up to a constant, ``[..., N, K] -> [..., N]``."""
-        residual = (past - self._recalled(x)) / self.past_scale
+        residual = (past - self._recalled(x, inputs)) / self.past_scale
         return -(x.square().sum(-1) + residual.square().sum(-1)) / 2

@@ -3,6 +3,12 @@
     h_t = f(x_t, h_{t-1})      z_{1:T} ~ prior      x_t ~ p(x_t | h_{t-1}, z_t)
     q(z_{1:T} | x_{1:T}), each step from h_{t-1} and x_t
 
+With inputs s_t the model is of the frames given the inputs, p(x_{1:T}, z | s_{1:T}):
+
+    h_t = f([x_t, s_t], h_{t-1})      x_t ~ p(x_t | h_{t-1}, z_t, s_t)
+
+s_t acts on frame t directly, and on later frames through h. The guide reads h_{t-1}, x_t and s_t.
+
 Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
 networks" (2014), section 3.2.
 """
@@ -16,12 +22,13 @@ from ...data import Batch, BatchLike
 from ...inference.checks import check_number, check_sizes
 from ...inference.contracts import Encoding, Recurrent
 from ...inference.evaluate import frame_estimate, importance_estimate, prepare_whole
+from ...inference.inputs import at
 from ...inference.paths import LinearChain, Path
 from ...inference.predict import Filtered
 from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape
 from ..parts.likelihoods import Likelihood
 from ..parts.memory import CausalNet, Memory, Remembers, check_fits
-from ..parts.missing import expected, hide_values, reads
+from ..parts.missing import expected, hide_values, needed, reads
 from ..parts.nets import MLP, set_output_mean
 from ..parts.path_guides import Increments, PathGuide, check_guide
 from ..parts.priors import Prior, WienerProcess
@@ -46,7 +53,8 @@ class VOSP(Remembers, PathModel, Recurrent):
             ``path_guides``); None is ``Increments``.
         width: units of the hidden layers of guide and decoder.
         decoder_input: ``"innovations"`` of the path, or the ``"path"`` itself.
-        input_dropout: probability that a value of the past is hidden from f in training.
+        input_dropout: probability that a value of the past is hidden from f in training; with
+            ``sees_missing`` f reads that it was not seen.
         dropout: probability that a unit of h is dropped.
         obs_mean: initial mean of a value, which sets the biases of the decoder.
         sees_missing: f and the guide read ``2 M`` values a frame: the frame with zeros in place of
@@ -54,6 +62,8 @@ class VOSP(Remembers, PathModel, Recurrent):
             of a missing value, the one that is expected after the frames before it (see
             ``expected_frame``). In either case the likelihood is of the values seen, given the
             frames as they are read: not what is left when the missing values are summed out.
+        input_dim: inputs a frame, ``I`` (see ``Batch.inputs``). f and the guide read them after the
+            other values of the frame, and so does the decoder.
 
     Raises:
         ValueError: when parts have sizes that do not match.
@@ -80,29 +90,33 @@ class VOSP(Remembers, PathModel, Recurrent):
         dropout: float = 0.0,
         obs_mean: float | None = None,
         sees_missing: bool = False,
+        input_dim: int = 0,
     ) -> None:
         check_sizes(obs_dim=obs_dim, latent_dim=latent_dim, width=width)
         check_hidden(hidden)
         check_dropout(input_dropout=input_dropout, dropout=dropout)
         check_mean("obs_mean", obs_mean)
         prior = WienerProcess(latent_dim) if prior is None else prior
-        super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input, sees_missing)
-        read = reads(obs_dim, sees_missing)
+        sizes = obs_dim, latent_dim
+        super().__init__(*sizes, likelihood, prior, decoder_input, sees_missing, input_dim)
+        read = reads(obs_dim, sees_missing, input_dim)
         self.memory = Memory(read, hidden) if memory is None else memory
-        check_fits(self.memory, obs_dim, sees_missing)
+        check_fits(self.memory, obs_dim, sees_missing, input_dim)
         self.recognition = Increments(width, latent_dim) if guide is None else guide
         check_guide(self.recognition, latent_dim, width)
         past = self.memory.outputs
         self.encoder = MLP([past + read, width, width], last="relu")
         self.from_past = nn.Linear(past, width)
         self.from_latent = nn.Linear(latent_dim, width, bias=False)
+        self.from_inputs = nn.Linear(input_dim, width, bias=False) if input_dim else None
         self.decoder = nn.Linear(width, likelihood.natural_dim)
         if obs_mean is not None:
             set_output_mean(self.decoder, likelihood, obs_mean)
         self.hide, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
     def extra_repr(self) -> str:
-        return "p(z[1:T]) p(x[t] | x[1:t-1], z[t]);  q(z[t] | x[1:t])"
+        past, now = (", s[1:t]", ", s[1:t]") if self.input_dim else ("", "")
+        return f"p(z[1:T]) p(x[t] | x[1:t-1], z[t]{past});  q(z[t] | x[1:t]{now})"
 
     @property
     def framewise(self) -> bool:
@@ -145,7 +159,11 @@ class VOSP(Remembers, PathModel, Recurrent):
     def features(self, frames: Tensor, mask: Tensor) -> Tensor:
         """h_{t-1} for every frame, ``[B, T, H]``."""
         shape = *mask.shape, self.memory.outputs
-        past = call(self.remembered, "memory", hide_values(self.hide, frames, self.obs_dim))
+        past = call(
+            self.remembered,
+            "memory",
+            hide_values(self.hide, frames, self.obs_dim, self.sees_missing),
+        )
         return self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
 
     def belief(self, frames: Tensor, mask: Tensor, features: Tensor) -> Path:
@@ -153,23 +171,27 @@ class VOSP(Remembers, PathModel, Recurrent):
         return self.recognition(seen, mask, self.path_prior(mask), None)
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
-        return self._frame(self.inputs(path, self.path_prior(encoding.mask)), encoding.features)
+        latent = self.decoded(path, self.path_prior(encoding.mask))
+        return self._frame(latent, encoding.features, encoding.inputs)
 
-    def _frame(self, inputs: Tensor, past: Tensor) -> Tensor:
-        """Natural parameters of frames given the decoder's input and h_{t-1}.
+    def _frame(self, latent: Tensor, past: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Natural parameters of frames given the path as it is decoded, h_{t-1} and s_t.
 
         The product with h is computed once for all samples of the latent state.
         """
-        return self.decoder(torch.relu(self.from_past(past) + self.from_latent(inputs)))
+        drive = self.from_past(past)
+        if self.from_inputs is not None:
+            drive = drive + self.from_inputs(needed(inputs, self.input_dim))
+        return self.decoder(torch.relu(drive + self.from_latent(latent)))
 
-    def expected_frame(self, past: Tensor) -> Tensor:
+    def expected_frame(self, past: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The frame that is read in place of a missing one, ``[N, U] -> [N, M]``.
 
         It is the mean of the frame without noise, e_t = 0, or its mode under a ``NADE``. Where the
         input of the decoder is the path, which is not known here, the path is taken as zero.
         """
-        inputs = past.new_zeros(len(past), self.latent_dim)
-        return expected(self.likelihood, self._frame(inputs, self.memory.output(past)))
+        latent = past.new_zeros(len(past), self.latent_dim)
+        return expected(self.likelihood, self._frame(latent, self.memory.output(past), inputs))
 
     # Verbs --------------------------------------------------------------------------------------
 
@@ -185,13 +207,21 @@ class VOSP(Remembers, PathModel, Recurrent):
         return bound(self, prepare_whole(self, batch), num_samples)
 
     @torch.no_grad()
-    def sample_next(self, past: Tensor, previous: Tensor, num_samples: int = 8) -> Tensor:
+    def sample_next(
+        self,
+        past: Tensor,
+        previous: Tensor,
+        num_samples: int = 8,
+        *,
+        inputs: Tensor | None = None,
+    ) -> Tensor:
         """The next frame: E[x_t | h_{t-1}, e_t] for innovations e_t of the prior, ``[S, N, M]``.
 
         Arguments:
             past: the state of h before the frame, ``[N, U]``.
             previous: x_{t-1}, ``[N, M]``; not used.
             num_samples: independent samples ``S``.
+            inputs: s_t, ``[N, I]``; read where ``input_dim``.
 
         Raises:
             ValueError: when the input of the decoder is the path, which is not known here.
@@ -204,18 +234,21 @@ class VOSP(Remembers, PathModel, Recurrent):
             )
         shape = num_samples, len(past), self.latent_dim
         noise = torch.randn(shape, dtype=past.dtype, device=past.device)
-        return self.likelihood.mean(self._frame(noise, self.memory.output(past)))
+        return self.likelihood.mean(self._frame(noise, self.memory.output(past), inputs))
 
-    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+    def forwards(
+        self, sequences: int, steps: int, noise: bool = True, inputs: Tensor | None = None
+    ) -> Tensor:
         """Samples a path from the prior, then frame after frame; see ``sample``."""
         mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
         prior = self.path_prior(mask)
-        path = self.inputs(prior.sample(), prior)
+        path = self.decoded(prior.sample(), prior)
         emit = self.likelihood.sample if noise else self.likelihood.mean
         past, frames = self.initial(sequences), []
-        for inputs in path.unbind(1):
-            frames.append(emit(self._frame(inputs, self.memory.output(past))))
-            past = self.step(self.encode(frames[-1]), past)
+        for t, latent in enumerate(path.unbind(1)):
+            now = at(inputs, (slice(None), t))
+            frames.append(emit(self._frame(latent, self.memory.output(past), now)))
+            past = self.step(self.encode(frames[-1], inputs=now), past)
         return torch.stack(frames, 1)
 
     @torch.no_grad()

@@ -5,6 +5,14 @@
 R is a recurrent net over the whole sequence and D is one over the latent path. D is bidirectional
 as in the source, or causal, which particle filters need.
 
+With inputs s_t the model is of the frames given the inputs, p(x_{1:T}, z | s_{1:T}):
+
+    z_{1:T} ~ prior      x_t ~ p(x_t | D_t(z_{1:T}, s_{1:T}))      q(z_{1:T} | R(x_{1:T}, s_{1:T}))
+
+The dynamics of a causal D are those of its memory, g_t = f([z_t, s_t], g_{t-1}): s_t acts on the
+transition to g_t, and directly on frame t. The prior of z is that of the noise alone. A
+bidirectional D lets a frame depend on later inputs, as on later noise.
+
 Source: Bayer & Osendorfer, "Variational inference of latent state sequences using recurrent
 networks" (2014), section 3.1.
 """
@@ -21,6 +29,7 @@ from ...inference.checks import check_sizes
 from ...inference.conditional_smc import PathSteps
 from ...inference.contracts import Encoding
 from ...inference.evaluate import importance_estimate, particle_estimate, prepare_whole
+from ...inference.inputs import keyword
 from ...inference.network import GIVENS, States
 from ...inference.particles import ParticleSteps
 from ...inference.path_filter import PARTICLES, filter_paths, thinned
@@ -30,7 +39,7 @@ from ..parts.decoders import BidirectionalDecoder, CausalDecoder, SteppedDecoder
 from ..parts.likelihoods import Likelihood
 from ..parts.likelihoods.likelihood import seen_part
 from ..parts.memory import Memory, Reader, SequenceReader
-from ..parts.missing import expected, hide_values, reads
+from ..parts.missing import beside, expected, hide_values, reads
 from ..parts.nets import set_output_mean
 from ..parts.path_guides import (
     Autoregressive,
@@ -60,10 +69,15 @@ class VRAE(PathModel):
             ``MarkovChain`` where the decoder is not a causal one of innovations.
         decoder: a net from paths to frames (see ``decoders``); None is a ``CausalDecoder``.
         decoder_input: ``"innovations"`` of the path, or the ``"path"`` itself.
-        input_dropout: probability that a value is hidden from the encoder in training.
+        input_dropout: probability that a value is hidden from the encoder in training; with
+            ``sees_missing`` the encoder reads that it was not seen.
         obs_mean: initial mean of a value, which sets the biases of the decoder.
         sees_missing: the encoder reads ``R = 2 M`` values a frame: the frame with zeros in place of
             missing values, then 1.0 for each value that was seen. Without it, it reads the zeros.
+        input_dim: inputs a frame, ``I`` (see ``Batch.inputs``). The encoder reads them after the
+            other values of the frame, ``R + I``, and the decoder after the step of the path,
+            ``K + I``; a ``CausalDecoder`` has the same ``input_dim``. A guide is called with a
+            fifth argument, ``inputs``.
 
     Raises:
         ValueError: when parts have sizes that do not match.
@@ -92,20 +106,29 @@ class VRAE(PathModel):
         input_dropout: float = 0.0,
         obs_mean: float | None = None,
         sees_missing: bool = False,
+        input_dim: int = 0,
     ) -> None:
         check_sizes(obs_dim=obs_dim, latent_dim=latent_dim)
         check_hidden(hidden)
         check_dropout(input_dropout=input_dropout)
         check_mean("obs_mean", obs_mean)
         prior = WienerProcess(latent_dim) if prior is None else prior
-        super().__init__(obs_dim, latent_dim, likelihood, prior, decoder_input, sees_missing)
+        sizes = obs_dim, latent_dim
+        super().__init__(*sizes, likelihood, prior, decoder_input, sees_missing, input_dim)
         natural = likelihood.natural_dim
-        self.decoder = CausalDecoder(latent_dim, natural, hidden) if decoder is None else decoder
-        read = reads(obs_dim, sees_missing)
+        if decoder is None:
+            decoder = CausalDecoder(latent_dim, natural, hidden, input_dim=input_dim)
+        self.decoder = decoder
+        read = reads(obs_dim, sees_missing, input_dim)
         self.encoder = Reader(read, hidden) if encoder is None else encoder
         stepped = self._stepped_decoder()
         _check_sizes(self.encoder, "encoder", f"{read} values a frame", read)
-        _check_sizes(self.decoder, "decoder", f"{latent_dim} latents", latent_dim, natural)
+        has = f"{latent_dim} latents" + (f" and {input_dim} inputs" if input_dim else "")
+        _check_sizes(self.decoder, "decoder", has, latent_dim + input_dim, natural)
+        if isinstance(decoder, CausalDecoder) and decoder.input_dim != input_dim:
+            raise ValueError(
+                f"the decoder has input_dim={decoder.input_dim}, the model input_dim={input_dim}"
+            )
         size_of(self.encoder, "encoder", "features_dim")
         features = self.encoder.features_dim
         if guide is None and stepped is not None:
@@ -131,27 +154,33 @@ class VRAE(PathModel):
         return cast("SteppedDecoder", self.decoder) if self.stepped else None
 
     def extra_repr(self) -> str:
-        seen = "z[1:t]" if self.causal else "z[1:T]"
-        return f"p(z[1:T]) p(x[t] | {seen});  q(z[1:T] | x[1:T])"
+        end = "t" if self.causal else "T"
+        given, read = (f", s[1:{end}]", ", s[1:T]") if self.input_dim else ("", "")
+        return f"p(z[1:T]) p(x[t] | z[1:{end}]{given});  q(z[1:T] | x[1:T]{read})"
 
     def features(self, frames: Tensor, mask: Tensor) -> Tensor:
         shape = *mask.shape, self.encoder.features_dim
-        seen = hide_values(self.hide, frames, self.obs_dim)
+        seen = hide_values(self.hide, frames, self.obs_dim, self.sees_missing)
         features = call(self.encoder, "encoder", seen, mask)
         return check_shape(features, "encoder", "[batch, steps, features_dim]", shape)
 
     def belief(self, frames: Tensor, mask: Tensor, features: Tensor) -> Path:
-        return self.recognition(features, mask, self.path_prior(mask), self._stepped_decoder())
+        inputs = frames[..., frames.shape[-1] - self.input_dim :]
+        given = keyword(inputs if self.input_dim else None)
+        prior, decoder = self.path_prior(mask), self._stepped_decoder()
+        return self.recognition(features, mask, prior, decoder, **given)
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
         belief = encoding.belief
         if isinstance(belief, AutoregressivePath) and (trail := belief.trail(path)) is not None:
             return self._fitting(belief.decoder.emit(*trail), path)
-        return self._decode(path, self.path_prior(encoding.mask), encoding.mask)
+        prior = self.path_prior(encoding.mask)
+        return self._decode(path, prior, encoding.mask, encoding.inputs)
 
-    def _decode(self, path: Tensor, prior: Path, mask: Tensor) -> Tensor:
+    def _decode(self, path: Tensor, prior: Path, mask: Tensor, inputs: Tensor | None) -> Tensor:
         """The decoder's natural parameters, ``[..., B, T, N]``."""
-        return self._fitting(call(self.decoder, "decoder", self.inputs(path, prior), mask), path)
+        read = beside(self.decoded(path, prior), inputs, self.input_dim)
+        return self._fitting(call(self.decoder, "decoder", read, mask), path)
 
     def _fitting(self, natural: Tensor, path: Tensor) -> Tensor:
         shape = *path.shape[:-1], self.likelihood.natural_dim
@@ -168,11 +197,13 @@ class VRAE(PathModel):
             raise ValueError(f"{name} sees the whole path: particles need a CausalDecoder")
         return DecoderSteps(self, encoding)
 
-    def forwards(self, sequences: int, steps: int, noise: bool = True) -> Tensor:
+    def forwards(
+        self, sequences: int, steps: int, noise: bool = True, inputs: Tensor | None = None
+    ) -> Tensor:
         """Samples a path from the prior, then its frames; see ``sample``."""
         mask = torch.ones(sequences, steps, dtype=torch.bool, device=self.device)
         prior = self.path_prior(mask)
-        natural = self._decode(prior.sample(), prior, mask)
+        natural = self._decode(prior.sample(), prior, mask, inputs)
         return self.likelihood.sample(natural) if noise else self.likelihood.mean(natural)
 
     # Verbs --------------------------------------------------------------------------------------
@@ -183,7 +214,8 @@ class VRAE(PathModel):
         blank = torch.ones(1, 2, dtype=torch.bool, device=self.device)
         shape = 1, 2, self.encoder.features_dim
         features = torch.zeros(shape, dtype=self.dtype, device=self.device)
-        belief = self.belief(features, blank, features)
+        frames = features.new_zeros(1, 2, reads(self.obs_dim, self.sees_missing, self.input_dim))
+        belief = self.belief(frames, blank, features)
         return PathSteps.applies(self, Encoding(features, blank, features, belief))
 
     @property
@@ -210,6 +242,7 @@ class VRAE(PathModel):
         for _ in range(ROUNDS):
             natural = self.natural(belief.mode, encoding._replace(belief=belief))
             frames = torch.where(batch.observed, batch.obs, expected(self.likelihood, natural))
+            frames = self.reading(frames, inputs=encoding.inputs)
             features = self.features(frames, batch.mask)
             belief = self.belief(frames, batch.mask, features)
         return encoding._replace(features=features, belief=belief)

@@ -1,7 +1,8 @@
 """Decoders: nets from a latent path to the natural parameters of every frame.
 
 A user's own decoder is any ``nn.Module`` called as ``decoder(inputs [..., T, K], mask [B, T]) ->
-[..., T, N]``. A decoder with ``causal = True`` also has the members of ``SteppedDecoder``: particle
+[..., T, N]``. In a model with ``input_dim`` the inputs follow the step of the path, ``[..., T, K +
+I]``. A decoder with ``causal = True`` also has the members of ``SteppedDecoder``: particle
 filters need ``memory``, ``take`` and ``emit``, and an ``Autoregressive`` guide needs all of them.
 """
 
@@ -12,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ...inference.checks import check_sizes
+from ...inference.checks import check_number, check_sizes
 from ..part import Described
 from .checks import check_dropout
 from .memory import CausalNet, Memory, Reader
@@ -36,7 +37,10 @@ class SteppedDecoder(Protocol):
         ...
 
     def take(self, inputs: Tensor, remembered: Tensor, /) -> Tensor:
-        """The step u_t of an innovation, given g_{t-1}; ``[..., K]``."""
+        """The step u_t of an innovation, given g_{t-1}; ``[..., K]``.
+
+        In a model with ``input_dim`` the inputs follow both, ``[..., K + I]``.
+        """
         ...
 
     def emit(self, remembered: Tensor, taken: Tensor, /) -> Tensor:
@@ -55,6 +59,7 @@ class CausalDecoder(Described, nn.Module):
 
     With ``drift`` the decoder learns the mean m and the scale s of a step: white innovations e_t
     become the steps u_t of a nonlinear process. Without it u_t is the decoder's input, e_t or z_t.
+    With inputs s_t, f and the layers read [u_t, s_t] in place of u_t.
 
     Arguments:
         dim: size ``K`` of the state.
@@ -64,6 +69,7 @@ class CausalDecoder(Described, nn.Module):
         cell: ``"gru"``, ``"lstm"`` or ``"tanh"``.
         dropout: probability that a unit of that layer is dropped.
         drift: learn m and s.
+        input_dim: inputs a step, ``I``, which follow the path: ``[..., K + I]``.
     """
 
     causal = True
@@ -77,16 +83,19 @@ class CausalDecoder(Described, nn.Module):
         cell: str = "gru",
         dropout: float = 0.0,
         drift: bool = True,
+        input_dim: int = 0,
     ) -> None:
         super().__init__()
         check_sizes(dim=dim, natural_dim=natural_dim, hidden=hidden, width=width)
+        check_number("input_dim", input_dim, 0)
         check_dropout(dropout=dropout)
-        self.memory = Memory(dim, hidden, cell)
+        self.dim, self.input_dim = dim, input_dim
+        self.memory = Memory(dim + input_dim, hidden, cell)
         self.steps = nn.Linear(hidden, 2 * dim) if drift else None
         if self.steps is not None:  # the drift begins at 0
             nn.init.zeros_(self.steps.bias)
             self.steps.weight.data *= 0.1
-        self.emission = MLP([hidden + dim, width, natural_dim], dropout=dropout)
+        self.emission = MLP([hidden + dim + input_dim, width, natural_dim], dropout=dropout)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """The path or its innovations, ``[..., T, K]``, to natural parameters ``[..., T, N]``."""
@@ -125,7 +134,10 @@ class CausalDecoder(Described, nn.Module):
     def take(self, inputs: Tensor, remembered: Tensor) -> Tensor:
         """The step u_t of an innovation, given the memory's output; ``[..., K]``."""
         drift, scale = self.drift(remembered)
-        return drift + scale * inputs
+        if not self.input_dim:
+            return drift + scale * inputs
+        steps, others = inputs[..., : self.dim], inputs[..., self.dim :]
+        return torch.cat((drift + scale * steps, others), -1)
 
     def emit(self, remembered: Tensor, taken: Tensor) -> Tensor:
         """Natural parameters given the memory's output after a step and the step, ``[..., N]``."""

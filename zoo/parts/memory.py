@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ...inference.checks import check_real, check_sizes
+from ...inference.inputs import at
 from ..part import Described
 from .checks import check_dropout
-from .missing import reads, with_seen
+from .missing import beside, reads, with_seen
 from .nets import activation, scale_to_radius
 
 __all__ = ["DeepTransition", "Memory", "Reader"]
@@ -220,17 +221,21 @@ class Remembers:
     Attributes:
         memory: a ``CausalNet`` over frames.
         sees_missing: whether the memory also reads which values were seen.
+        input_dim: inputs that it reads after each frame, ``I``.
     """
 
     memory: CausalNet
     sees_missing: bool = False
+    input_dim: int = 0
     waits = False  # time passes from the first frame on, seen or not
 
-    def expected_frame(self, past: Tensor) -> Tensor:
+    def expected_frame(self, past: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The frame that the model expects at a state of h, ``[N, U] -> [N, M]``."""
-        raise NotImplementedError(f"{type(self).__name__} must define expected_frame(past)")
+        raise NotImplementedError(f"{type(self).__name__} must define expected_frame(past, inputs)")
 
-    def reading(self, obs: Tensor, observed: Tensor | None = None) -> Tensor:
+    def reading(
+        self, obs: Tensor, observed: Tensor | None = None, inputs: Tensor | None = None
+    ) -> Tensor:
         """Frames as the memory reads them, ``[B, T, M] -> [B, T, R]``.
 
         With ``sees_missing`` these are zeros in place of missing values, then which values were
@@ -240,20 +245,25 @@ class Remembers:
         Arguments:
             obs: frames with zeros in place of missing values, ``[B, T, M]``.
             observed: True where a value was seen, ``[B, T, M]``; None where all were.
+            inputs: they follow the values of each frame, ``[B, T, I]``.
         """
         if observed is None or self.sees_missing:
-            return self.encode(obs, observed)
+            return self.encode(obs, observed, inputs)
         state, frames = self.initial(len(obs)), []
-        for frame, seen in zip(obs.unbind(1), observed.unbind(1)):
-            frames.append(self.read(frame, seen, state))
+        for t in range(obs.shape[1]):
+            now = at(inputs, (slice(None), t))
+            frames.append(self.read(obs[:, t], observed[:, t], state, now))
             state = self.step(frames[-1], state)
         return torch.stack(frames, 1)
 
-    def read(self, obs: Tensor, observed: Tensor, past: Tensor) -> Tensor:
+    def read(
+        self, obs: Tensor, observed: Tensor, past: Tensor, inputs: Tensor | None = None
+    ) -> Tensor:
         """Frames at one step as the memory reads them, ``[N, R]``: see ``reading``."""
         if self.sees_missing:
-            return self.encode(obs, observed)
-        return torch.where(observed, obs, self.expected_frame(past))
+            return self.encode(obs, observed, inputs)
+        frames = torch.where(observed, obs, self.expected_frame(past, inputs))
+        return self.encode(frames, inputs=inputs)
 
     def remembered(self, frames: Tensor) -> Tensor:
         """h_{t-1}, the memory's output before each frame, ``[B, T, R] -> [B, T, H]``."""
@@ -265,9 +275,15 @@ class Remembers:
         """The state of h before the first frame, ``[B, U]``."""
         return self.memory.initial(rows)
 
-    def encode(self, obs: Tensor, observed: Tensor | None = None) -> Tensor:
-        """The frame itself, with ``sees_missing`` also which values were seen; ``[..., R]``."""
-        return with_seen(obs, observed) if self.sees_missing else obs
+    def encode(
+        self, obs: Tensor, observed: Tensor | None = None, inputs: Tensor | None = None
+    ) -> Tensor:
+        """The frame itself, with ``sees_missing`` which values were seen, then its inputs.
+
+        ``[..., M] -> [..., R]``.
+        """
+        frames = with_seen(obs, observed) if self.sees_missing else obs
+        return beside(frames, inputs, self.input_dim)
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """The state of h after a frame, ``[B, U]``."""
@@ -348,11 +364,14 @@ def check_ends(mask: Tensor) -> None:
         )
 
 
-def check_fits(memory: CausalNet, obs_dim: int, sees_missing: bool = False) -> None:
+def check_fits(
+    memory: CausalNet, obs_dim: int, sees_missing: bool = False, input_dim: int = 0
+) -> None:
     """Raises a ValueError where a memory reads frames of another size."""
-    needed = reads(obs_dim, sees_missing)
+    needed = reads(obs_dim, sees_missing, input_dim)
     if memory.inputs != needed:
-        twice = f", and sees_missing needs {needed}" if sees_missing else ""
+        twice = f", and sees_missing needs {needed}" if sees_missing and not input_dim else ""
+        more = f", and with input_dim {input_dim} it needs {needed}" if input_dim else twice
         raise ValueError(
-            f"the memory reads {memory.inputs} values a frame, obs_dim is {obs_dim}{twice}"
+            f"the memory reads {memory.inputs} values a frame, obs_dim is {obs_dim}{more}"
         )

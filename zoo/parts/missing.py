@@ -1,4 +1,4 @@
-"""What nets read of frames of which some values were not seen."""
+"""What nets read: frames of which some values were not seen, and inputs beside them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from torch import Tensor, nn
 from .likelihoods import Likelihood
 
 
-def reads(obs_dim: int, sees_missing: bool) -> int:
+def reads(obs_dim: int, sees_missing: bool, input_dim: int = 0) -> int:
     """Values of a frame as a net reads it, ``R``: ``M``, or ``2 M`` where it sees what is missing.
 
     Arguments:
         obs_dim: values of a frame, ``M``.
         sees_missing: whether the net reads which values were seen.
+        input_dim: inputs that follow, ``I``.
     """
-    return obs_dim * (1 + sees_missing)
+    return obs_dim * (1 + sees_missing) + input_dim
 
 
 def with_seen(obs: Tensor, observed: Tensor | None = None) -> Tensor:
@@ -29,12 +30,58 @@ def with_seen(obs: Tensor, observed: Tensor | None = None) -> Tensor:
     return torch.cat((obs, seen), -1)
 
 
-def hide_values(hide: nn.Module, frames: Tensor, obs_dim: int) -> Tensor:
-    """Frames ``[..., R]`` with dropout of their values, and not of what says which were seen."""
+def beside(values: Tensor, inputs: Tensor | None, input_dim: int) -> Tensor:
+    """Values of each frame, then its inputs, ``[..., V + I]``; the values alone where ``I`` is 0.
+
+    Arguments:
+        values: ``[..., V]``.
+        inputs: ``[..., I]``, with fewer leading axes where samples have them in common; not read
+            where ``I`` is 0.
+        input_dim: ``I``.
+
+    Raises:
+        ValueError: for inputs of another size, or none.
+    """
+    if not input_dim:
+        return values
+    inputs = needed(inputs, input_dim)
+    return torch.cat((values, inputs.expand(*values.shape[:-1], input_dim)), -1)
+
+
+def needed(inputs: Tensor | None, input_dim: int) -> Tensor:
+    """Inputs ``[..., I]`` of a model that reads them.
+
+    Raises:
+        ValueError: for inputs of another size, or none.
+    """
+    if inputs is None or inputs.shape[-1] != input_dim:
+        found = "none" if inputs is None else str(inputs.shape[-1])
+        raise ValueError(f"the model reads {input_dim} inputs a frame, and was given {found}")
+    return inputs
+
+
+def hide_values(hide: nn.Dropout, frames: Tensor, obs_dim: int, sees_missing: bool) -> Tensor:
+    """Frames ``[..., R]`` as a net is shown them in training: some of their values are hidden.
+
+    A hidden value is zero. A net that sees what is missing is told so. For any other the values
+    that are left are scaled, as dropout does.
+
+    Arguments:
+        hide: its ``p`` is the probability that a value is hidden.
+        frames: values, which were seen where ``sees_missing``, and inputs, ``[..., R]``.
+        obs_dim: values of a frame, ``M``.
+        sees_missing: whether ``frames`` say which values were seen.
+    """
     if frames.shape[-1] == obs_dim:
         return hide(frames)
-    values, seen = frames[..., :obs_dim], frames[..., obs_dim:]
-    return torch.cat((hide(values), seen), -1)
+    values, others = frames[..., :obs_dim], frames[..., obs_dim:]
+    if not sees_missing:
+        return torch.cat((hide(values), others), -1)
+    if not (hide.training and hide.p):
+        return frames
+    shown = (torch.rand_like(values) >= hide.p).to(values)
+    seen, inputs = others[..., :obs_dim], others[..., obs_dim:]
+    return torch.cat((shown * values, shown * seen, inputs), -1)
 
 
 def expected(likelihood: Likelihood, natural: Tensor) -> Tensor:

@@ -46,6 +46,9 @@ class PathGuide(Protocol):
             mask: True where a frame is real, ``[B, T]``.
             prior: the distribution over paths under the model.
             decoder: that of the model, where it is a causal decoder of innovations; else None.
+
+        A model with ``input_dim`` also gives ``inputs``, ``[B, T, I]``, which the decoder reads
+        after the path.
         """
         ...
 
@@ -68,7 +71,12 @@ class StepGuide(Described, nn.Module):
         self.heads = nn.Linear(features_dim, self.heads_count * dim)
 
     def forward(
-        self, features: Tensor, mask: Tensor, prior: Path, decoder: SteppedDecoder | None = None
+        self,
+        features: Tensor,
+        mask: Tensor,
+        prior: Path,
+        decoder: SteppedDecoder | None = None,
+        inputs: Tensor | None = None,
     ) -> LinearChain:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``."""
         mean, spread = self.heads(features).chunk(2, -1)
@@ -113,7 +121,12 @@ class MarkovChain(StepGuide):
     heads_count = 3
 
     def forward(
-        self, features: Tensor, mask: Tensor, prior: Path, decoder: SteppedDecoder | None = None
+        self,
+        features: Tensor,
+        mask: Tensor,
+        prior: Path,
+        decoder: SteppedDecoder | None = None,
+        inputs: Tensor | None = None,
     ) -> LinearChain:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``."""
         gate, mean, spread = self.heads(features).chunk(3, -1)
@@ -149,7 +162,12 @@ class Autoregressive(Described, nn.Module):
         self.heads = nn.Linear(hidden, 2 * dim)
 
     def forward(
-        self, features: Tensor, mask: Tensor, prior: Path, decoder: SteppedDecoder | None
+        self,
+        features: Tensor,
+        mask: Tensor,
+        prior: Path,
+        decoder: SteppedDecoder | None,
+        inputs: Tensor | None = None,
     ) -> Path:
         """q(z | x), batch shape ``[B]``, event shape ``[T, K]``.
 
@@ -161,7 +179,8 @@ class Autoregressive(Described, nn.Module):
                 "an Autoregressive guide needs a causal decoder of innovations: give the model a "
                 "CausalDecoder and decoder_input='innovations', or use a MarkovChain guide"
             )
-        return AutoregressivePath(prior, decoder, self, self.from_features(features), mask)
+        drive = self.from_features(features)
+        return AutoregressivePath(prior, decoder, self, drive, mask, inputs)
 
     def moments(self, drive: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of u_t, each ``[..., K]``."""
@@ -179,6 +198,7 @@ class AutoregressivePath(Path):
         guide: the guide, for its ``moments``.
         drive: terms of the data in the hidden layer, ``[B, T, H]``.
         mask: ``[B, T]``.
+        inputs: s_t, which the decoder reads after the path, ``[B, T, I]``; None without any.
         drawn: the last sample with its moments and the decoder's outputs, so that they are not
             computed again. Expanded copies have it in common.
     """
@@ -190,24 +210,27 @@ class AutoregressivePath(Path):
         guide: Autoregressive,
         drive: Tensor,
         mask: Tensor,
+        inputs: Tensor | None = None,
         drawn: dict[str, Any] | None = None,
     ) -> None:
         self.prior, self.decoder, self.guide, self.drive = prior, decoder, guide, drive
+        self.inputs = inputs
         self.drawn = {} if drawn is None else drawn
         super().__init__(mask, guide.dim, drive)
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> AutoregressivePath:
         drive = self.drive.expand(*batch_shape, *self.drive.shape[-2:])
         mask = self.real.expand(*batch_shape, -1)
-        return AutoregressivePath(self.prior, self.decoder, self.guide, drive, mask, self.drawn)
+        parts = self.prior, self.decoder, self.guide
+        return AutoregressivePath(*parts, drive, mask, self.inputs, self.drawn)
 
     def from_innovations(self, noise: Tensor) -> Tensor:
         memory = self.decoder.memory
         state, steps = memory.initial(*noise.shape[:-2]), []
-        for drive, eps in zip(self.drive.unbind(-2), noise.unbind(-2)):
+        for t, (drive, eps) in enumerate(zip(self.drive.unbind(-2), noise.unbind(-2))):
             remembered = memory.output(state)
             mean, spread = self.guide.moments(drive, remembered)
-            taken = mean + spread * eps
+            taken = self._driven(mean + spread * eps, t)
             state = memory.step(taken, state)
             steps.append((remembered, mean, spread, taken, memory.output(state)))
         before, mean, spread, taken, after = (torch.stack(parts, -2) for parts in zip(*steps))
@@ -221,7 +244,7 @@ class AutoregressivePath(Path):
         if path is self.drawn.get("path"):
             mean, spread = self.drawn["moments"]
         else:
-            before, _, _ = self.decoder.follow(innovations)
+            before, _, _ = self.decoder.follow(self._driven(innovations))
             mean, spread = self._innovations(*self.guide.moments(self.drive, before), before)
         return (innovations - mean) / spread, spread * scale
 
@@ -235,6 +258,13 @@ class AutoregressivePath(Path):
         drive = self.drive[: before.shape[-2], step]
         mean, spread = self._innovations(*self.guide.moments(drive, remembered), remembered)
         return centre + scale * mean, scale * spread
+
+    def _driven(self, steps: Tensor, t: int | None = None) -> Tensor:
+        """Steps ``[..., T, K]``, or those at ``t``, with the inputs that the decoder reads."""
+        if self.inputs is None:
+            return steps
+        inputs = self.inputs if t is None else self.inputs[..., t, :]
+        return torch.cat((steps, inputs.expand(*steps.shape[:-1], -1)), -1)
 
     def _innovations(
         self, mean: Tensor, spread: Tensor, remembered: Tensor

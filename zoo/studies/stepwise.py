@@ -42,6 +42,8 @@ class StepwiseVRAE(SequenceModel, PyroModule):
         causal = isinstance(net.decoder, CausalDecoder) and net.stepped
         if not causal or isinstance(net.recognition, Autoregressive):
             raise ValueError("a VRAE of single steps needs a CausalDecoder and a Gaussian guide")
+        if net.input_dim:
+            raise ValueError("a VRAE of single steps takes no inputs: give one with input_dim=0")
         self.net = net
 
     def model(self, encoding: Encoding) -> None:
