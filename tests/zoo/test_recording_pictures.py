@@ -207,26 +207,37 @@ def test_latents_are_drawn_beside_the_truth(recording):
 # Fits and neurons --------------------------------------------------------------------------------
 
 
-def fit(best=None, **history):
-    epochs = zip(*history.values())
-    records = [{"epoch": n, **dict(zip(history, values))} for n, values in enumerate(epochs)]
-    return SimpleNamespace(history=records, best=best)
+def fit(**history):
+    records = [{"epoch": n} for n in range(max(map(len, history.values())))]
+    for key, values in history.items():
+        for record, value in zip(records, values):
+            record.update({} if value is None else {key: value})
+    return SimpleNamespace(history=records)
 
 
 def test_learning_curves_mark_the_best_validation():
-    best = {"score": 1.0, "epoch": 1}
-    one = fit(best, loss=[3.0, 2.0, 1.0], validation=[2.0, 1.0, 1.5])
+    one = fit(loss=[3.0, 2.0, 1.5, 1.0], validation=[2.0, None, 1.0, 1.5])
     two = fit(loss=[4.0, 3.0], validation=[3.0, 2.5])
     ax = pictures.plot_learning({"one": one, "two": two})
-    star, first, second = ax.get_lines()
-    assert star.get_xydata().tolist() == [[1, 1.0]]
-    assert first.get_xydata().tolist() == [[0, 2.0], [1, 1.0], [2, 1.5]]
+    first, star, second, _ = ax.get_lines()
+    assert star.get_xydata().tolist() == [[2, 1.0]]
+    assert first.get_xydata().tolist() == [[0, 2.0], [2, 1.0], [3, 1.5]]
     assert second.get_xydata().tolist() == [[0, 3.0], [1, 2.5]]
-    assert entries(ax) == ["one: best 1, epoch 1", "two"]
+    assert entries(ax) == ["one: best 1, epoch 2", "two: best 2.5, epoch 1"]
     assert ax.get_ylabel() == "validation"
     losses = pictures.plot_learning({"one": one, "two": fit(loss=[1.0])})
     assert losses.get_ylabel() == "loss"
-    assert losses.get_lines()[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
+    assert losses.get_lines()[0].get_ydata().tolist() == [3.0, 2.0, 1.5, 1.0]
+
+
+def test_curves_of_different_units_are_scaled():
+    one = fit(loss=[3.0] * 4, validation=[2.0, None, 1.0, 1.5])
+    ax = pictures.plot_learning({"one": one, "em": fit(log_likelihood=[-9.0, -5.0])}, scaled=True)
+    first, star, em = ax.get_lines()
+    assert first.get_xydata().tolist() == [[25, 1.0], [75, 0.0], [100, 0.5]]
+    assert star.get_xydata().tolist() == [[75, 0.0]]
+    assert em.get_xydata().tolist() == [[50, 1.0], [100, 0.0]]
+    assert entries(ax) == ["one: best 1, epoch 2", "em: log likelihood"]
 
 
 def test_each_neuron_has_its_bits(recording, rates):
