@@ -107,7 +107,10 @@ def fit_emission(
         noise = (axes * values.clamp_min(1.0)[..., None, :]) @ axes.mT * (scale[:, None] * scale)
         noise = symmetric(noise)
     else:
-        noise = torch.diag_embed((rest / count.clamp_min(1.0)).maximum(least))
+        assert system.noise is not None
+        before = system.noise.diagonal(dim1=-2, dim2=-1)  # of a channel that was never seen
+        each = torch.where(count > 0, rest / count.clamp_min(1.0), before)
+        noise = torch.diag_embed(each.maximum(least))
     return with_emission(system, found)._replace(noise=noise)
 
 

@@ -42,7 +42,10 @@ def start_gaussian(
     # No more of a channel than there is.
     emission = found.emission * (1 / share.clamp_min(1e-12)).clamp_max(1.0).sqrt()[:, None]
     share = emission.square().sum(-1)
-    noise = (variance * (1 - share).clamp_min(LEAST_SHARE)).maximum(least_noise(data, min_noise))
+    least = least_noise(data, min_noise)
+    noise = (variance * (1 - share).clamp_min(LEAST_SHARE)).maximum(least)
+    # Of a channel that was never seen, nothing changes it.
+    noise = torch.where(seen.any(1).any(0), noise, least / min_noise)
     return system_of(found, emission * scale[:, None], weights, torch.diag(noise), data)
 
 

@@ -12,7 +12,7 @@ from ...inference.contracts import Readings
 from ...inference.hidden_markov import exact_distribution
 from ...inference.kalman import Beliefs, kalman_filter
 from ...inference.kalman_system import LinearGaussian
-from ...inference.m_step import fit_emission, fit_states
+from ...inference.m_step import fit_emission, fit_states, moments_of_channels
 from ...inference.placing import batch_for
 from ...inference.starts import start_gaussian
 from ..parts.readouts import Readout
@@ -151,7 +151,8 @@ class LGDS(LinearModel):
         """
         seen = data.variance.isfinite() & data.mask[..., None]
         spread = data.value[seen].var()
-        if not spread > 0:
+        varies = moments_of_channels(data)[1].any() if self.learns_emission else spread > 0
+        if not varies:
             raise ValueError("the values read from the data do not vary: EM needs data that do")
         if not spread.isfinite():
             raise ValueError("the squares of the values read are not finite: rescale the data")
