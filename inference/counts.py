@@ -7,22 +7,54 @@ variational bound in place of Laplace's approximation: its expectations are exac
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from .contracts import Readings
-from .kalman import Beliefs
-from .kalman_system import LinearGaussian, baseline, begun, drive
+from .kalman_system import Beliefs, LinearGaussian, baseline, begun, drive
 from .m_step import in_frames, weights_of, with_emission
-from .sites import Bound, Sites, best_posterior, condition, site_smoother
+from .sites import Bound, Sites, best_posterior, condition, pulled, site_smoother
 
-LARGEST = 1e6  # expected count that a site may propose
+LARGEST = 14.0  # log of an expected count that a site may propose
 SPREAD_OFFSET = 3.0  # standard deviation of the prior on d, about the log of the mean count
 SPREAD_INPUT = 3.0  # that on the effect of an input of mean square 1
 SPREAD_EMISSION = 1.0  # that on C
-NEWTON, HALVINGS, VALUES_AT_ONCE = 4, 20, 2**22
+NEWTON, HALVINGS, VALUES_AT_ONCE = 3, 20, 2**20
+
+
+class Counts(NamedTuple):
+    """What is given of y ~ Poisson(exp(eta)), eta = C x_t + level.
+
+    Arguments:
+        value: y, 0 where missing, ``[B, T, D]``.
+        seen: True where a count was seen, ``[B, T, D]``.
+        level: d + D s_t, ``[..., B, T, D]``.
+        constant: log y!, ``[B, T]``.
+    """
+
+    value: Tensor
+    seen: Tensor
+    level: Tensor
+    constant: Tensor
+
+    @classmethod
+    def of(cls, system: LinearGaussian, data: Readings) -> Counts:
+        """Those of a batch."""
+        seen = data.variance.isfinite() & data.mask[..., None]
+        value = data.value.masked_fill(~seen, 0.0)
+        level = baseline(system, data.inputs, data.mask)
+        assert level is not None
+        shape = (*system.dynamics.shape[:-2], *value.shape)
+        return cls(value, seen, level.expand(shape), torch.lgamma(value + 1).sum(-1))
+
+    def at(self, t: int) -> Counts:
+        """Those of one frame."""
+        now = slice(t, t + 1)
+        value, seen, constant = self.value[:, now], self.seen[:, now], self.constant[:, now]
+        return Counts(value, seen, self.level[..., now, :], constant)
 
 
 def smooth_counts(system: LinearGaussian, data: Readings, before: Beliefs | None = None) -> Beliefs:
@@ -35,17 +67,18 @@ def smooth_counts(system: LinearGaussian, data: Readings, before: Beliefs | None
         data: counts, with variance 0, or infinite where one is missing.
         before: beliefs to start from.
     """
-    counts, seen, level = _given(system, data)
+    given = Counts.of(system, data)
 
     def bound_at(sites: Sites) -> Bound:
-        h, J = _pulled(system, sites, level)
-        beliefs = site_smoother(system, h, J, data.mask, data.inputs)
-        return _bound(system, beliefs, (h, J), counts, seen, level)
+        beliefs = site_smoother(system, sites, given.level, data.mask, data.inputs)
+        return _bound(system, beliefs, sites, given)
 
-    if before is None:
-        start = _first_sites(system, counts, seen)
+    if before is None:  # the mean count of each channel
+        rate = given.value.sum((0, 1)) / given.seen.sum((0, 1)).clamp_min(1)
+        eta = rate.clamp_min(1e-3).log().expand_as(given.level)
+        start = _target(given, eta, torch.zeros_like(eta))
     else:
-        start = _target(counts, seen, *_moments(system, before, level))
+        start = _target(given, *_moments(system, before, given))
     return best_posterior(bound_at, start)[0]
 
 
@@ -59,30 +92,26 @@ def filter_counts(system: LinearGaussian, data: Readings) -> Beliefs:
         system: the parameters, without leading axes.
         data: see ``smooth_counts``.
     """
-    counts, seen, level = _given(system, data)
-    level, driven = level.expand_as(counts), drive(system, data.inputs, data.mask)
-    moves, rows = begun(data.mask), len(counts)
+    given, driven = Counts.of(system, data), drive(system, data.inputs, data.mask)
+    moves, rows = begun(data.mask), len(data.value)
     mean = system.initial_mean.expand(rows, 1, -1)
     cov = system.initial_covariance.expand(rows, 1, -1, -1)
     means, covs, total = [], [], torch.zeros_like(mean[:, 0, 0])
-    for t in range(counts.shape[1]):
+    for t in range(data.value.shape[1]):
         if t > 0:
             ahead = mean @ system.dynamics.mT
             ahead = ahead if driven is None else ahead + driven[:, t - 1, None]
             wider = system.dynamics @ cov @ system.dynamics.mT + system.process
             on = moves[:, t - 1, None, None]
             mean, cov = torch.where(on, ahead, mean), torch.where(on[..., None], wider, cov)
-        now = slice(t, t + 1)
-        at = (counts[:, now], seen[:, now], level[:, now])
-        prior = Beliefs(mean, cov, total)
+        prior, now = Beliefs(mean, cov, total), given.at(t)
 
-        def bound_at(sites: Sites, prior: Beliefs = prior, at: tuple = at) -> Bound:
-            h, J = _pulled(system, sites, at[2])
+        def bound_at(sites: Sites, prior: Beliefs = prior, now: Counts = now) -> Bound:
+            h, J = pulled(system, sites, now.level)
             mean, cov, normaliser = condition(prior.mean, prior.covariance, h, J)
-            return _bound(system, Beliefs(mean, cov, normaliser[:, 0]), (h, J), *at)
+            return _bound(system, Beliefs(mean, cov, normaliser[:, 0]), sites, now)
 
-        start = _target(*at[:2], *_moments(system, prior, at[2]))
-        beliefs, _ = best_posterior(bound_at, start)
+        beliefs, _ = best_posterior(bound_at, _target(now, *_moments(system, prior, now)))
         mean, cov = beliefs.mean, beliefs.covariance
         means.append(mean)
         covs.append(cov)
@@ -90,60 +119,31 @@ def filter_counts(system: LinearGaussian, data: Readings) -> Beliefs:
     return Beliefs(torch.cat(means, 1), torch.cat(covs, 1), total)
 
 
-def _given(system: LinearGaussian, data: Readings) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts, 0 where missing; which were seen; and d + D s_t."""
-    seen = data.variance.isfinite() & data.mask[..., None]
-    level = baseline(system, data.inputs, data.mask)
-    assert level is not None
-    return data.value.masked_fill(~seen, 0.0), seen, level
-
-
-def _first_sites(system: LinearGaussian, counts: Tensor, seen: Tensor) -> Sites:
-    """Sites at the mean count of each channel."""
-    rate = counts.sum((0, 1)) / seen.sum((0, 1)).clamp_min(1)
-    rate = rate.clamp_min(1e-3).expand(*system.dynamics.shape[:-2], *counts.shape)
-    return _target(counts, seen, rate.log(), torch.zeros_like(rate))
-
-
-def _target(counts: Tensor, seen: Tensor, eta: Tensor, spread: Tensor) -> Sites:
+def _target(given: Counts, eta: Tensor, spread: Tensor) -> Sites:
     """The sites at which the gradient of the bound points, given moments of eta."""
     # A proposal may be of any size: the bound says whether it is any good.
-    rate = (eta + spread / 2).exp().clamp(max=LARGEST).masked_fill(~seen, 0.0)
-    return Sites(torch.where(seen, rate * eta + counts - rate, 0.0), rate)
+    rate = (eta + spread / 2).clamp_max(LARGEST).exp().masked_fill(~given.seen, 0.0)
+    return Sites(torch.where(given.seen, rate * eta + given.value - rate, 0.0), rate)
 
 
-def _pulled(system: LinearGaussian, sites: Sites, level: Tensor) -> tuple[Tensor, Tensor]:
-    """Sites as functions of the state: h ``[..., B, T, K]`` and J ``[..., B, T, K, K]``."""
-    C = system.emission.unsqueeze(-3)
-    h = (sites.linear - sites.precision * level) @ C
-    squares = (C.unsqueeze(-1) * C.unsqueeze(-2)).flatten(-2)
-    return h, (sites.precision @ squares).unflatten(-1, C.shape[-1:] * 2)
-
-
-def _moments(system: LinearGaussian, beliefs: Beliefs, level: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of eta = C x_t + d + D s_t, ``[..., B, T, D]``."""
+def _moments(system: LinearGaussian, beliefs: Beliefs, given: Counts) -> tuple[Tensor, Tensor]:
+    """Mean and variance of eta, ``[..., B, T, D]``."""
     C = system.emission.unsqueeze(-3)
     squares = (C.unsqueeze(-1) * C.unsqueeze(-2)).flatten(-2)
-    return beliefs.mean @ C.mT + level, beliefs.covariance.flatten(-2) @ squares.mT
+    return beliefs.mean @ C.mT + given.level, beliefs.covariance.flatten(-2) @ squares.mT
 
 
-def _bound(
-    system: LinearGaussian,
-    beliefs: Beliefs,
-    pulled: tuple[Tensor, Tensor],
-    counts: Tensor,
-    seen: Tensor,
-    level: Tensor,
-) -> Bound:
+def _bound(system: LinearGaussian, beliefs: Beliefs, sites: Sites, given: Counts) -> Bound:
     """E[log p(y | x)] - KL(p(x | sites) || p(x)), and where its gradient points."""
-    mean, cov, (h, J) = beliefs.mean, beliefs.covariance, pulled
-    eta, spread = _moments(system, beliefs, level)
-    each = counts * eta - (eta + spread / 2).exp() - torch.lgamma(counts + 1)
-    said = torch.where(seen, each, 0.0).sum((-2, -1))
-    second = cov + mean.unsqueeze(-1) * mean.unsqueeze(-2)
-    taken = (h * mean).sum((-2, -1)) - (J * second).sum((-3, -2, -1)) / 2
-    bound = said - taken + beliefs.log_likelihood
-    return Bound(beliefs._replace(log_likelihood=bound), _target(counts, seen, eta, spread))
+    eta, spread = _moments(system, beliefs, given)
+    each = given.value * eta - (eta + spread / 2).exp()
+    # The sites' part, E[log site] of each value, leaves out what the normaliser leaves out.
+    away = eta - given.level
+    second = spread + away.square()
+    linear = sites.linear - sites.precision * given.level
+    each = torch.where(given.seen, each - linear * away + sites.precision * second / 2, 0.0)
+    bound = (each.sum(-1) - given.constant).sum(-1) + beliefs.log_likelihood
+    return Bound(beliefs._replace(log_likelihood=bound), _target(given, eta, spread))
 
 
 # M step ------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .kalman import Beliefs, solve
-from .kalman_system import LinearGaussian, begun, drive
+from .kalman import solve
+from .kalman_fast import Independent, run, why_not
+from .kalman_system import Beliefs, Data, LinearGaussian, begun, drive
 
 STEPS, HALVINGS, TOLERANCE = 100, 30, 1e-10  # the tolerance is relative to the bound
 
@@ -119,21 +120,54 @@ def condition(
 
 def site_smoother(
     system: LinearGaussian,
-    h: Tensor,
-    J: Tensor,
+    sites: Sites,
+    level: Tensor,
     mask: Tensor,
     inputs: Tensor | None = None,
 ) -> Beliefs:
     """p(x | sites), with lag-one covariances; ``log_likelihood`` is the log of the normaliser.
 
+    The normaliser is that of exp(h'x - x'Jx / 2), see ``pulled``.
+
     Arguments:
         system: the parameters, with leading axes or none.
-        h: ``[..., B, T, K]``.
-        J: ``[..., B, T, K, K]``.
+        sites: ``[..., B, T, D]``.
+        level: d + D s_t, broadcasts to ``[..., B, T, D]``.
         mask: True where a frame is real, ``[B, T]``.
         inputs: ``[B, T, I]``.
     """
-    steps, driven = h.shape[-2], drive(system, inputs, mask)
+    driven = drive(system, inputs, mask)
+    linear, precision = sites.linear - sites.precision * level, sites.precision
+    data = Data(linear, precision, None, driven)
+    if why_not(system, data) is not None:
+        return _smoother(system, *pulled(system, sites, level), mask, driven)
+    # A site is a value of its own variance.
+    seen = precision > 0
+    value = torch.where(seen, linear / precision, 0.0)
+    variance = torch.where(seen, 1 / precision, torch.inf)
+    nothing = torch.zeros_like(value[..., 0])
+    beliefs = run(system, data, Independent(system.emission, value, variance, nothing), mask, True)
+    more = torch.where(seen, linear * value - precision.log(), 0.0).sum((-2, -1)) / 2
+    return beliefs._replace(log_likelihood=beliefs.log_likelihood + more)
+
+
+def pulled(system: LinearGaussian, sites: Sites, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Sites as functions exp(h'x - x'Jx / 2) of the state, but for a constant.
+
+    Returns:
+        h ``[..., B, T, K]`` and J ``[..., B, T, K, K]``.
+    """
+    C = system.emission.unsqueeze(-3)
+    squares = (C.unsqueeze(-1) * C.unsqueeze(-2)).flatten(-2)
+    h = (sites.linear - sites.precision * level) @ C
+    return h, (sites.precision @ squares).unflatten(-1, C.shape[-1:] * 2)
+
+
+def _smoother(
+    system: LinearGaussian, h: Tensor, J: Tensor, mask: Tensor, driven: Tensor | None
+) -> Beliefs:
+    """``site_smoother`` in torch, on any device."""
+    steps = h.shape[-2]
     moves = begun(mask)[:, :-1]
     whole = bool(moves.all())
     A, Q = (part.unsqueeze(-3) for part in (system.dynamics, system.process))
