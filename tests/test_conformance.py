@@ -45,10 +45,10 @@ class Frames:
 
 
 class Counts(Frames):
-    """Data of neurons, which cannot fire less than never."""
+    """Data of neurons, which cannot fire less than never, beside inputs that few models read."""
 
     def batch(self):
-        return Batch(counts())
+        return Batch(counts(), inputs=torch.randn(B, T, 2))
 
     def bad_observations(self, obs):
         return super().bad_observations(obs) | {"below zero": (-torch.ones_like(obs), "negative")}
@@ -63,7 +63,7 @@ def film_guide(rate=None):
 
 MODELS = {
     "RVAE": lambda: zoo.RVAE(M, 2, poisson, hidden=6),
-    "RVAE, means": lambda: zoo.RVAE(M, 2, poisson, hidden=6, statistics="mean"),
+    "RVAE, means": lambda: zoo.RVAE(M, 2, poisson, hidden=6, statistics="mean", input_dim=2),
     "RVAE, film guide": lambda: zoo.RVAE(
         *(M, 4, poisson), hidden=6, emission_dim=2, guide=film_guide(), predictor_hidden=5
     ),
@@ -114,7 +114,7 @@ class TestFilters(Counts, testing.FilteringConformance):
         return super().loss(rule, batch)
 
     def test_what_it_generates_are_counts(self):
-        assert (self.build().sample(sequences=2, steps=6, seed=4) >= 0).all()
+        assert (self.samples(self.build(), seed=4)["sample"] >= 0).all()
 
 
 @pytest.fixture
@@ -179,7 +179,9 @@ SEQUENCE_MODELS = {
     "VOSP, path": lambda: zoo.VOSP(
         M, 2, poisson, memory=memory.DeepTransition(M, 6, 4), width=5, decoder_input="path"
     ),
-    "VOSP, sees missing": lambda: zoo.VOSP(M, 2, poisson, hidden=6, width=5, sees_missing=True),
+    "VOSP, sees missing": lambda: zoo.VOSP(
+        M, 2, poisson, hidden=6, width=5, sees_missing=True, input_dim=2
+    ),
     "RNN": lambda: zoo.RNN(M, poisson, hidden=6),
     "RNN, deep": lambda: zoo.RNN(M, poisson, memory=memory.Memory(M, 6, "lstm", layers=2)),
 }
@@ -233,12 +235,12 @@ class TestSequenceModels(Counts, testing.SequenceConformance):
         assert has >= ({"posterior", "reconstruct"} if latent else {"log_prob"})
         assert ("filter" in has) == isinstance(net, zoo.VOSP)
         assert ("reconstruct" in has) == ("posterior" in has) == latent == ("log_prob" not in has)
-        for name, value in self.outputs(net, Batch(counts())).items():
+        for name, value in self.outputs(net, self.batch()).items():
             if name.startswith(("posterior", "filter")):
                 assert value.shape == (B, T, 2), name
 
     def test_what_it_generates_are_counts(self):
-        drawn = self.build().sample(sequences=2, steps=6, seed=4)
+        drawn = self.samples(self.build(), seed=4)["sample"]
         assert torch.equal(drawn, drawn.round())
         assert (drawn >= 0).all()
 

@@ -29,11 +29,11 @@ class FilteringConformance(GeneratingConformance):
         return {"reconstruct": net.reconstruct, "filter": net.filter}
 
     def test_outputs_have_the_documented_shapes(self) -> None:
-        net, obs = self._built(), self._data().obs
-        found = net.reconstruct(obs)
+        net, batch = self._built(), self._data()
+        found, obs = net.reconstruct(batch), batch.obs
         shaped(found, obs.shape, "reconstruct")
         assert found.dtype == obs.dtype, f"reconstruct is {found.dtype}"
-        filtered = net.filter(obs)
+        filtered = net.filter(batch)
         shaped(filtered.mean, (*obs.shape[:2], filtered.mean.shape[-1]), "filter.mean")
         shaped(filtered.variance, filtered.mean.shape, "filter.variance")
         assert (filtered.variance >= 0).all(), "a variance is negative"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...data import Batch, BatchLike
 from ..evaluate import log_weights, prepare_whole
+from ..inputs import at, inputs_of, keyword
 from ..rng import RandomStream
 from ..rules.rule import LearningRule
 from ..training.loop import fit
@@ -33,7 +34,10 @@ class ModelConformance(Conformance):
     # To override --------------------------------------------------------------------------------
 
     def batch(self) -> Batch:
-        """At least 3 different sequences of at least 6 steps, unpadded, with a target if needed."""
+        """At least 3 different sequences of at least 6 steps, unpadded.
+
+        They have a target, or inputs, where the model needs them.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define batch()")
 
     def methods(self, net: Any) -> dict[str, Callable[[BatchLike], Any]]:
@@ -187,7 +191,8 @@ class ModelConformance(Conformance):
     def test_bad_observations_get_a_clear_sentence(self) -> None:
         net, batch = self._built(), self._data()
         for what, (obs, pattern) in self.bad_observations(batch.obs).items():
-            bad = dataclasses.replace(batch, obs=obs)
+            inputs = None if batch.inputs is None else batch.inputs.to(obs.dtype)
+            bad = dataclasses.replace(batch, obs=obs, inputs=inputs)
             for name, method in self.methods(net).items():
                 refuses(lambda: method(bad), pattern, f"{name}, {what}")  # noqa: B023
 
@@ -248,10 +253,14 @@ class ModelConformance(Conformance):
 
     def _padded(self, net: Any, batch: Batch) -> Batch:
         """The data with three padded frames at the end."""
-        rows, steps, *frame = batch.obs.shape
-        obs = torch.cat((batch.obs, batch.obs.new_full((rows, 3, *frame), torch.nan)), 1)
+        rows, steps = batch.obs.shape[:2]
+
+        def longer(values: Tensor) -> Tensor:
+            return torch.cat((values, values.new_full((rows, 3, *values.shape[2:]), torch.nan)), 1)
+
         mask = (torch.arange(steps + 3) < steps).repeat(rows, 1)
-        return Batch(obs, mask, target=batch.target)
+        inputs = None if batch.inputs is None else longer(batch.inputs)
+        return Batch(longer(batch.obs), mask, target=batch.target, inputs=inputs)
 
 
 class GeneratingConformance(ModelConformance):
@@ -260,18 +269,27 @@ class GeneratingConformance(ModelConformance):
     needs = (("sample", "sequences, steps, seed -> random frames"),)
 
     def samples(self, net: Any, seed: int) -> dict[str, Tensor]:
-        return {"sample": net.sample(sequences=2, steps=6, seed=seed)}
+        given = keyword(self._inputs(net), (slice(2), slice(6)))
+        return {"sample": net.sample(sequences=2, steps=6, seed=seed, **given)}
+
+    def _inputs(self, net: Any) -> Tensor | None:
+        """The inputs of the data, for a model that reads them."""
+        inputs = inputs_of(net, self._data())
+        return None if inputs is None else inputs.to(next(net.parameters()).device)
 
     def test_samples_are_sequences_that_the_model_takes(self) -> None:
         net, batch = self._built(), self._data()
         sample = self.samples(net, seed=4)["sample"]
         shaped(sample, (2, 6, *batch.obs.shape[2:]), "sample")
         assert sample.dtype == batch.obs.dtype, f"sample is {sample.dtype}"
-        for name, value in self.outputs(net, Batch(sample)).items():
+        inputs = at(self._inputs(net), (slice(2), slice(6)))
+        for name, value in self.outputs(net, Batch(sample, inputs=inputs)).items():
             assert value.isfinite().all(), f"{name} of a sample is not finite"
 
     def test_methods_take_tensors_and_lists(self) -> None:
         net, batch = self._built(), self._data()
+        if inputs_of(net, batch) is not None:
+            raise unittest.SkipTest("it reads inputs, which a tensor of frames lacks")
         for name, method in self.methods(net).items():
             expected = tensors(name, method(batch))
             for data in (batch.obs, list(batch.obs)):

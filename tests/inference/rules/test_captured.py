@@ -1,5 +1,7 @@
 """A gradient that is recorded as a CUDA graph: it waits for no device, and is the same."""
 
+import dataclasses
+
 import pytest
 import torch
 from seqzoo.zoo.parts.likelihoods import exponential_family
@@ -30,7 +32,8 @@ class Waits(TorchDispatchMode):
 
 
 def counts():
-    return data.PPC(4, 12, seed=0).batch()
+    batch = data.PPC(4, 12, seed=0).batch()
+    return dataclasses.replace(batch, inputs=batch.obs[..., :2].flip(1))
 
 
 def film():
@@ -40,10 +43,12 @@ def film():
 CASES = {
     "rvae": (lambda: zoo.RVAE(15, 4, zoo.likelihoods.Poisson(15), hidden=8), counts),
     "rvae-predictor": (
-        lambda: zoo.RVAE(15, 4, zoo.likelihoods.Poisson(15), hidden=8, predictor_hidden=8),
+        lambda: zoo.RVAE(
+            *(15, 4, zoo.likelihoods.Poisson(15)), hidden=8, predictor_hidden=8, input_dim=2
+        ),
         counts,
     ),
-    "tvae": (lambda: zoo.TVAE(15, 4, zoo.likelihoods.Poisson(15), hidden=8), counts),
+    "tvae": (lambda: zoo.TVAE(15, 4, zoo.likelihoods.Poisson(15), 8, input_dim=2), counts),
     "map": (lambda: spatial_vae(grid=10, channels=2, width=4, strides=[3]).build(), film),
 }
 
