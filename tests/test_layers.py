@@ -20,7 +20,7 @@ FLOORS = [
         "zoo.registry",
         "zoo.recipes",
     ),
-    *("zoo.store", "zoo.runs", "zoo.studies", "zoo.report", "zoo.cli"),
+    *("zoo.store", "zoo.fitting", "zoo.runs", "zoo.studies", "zoo.report", "zoo.cli"),
 ]
 GATHER = {"inference", "zoo"}  # their __init__ imports what users are to see
 LAZY = ("zoo.cli",)  # a command imports what it needs when it runs: torch takes seconds

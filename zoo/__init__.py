@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import recipes
+    from .fitting import Comparison, FittedModel, compare, fit_model
     from .models import (
         LGDS,
         MDRNN,
@@ -53,12 +54,16 @@ __all__ = [
     "TVAE",
     "VOSP",
     "VRAE",
+    "Comparison",
     "Described",
+    "FittedModel",
     "Harmonium",
     "ModelError",
     "PoissonLGDS",
     "card",
+    "compare",
     "decoders",
+    "fit_model",
     "guides",
     "initialisers",
     "likelihoods",
@@ -77,7 +82,7 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType | Any:
     if name in __all__:
-        for home in ("models", "part", "parts", "store"):
+        for home in ("models", "part", "parts", "store", "fitting"):
             module = importlib.import_module(f"{__name__}.{home}")
             if hasattr(module, name):
                 return getattr(module, name)

@@ -51,6 +51,7 @@ def save(
     unit: str = "",
     value: float | None = None,
     data: object = None,
+    training: dict[str, Any] | None = None,
 ) -> None:
     """Saves a model built of the zoo's classes, or of your own, without pickle.
 
@@ -64,6 +65,7 @@ def save(
         title, note: what it is, in words.
         metric, unit, value: a figure that it obtained.
         data: the data set that it was trained on, for ``seqzoo diagnose``.
+        training: how it was trained, as plain data.
 
     Raises:
         ModelError: for a model that cannot be described as a class and its arguments, that was
@@ -95,6 +97,7 @@ def save(
         "note": note,
         **({"metric": metric, "unit": unit, "value": value} if metric else {}),
         "configuration": configuration,
+        **({"training": training} if training else {}),
         "date": datetime.date.today().isoformat(),
         "versions": versions(),
     }

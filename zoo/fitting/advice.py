@@ -1,0 +1,62 @@
+"""What a learning curve says, and which change to try."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+HALF = 0.5  # of a run: what was gained since then tells whether it ended too early
+STILL = 0.1  # of all that was gained: more than so much in the second half is too early
+WORSE = 0.1  # of all that was gained: so much lost since the best epoch is overfitting
+USELESS = 0.01  # bits per spike, or R²: a model below it predicts no better than the mean
+
+
+class Advice(NamedTuple):
+    """What to know about a run.
+
+    Arguments:
+        kind: ``"diverged"``, ``"useless"``, ``"falling"`` or ``"overfits"``.
+        text: a sentence with the change to try.
+    """
+
+    kind: str
+    text: str
+
+
+def of_curve(scores: Sequence[float], by_gradient: bool, updates: int = 0) -> list[Advice]:
+    """Advice on a curve of validation scores, the lower the better.
+
+    Arguments:
+        scores: one for each validation, in order.
+        by_gradient: whether the rule needs gradients.
+        updates: steps of the optimizer in the whole run.
+    """
+    if len(scores) < 4:
+        return []
+    best = min(scores)
+    gained = scores[0] - best
+    if gained <= 0:
+        return [Advice("overfits", "it was best before it learned: try a tenth of the rate")]
+    middle = min(scores[: max(1, int(len(scores) * HALF))])
+    if middle - best > STILL * gained and scores.index(best) >= 0.8 * len(scores) - 1:
+        more = f"updates={2 * updates}" if by_gradient else "more iterations"
+        rate = ", or twice the rate" if by_gradient else ""
+        return [Advice("falling", f"the loss was still falling: try {more}{rate}")]
+    if scores[-1] - best > WORSE * gained and scores.index(best) < 0.7 * len(scores):
+        text = "it got worse on validation data after its best epoch, which is kept: more trials, "
+        text += "fewer latents or a narrower model would help, more updates would not"
+        return [Advice("overfits", text)]
+    return []
+
+
+def of_score(score: float) -> list[Advice]:
+    """Advice on the predictions of the next bin on validation data.
+
+    Arguments:
+        score: bits per spike or R².
+    """
+    if score > USELESS:
+        return []
+    text = "it predicts no better than the mean of each channel: try more updates, another rate, "
+    text += "or fewer latents; see docs/it_does_not_learn.md"
+    return [Advice("useless", text)]

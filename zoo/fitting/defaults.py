@@ -1,0 +1,238 @@
+"""Settings for data of any size, one function a family of models.
+
+They were chosen on validation data of three sets: 40 neurons that follow an oscillator (42 trials
+of 80 to 120 bins, 5 % of the bins missing), ``data.Lorenz`` and ``data.ChaoticRNN``. See
+``docs/it_does_not_learn.md`` for what each setting does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ...inference import BPTT, EM, ContrastiveDivergence, LocalELBO, SequenceELBO
+from ...inference.checks import check_number
+from ..models import LGDS, REFH, RNN, RTRBM, RVAE, TRBM, TVAE, VOSP, VRAE, PoissonLGDS
+from ..names import instead
+from ..part import Part, part
+from ..parts.likelihoods import Bernoulli, Poisson
+from ..parts.memory import Reader
+from ..parts.path_guides import MarkovChain
+from ..parts.priors import AR1
+from .facts import Facts
+from .plan import Plan
+
+WIDTH = 64  # units of a hidden layer
+HIDDEN = 0.25  # values hidden from a guide in training: it then copies no noise, and co-smooths
+SMALL, LARGE = 20_000, 100_000  # frames
+
+
+class Sizes(NamedTuple):
+    """What a user chooses for all models at once.
+
+    Arguments:
+        latent_dim: size of the latent state; of harmoniums and the GRU, which have none, no use.
+        updates: steps of the optimizer; None is the default of each model.
+    """
+
+    latent_dim: int
+    updates: int | None
+
+
+def plan_for(name: str, facts: Facts, sizes: Sizes) -> Plan:
+    """The plan of a model by name, for data with these facts.
+
+    Raises:
+        ValueError: for an unknown name, or a model that cannot be trained on such data.
+    """
+    check_name(name)
+    latent_dim = check_number("latent_dim", sizes.latent_dim)
+    plan = NAMES[name](facts, latent_dim)
+    if sizes.updates is None or not plan.by_gradient:
+        return plan
+    return plan.changed({"updates": sizes.updates})
+
+
+def check_name(name: str) -> None:
+    """Raises a ValueError for a name that is not in ``NAMES``."""
+    if name not in NAMES:
+        known = instead(str(name), NAMES, f"known are {', '.join(NAMES)}")
+        raise ValueError(f"no model called {name!r}: {known}")
+
+
+# Linear systems ----------------------------------------------------------------------------------
+
+
+def _lgds(facts: Facts, latent_dim: int) -> Plan:
+    model = part(LGDS, state_dim=latent_dim, obs_dim=facts.channels, input_dim=facts.inputs)
+    return Plan(model, part(EM, restarts=1, iterations=50, tolerance=1e-4))
+
+
+def _poisson_lgds(facts: Facts, latent_dim: int) -> Plan:
+    if facts.kind == "traces":
+        raise ValueError("a Poisson LGDS takes counts, and these values are none: take 'lgds'")
+    model = part(PoissonLGDS, state_dim=latent_dim, obs_dim=facts.channels, input_dim=facts.inputs)
+    return Plan(model, part(EM, restarts=1, iterations=30, tolerance=1e-3))
+
+
+# Models of single frames -------------------------------------------------------------------------
+
+#: The KL term of x is nearly off at first: with all of it the frames are not read at all.
+WARM = {"x": [0.05, 1.0, 0.6]}
+
+
+def _recurrent(cls: type, facts: Facts, latent_dim: int, **own: Any) -> Part:
+    return part(
+        cls,
+        obs_dim=facts.channels,
+        latent_dim=latent_dim,
+        likelihood=likelihood(facts),
+        hidden=WIDTH,
+        sees_missing=True,
+        input_dim=facts.inputs,
+        input_dropout=HIDDEN,
+        **own,
+    )
+
+
+def _rvae_part(facts: Facts, latent_dim: int) -> Part:
+    # With sigma_u of 0.15 the past outweighs the frames, with 1 no past is kept.
+    return _recurrent(RVAE, facts, latent_dim, past_scale=0.5, predictor_hidden=WIDTH)
+
+
+def _local(facts: Facts) -> dict[str, Any]:
+    return {
+        "rule": part(LocalELBO, minibatch=minibatch(facts), weights=WARM),
+        "updates": 3000 if facts.frames < SMALL else 5000,
+        "fit": {"lr": 2e-3, "schedule": "late", "clip": 10.0, "batch_size": 8},
+    }
+
+
+def _rvae(facts: Facts, latent_dim: int) -> Plan:
+    return Plan(_rvae_part(facts, latent_dim), **_local(facts))
+
+
+def _tvae(facts: Facts, latent_dim: int) -> Plan:
+    return Plan(_recurrent(TVAE, facts, latent_dim), **_local(facts))
+
+
+def _rvae_bptt(facts: Facts, latent_dim: int) -> Plan:
+    return Plan(
+        _rvae_part(facts, latent_dim),
+        part(BPTT, window=50, weights=WARM),
+        updates=1000 if facts.frames < SMALL else 2000,
+        fit={"lr": 2e-3, "schedule": "late", "clip": 10.0, "batch_size": 8},
+    )
+
+
+def minibatch(facts: Facts) -> int:
+    """Frames an update: some hundred updates see all of a small recording many times."""
+    return 100 if facts.frames < SMALL else 200
+
+
+# Harmoniums --------------------------------------------------------------------------------------
+
+
+def _harmonium(cls: type, facts: Facts, latent_dim: int, rule: Part, lr: float) -> Plan:
+    model = part(
+        cls,
+        obs_dim=facts.channels,
+        hidden_dim=WIDTH,
+        likelihood=likelihood(facts),
+        obs_mean=facts.mean,
+    )
+    updates = 3000 if facts.frames < SMALL else 5000
+    fit = {"lr": lr, "schedule": "late", "clip": 10.0, "batch_size": 8}
+    return Plan(model, rule, updates, fit)
+
+
+def _refh(facts: Facts, latent_dim: int) -> Plan:
+    rule = part(ContrastiveDivergence, minibatch=minibatch(facts))
+    return _harmonium(REFH, facts, latent_dim, rule, lr=5e-3)
+
+
+def _trbm(facts: Facts, latent_dim: int) -> Plan:
+    rule = part(ContrastiveDivergence, minibatch=minibatch(facts))
+    return _harmonium(TRBM, facts, latent_dim, rule, lr=5e-3)
+
+
+def _rtrbm(facts: Facts, latent_dim: int) -> Plan:
+    rule = part(ContrastiveDivergence, window=25)
+    return _harmonium(RTRBM, facts, latent_dim, rule, lr=5e-3)
+
+
+# Models of whole sequences -----------------------------------------------------------------------
+
+
+def _sequence(facts: Facts, model: Part, **rule: Any) -> Plan:
+    return Plan(
+        model,
+        part(SequenceELBO, **rule),
+        updates=400 if facts.frames < SMALL else 1000,
+        fit={"lr": 3e-3, "schedule": "late", "clip": 10.0, "batch_size": 16},
+    )
+
+
+def _reads(facts: Facts) -> dict[str, Any]:
+    return {
+        "obs_dim": facts.channels,
+        "likelihood": likelihood(facts),
+        "hidden": WIDTH,
+        "sees_missing": True,
+        "input_dim": facts.inputs,
+        "obs_mean": facts.mean,
+    }
+
+
+def _gru(facts: Facts, latent_dim: int) -> Plan:
+    return _sequence(facts, part(RNN, input_dropout=0.4, dropout=0.2, **_reads(facts)))
+
+
+def _vosp(facts: Facts, latent_dim: int) -> Plan:
+    model = part(VOSP, latent_dim=latent_dim, width=WIDTH, input_dropout=0.4, **_reads(facts))
+    return _sequence(facts, model)
+
+
+def _vrae(facts: Facts, latent_dim: int) -> Plan:
+    read = 2 * facts.channels + facts.inputs
+    model = part(
+        VRAE,
+        latent_dim=latent_dim,
+        prior=part(AR1, dim=latent_dim, coefficient=0.95),
+        encoder=part(Reader, inputs=read, hidden=WIDTH, direction="both"),
+        guide=part(MarkovChain, features_dim=2 * WIDTH, dim=latent_dim),
+        decoder_input="path",
+        input_dropout=HIDDEN,
+        **_reads(facts),
+    )
+    return _sequence(facts, model, kl_weight=[0.1, 1.0, 0.5])
+
+
+def likelihood(facts: Facts) -> Part:
+    """The distribution of a bin's values.
+
+    Raises:
+        ValueError: for traces.
+    """
+    if facts.kind == "traces":
+        raise ValueError(
+            "the defaults of this model are for counts and for 0 and 1, and these values are "
+            "traces: take 'lgds', or give a likelihood to the model's own class"
+        )
+    return part(Poisson if facts.kind == "counts" else Bernoulli, dim=facts.channels)
+
+
+#: The models that ``fit_model`` and ``compare`` know.
+NAMES: dict[str, Callable[[Facts, int], Plan]] = {
+    "lgds": _lgds,
+    "poisson-lgds": _poisson_lgds,
+    "rvae": _rvae,
+    "rvae-bptt": _rvae_bptt,
+    "tvae": _tvae,
+    "refh": _refh,
+    "trbm": _trbm,
+    "rtrbm": _rtrbm,
+    "vrae": _vrae,
+    "vosp": _vosp,
+    "gru": _gru,
+}

@@ -1,0 +1,108 @@
+"""What defaults depend on: sizes of a recording, and the kind of its values."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from ...data import BatchLike, Dataset, Recording, as_batch
+
+PIECE = 250  # bins of a sequence in training: longer trials are cut
+
+
+class Facts(NamedTuple):
+    """Facts of training data.
+
+    Arguments:
+        channels: values a bin, ``M``.
+        trials: number of trials.
+        frames: bins of all trials.
+        inputs: known inputs a bin, ``I``.
+        kind: ``"counts"``, whole numbers from 0 on; ``"binary"``, 0 and 1; or ``"traces"``.
+        mean: mean of all values that were seen.
+        spread: standard deviation of all values that were seen.
+    """
+
+    channels: int
+    trials: int
+    frames: int
+    inputs: int
+    kind: str
+    mean: float
+    spread: float
+
+    @classmethod
+    def of(cls, recording: Recording) -> Facts:
+        """The facts of a recording.
+
+        Raises:
+            ValueError: where all values are the same.
+        """
+        values = torch.cat([trial.flatten() for trial in recording.trials])
+        values = values[values.isfinite()].double()
+        if values.min() == values.max():
+            raise ValueError("all values are the same, so there is nothing to learn")
+        whole = bool((values == values.round()).all()) and bool(values.min() >= 0)
+        kind = "traces" if not whole else "counts" if values.max() > 1 else "binary"
+        return cls(
+            channels=len(recording.channels),
+            trials=len(recording),
+            frames=int(recording.lengths.sum()),
+            inputs=len(recording.input_names),
+            kind=kind,
+            mean=float(values.mean()),
+            spread=float(values.std()),
+        )
+
+
+def as_recording(data: Recording | Dataset | BatchLike, name: str) -> Recording:
+    """Data as a recording: one that is given stays as it is.
+
+    Arguments:
+        data: a ``Recording``, a data set, a ``Batch``, or anything that ``data.as_batch`` takes.
+        name: the name of the argument, for errors.
+
+    Raises:
+        ValueError: for data of other shapes than ``[B, T, M]``.
+    """
+    if isinstance(data, Recording):
+        return data
+    batch = data.batch() if isinstance(data, Dataset) else as_batch(data)
+    if batch.obs.dim() != 3:
+        raise ValueError(f"{name} must be sequences [B, T, M], got {tuple(batch.obs.shape)}")
+    obs = batch.obs.cpu()
+    if batch.observed is not None:
+        obs = obs.masked_fill(~batch.observed.cpu(), float("nan"))
+    lengths = [int(row.nonzero().max()) + 1 for row in batch.mask.cpu()]
+    inputs = None
+    if batch.inputs is not None:
+        inputs = [part[:length].numpy() for part, length in zip(batch.inputs.cpu(), lengths)]
+    return Recording([part[:length].numpy() for part, length in zip(obs, lengths)], inputs=inputs)
+
+
+def in_pieces(recording: Recording, steps: int = PIECE) -> Recording:
+    """The recording with trials of more bins cut into pieces of nearly equal length.
+
+    Pieces of which no value was seen are left out.
+    """
+    if int(recording.lengths.max()) <= steps:
+        return recording
+    trials: list[Any] = []
+    inputs: list[Any] = []
+    for row, trial in enumerate(recording.trials):
+        number = -(-len(trial) // steps)
+        parts = trial.tensor_split(number)
+        known = recording.inputs[row].tensor_split(number) if recording.inputs else [None] * number
+        for part, beside in zip(parts, known):
+            if bool(part.isfinite().any()):
+                trials.append(part.numpy())
+                inputs.append(None if beside is None else beside.numpy())
+    return Recording(
+        trials,
+        recording.bin,
+        channels=recording.channels,
+        unit=recording.unit,
+        inputs=inputs if recording.inputs else None,
+        input_names=recording.input_names if recording.inputs else None,
+    )
