@@ -78,11 +78,14 @@ __all__ = [
     "shipped",
     "spatial",
 ]
+#: Names of ``zoo.fitting``, which stands above the others.
+FITTING = ("Comparison", "FittedModel", "compare", "fit_model")
 
 
 def __getattr__(name: str) -> ModuleType | Any:
     if name in __all__:
-        for home in ("models", "part", "parts", "store", "fitting"):
+        homes = ["fitting"] if name in FITTING else ["models", "part", "parts", "store"]
+        for home in homes:
             module = importlib.import_module(f"{__name__}.{home}")
             if hasattr(module, name):
                 return getattr(module, name)
