@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import recipes
-    from .fitting import Comparison, FittedModel, compare, fit_model
+    from .fitting import compare, fit_model
     from .models import (
         LGDS,
         MDRNN,
@@ -54,9 +54,7 @@ __all__ = [
     "TVAE",
     "VOSP",
     "VRAE",
-    "Comparison",
     "Described",
-    "FittedModel",
     "Harmonium",
     "ModelError",
     "PoissonLGDS",
@@ -79,7 +77,7 @@ __all__ = [
     "spatial",
 ]
 #: Names of ``zoo.fitting``, which stands above the others.
-FITTING = ("Comparison", "FittedModel", "compare", "fit_model")
+FITTING = ("compare", "fit_model")
 
 
 def __getattr__(name: str) -> ModuleType | Any:

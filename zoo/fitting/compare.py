@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from ...data import BatchLike, Dataset, Recording
 from ...inference import bits_per_spike, score
+from ...inference.checks import check_seed
 from ..names import instead
 from .baselines import OwnPast
-from .defaults import check_name
+from .defaults import check_name, check_sizes
 from .facts import Facts, as_recording
 from .model import FittedModel, fit_model
 from .table import Table
@@ -178,6 +179,8 @@ def compare(
     changes = changes or {}
     for name in [*names, *changes]:
         check_name(name)
+    check_seed(seed)
+    check_sizes(latent_dim, updates)
     unused = [name for name in changes if name not in names]
     if unused or len(set(names)) < len(names):
         wrong = f"changes are for {unused[0]!r}, which" if unused else "a name of a model"

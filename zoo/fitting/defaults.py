@@ -46,11 +46,22 @@ def plan_for(name: str, facts: Facts, sizes: Sizes) -> Plan:
         ValueError: for an unknown name, or a model that cannot be trained on such data.
     """
     check_name(name)
-    latent_dim = check_number("latent_dim", sizes.latent_dim)
-    plan = NAMES[name](facts, latent_dim)
+    plan = NAMES[name](facts, sizes.latent_dim)
     if sizes.updates is None or not plan.by_gradient:
         return plan
     return plan.changed({"updates": sizes.updates})
+
+
+def check_sizes(latent_dim: int, updates: int | None) -> Sizes:
+    """The sizes, checked.
+
+    Raises:
+        ValueError: for a number that is not whole, or below 1.
+    """
+    check_number("latent_dim", latent_dim)
+    if updates is not None:
+        check_number("updates", updates)
+    return Sizes(latent_dim, updates)
 
 
 def check_name(name: str) -> None:

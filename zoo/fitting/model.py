@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from ...data import Batch, BatchLike, Dataset, Recording
 from ...inference import SequenceModel, elbo, fit, latents, predict_next, rates, score
 from ...inference.checks import check_seed
+from ...inference.network import Network
 from ...inference.rng import RandomStream
 from ..store import save
 from .advice import Advice, of_curve, of_score
-from .defaults import Sizes, plan_for
+from .defaults import check_name, check_sizes, plan_for
 from .facts import Facts, as_recording, in_pieces
 from .plan import Plan
 
@@ -47,7 +47,7 @@ class FittedModel:
     """
 
     name: str
-    net: nn.Module
+    net: Network
     plan: Plan
     history: list[dict[str, float]]
     validation: float
@@ -149,7 +149,9 @@ def fit_model(
         >>> rvae = zoo.fit_model("rvae", train, validation, latent_dim=3)
         >>> rvae.filter(test)["mean"]
     """
+    check_name(name)
     check_seed(seed)
+    sizes = check_sizes(latent_dim, updates)
     recording = as_recording(train, "train")
     held = as_recording(validation, "validation")
     if len(held.channels) != len(recording.channels):
@@ -157,7 +159,7 @@ def fit_model(
             f"train has {len(recording.channels)} channels and validation {len(held.channels)}"
         )
     facts = Facts.of(recording)
-    plan = plan_for(name, facts, Sizes(latent_dim, updates)).changed(changes or {})
+    plan = plan_for(name, facts, sizes).changed(changes or {})
     pieces = in_pieces(recording)
     with RandomStream("cpu", "weights", seed):
         net = plan.model.build()
@@ -193,7 +195,7 @@ def fit_model(
     return FittedModel(name, net, plan, found.history, value, unit, seconds, advice)
 
 
-def validation_loss(net: nn.Module, batch: Batch) -> float:
+def validation_loss(net: Network, batch: Batch) -> float:
     """What training lowers on validation data: nats a frame, or minus the score of the next bin.
 
     Sequence models have a bound. Of models of single frames the loss is no measure, since it

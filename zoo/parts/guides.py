@@ -22,6 +22,7 @@ __all__ = ["FilmGuide", "GaussianGuide"]
 STATISTICS = ("mean+spread", "mean")
 MIN_SPREAD = 1e-4  # keeps a belief from becoming a point
 MAX_MEAN = 5.0  # standard deviations of the prior: keeps the recursion of a new guide bounded
+MAX_SPREAD = 5.0  # likewise: a spread that feeds on itself would grow without end
 UNIT_SPREAD = 0.5413  # softplus(0.5413) = 1, the spread of the prior
 LEAK = 0.8  # a new guide integrates with a leak: 0.8 of the last belief and 0.2 of the frame's
 
@@ -176,7 +177,9 @@ class GaussianGuide(Described, nn.Module):
 
     def _statistics(self, mean: Tensor, spread: Tensor) -> Tensor:
         mean = mean.clamp(-MAX_MEAN, MAX_MEAN)
-        return torch.cat((mean, spread), -1) if self.complete else mean
+        if not self.complete:
+            return mean
+        return torch.cat((mean, spread.clamp_max(MAX_SPREAD)), -1)
 
     def forward(self, features: Tensor, past: Tensor) -> dist.TorchDistribution:
         """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""
