@@ -15,6 +15,7 @@ from ...inference.checks import check_number
 from ..models import LGDS, REFH, RNN, RTRBM, RVAE, TRBM, TVAE, VOSP, VRAE, PoissonLGDS
 from ..names import instead
 from ..part import Part, part
+from ..parts.decoders import CausalDecoder
 from ..parts.likelihoods import Bernoulli, Poisson
 from ..parts.memory import Reader
 from ..parts.path_guides import MarkovChain
@@ -212,6 +213,15 @@ def _vrae(facts: Facts, latent_dim: int) -> Plan:
         prior=part(AR1, dim=latent_dim, coefficient=0.95),
         encoder=part(Reader, inputs=read, hidden=WIDTH, direction="both"),
         guide=part(MarkovChain, features_dim=2 * WIDTH, dim=latent_dim),
+        decoder=part(
+            CausalDecoder,
+            dim=latent_dim,
+            natural_dim=facts.channels,
+            hidden=WIDTH,
+            width=WIDTH,
+            drift=False,
+            input_dim=facts.inputs,
+        ),
         decoder_input="path",
         input_dropout=HIDDEN,
         **_reads(facts),

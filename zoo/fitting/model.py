@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ...data import Batch, BatchLike, Dataset, Recording
 from ...inference import SequenceModel, elbo, fit, latents, predict_next, rates, score
@@ -195,12 +196,13 @@ def fit_model(
     return FittedModel(name, net, plan, found.history, value, unit, seconds, advice)
 
 
-def validation_loss(net: Network, batch: Batch) -> float:
+def validation_loss(net: nn.Module, batch: Batch) -> float:
     """What training lowers on validation data: nats a frame, or minus the score of the next bin.
 
     Sequence models have a bound. Of models of single frames the loss is no measure, since it
     depends on statistics that they choose themselves, so that predictions are scored.
     """
+    assert isinstance(net, Network)
     batch = batch.to(next(net.parameters()).device)
     if isinstance(net, SequenceModel):
         return -float(elbo(net, batch).sum()) / batch.frames
