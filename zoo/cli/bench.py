@@ -125,3 +125,17 @@ def bench_target(
     ]
     columns = "T", "units", "target propagation, ms", "BPTT, ms", "ratio"
     show(table(columns, rows, words=(1,)))
+
+
+@app.command("kalman")
+def bench_kalman(repeats: Repeats = 10) -> None:
+    """An EM iteration of linear systems: in torch, compiled, and of dynamax where installed."""
+    from ..runs.printing import show, table
+    from ..runs.run import hardware
+    from ..studies import bench_kalman
+
+    print(f"EM iterations, float64; {hardware('cpu')}")
+    rows = []
+    for task, *times in bench_kalman.kalman(repeats):
+        rows.append((task, *("" if each is None else f"{each:.1f}" for each in times)))
+    show(table(("task", "in torch, ms", "compiled, ms", "dynamax, ms"), rows, words=(0,)))
