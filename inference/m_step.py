@@ -84,12 +84,12 @@ def fit_emission(
     """
     value, seen, features, cov = in_frames(beliefs, data)
     least = least_noise(data, min_noise)
-    partly = seen.any(-1) & ~seen.all(-1)
-    if full and partly.any():
+    every = bool(seen.all())
+    if full and not every:
         found, rest = _with_all_channels(system, value, seen, features, cov)
         count = seen.any(-1).sum()
     else:
-        weight = seen.to(value)
+        weight = seen[:, :1].to(value) if every else seen.to(value)  # one for all channels
         gram, cross = regression(value, weight, features, cov)
         found = solve(gram, cross[..., None])[..., 0]
         errors = (value - features @ found.mT) * weight
@@ -127,6 +127,11 @@ def least_noise(data: Readings, fraction: float) -> Tensor:
 
 def moments_of_channels(data: Readings) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and variance of each channel over the values seen, and their number; each ``[D]``."""
+    if whole(data):
+        mean = data.value.mean((0, 1))
+        variance = (data.value - mean).square_().mean((0, 1))
+        count = torch.full_like(mean, data.mask.numel(), dtype=torch.long)
+        return mean, variance.masked_fill(variance < 1e-24 * mean.square(), 0.0), count
     seen = data.variance.isfinite() & data.mask[..., None]
     count = seen.sum((0, 1))
     value = data.value.masked_fill(~seen, 0.0)
@@ -135,6 +140,11 @@ def moments_of_channels(data: Readings) -> tuple[Tensor, Tensor, Tensor]:
     variance = rest.square().sum((0, 1)) / count.clamp_min(1)
     # Of a constant channel, what is left is rounding.
     return mean, variance.masked_fill(variance < 1e-24 * mean.square(), 0.0), count
+
+
+def whole(data: Readings) -> bool:
+    """Whether every value was seen."""
+    return bool(data.mask.all() and data.variance.amax() < torch.inf)
 
 
 def with_emission(system: LinearGaussian, found: Tensor) -> LinearGaussian:
@@ -151,6 +161,10 @@ def in_frames(beliefs: Beliefs, data: Readings) -> tuple[Tensor, Tensor, Tensor,
     The features of a frame are the mean of x_t, 1, and the inputs: ``[..., N, F]``. The last of
     the four is the covariance of x_t, ``[..., N, K, K]``.
     """
+    if whole(data):
+        value, seen = data.value.flatten(0, 1), torch.ones_like(data.value, dtype=torch.bool)
+        mean, cov = beliefs.mean.flatten(-3, -2), beliefs.covariance.flatten(-4, -3)
+        return value, seen.flatten(0, 1), with_inputs(mean, data, data.mask), cov
     seen = data.variance.isfinite() & data.mask[..., None]
     some = seen.any(-1)
     mean, cov = beliefs.mean[..., some, :], beliefs.covariance[..., some, :, :]
@@ -173,7 +187,7 @@ def regression(
 
     Arguments:
         value: ``[N, D]``.
-        weight: 1 where a value was seen, ``[N, D]``.
+        weight: 1 where a value was seen, ``[N, D]``, or ``[N, 1]`` for a gram that all share.
         features: means, ``[..., N, F]``.
         cov: covariances of the first ``K`` features, ``[..., N, K, K]``.
     """

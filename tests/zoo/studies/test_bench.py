@@ -4,7 +4,9 @@ import re
 
 import pytest
 import torch
-from seqzoo.zoo.studies import bench
+from seqzoo.data import Batch
+from seqzoo.zoo import LGDS
+from seqzoo.zoo.studies import bench, bench_kalman
 
 
 def test_the_benchmark_times_both_rules_on_equal_networks(monkeypatch):
@@ -66,3 +68,20 @@ def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypa
         for n, rule in enumerate(bench.RULES, 1)
     ]
     assert rows == expected
+
+
+def test_bench_kalman_times_every_form_that_is_installed(monkeypatch):
+    """And dynamax's iteration, asked for the system that ours began with."""
+    asked = []
+    monkeypatch.setattr(
+        bench_kalman, "dynamax_iteration", lambda *given: lambda: asked.append(given)
+    )
+    net, batch = LGDS(2, 3), Batch(torch.randn(2, 9, 3))
+    found = bench_kalman._time("small", net, batch, 2)
+    assert found.task == "small"
+    assert min(found[1:]) > 0
+    assert len(asked) == 3  # once to compile
+    assert torch.equal(asked[0][1], batch.obs.double())
+    monkeypatch.setattr(bench_kalman, "kernel", lambda: None)
+    monkeypatch.setattr(bench_kalman, "dynamax_iteration", lambda *_: None)
+    assert bench_kalman._time("small", net, batch, 1)[2:] == (None, None)
