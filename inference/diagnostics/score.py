@@ -17,6 +17,7 @@ from ..placing import batch_for
 from ..rng import RandomStream
 from .neural import bits_per_spike
 
+FLOOR = 0.01  # of a channel's mean: the least rate
 KINDS = ("next", "cosmooth", "likelihood")
 UNITS = {
     "next": ("bits/spike", "r2", "mse"),
@@ -51,10 +52,11 @@ def score(
         data: a ``data.Recording``, a ``Batch``, or anything that ``data.as_batch`` takes.
         kind: see above.
         unit: ``"bits/spike"`` of counts, the Poisson log-likelihood relative to that of the mean of
-            each channel (see ``bits_per_spike``); ``"mse"``, the mean squared error; ``"r2"``, the
-            coefficient of determination, averaged over the channels that vary; or, of the
-            likelihood, ``"nats/frame"``. None is ``"nats/frame"`` of the likelihood, otherwise
-            ``"bits/spike"`` of whole numbers from 0 on, otherwise ``"r2"``.
+            each channel (see ``bits_per_spike``), where rates below a hundredth of that mean count
+            as a hundredth, since those of a linear model may be negative; ``"mse"``, the mean
+            squared error; ``"r2"``, the coefficient of determination, averaged over the channels
+            that vary; or, of the likelihood, ``"nats/frame"``. None is ``"nats/frame"`` of the
+            likelihood, otherwise ``"bits/spike"`` of whole numbers from 0 on, otherwise ``"r2"``.
         held_out: of ``"cosmooth"``, the fraction of the channels that are hidden, or a list of
             their numbers. A fraction hides the channels that ``Recording.split_channels`` of
             ``1 - held_out`` and the same seed holds out.
@@ -187,7 +189,7 @@ def _likelihood(net: Network, batch: Batch, unit: str, num_samples: int, seed: i
 def _compare(values: Tensor, batch: Batch, unit: str) -> float:
     """Expected values ``[B, T, M]`` against the data that were seen."""
     if unit == "bits/spike":
-        return bits_per_spike(values.clamp_min(0), batch)
+        return bits_per_spike(torch.maximum(values, FLOOR * _mean_of_channels(batch)), batch)
     seen, target = _seen(batch), batch.obs.double()
     error = ((values.double() - target) * seen).square()
     if unit == "mse":
