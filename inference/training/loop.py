@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from .processes import Processes, must_return
 from .state import Fit, RunState
 
 Validate = Callable[[nn.Module], float]
+FEW = 100  # updates: whoever makes one an epoch may take epochs for updates
 
 # Arguments that the runs before and after a stop have in common.
 SHARED = (
@@ -121,6 +123,10 @@ def fit(
         The trained network with its history: a record an epoch, or an iteration of a rule in
         closed form.
 
+    Warns:
+        UserWarning: when each of fewer than 100 epochs made one update, and the loss was still
+            falling.
+
     Raises:
         ValueError: for arguments out of range, arguments that the rule does not use, or data that
             the network cannot take; or from ``validate``, with a word on the weights.
@@ -181,7 +187,25 @@ def fit(
         rule.reference = rule.net
         rule.net.eval()
     state.put_back(state.finite)
+    if len(state.run.history) == course.updates and ended_early(state.run.history):
+        warnings.warn(
+            f"fit made {course.updates} updates, one an epoch, and the loss was still falling: "
+            "give more epochs or a smaller batch_size, or the rule a minibatch or window",
+            stacklevel=2,
+        )
     return state.run
+
+
+def ended_early(history: Sequence[Mapping[str, float]]) -> bool:
+    """Whether a run of 10 to 100 epochs gained more than a tenth of all in its last quarter."""
+    losses = [record["loss"] for record in history]
+    if not 10 <= len(losses) < FEW:
+        return False
+    quarter = len(losses) // 4
+    before, last = (
+        sum(part) / quarter for part in (losses[-2 * quarter : -quarter], losses[-quarter:])
+    )
+    return before - last > 0.1 * (losses[0] - last) > 0
 
 
 def _stop(state: RunState, error: Exception, checkpoint: str | Path | None) -> NoReturn:
@@ -226,6 +250,7 @@ class Course:
     ) -> None:
         self.rule, self.state, self.processes = rule, state, processes
         self.schedule, self.seed, self.epochs, self.clip = schedule, seed, epochs, clip
+        self.updates = 0  # made so far
         self.rates: list[float] = [group["lr"] for group in state.optimizer.param_groups]
 
     def epoch(self, epoch: int, loader: Loader) -> dict[str, float]:
@@ -275,6 +300,7 @@ class Course:
             why = LATER if self.state.moved else AT_ONCE
             raise FloatingPointError(f"the loss of epoch {epoch} is {float(metrics['loss'])}{why}")
         self.state.step(self.clip)
+        self.updates += 1
 
 
 def _score(net: nn.Module, validate: Validate, epoch: int) -> float:

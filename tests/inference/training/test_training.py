@@ -1063,3 +1063,15 @@ def test_a_gradient_of_zero_has_no_direction():
 def test_alignment_needs_one_network():
     with pytest.raises(ValueError, match="two networks"):
         inference.alignment(Squared(linear()), Squared(linear()), uneven())
+
+
+@pytest.mark.parametrize(
+    ("lr", "batch_size", "warns"), [(1e-3, None, 1), (0.5, None, 0), (1e-3, 2, 0)]
+)
+def test_a_run_of_few_updates_that_ended_too_early_is_told(lr, batch_size, warns, recwarn):
+    net = linear()
+    inference.fit(Squared(net), uneven(), epochs=20, lr=lr, batch_size=batch_size, **QUIET)
+    told = [each for each in recwarn if "still falling" in str(each.message)]
+    assert len(told) == warns
+    if warns:
+        assert "20 updates" in str(told[0].message)
