@@ -18,6 +18,7 @@ FLOORS = [
         "zoo.parts",
         "zoo.models",
         "zoo.registry",
+        "zoo.plans",
         "zoo.recipes",
     ),
     *("zoo.store", "zoo.fitting", "zoo.runs", "zoo.studies", "zoo.report", "zoo.cli"),

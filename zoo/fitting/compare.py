@@ -16,9 +16,9 @@ from ...data import BatchLike, Dataset, Recording
 from ...inference import bits_per_spike, score
 from ...inference.checks import check_seed
 from ..names import instead
+from ..plans.defaults import check_name, check_sizes
+from ..plans.facts import Facts, as_recording
 from .baselines import OwnPast
-from .defaults import check_name, check_sizes
-from .facts import Facts, as_recording
 from .model import FittedModel, fit_model
 from .table import Table
 

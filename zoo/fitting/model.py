@@ -13,23 +13,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ...data import Batch, BatchLike, Dataset, Recording
-from ...inference import SequenceModel, elbo, fit, latents, predict_next, rates, score
+from ...data import BatchLike, Dataset, Recording
+from ...inference import fit, latents, predict_next, rates, score
 from ...inference.checks import check_seed
 from ...inference.network import Network
 from ...inference.rng import RandomStream
+from ..plans.defaults import check_name, check_sizes, plan_for
+from ..plans.facts import Facts, as_recording, in_pieces
+from ..plans.loss import DRAWS, PATIENCE, VALIDATIONS, validation_loss
+from ..plans.plan import Plan
 from ..store import save
 from .advice import Advice, of_curve, of_score
-from .defaults import check_name, check_sizes, plan_for
-from .facts import Facts, as_recording, in_pieces
-from .plan import Plan
 
 if TYPE_CHECKING:
     import xarray
-
-VALIDATIONS = 20  # of a run, equally spaced
-PATIENCE = 10  # validations without a better score end a run
-DRAWS = 8  # samples of a prediction while validating
 
 
 @dataclass(frozen=True)
@@ -194,16 +191,3 @@ def fit_model(
     if value <= 0:
         warnings.warn(f"{name}: {advice[0].text}", stacklevel=2)
     return FittedModel(name, net, plan, found.history, value, unit, seconds, advice)
-
-
-def validation_loss(net: nn.Module, batch: Batch) -> float:
-    """What training lowers on validation data: nats a frame, or minus the score of the next bin.
-
-    Sequence models have a bound. Of models of single frames the loss is no measure, since it
-    depends on statistics that they choose themselves, so that predictions are scored.
-    """
-    assert isinstance(net, Network)
-    batch = batch.to(next(net.parameters()).device)
-    if isinstance(net, SequenceModel):
-        return -float(elbo(net, batch).sum()) / batch.frames
-    return -score(net, batch, "next", num_samples=DRAWS)

@@ -15,6 +15,7 @@ These take matplotlib axes (``ax=None`` makes some) and return them. Save a pict
 from .answers import plot_classes, plot_curve
 from .files import FILM, FORMATS, MUSIC, PICTURES, check_file, save_figure
 from .film import plot_film
+from .heat import plot_heat
 from .learning import plot_learning
 from .music import plot_rolls
 from .neurons import plot_neurons
@@ -31,6 +32,7 @@ __all__ = [
     "plot_classes",
     "plot_curve",
     "plot_film",
+    "plot_heat",
     "plot_latents",
     "plot_learning",
     "plot_missing",

@@ -13,21 +13,22 @@ from types import ModuleType
 from .. import registry
 from ..names import unknown
 from ..part import Part, part
-from . import balls, mnist, music, one_to_many, ppc, windows
+from . import balls, mnist, music, one_to_many, ppc, recordings, windows
 from .recipe import Recipe, parse_overrides
 from .task import Scores, Task
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for module in (ppc, balls, mnist, music, one_to_many, windows)
+    for module in (ppc, balls, mnist, music, one_to_many, windows, recordings)
     for recipe in module.RECIPES
 }
-# Tables that a paper prints as one.
+# Tables that belong together.
 COLLECTIONS: dict[str, tuple[str, ...]] = {
     "music": music.DATA,
     "onetomany-class": one_to_many.DATA["class"],
     "onetomany-regression": one_to_many.DATA["regression"],
     "pianomidi-tptt": windows.DATA,
+    "recordings": recordings.DATA,
 }
 TABLES: list[str] = list(dict.fromkeys(recipe.table for recipe in RECIPES.values()))
 
