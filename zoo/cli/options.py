@@ -14,7 +14,7 @@ from ..names import unknown
 WEIGHTS = Path(__file__).parents[1] / "weights"
 #: Recipes without a card, and tables of several: what the files of the package do not tell.
 WITHOUT_CARD = ("mnist/rvae-map",)
-COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt")
+COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt", "recordings")
 
 
 def recipes() -> list[str]:
