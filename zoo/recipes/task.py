@@ -57,8 +57,8 @@ class Task:
     """What a table measures.
 
     Attributes:
-        metric: name of the score, the lower the better.
-        unit: its unit.
+        metric: name of the score; on validation data, the lower the better.
+        unit: its unit; empty where the names of the figures have theirs.
         score: ``score(model, seed, split, **protocol)``: ``Scores``, or plain values ``[N]`` or
             ``[N, 1 + len(also)]`` of sequences that count alike.
         write_samples: ``write_samples(model, path, seed, direction)`` writes sequences that a model

@@ -103,7 +103,7 @@ def _finished(
 
 def _figure(card: Card) -> str:
     also = "".join(f", {name} {value:.3g}" for name, value in card.get("also", {}).items())
-    return f"{card['metric']} {card['value']:.3g} {card['unit']}{also}"
+    return f"{card['metric']} {card['value']:.3g} {card['unit']}".rstrip() + also
 
 
 def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) -> list[str]:

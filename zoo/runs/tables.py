@@ -63,7 +63,9 @@ def remarks(cards: dict[str, list[Card]]) -> str:
     """The lines below a table: its unit and source, and a line for each row that differs."""
     recipes = [find(name) for name in cards]
     first = recipes[0]
-    lines = [f"{first.table}: {first.task.unit}, mean ± sd; published: {first.source}."]
+    unit = f"{first.task.unit}, " if first.task.unit else ""
+    source = f"; published: {first.source}" if first.source else ""
+    lines = [f"{first.table}: {unit}mean ± sd{source}."]
     lines += [f"* {recipe.title}: {recipe.note}" for recipe in recipes if recipe.note]
     return "\n".join(lines)
 
@@ -138,7 +140,7 @@ def _rows(table: str) -> str:
     columns = _columns(recipes)
     head = [
         "row",
-        *(f"{c}, {recipes[0].task.unit}" for c in columns),
+        *(f"{c}, {recipes[0].task.unit}".removesuffix(", ") for c in columns),
         "n",
         "published",
         "training, s",
