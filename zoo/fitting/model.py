@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from ...data import BatchLike, Dataset, Recording
 from ...inference import fit, latents, predict_next, rates, score
