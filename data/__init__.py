@@ -13,6 +13,7 @@ from .musical_keys import MusicalKey, estimate_key, transpose_to
 from .one_to_many import OneToMany
 from .polyphonic import PianoRolls, Polyphonic, add_notes, hide_steps
 from .ppc import PPC
+from .recorded import RecordedTrials
 from .recording import Recording
 from .recording_files import read_recording
 from .rng import generator
@@ -33,6 +34,7 @@ __all__ = [
     "OneToMany",
     "PianoRolls",
     "Polyphonic",
+    "RecordedTrials",
     "Recording",
     "add_notes",
     "as_batch",

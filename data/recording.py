@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Index
-from .checks import check_real, check_seed
+from .checks import check_number, check_real, check_seed
 from .dataset import Dataset, check_held_out
 from .labelled import read_pandas, read_xarray, write_xarray
 from .neuro import read_nwb, read_pynapple
@@ -462,6 +462,37 @@ class Recording(Dataset):
             for start, stop in (([0] * len(ends), at), (at, ends))
         )
         return early, late
+
+    def pieces(self, steps: int) -> Recording:
+        """Trials of at most so many bins: longer ones are cut into pieces of equal lengths.
+
+        A piece of which no value was seen is left out.
+
+        Arguments:
+            steps: most bins of a piece.
+
+        Raises:
+            ValueError: when ``steps`` is below 1.
+        """
+        check_number("steps", steps)
+        rows, parts, known, starts = [], [], [], []
+        for row, trial in enumerate(self.trials):
+            number, at = -(-len(trial) // steps), 0
+            inputs = self.inputs[row] if self.inputs else trial
+            for part, beside in zip(trial.tensor_split(number), inputs.tensor_split(number)):
+                if part.isfinite().any():
+                    rows.append(row)
+                    parts.append(part)
+                    known.append(beside)
+                    starts.append(self.starts[row] + self.bin * at)
+                at += len(part)
+        return self._with(
+            trials=parts,
+            starts=np.array(starts),
+            names=[self.names[row] for row in rows],
+            conditions={key: [each[row] for row in rows] for key, each in self.conditions.items()},
+            inputs=known if self.inputs else None,
+        )
 
     def split_channels(self, fraction: float = 0.75, seed: int = 0) -> tuple[Recording, Recording]:
         """Splits the channels at random: those held in, and those held out for co-smoothing.

@@ -267,6 +267,12 @@ def test_splits_are_disjoint_complete_and_seeded():
     for whole, first, rest in zip(recording.trials, early.trials, late.trials):
         assert same([whole], [torch.cat((first, rest))])
     assert late.starts[0] == pytest.approx(0.08)
+    cut = recording.pieces(5)
+    assert cut.lengths.tolist() == [4, 4, 4, 4, 4, 5, 5, 5, 4, 4, 4, 3, 5, 5]
+    assert cut.names == list("aabbbccddeeeff")
+    for values, given in (("trials", recording.trials), ("inputs", recording.inputs)):
+        assert same([torch.cat(getattr(cut, values))], [torch.cat(given)])
+    np.testing.assert_allclose(cut.starts[:5], [0, 0.08, 1, 1.08, 1.16])
     held_in, held_out = recording.split_channels(0.75, seed=0)
     assert sorted(held_in.channels + held_out.channels) == recording.channels
     assert len(held_out.channels) == 2

@@ -10,12 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from ..runs.processes import Interrupted, SomeFailed, terminable
-from . import bench, models, study, train
+from . import bench, models, own, search, study, train
 from .output import unfailing
 
 LONGEST = 1000  # characters of an error
 #: Commands whose results are in files: they succeed although nobody can read what they print.
-KEPT = {"train", "reproduce", "search", "sample", "diagnose", "demo"}
+KEPT = {"train", "fit", "reproduce", "search", "sample", "diagnose", "demo"}
 
 
 class Commands(TyperGroup):
@@ -41,6 +41,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(train.app)
+app.add_typer(own.app)
+app.add_typer(search.app)
 app.add_typer(models.app)
 app.add_typer(study.app, name="study")
 app.add_typer(bench.app, name="bench", no_args_is_help=True)

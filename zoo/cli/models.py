@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from .options import (
     Modules,
     NumChains,
     NumWarmup,
+    Recorded,
     Seed,
     Steps,
     Trained,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..recipes import Recipe
 
 app = typer.Typer()
+TITLES = {"next": "next bin", "cosmooth": "held-out channels", "likelihood": "likelihood"}
 
 
 @app.command()
@@ -42,22 +44,31 @@ def evaluate(
             "several times.",
         ),
     ] = None,
+    data: Recorded = None,
     device: Device = None,
     modules: Modules = None,
 ) -> None:
     """Score a trained model on test data, generated with a seed of your choice.
 
-    The sd is over the test sequences; for the sd over training seeds see the model's card.
+    The sd is over the test sequences; for the sd over training seeds see the model's card. A model
+    of a recording (see seqzoo fit) is scored on its test trials: the next bin given the past,
+    held-out channels given the others, and the likelihood.
     """
     from .. import plain_json, store
     from ..recipes import RECIPES, parse_overrides
+    from ..runs import recorded
 
     check_device(device)
     if name in RECIPES and RECIPES[name].rule is None:
         net, recipe = RECIPES[name].model.build(), RECIPES[name]
     else:
         net = store.load(name, device or "cpu")
-        recipe = _recipe_of(net)
+        recipe = _recipe_of(net, data)
+        if recorded.is_own(store.card_of(net)):
+            if how:
+                raise ValueError("a model of a recording is scored in one way: leave --how out")
+            _evaluate_recording(net, recipe, seed, as_json)
+            return
     scores = recipe.task.measure(net, seed, "test", parse_overrides(how or []))
     means, few = scores.figures.tolist(), len(scores.values) < 2
     spread = None if few else float(scores.values[:, 0].std())
@@ -97,6 +108,7 @@ def sample(
         str | None,
         typer.Option(help="forwards or backwards in time; the model's own way if unset."),
     ] = None,
+    data: Recorded = None,
     device: Device = None,
     modules: Modules = None,
 ) -> None:
@@ -110,7 +122,7 @@ def sample(
     net = store.load(name, device or "cpu")
     if not (hasattr(net, "sample") or hasattr(net, "sample_answers")):
         raise ValueError(f"{type(net).__name__} generates nothing")
-    _recipe_of(net).task.write_samples(net, out, seed, direction=direction)
+    _recipe_of(net, data).task.write_samples(net, out, seed, direction=direction)
     print(f"wrote {out}")
 
 
@@ -139,6 +151,7 @@ def diagnose(
     steps: Steps = 100,
     num_warmup: NumWarmup = 25,
     seed: Seed = 0,
+    data: Recorded = None,
     modules: Modules = None,
 ) -> None:
     """Write a report on a trained model: which of its statements can be trusted, with figures.
@@ -148,7 +161,9 @@ def diagnose(
     chains, alignment of targets, and posterior samples for ArviZ (posterior.nc). With --training
     it also compares the gradients of two rules.
     """
+    from .. import store
     from ..report import report
+    from ..runs import recorded
     from ..runs.printing import show, table
     from ..studies.chains import Chains
 
@@ -158,19 +173,54 @@ def diagnose(
             place = Path(*place.resolve().parts[1:])  # a way to a folder is no name
         out = Path("reports", *place.parts[-2:])
     chains = Chains(frames, num_chains, num_warmup, steps)
-    found = report(name, out, sequences, num_samples, seed, chains, training)
+    held, net = None, store.load(name)
+    if data is not None or recorded.is_own(store.card_of(net)):
+        of = _recipe_of(net, data).data
+        held = None if of is None else recorded.training(of)
+    found = report(name, out, sequences, num_samples, seed, chains, training, data=held)
     rows = [(section.title, section.verdict) for section in found.sections]
     rows += [(title, "left out, see the report") for title, _ in found.left_out]
     show(table(("diagnostic", "verdict"), rows, words=(0, 1)))
     print(f"wrote {', '.join(path.name for path in found.files)} to {out}")
 
 
-def _recipe_of(net: torch.nn.Module) -> Recipe:
-    """The recipe that a loaded model's card names."""
+def _recipe_of(net: torch.nn.Module, data: Path | None = None) -> Recipe:
+    """The recipe that a loaded model's card names, or that of its recording.
+
+    Arguments:
+        net: the model.
+        data: the file of the recording, where it is no longer where the card says.
+    """
     from ..recipes import find
+    from ..runs import recorded
     from ..store import ModelError, card_of
 
     card = card_of(net)
+    if recorded.is_own(card):
+        return recorded.from_card(card, data)
+    if data is not None:
+        raise ValueError("this is no model of a recording: leave --data out")
     if "name" not in card:
         raise ModelError("the card names no recipe: save the model with the name of one")
     return find(card["name"])
+
+
+def _evaluate_recording(net: torch.nn.Module, recipe: Recipe, seed: int, as_json: bool) -> None:
+    """Prints the scores of a model on the test trials of its recording."""
+    from .. import plain_json
+    from ..runs import recorded
+
+    assert recipe.data is not None
+    test = recorded.training(recipe.data).parts["test"]
+    found = recorded.scores(net, test, seed)
+    if as_json:
+        names = ("name", "trials", "seed")
+        result: dict[str, Any] = dict(zip(names, (recipe.name, len(test), seed)))
+        print(
+            plain_json.dumps({**result, **{kind: each._asdict() for kind, each in found.items()}})
+        )
+        return
+    print(f"{recipe.title} on {len(test)} test trials of {recipe.data.arguments['path']}:")
+    for kind, each in found.items():
+        value = f"{each.value:.4g} {each.unit}" if each.note == "" else each.note
+        print(f"  {TITLES[kind]}: {value}")

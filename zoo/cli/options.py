@@ -14,6 +14,8 @@ from ..names import unknown
 WEIGHTS = Path(__file__).parents[1] / "weights"
 #: Recipes without a card, and tables of several: what the files of the package do not tell.
 WITHOUT_CARD = ("mnist/rvae-map",)
+#: Endings of recordings, see ``data.read_recording``.
+RECORDINGS = (".nwb", ".npz", ".npy", ".mat", ".nc", ".csv")
 COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt", "recordings")
 
 
@@ -36,6 +38,15 @@ def check_recipe(name: str) -> str:
 def check_table(name: str) -> str:
     """Refuses a mistyped table."""
     return _check("table", name, tables)
+
+
+def check_searched(name: str) -> str:
+    """Refuses a mistyped recipe, which may be the folder of a run or a file."""
+    if Path(name).exists():
+        return name
+    if Path(name).suffix in RECORDINGS:
+        raise ValueError(f"there is no file {name}")
+    return _check("recipe", name, recipes)
 
 
 def check_trained(name: str) -> str:
@@ -83,6 +94,12 @@ Set = Annotated[
         metavar="FIELD=VALUE",
         help="Change a field of the recipe: --set rule.k=5 --set fit.epochs=10 "
         "--set 'model.likelihood=Gaussian(dim=15)'. May be given several times.",
+    ),
+]
+Recorded = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="The recording of a model of seqzoo fit, if it is no longer where it was."
     ),
 ]
 Modules = Annotated[

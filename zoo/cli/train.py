@@ -181,54 +181,6 @@ def reproduce(
 
 
 @app.command()
-def search(
-    name: Name,
-    trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 12,
-    quick: Annotated[bool, typer.Option(help="Try them on the recipe's small budget.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of search and training.")] = 1000,
-    out: Annotated[Path | None, typer.Option(help="A .json file of all trials.")] = None,
-    device: Device = None,
-    overrides: Set = None,
-    modules: Modules = None,
-) -> None:
-    """Look for better learning rates of a recipe on validation data, with Optuna.
-
-    Prints each trial and then the best as --set options. Test data are never looked at.
-    """
-    from ..pictures import check_file
-    from ..recipes import find, parse_overrides
-    from ..runs import search as searching
-    from ..runs.processes import Interrupted
-
-    check_device(device)
-    if out is not None:
-        check_file(out, (".json",))
-        if out.exists():
-            raise ValueError(f"{out} is there already, and may hold a search: give another file")
-    recipe = find(name)
-    recipe = recipe.quickened() if quick else recipe
-    recipe = recipe.override(parse_overrides(overrides or []))
-
-    tried: list[searching.Trial] = []
-
-    def say(trial: searching.Trial) -> None:
-        tried.append(trial)
-        if out is not None:  # after every trial: a search that is stopped keeps what it found
-            searching.save(recipe, tried, out, device)
-        settings = ", ".join(f"{key}={value}" for key, value in trial.changes.items())
-        print(f"{trial.score:>9.4f}  {settings}", flush=True)
-
-    try:
-        found = searching.search(recipe, trials, seed, device, say)
-    except Interrupted as error:
-        raise Interrupted(f"stopped after {len(tried)} of {trials} trials", error.number) from error
-    best = " ".join(f'--set "{key}={value}"' for key, value in found[0].changes.items())
-    print(f"best of {trials}: {found[0].score:.4f} by {best}")
-    if out is not None:
-        print(f"wrote {out}")
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for runs and picture.")] = Path(
         "demo"

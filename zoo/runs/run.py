@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...data import Dataset
+from ...data import Dataset, RecordedTrials
 from ...data.synthetic import Synthetic
 from ...inference import fit
 from ...inference.training.arguments import check_arguments
@@ -35,7 +35,7 @@ from .finished import CHECKSUM, checksum
 from .processes import Interrupted
 
 CHECKPOINT, WARMUP = "checkpoint.pt", "warmup{}.pt"
-_ANEW = "give another folder (--out), or start anew with seqzoo train --fresh"
+_ANEW = "give another folder (--out), or start anew with --fresh"
 #: What to do on the command line, for each name in ``training.errors.REMEDIES``.
 COMMANDS = {
     "": "",
@@ -107,8 +107,28 @@ def _command(error: TrainingError, recipe: Recipe, seed: int, out: Path) -> str:
         return ". That was the warm-up: add --fresh and --set warmup.fit.lr=RATE"
     return COMMANDS[error.remedy].format(
         changed=" ".join(f"--changed {name}" for name in error.names),
-        train=f"seqzoo train {recipe.name} --seed {seed} --out {out}",
+        train=_again(recipe, seed, out),
     )
+
+
+def is_recorded(recipe: Recipe) -> bool:
+    """Whether a recipe is of a recording of the user's own, see ``runs.recorded``."""
+    return recipe.data is not None and recipe.data.builds(RecordedTrials)
+
+
+def _curve(trained: Fit, recipe: Recipe) -> list[float]:
+    """Validation losses in order; of a rule in closed form its figure, as a loss."""
+    if recipe.by_gradient:
+        return [each["validation"] for each in trained.history if "validation" in each]
+    return [-value for each in trained.history for key, value in each.items() if key != "epoch"]
+
+
+def _again(recipe: Recipe, seed: int, out: Path) -> str:
+    """The command that trains a recipe, without further options."""
+    where = f"--seed {seed} --out {out}"
+    if recipe.data is not None and is_recorded(recipe):
+        return f"seqzoo fit {recipe.data.arguments['path']} --model {recipe.title} {where}"
+    return f"seqzoo train {recipe.name} {where}"
 
 
 def _trained(
@@ -140,6 +160,8 @@ def _trained(
         "wall_time_s": round(seconds, 1),
         **provenance(device),
     }
+    if is_recorded(recipe):
+        card["curve"] = _curve(trained, recipe)
     if trained.changes:  # the configuration is the last one
         card["changes"] = trained.changes
     return net, {**card, CHECKSUM: checksum(card)}

@@ -1,4 +1,4 @@
-"""A small search for learning rates and the like, by Optuna, on training and validation data."""
+"""A small search for rates, widths and the like, by Optuna, on training and validation data."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...data.files import write_whole
 from .. import plain_json
 from ..recipes import Recipe
 from .run import hardware, train
+
+if TYPE_CHECKING:  # an optional extra
+    import optuna  # pyright: ignore[reportMissingImports]
 
 SEED = 1000  # no seed that a table reports
 
@@ -29,6 +32,7 @@ def search(
     seed: int = SEED,
     device: str | None = None,
     say: Callable[[Trial], None] = lambda trial: None,
+    storage: Path | None = None,
 ) -> list[Trial]:
     """Tries settings within ``recipe.search``; test data are never looked at.
 
@@ -36,16 +40,18 @@ def search(
 
     Arguments:
         recipe: the recipe.
-        trials: how many.
+        trials: how many, those that ``storage`` holds included.
         seed: seed of the search and of the training.
         device: where to train.
-        say: told of every trial when it is done.
+        say: told of every trial when it is done, first of those that ``storage`` holds.
+        storage: a file of SQLite that keeps every trial; a search that was stopped goes on there.
 
     Returns:
         The trials, the best first.
 
     Raises:
-        ValueError: for a recipe that has no ranges, or when Optuna is not installed.
+        ValueError: for a recipe that has no ranges, when Optuna is not installed, or for a storage
+            of another search.
     """
     if not recipe.search or not recipe.validate:
         raise ValueError(f"{recipe.name} names no ranges to search in: see its recipe")
@@ -54,30 +60,86 @@ def search(
     except ImportError as error:
         raise ValueError("search needs Optuna: pip install 'seqzoo[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    found: list[Trial] = []
+    ranges = _flat(recipe.search)
+    study = _study(recipe, trials, seed, storage)
+    kept = [each for each in study.trials if each.state == optuna.trial.TrialState.COMPLETE]
+    found = [Trial(each.user_attrs["changes"], _score(each.value)) for each in kept]
+    for each in found:
+        say(each)
 
     def objective(trial: optuna.Trial) -> float:
-        chosen = {
-            name: trial.suggest_float(name, *limits, log=True)
-            for name, limits in _flat(recipe.search).items()
-        }
+        chosen = {name: _suggested(trial, name, *limits) for name, limits in ranges.items()}
         changes = _nested(recipe, chosen)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                changed = recipe.override(changes)
-                best = train(changed, seed, Path(folder), device, False, False).best
-                score = math.inf if best is None else best["validation"]
+                score = _validation(recipe.override(changes), seed, Path(folder), device)
             except FloatingPointError:
                 score = math.inf
+        trial.set_user_attr("changes", changes)
         found.append(Trial(changes, score))
         say(found[-1])
         return score
 
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, trials // 3))
-    study = optuna.create_study(sampler=sampler)
-    study.enqueue_trial({name: _current(recipe, name) for name in _flat(recipe.search)})
-    study.optimize(objective, n_trials=trials)
+    if len(found) < trials:
+        study.optimize(objective, n_trials=trials - len(found))
     return sorted(found, key=lambda trial: trial.score)
+
+
+def _study(recipe: Recipe, trials: int, seed: int, storage: Path | None) -> optuna.Study:
+    """A study that starts from the recipe's own setting, or goes on from what its storage holds."""
+    import optuna  # pyright: ignore[reportMissingImports]
+
+    configuration = plain_json.plain({"seed": seed, **recipe.configuration()})
+    how: dict[str, Any] = {}
+    if storage is not None:
+        storage.parent.mkdir(parents=True, exist_ok=True)
+        how = {"storage": f"sqlite:///{storage}", "study_name": "search", "load_if_exists": True}
+    try:
+        study = optuna.create_study(**how)
+    except Exception as error:  # of SQLAlchemy, and of several kinds
+        raise ValueError(f"{storage} holds no search: give another file or folder") from error
+    before = study.trials
+    if before and study.user_attrs.get("configuration") != configuration:
+        raise ValueError(f"{storage} holds a search of other settings: give another folder")
+    study.set_user_attr("configuration", configuration)
+    study.sampler = optuna.samplers.TPESampler(  # other draws than those before
+        seed=seed + len(before), n_startup_trials=max(4, trials // 3)
+    )
+    again = [{name: _current(recipe, name) for name in _flat(recipe.search)}]
+    known, states = [], optuna.trial.TrialState
+    for trial in before:
+        if trial.state == states.RUNNING:  # the program ended in it
+            study.tell(trial.number, state=states.FAIL)
+        if trial.state in (states.RUNNING, states.FAIL):
+            again.append(trial.params)
+        else:
+            known.append(trial.params or trial.system_attrs.get("fixed_params"))
+    for params in again:
+        if params and params not in known:
+            study.enqueue_trial(params)
+            known.append(params)
+    return study
+
+
+def _suggested(trial: optuna.Trial, name: str, low: float, high: float) -> float:
+    """A whole number between two that are whole, otherwise a real one; on a logarithmic scale."""
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(name, low, high, log=True)
+    return trial.suggest_float(name, low, high, log=True)
+
+
+def _validation(recipe: Recipe, seed: int, folder: Path, device: str | None) -> float:
+    """The best validation score of a training; of a rule in closed form that of its result."""
+    trained = train(recipe, seed, folder, device, False, False)
+    if trained.best is not None:
+        return trained.best["validation"]
+    if recipe.by_gradient:
+        return math.inf
+    return float(recipe.task.measure(trained.net.eval(), seed, "validation").figures[0])
+
+
+def _score(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def save(recipe: Recipe, trials: list[Trial], path: Path, device: str | None = None) -> None:
@@ -106,11 +168,11 @@ def _flat(ranges: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def _nested(recipe: Recipe, chosen: dict[str, float]) -> dict[str, Any]:
-    """The inverse of ``_flat``: overrides of a recipe, numbers rounded to three digits."""
+    """The inverse of ``_flat``: overrides of a recipe, real numbers rounded to three digits."""
     changes: dict[str, Any] = {}
     for name, value in chosen.items():
         path, _, prefix = name.partition("[")
-        rounded = float(f"{value:.3g}")
+        rounded = value if isinstance(value, int) else float(f"{value:.3g}")
         if prefix:
             changes.setdefault(path, dict(recipe.fit["lr"]))[prefix[:-1]] = rounded
         else:
@@ -124,7 +186,8 @@ def _current(recipe: Recipe, name: str) -> float:
     field, key = path.split(".")
     value = recipe.fit[key] if field == "fit" else getattr(recipe, field).arguments[key]
     try:
-        return float(value[prefix[:-1]] if prefix else value)
+        number = value[prefix[:-1]] if prefix else value
+        return number if isinstance(number, int) else float(number)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{recipe.name}: the ranges of {path} do not fit {value!r}: they are {recipe.search}"

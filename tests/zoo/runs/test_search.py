@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from seqzoo.data import OneToMany
+from seqzoo.inference.training.state import Fit
 from seqzoo.zoo.recipes import (
     RECIPES,
     Scores,
@@ -39,7 +40,7 @@ def scored(monkeypatch):
 
     def choose(score):
         monkeypatch.setattr(
-            searching, "train", lambda recipe, *_: (None, 1, {"validation": score(recipe)})
+            searching, "train", lambda recipe, *_: Fit(None, best={"validation": score(recipe)})
         )
 
     return choose
