@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .batch import Batch, Index
-from .checks import check_seed
+from .checks import check_number, check_real, check_seed
 from .dataset import Dataset
 from .files import DataError, check_file
 from .recording import Recording
@@ -52,6 +52,10 @@ class RecordedTrials(Dataset):
         sha256: str = "",
         seed: int = 0,
     ) -> None:
+        if bin is not None:
+            check_real("bin", bin, above=0)
+        if longest is not None:
+            check_number("longest", longest)
         self.path, self.bin, self.trials, self.inputs = str(path), bin, trials, list(inputs)
         self.units, self.variable, self.seed = units, variable, check_seed(seed)
         self.split, self.split_seed = list(split), check_seed(split_seed, "split_seed")

@@ -153,7 +153,8 @@ VALID = {
 
 INNER = "a step inside a verb, which checks the number"
 NUMBERS = {"int": 3, "float": 0.5, "int | None": None, "float | None": None}
-FILES = ("MidiFolder", "Polyphonic")  # their methods are those of PianoRolls, which needs no file
+#: Their methods are those of PianoRolls and Recording, which need no file.
+FILES = ("MidiFolder", "Polyphonic", "RecordedTrials")
 #: Functions, methods and arguments that are left out, each for a reason.
 LEFT_OUT = {
     "initial": INNER,

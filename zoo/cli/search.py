@@ -64,7 +64,7 @@ def search(
 
     check_device(device)
     storage = written = None
-    if out is not None and out.suffix == ".json":
+    if out is not None and out.suffix and not out.is_dir():
         check_file(out, (".json",))
         if out.exists():
             raise ValueError(f"{out} is there already, and may hold a search: give another file")
