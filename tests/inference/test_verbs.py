@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seqzoo.data import Batch, Recording
+from seqzoo.data import Batch, Lorenz, Recording, as_batch
 from seqzoo.zoo import likelihoods
 from seqzoo.zoo.models import gibbs, vrae
 from seqzoo.zoo.parts.likelihoods import exponential_family
@@ -468,3 +468,10 @@ def test_what_has_no_meaning_is_refused_in_a_sentence():
         with pytest.raises(ValueError, match=message):
             call()
     assert inference.score(line, traces) == inference.score(line, traces, "next", "r2")
+
+
+def test_sets_that_are_always_the_same_are_taken_as_they_are():
+    spikes = recording()
+    assert torch.equal(as_batch(spikes).obs, spikes.batch().obs)
+    with pytest.raises(ValueError, match="got the data set Lorenz: use its"):
+        as_batch(Lorenz(2, 3))
