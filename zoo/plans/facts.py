@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -82,27 +82,5 @@ def as_recording(data: Recording | Dataset | BatchLike, name: str) -> Recording:
 
 
 def in_pieces(recording: Recording, steps: int = PIECE) -> Recording:
-    """The recording with trials of more bins cut into pieces of nearly equal length.
-
-    Pieces of which no value was seen are left out.
-    """
-    if int(recording.lengths.max()) <= steps:
-        return recording
-    trials: list[Any] = []
-    inputs: list[Any] = []
-    for row, trial in enumerate(recording.trials):
-        number = -(-len(trial) // steps)
-        parts = trial.tensor_split(number)
-        known = recording.inputs[row].tensor_split(number) if recording.inputs else [None] * number
-        for part, beside in zip(parts, known):
-            if bool(part.isfinite().any()):
-                trials.append(part.numpy())
-                inputs.append(None if beside is None else beside.numpy())
-    return Recording(
-        trials,
-        recording.bin,
-        channels=recording.channels,
-        unit=recording.unit,
-        inputs=inputs if recording.inputs else None,
-        input_names=recording.input_names if recording.inputs else None,
-    )
+    """The recording with longer trials cut into pieces, see ``Recording.pieces``."""
+    return recording if int(recording.lengths.max()) <= steps else recording.pieces(steps)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ...data import DataError, RecordedTrials, Recording
 from ...data.recorded import checksum
 from ...inference import Network, score
-from ..fitting.model import validation_loss
 from ..part import Part
+from ..plans.loss import validation_loss
 from ..recipes.recipe import Recipe
 from ..recipes.task import Task
 from ..registry import read

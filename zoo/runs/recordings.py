@@ -10,11 +10,11 @@ from typing import Any
 
 from ...data import RecordedTrials
 from ..fitting.advice import of_curve, of_score
-from ..fitting.defaults import Sizes, plan_for
-from ..fitting.facts import PIECE, Facts
-from ..fitting.model import PATIENCE, VALIDATIONS
-from ..fitting.plan import Plan
 from ..part import Part
+from ..plans.defaults import Sizes, plan_for
+from ..plans.facts import PIECE, Facts
+from ..plans.loss import PATIENCE, VALIDATIONS
+from ..plans.plan import Plan
 from ..recipes.recipe import Recipe
 from ..store import card_of, holds_model, load
 from . import finished, recorded, run
