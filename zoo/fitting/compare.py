@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ...data import BatchLike, Dataset, Recording
 from ...inference import bits_per_spike, score
 from ...inference.checks import check_seed
+from ...inference.diagnostics.score import hidden_channels
 from ..names import instead
 from ..plans.defaults import check_name, check_sizes
 from ..plans.facts import Facts, as_recording
@@ -119,8 +120,10 @@ class Comparison(Mapping[str, FittedModel]):
             rows.append({"model": "own past, smoothed", following: past, **blank})
         rows.append({"model": "mean of each channel", following: 0.0, **blank, others: 0.0})
         if true_rates is not None:
-            limit = bits_per_spike(true_rates, batch)
-            rows.append({"model": "true rates", following: limit, **blank})
+            limit = {"model": "true rates", following: bits_per_spike(true_rates, batch), **blank}
+            hidden = hidden_channels(held_out, batch.obs.shape[-1], seed)
+            part = data.select(channels=hidden).batch()
+            rows.append({**limit, others: bits_per_spike(true_rates[..., hidden], part)})
         return Table(rows, notes + self._excuses())
 
     def _excuses(self) -> list[str]:
