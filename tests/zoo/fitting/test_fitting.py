@@ -8,8 +8,8 @@ import pytest
 import torch
 from seqzoo.zoo.fitting.advice import of_curve
 from seqzoo.zoo.fitting.baselines import OwnPast
-from seqzoo.zoo.fitting.defaults import NAMES, Sizes, plan_for
-from seqzoo.zoo.fitting.facts import Facts, as_recording, in_pieces
+from seqzoo.zoo.plans.defaults import NAMES, Sizes, plan_for
+from seqzoo.zoo.plans.facts import Facts, as_recording, in_pieces
 
 from seqzoo import data, inference, zoo
 
