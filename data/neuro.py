@@ -158,7 +158,7 @@ def _trials(file: Any, path: str, name: str | None) -> dict[str, Any]:
         raise DataError(f"the table {name!r} of {path} has no interval with a start and a stop")
     if not real.all():
         warnings.warn(
-            f"{(~real).sum()} of {len(real)} trials have no start or no stop and are left out",
+            f"{(~real).sum()} of {len(times)} trials have no start or no stop and are left out",
             stacklevel=4,
         )
     rows = np.flatnonzero(real)

@@ -100,7 +100,9 @@ def fit(
     data = source(file, bin, trials, inputs, units, variable, split, split_seed)
     plans = [recordings.plan_of(name, data, latents, updates) for name in names]
     chosen = [recordings.recipe_for(name, data, plan) for name, plan in zip(names, plans)]
-    chosen = override_all(chosen, parse_overrides(overrides or []))
+    changes = parse_overrides(overrides or [])
+    recordings.check_changes(changes)
+    chosen = override_all(chosen, changes)
     resume = "best" if from_best else not fresh
     how: dict[str, Any] = {"device": device, "resume": resume, "overwrite": overwrite}
     cards = recordings.run_all(chosen, seed, out, print, changed=changed or (), **how)

@@ -61,6 +61,7 @@ def search(
     from ..runs import recordings
     from ..runs import search as searching
     from ..runs.processes import Interrupted
+    from ..runs.run import is_recorded
 
     check_device(device)
     storage = written = None
@@ -83,7 +84,10 @@ def search(
     else:
         recipe = find(name)
     recipe = recipe.quickened() if quick else recipe
-    recipe = recipe.override(parse_overrides(overrides or []))
+    changes = parse_overrides(overrides or [])
+    if is_recorded(recipe):
+        recordings.check_changes(changes)
+    recipe = recipe.override(changes)
 
     tried: list[searching.Trial] = []
 

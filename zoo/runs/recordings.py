@@ -50,6 +50,13 @@ def recipe_for(name: str, data: Part, plan: Plan) -> Recipe:
     return recorded.recipe(name, data, plan.model, plan.rule, fit, ranges(plan.model, fit))
 
 
+def check_changes(changes: Mapping[str, Any]) -> None:
+    """Raises a ValueError for overrides that change how a recording is read or split."""
+    for path in changes:
+        if path.partition(".")[0] == "data":
+            raise ValueError(f"cannot set {path!r} of a recording: use --bin, --split and the like")
+
+
 def advice(recipe: Recipe, card: Mapping[str, Any], plan: Plan, value: float) -> list[str]:
     """What to try where a model ought to do better, in sentences.
 

@@ -151,6 +151,7 @@ def test_a_search_that_was_stopped_goes_on_in_its_folder(
         (("--units", "quality=good"), "take no units"),
         (("--trials", "blocks"), "take no trials"),
         (("--fresh", "--from-best"), "--fresh"),
+        (("--set", "data.split_seed=3"), "--split"),
         (("--latents", "2", "--model", "lgds", "--set", "model.state_dims=2"), "state_dim"),
     ],
 )
