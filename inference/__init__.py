@@ -54,8 +54,10 @@ from .contracts import (
     GibbsModel,
     LatentPathModel,
     LinearSystem,
+    Network,
     Recurrent,
     SequenceModel,
+    States,
 )
 from .diagnostics.alignment import AlignmentCurve, alignment, target_alignment
 from .diagnostics.calibration import (
@@ -76,9 +78,8 @@ from .diagnostics.psth import gaussian_smooth, psth, psth_correlation, psth_r_sq
 from .diagnostics.sbc import Simulator, linear_gaussian_simulator, sbc, simulator
 from .diagnostics.score import predictive_bound, score
 from .evaluate import elbo, frame_bound, importance_bound, particle_bound
-from .kalman import LinearGaussian, kalman_filter, kalman_smoother
 from .latents import latents, rates
-from .network import Network, States
+from .linear.kalman import LinearGaussian, kalman_filter, kalman_smoother
 from .paths import GaussianPath, LinearChain, Path
 from .predict import Filtered, predict_next, rollout, run_filter
 from .restore import denoise, impute

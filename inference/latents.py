@@ -12,7 +12,7 @@ from ..data import Batch, BatchLike, Recording
 from ..data.checks import check_number
 from ..data.labelled import write_xarray
 from .checks import check_missing, check_samples, check_seed
-from .network import GIVENS, Network, evaluating
+from .contracts import GIVENS, Network, evaluating
 from .placing import batch_for
 from .rng import RandomStream
 

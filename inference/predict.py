@@ -11,9 +11,8 @@ from torch import Tensor
 from ..data import Batch, BatchLike
 from .ahead import filled_frames, next_frames, swept
 from .checks import check_missing, check_number, check_samples
-from .contracts import Recurrent
+from .contracts import Network, Recurrent, evaluating
 from .inputs import given_inputs, keyword
-from .network import Network, evaluating
 from .placing import batch_for
 from .rng import RandomStream
 from .sweep import Swept

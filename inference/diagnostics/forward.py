@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...data import BatchLike
 from ..checks import check_number, check_samples
+from ..contracts import Network
 from ..latents import expected_values
-from ..network import Network
 from ..placing import batch_for
 from .neural import gains, ratio, seen_values
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from ...data import BatchLike, generator
 from ..checks import check_number, check_samples
 from ..contracts import Fold, FrameModel, Recurrent, SequenceModel
-from ..kalman import LinearGaussian, kalman_smoother
-from ..kalman_system import baseline, check_inputs, drive
+from ..linear.checks import check_inputs
+from ..linear.kalman import LinearGaussian, kalman_smoother
+from ..linear.system import baseline, drive
 from ..placing import batch_for
 from ..rng import RandomStream
 from ..samples import (

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...data import Batch, BatchLike, generator
 from ..checks import check_missing, check_real, check_samples, check_seed
+from ..contracts import Network, evaluating
 from ..latents import expected_values
-from ..network import Network, evaluating
 from ..placing import batch_for
 from ..rng import RandomStream
 from .neural import bits_per_spike

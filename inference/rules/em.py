@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...data import Batch
 from ..checks import check_missing, check_real, check_seed, check_sizes
-from ..contracts import LinearSystem, Readings
-from ..kalman_system import LinearGaussian, begun
+from ..contracts import LinearSystem
+from ..linear.system import LinearGaussian, Readings, begun
 from ..rng import RandomStream
 from .closed_form import ClosedForm
 

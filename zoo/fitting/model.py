@@ -15,7 +15,7 @@ import torch
 from ...data import BatchLike, Dataset, Recording
 from ...inference import fit, latents, predict_next, rates, score
 from ...inference.checks import check_seed
-from ...inference.network import Network
+from ...inference.contracts import Network
 from ...inference.rng import RandomStream
 from ..plans.defaults import check_name, check_sizes, plan_for
 from ..plans.facts import Facts, as_recording, in_pieces

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from ...data import Batch, BatchLike
 from ...inference.checks import check_real, check_sizes
-from ...inference.network import States
+from ...inference.contracts import States
 from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import check_dtype, check_mean

@@ -8,13 +8,12 @@ from torch import Tensor
 
 from ...data import Batch, BatchLike
 from ...inference.checks import check_number, check_real
-from ...inference.contracts import Readings
-from ...inference.hidden_markov import exact_distribution
-from ...inference.kalman import Beliefs, kalman_filter
-from ...inference.kalman_system import LinearGaussian
-from ...inference.m_step import fit_emission, fit_states, moments_of_channels
+from ...inference.linear.distribution import exact_distribution
+from ...inference.linear.kalman import Beliefs, kalman_filter
+from ...inference.linear.m_step import fit_emission, fit_states, moments_of_channels
+from ...inference.linear.starts import start_gaussian
+from ...inference.linear.system import LinearGaussian, Readings
 from ...inference.placing import batch_for
-from ...inference.starts import start_gaussian
 from ..parts.readouts import Readout
 from .linear import LinearModel, Moments
 

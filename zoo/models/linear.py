@@ -10,11 +10,10 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.chains import GaussianChain, covariance_root, posterior_chain
-from ...inference.contracts import LinearSystem, Readings
-from ...inference.kalman import Beliefs, predictions
-from ...inference.kalman_system import LinearGaussian, baseline, drive
-from ...inference.network import States
+from ...inference.contracts import LinearSystem, States
+from ...inference.linear.chain import GaussianChain, covariance_root, posterior_chain
+from ...inference.linear.kalman import Beliefs, predictions
+from ...inference.linear.system import LinearGaussian, Readings, baseline, drive
 from ...inference.placing import batch_for
 from .generation import Generates
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from ...data import Batch, BatchLike
 from ...inference.checks import check_number, check_seed
-from ...inference.contracts import Encoding, LatentPathModel
+from ...inference.contracts import Encoding, LatentPathModel, States
 from ...inference.inputs import inputs_of
-from ...inference.network import States
 from ...inference.paths import LinearChain, Path
 from ...inference.placing import batch_for
 from ...inference.rng import RandomStream

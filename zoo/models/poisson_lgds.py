@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.chains import prior_chain
 from ...inference.checks import check_number, check_sizes
-from ...inference.contracts import Encoding, Readings
-from ...inference.counts import filter_counts, fit_counts, log_count_prior, smooth_counts
+from ...inference.contracts import Encoding
 from ...inference.evaluate import importance_estimate, prepare_whole
-from ...inference.kalman import Beliefs
-from ...inference.kalman_system import LinearGaussian, baseline
-from ...inference.m_step import fit_states
+from ...inference.linear.chain import prior_chain
+from ...inference.linear.kalman import Beliefs
+from ...inference.linear.m_step import fit_states
+from ...inference.linear.poisson import filter_counts, fit_counts, log_count_prior, smooth_counts
+from ...inference.linear.starts import start_counts
+from ...inference.linear.system import LinearGaussian, Readings, baseline
 from ...inference.placing import batch_for
-from ...inference.starts import start_counts
 from ..parts.likelihoods import Poisson
 from .linear import LinearModel, Moments
 

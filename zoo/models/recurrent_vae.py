@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from ...data import Batch, BatchLike, generator
 from ...inference.checks import check_number, check_sizes, portions
-from ...inference.contracts import Fold, FrameModel, GibbsModel
+from ...inference.contracts import Fold, FrameModel, GibbsModel, States
 from ...inference.inputs import at, inputs_of
-from ...inference.network import States
 from ...inference.particles import log_mean_exp
 from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from ...data import Batch, BatchLike
 from ...inference.checks import check_number, check_sizes
-from ...inference.contracts import Recurrent, SequenceModel
+from ...inference.contracts import Recurrent, SequenceModel, States
 from ...inference.evaluate import elbo
 from ...inference.inputs import at, inputs_of
-from ...inference.network import States
 from ...inference.predict import run_sweep
 from ..parts.checks import call, check_dropout, check_dtype, check_hidden, check_mean, check_shape
 from ..parts.likelihoods import Likelihood

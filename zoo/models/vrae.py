@@ -27,10 +27,9 @@ from torch import Tensor, nn
 from ...data import Batch
 from ...inference.checks import check_sizes
 from ...inference.conditional_smc import PathSteps
-from ...inference.contracts import Encoding
+from ...inference.contracts import GIVENS, Encoding, States
 from ...inference.evaluate import importance_estimate, particle_estimate, prepare_whole
 from ...inference.inputs import keyword
-from ...inference.network import GIVENS, States
 from ...inference.particles import ParticleSteps
 from ...inference.path_filter import PARTICLES, filter_paths, thinned
 from ...inference.paths import Path

@@ -6,7 +6,7 @@ from torch import nn
 
 from ...data import Batch
 from ...inference import SequenceModel, elbo, score
-from ...inference.network import Network
+from ...inference.contracts import Network
 
 VALIDATIONS = 20  # of a run, equally spaced
 PATIENCE = 10  # validations without a better score end a run

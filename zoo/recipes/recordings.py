@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...inference import fit_decoder, latents, r_squared, rates
 from ...inference import score as score_of
-from ...inference.network import Network
+from ...inference.contracts import Network
 from ..models.generation import Generates
 from ..part import part
 from ..pictures import check_file, plot_heat

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from ...data import PPC, Batch
-from ...inference.contracts import Readings
-from ...inference.kalman import kalman_smoother
-from ...inference.kalman_fast import kernel
-from ...inference.kalman_system import LinearGaussian
+from ...inference.linear.fast import kernel
+from ...inference.linear.kalman import kalman_smoother
+from ...inference.linear.system import LinearGaussian, Readings
 from ..models.lgds import LGDS
 from ..recipes.population import PopulationReadout
 

@@ -18,7 +18,7 @@ from seqzoo.inference.diagnostics.calibration import (
     uniformity,
 )
 from seqzoo.inference.diagnostics.sbc import SBC, linear_gaussian_simulator, sbc, simulator
-from seqzoo.inference.kalman import LinearGaussian
+from seqzoo.inference.linear.kalman import LinearGaussian
 from seqzoo.inference.samples import sample_sites
 from seqzoo.zoo import VRAE, likelihoods, priors
 from seqzoo.zoo.models.srn import SRN

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from seqzoo.data import Batch
-from seqzoo.inference.kalman import LinearGaussian, kalman_filter
+from seqzoo.inference.linear.kalman import LinearGaussian, kalman_filter
 from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian, Poisson
 from torch import nn
 

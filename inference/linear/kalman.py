@@ -19,18 +19,9 @@ import math
 import torch
 from torch import Tensor
 
-from .kalman_fast import independent, run, why_not
-from .kalman_system import (
-    Beliefs,
-    Data,
-    LinearGaussian,
-    begun,
-    check_inputs,
-    check_precision,
-    check_system,
-    drive,
-    measured,
-)
+from .checks import Data, check_inputs, check_precision, check_system, measured
+from .fast import independent, run, why_not
+from .system import Beliefs, LinearGaussian, begun, drive
 
 
 def kalman_filter(

@@ -5,7 +5,7 @@ missing value has no update. Covariances are updated as sums of squares, by Jose
 filter and its analogue in the smoother: they stay positive where differences would not.
 
 The last axis of every array is that of the lanes: sequences side by side, so that the inner loops
-are those of vector units. Needs numba; ``kalman_fast`` calls it.
+are those of vector units. Needs numba; ``fast`` calls it.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .contracts import Readings
-from .kalman_system import Beliefs, LinearGaussian, baseline, begun, drive
 from .m_step import in_frames, weights_of, with_emission
 from .sites import Bound, Sites, best_posterior, condition, pulled, site_smoother
+from .system import Beliefs, LinearGaussian, Readings, baseline, begun, drive
 
 LARGEST = 14.0  # log of an expected count that a site may propose
 SPREAD_OFFSET = 3.0  # standard deviation of the prior on d, about the log of the mean count

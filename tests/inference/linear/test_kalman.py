@@ -8,10 +8,11 @@ import pytest
 import torch
 from scipy import stats
 from seqzoo.data import PPC, Batch, ppc
-from seqzoo.inference import EM, LinearGaussian, kalman_fast, kalman_filter, kalman_smoother
-from seqzoo.inference.contracts import Readings
-from seqzoo.inference.kalman import predictions
-from seqzoo.inference.m_step import fit_states, symmetric
+from seqzoo.inference import EM, LinearGaussian, kalman_filter, kalman_smoother
+from seqzoo.inference.linear import fast
+from seqzoo.inference.linear.kalman import predictions
+from seqzoo.inference.linear.m_step import fit_states, symmetric
+from seqzoo.inference.linear.system import Readings
 from seqzoo.zoo import LGDS
 from seqzoo.zoo.parts.readouts import Readout
 from seqzoo.zoo.recipes.population import PopulationReadout, SpringFilter
@@ -255,7 +256,7 @@ def test_where_the_compiled_form_does_not_apply_the_other_runs(change, word, mon
     model, (obs, variance) = random_system(), random_data()
     expected = kalman_smoother(model, obs, variance, compiled=False)
     if change is None:
-        monkeypatch.setattr(kalman_fast, "kernel", lambda: None)
+        monkeypatch.setattr(fast, "kernel", lambda: None)
     else:
         model = change(model)
     with pytest.raises(ValueError, match=word):

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from .contracts import Readings
-from .kalman_system import LinearGaussian, baseline, drive
+from .system import LinearGaussian, Readings, baseline, drive
 
 
 def exact_distribution(system: LinearGaussian, data: Readings) -> dist.TorchDistribution:

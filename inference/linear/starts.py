@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .contracts import Readings
 from .kalman import solve
-from .kalman_system import LinearGaussian
 from .m_step import least_noise, regression
 from .subspace import Found, identify, lagged_covariances, lags_for
+from .system import LinearGaussian, Readings
 
 LEAST_SHARE = 0.1  # of the variance of a channel that a start leaves to its noise
 

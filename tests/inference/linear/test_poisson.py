@@ -8,13 +8,13 @@ import torch
 from scipy import optimize
 from seqzoo.data import Batch
 from seqzoo.inference import EM, elbo, importance_bound, khat
-from seqzoo.inference.counts import count_prior, fit_counts, smooth_counts
-from seqzoo.inference.m_step import weights_of, with_emission
-from seqzoo.inference.sites import Sites, _smoother, pulled, site_smoother
+from seqzoo.inference.linear.m_step import weights_of, with_emission
+from seqzoo.inference.linear.poisson import count_prior, fit_counts, smooth_counts
+from seqzoo.inference.linear.sites import Sites, _smoother, pulled, site_smoother
 
 from seqzoo import zoo
 
-from .test_linear_em import data_of, scores, system_of
+from .test_em import data_of, scores, system_of
 
 K, D, T = 2, 3, 5
 

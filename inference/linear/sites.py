@@ -17,9 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .checks import Data
+from .fast import Independent, run, why_not
 from .kalman import solve
-from .kalman_fast import Independent, run, why_not
-from .kalman_system import Beliefs, Data, LinearGaussian, begun, drive
+from .system import Beliefs, LinearGaussian, begun, drive
 
 STEPS, HALVINGS, TOLERANCE = 100, 30, 1e-10  # the tolerance is relative to the bound
 

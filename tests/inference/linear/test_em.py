@@ -7,9 +7,9 @@ import pytest
 import torch
 from seqzoo.data import Batch
 from seqzoo.inference import EM
-from seqzoo.inference.kalman import kalman_filter, kalman_smoother
-from seqzoo.inference.kalman_system import LinearGaussian
-from seqzoo.inference.m_step import fit_emission, fit_states
+from seqzoo.inference.linear.kalman import kalman_filter, kalman_smoother
+from seqzoo.inference.linear.m_step import fit_emission, fit_states
+from seqzoo.inference.linear.system import LinearGaussian
 from seqzoo.inference.rng import RandomStream
 from seqzoo.zoo.parts.readouts import Readout
 

@@ -1,6 +1,6 @@
 """The compiled Kalman filter and smoother, where they apply: numba, float64, on the CPU.
 
-``kalman_kernel`` takes one value of a frame at a time. Diagonal observation noise is an addition to
+``kernel`` takes one value of a frame at a time. Diagonal observation noise is an addition to
 the variances; full noise is whitened, where one transformation serves all frames.
 """
 
@@ -15,14 +15,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .kalman_system import Beliefs, Data, LinearGaussian, begun, check_precision
+from .checks import Data, check_precision
+from .system import Beliefs, LinearGaussian, begun
 
 
 @cache
 def kernel() -> ModuleType | None:
     """The compiled functions; None where numba is not installed."""
     try:
-        return import_module(".kalman_kernel", __package__)  # numba takes half a second to import
+        return import_module(".kernel", __package__)  # numba takes half a second to import
     except ImportError:
         return None
 

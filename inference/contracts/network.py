@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ..data import Batch
+from ...data import Batch
 
 #: What latent states and rates may be given: frames before t; those and frame t; all frames.
 GIVENS = ("past", "present", "all")

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .contracts import Readings
 from .kalman import Beliefs, solve
-from .kalman_system import LinearGaussian, begun
+from .system import LinearGaussian, Readings, begun
 
 FRAMES_AT_ONCE = 512  # frames with missing values, of which each has a gain [D, D] of its own
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..paths import Path
 from .kalman import Beliefs, solve
-from .kalman_system import LinearGaussian, drive
-from .paths import Path
+from .system import LinearGaussian, drive
 
 
 class GaussianChain(Path):
