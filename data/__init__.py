@@ -13,9 +13,9 @@ from .musical_keys import MusicalKey, estimate_key, transpose_to
 from .one_to_many import OneToMany
 from .polyphonic import PianoRolls, Polyphonic, add_notes, hide_steps
 from .ppc import PPC
-from .recorded import RecordedTrials
-from .recording import Recording
-from .recording_files import read_recording
+from .recordings.files import read_recording
+from .recordings.recording import Recording
+from .recordings.trials import RecordedTrials
 from .rng import generator
 
 __all__ = [

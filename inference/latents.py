@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data import Batch, BatchLike, Recording
 from ..data.checks import check_number
-from ..data.labelled import write_xarray
+from ..data.recordings.labelled import write_xarray
 from .checks import check_missing, check_samples, check_seed
 from .contracts import GIVENS, Network, evaluating
 from .placing import batch_for

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..runs.processes import Interrupted, SomeFailed, terminable
-from . import bench, models, own, search, study, train
+from . import bench, fit, models, search, study, train
 from .output import unfailing
 
 LONGEST = 1000  # characters of an error
@@ -41,7 +41,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(train.app)
-app.add_typer(own.app)
+app.add_typer(fit.app)
 app.add_typer(search.app)
 app.add_typer(models.app)
 app.add_typer(study.app, name="study")

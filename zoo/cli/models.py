@@ -56,7 +56,7 @@ def evaluate(
     """
     from .. import plain_json, store
     from ..recipes import RECIPES, parse_overrides
-    from ..runs import recorded
+    from ..runs import recording_recipes
 
     check_device(device)
     if name in RECIPES and RECIPES[name].rule is None:
@@ -64,7 +64,7 @@ def evaluate(
     else:
         net = store.load(name, device or "cpu")
         recipe = _recipe_of(net, data)
-        if recorded.is_own(store.card_of(net)):
+        if recording_recipes.is_own(store.card_of(net)):
             if how:
                 raise ValueError("a model of a recording is scored in one way: leave --how out")
             _evaluate_recording(net, recipe, seed, as_json)
@@ -163,7 +163,7 @@ def diagnose(
     """
     from .. import store
     from ..report import report
-    from ..runs import recorded
+    from ..runs import recording_recipes
     from ..runs.printing import show, table
     from ..studies.chains import Chains
 
@@ -174,9 +174,9 @@ def diagnose(
         out = Path("reports", *place.parts[-2:])
     chains = Chains(frames, num_chains, num_warmup, steps)
     held, net = None, store.load(name)
-    if data is not None or recorded.is_own(store.card_of(net)):
+    if data is not None or recording_recipes.is_own(store.card_of(net)):
         of = _recipe_of(net, data).data
-        held = None if of is None else recorded.training(of)
+        held = None if of is None else recording_recipes.training(of)
     found = report(name, out, sequences, num_samples, seed, chains, training, data=held)
     rows = [(section.title, section.verdict) for section in found.sections]
     rows += [(title, "left out, see the report") for title, _ in found.left_out]
@@ -192,12 +192,12 @@ def _recipe_of(net: torch.nn.Module, data: Path | None = None) -> Recipe:
         data: the file of the recording, where it is no longer where the card says.
     """
     from ..recipes import find
-    from ..runs import recorded
+    from ..runs import recording_recipes
     from ..store import ModelError, card_of
 
     card = card_of(net)
-    if recorded.is_own(card):
-        return recorded.from_card(card, data)
+    if recording_recipes.is_own(card):
+        return recording_recipes.from_card(card, data)
     if data is not None:
         raise ValueError("this is no model of a recording: leave --data out")
     if "name" not in card:
@@ -208,11 +208,11 @@ def _recipe_of(net: torch.nn.Module, data: Path | None = None) -> Recipe:
 def _evaluate_recording(net: torch.nn.Module, recipe: Recipe, seed: int, as_json: bool) -> None:
     """Prints the scores of a model on the test trials of its recording."""
     from .. import plain_json
-    from ..runs import recorded
+    from ..runs import recording_recipes
 
     assert recipe.data is not None
-    test = recorded.training(recipe.data).parts["test"]
-    found = recorded.scores(net, test, seed)
+    test = recording_recipes.training(recipe.data).parts["test"]
+    found = recording_recipes.scores(net, test, seed)
     if as_json:
         names = ("name", "trials", "seed")
         result: dict[str, Any] = dict(zip(names, (recipe.name, len(test), seed)))

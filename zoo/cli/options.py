@@ -13,16 +13,24 @@ from ..names import unknown
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 #: Recipes without a card, and tables of several: what the files of the package do not tell.
-WITHOUT_CARD = ("mnist/rvae-map",)
+NEURONS = ["lgds", "poisson-lgds", "rvae", "rvae-bptt", "refh", "rtrbm", "vrae", "vosp", "gru"]
+WITHOUT_CARD = (
+    "mnist/rvae-map",
+    *(f"{system}/{model}" for system in ("lorenz", "chaotic-rnn") for model in NEURONS),
+)
 #: Endings of recordings, see ``data.read_recording``.
 RECORDINGS = (".nwb", ".npz", ".npy", ".mat", ".nc", ".csv")
-COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt", "recordings")
+COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt", "neurons")
+
+
+def shipped() -> list[str]:
+    """The names of the trained models, from the names of files: torch takes seconds."""
+    return sorted(f"{path.parent.name}/{path.stem}" for path in WEIGHTS.glob("*/*.json"))
 
 
 def recipes() -> list[str]:
-    """The names of the zoo's own recipes, from the names of files: torch takes seconds."""
-    cards = [f"{path.parent.name}/{path.stem}" for path in WEIGHTS.glob("*/*.json")]
-    return sorted([*cards, *WITHOUT_CARD])
+    """The names of the zoo's own recipes, without torch."""
+    return sorted([*shipped(), *WITHOUT_CARD])
 
 
 def tables() -> list[str]:
@@ -51,7 +59,7 @@ def check_searched(name: str) -> str:
 
 def check_trained(name: str) -> str:
     """Refuses a mistyped model, which may be the folder of a run."""
-    return name if Path(name).exists() else _check("model", name, recipes)
+    return name if Path(name).exists() else _check("model", name, shipped)
 
 
 def _check(kind: str, name: str, known: Callable[[], list[str]]) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .fit import Bin, Inputs, Latents, Split, SplitSeed, Trials, Units, Updates, Variable, source
 from .options import Device, Modules, Recorded, Set, check_device, check_searched
-from .own import Bin, Inputs, Latents, Split, SplitSeed, Trials, Units, Updates, Variable, source
 
 if TYPE_CHECKING:
     pass
@@ -58,7 +58,7 @@ def search(
     """
     from ..pictures import check_file
     from ..recipes import find, parse_overrides
-    from ..runs import recordings
+    from ..runs import recording_runs
     from ..runs import search as searching
     from ..runs.processes import Interrupted
     from ..runs.run import is_recorded
@@ -75,18 +75,18 @@ def search(
         if out.is_dir() and not storage.is_file() and any(out.iterdir()):
             raise ValueError(f"{out} holds something else: give a new folder, or that of a search")
     if Path(name).is_dir():
-        recipe = recordings.recipe_of_run(Path(name), data)
+        recipe = recording_runs.recipe_of_run(Path(name), data)
     elif Path(name).is_file():
         how = (bin, table, inputs, units, variable, split, split_seed)
         read = source(Path(name), *how)
-        plan = recordings.plan_of(model, read, latents, updates)
-        recipe = recordings.recipe_for(model, read, plan)
+        plan = recording_runs.plan_of(model, read, latents, updates)
+        recipe = recording_runs.recipe_for(model, read, plan)
     else:
         recipe = find(name)
     recipe = recipe.quickened() if quick else recipe
     changes = parse_overrides(overrides or [])
     if is_recorded(recipe):
-        recordings.check_changes(changes)
+        recording_runs.check_changes(changes)
     recipe = recipe.override(changes)
 
     tried: list[searching.Trial] = []

@@ -13,13 +13,13 @@ from types import ModuleType
 from .. import registry
 from ..names import unknown
 from ..part import Part, part
-from . import balls, mnist, music, one_to_many, ppc, recordings, windows
+from . import balls, mnist, music, neurons, one_to_many, ppc, windows
 from .recipe import Recipe, parse_overrides
 from .task import Scores, Task
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for module in (ppc, balls, mnist, music, one_to_many, windows, recordings)
+    for module in (ppc, balls, mnist, music, one_to_many, windows, neurons)
     for recipe in module.RECIPES
 }
 # Tables that belong together.
@@ -28,7 +28,7 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
     "onetomany-class": one_to_many.DATA["class"],
     "onetomany-regression": one_to_many.DATA["regression"],
     "pianomidi-tptt": windows.DATA,
-    "recordings": recordings.DATA,
+    "neurons": neurons.DATA,
 }
 TABLES: list[str] = list(dict.fromkeys(recipe.table for recipe in RECIPES.values()))
 

@@ -112,7 +112,7 @@ def _command(error: TrainingError, recipe: Recipe, seed: int, out: Path) -> str:
 
 
 def is_recorded(recipe: Recipe) -> bool:
-    """Whether a recipe is of a recording of the user's own, see ``runs.recorded``."""
+    """Whether a recipe is of a recording of the user's own, see ``runs.recording_recipes``."""
     return recipe.data is not None and recipe.data.builds(RecordedTrials)
 
 

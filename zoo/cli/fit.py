@@ -1,4 +1,4 @@
-"""Commands for recordings of one's own: ``fit``, and what ``search`` does with a file."""
+"""The command ``fit``, and what ``search`` does with a file."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def fit(
     """
     from ..recipes import parse_overrides
     from ..recipes.recipe import override_all
-    from ..runs import recordings
+    from ..runs import recording_runs
     from ..runs.printing import show, table
     from ..runs.run import is_main_process
 
@@ -98,24 +98,24 @@ def fit(
         )
     names = list(dict.fromkeys(model or ["rvae"]))
     data = source(file, bin, trials, inputs, units, variable, split, split_seed)
-    plans = [recordings.plan_of(name, data, latents, updates) for name in names]
-    chosen = [recordings.recipe_for(name, data, plan) for name, plan in zip(names, plans)]
+    plans = [recording_runs.plan_of(name, data, latents, updates) for name in names]
+    chosen = [recording_runs.recipe_for(name, data, plan) for name, plan in zip(names, plans)]
     changes = parse_overrides(overrides or [])
-    recordings.check_changes(changes)
+    recording_runs.check_changes(changes)
     chosen = override_all(chosen, changes)
     resume = "best" if from_best else not fresh
     how: dict[str, Any] = {"device": device, "resume": resume, "overwrite": overwrite}
-    cards = recordings.run_all(chosen, seed, out, print, changed=changed or (), **how)
+    cards = recording_runs.run_all(chosen, seed, out, print, changed=changed or (), **how)
     if not is_main_process():
         return
-    found = recordings.scores(chosen, out, seed)
+    found = recording_runs.scores(chosen, out, seed)
     rows, notes = [], []
     for recipe, plan in zip(chosen, plans):
         card, each = cards[recipe.title], found[recipe.title]
         figures = [f"{x.value:.3g}" if math.isfinite(x.value) else "-" for x in each.values()]
         rows.append((recipe.title, *figures, f"{card['wall_time_s']:.0f}"))
         notes += [f"{recipe.title}: {x.note}" for x in each.values() if x.note]
-        notes += recordings.advice(recipe, card, plan, each["next"].value)
+        notes += recording_runs.advice(recipe, card, plan, each["next"].value)
     unit = next(iter(found.values()))["next"].unit
     columns = f"next bin ({unit})", f"held-out ({unit})", "nats/frame", "seconds"
     show(table(("model", *columns), rows, words=(0,)))
@@ -136,7 +136,7 @@ def source(
 ) -> Part:
     """The recording that options name, as a part."""
     from ..registry import parse
-    from ..runs import recordings
+    from ..runs import recording_runs
 
     try:
         fractions = [float(each) for each in split.split(",")]
@@ -150,7 +150,7 @@ def source(
         if not equals:
             raise ValueError(f"give --units COLUMN=VALUE, such as quality=good: got {pair!r}")
         wanted.setdefault(column.strip(), []).append(parse(value.strip()))
-    return recordings.source(
+    return recording_runs.source(
         file,
         bin=bin,
         trials=None if trials == "none" else trials,

@@ -1,4 +1,4 @@
-"""Stimulus and behaviour beside a recording: series of samples, and their values in bins."""
+"""Known inputs of a recording, such as stimulus and behaviour: series of samples, in bins."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data import DataError, RecordedTrials, Recording
-from ...data.recorded import checksum
+from ...data.recordings.trials import checksum
 from ...inference import Network, score
 from ..part import Part
 from ..plans.loss import validation_loss
@@ -42,7 +42,7 @@ def recipe(
     """The recipe of a model of a recording.
 
     Its figure is the loss of the next bin: bits per spike with a minus sign for counts, the mean
-    squared error for traces. On validation data it is ``fitting.model.validation_loss``, which the
+    squared error for traces. On validation data it is ``plans.loss.validation_loss``, which the
     rules lower.
 
     Arguments:

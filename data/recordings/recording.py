@@ -1,4 +1,4 @@
-"""Recordings of one's own: trials of binned spikes or of continuous traces."""
+"""``Recording``: trials of binned spikes or of continuous traces."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batch import Batch, Index
-from .checks import check_number, check_real, check_seed
-from .dataset import Dataset, check_held_out
+from ..batch import Batch, Index
+from ..checks import check_number, check_real, check_seed
+from ..dataset import Dataset, check_held_out
+from ..rng import generator
+from .inputs import Series, bin_inputs, check_inputs, check_series
 from .labelled import read_pandas, read_xarray, write_xarray
 from .neuro import read_nwb, read_pynapple
-from .rng import generator
-from .series import Series, bin_inputs, check_inputs, check_series
+from .npz import read_recording as stored_recording
+from .npz import write_recording
 from .spikes import (
     Numbers,
     check_intervals,
@@ -27,8 +29,6 @@ from .spikes import (
     trial_edges,
     warn_of,
 )
-from .stored import read_recording as stored_recording
-from .stored import write_recording
 
 if TYPE_CHECKING:
     import pandas
@@ -242,7 +242,7 @@ class Recording(Dataset):
         inputs: Sequence[str] = (),
         unit_table: str = "units",
     ) -> Recording:
-        """Spikes of the units in an NWB file, see ``data.neuro.read_nwb``.
+        """Spikes of the units in an NWB file, see ``data.recordings.neuro.read_nwb``.
 
         Arguments:
             path: the file.
@@ -284,7 +284,7 @@ class Recording(Dataset):
 
     @classmethod
     def from_xarray(cls, array: xarray.DataArray, unit: str = "neuron") -> Recording:
-        """Trials of a labelled array, see ``data.labelled.read_xarray``.
+        """Trials of a labelled array, see ``data.recordings.labelled.read_xarray``.
 
         Arguments:
             array: axes ``trial`` (which may lack), ``time`` in seconds, and one of channels.
@@ -304,7 +304,7 @@ class Recording(Dataset):
         unit: str = "neuron",
         inputs: Sequence[str] = (),
     ) -> Recording:
-        """Trials of a table, see ``data.labelled.read_pandas``.
+        """Trials of a table, see ``data.recordings.labelled.read_pandas``.
 
         Arguments:
             frame: a row for each bin, indexed by time in seconds, and a column for each channel.

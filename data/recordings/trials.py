@@ -1,4 +1,4 @@
-"""A recording in a file and its split, as a data set that a card can name."""
+"""``RecordedTrials``: a recording in a file and its split, as a data set that a card can name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .batch import Batch, Index
-from .checks import check_number, check_real, check_seed
-from .dataset import Dataset
-from .files import DataError, check_file
+from ..batch import Batch, Index
+from ..checks import check_number, check_real, check_seed
+from ..dataset import Dataset
+from ..files import DataError, check_file
+from .files import read_recording
 from .recording import Recording
-from .recording_files import read_recording
 
 
 class RecordedTrials(Dataset):

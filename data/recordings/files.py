@@ -1,4 +1,4 @@
-"""Recordings from files of many kinds, by their endings."""
+"""``read_recording``: a recording from a file of any kind, by its ending."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from . import matlab, stored
-from .checks import check_real
-from .files import DataError, check_file
+from .. import matlab
+from ..checks import check_real
+from ..files import DataError, check_file
+from . import npz
 from .names import instead
 from .recording import Recording
 
@@ -107,9 +108,9 @@ def _arrays(
             raise DataError(f"{path} is no .npy file that numpy reads: {error}") from error
         return _of_arrays(path, bin, ["array"], found.get, (), None)
     if suffix == ".npz":
-        arrays = stored.read_arrays(path)
-        if stored.is_recording(arrays):
-            return _same_bin(path, bin, Recording(**stored.arguments_of(path, arrays)))
+        arrays = npz.read_arrays(path)
+        if npz.is_recording(arrays):
+            return _same_bin(path, bin, Recording(**npz.arguments_of(path, arrays)))
         values = [name for name in arrays if name not in inputs]
         if variable is None and len(values) > 1 and not inputs:  # an array a trial
             return Recording([arrays[name] for name in values], _needed(path, bin))

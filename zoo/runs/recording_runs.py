@@ -1,4 +1,4 @@
-"""Models of a recording of one's own: a run for each, in folders that go on where they stopped."""
+"""Runs of the models of a recording: settings, training, scores and advice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..plans.loss import PATIENCE, VALIDATIONS
 from ..plans.plan import Plan
 from ..recipes.recipe import Recipe
 from ..store import card_of, holds_model, load
-from . import finished, recorded, run
+from . import finished, recording_recipes, run
 
 LATENTS = 8  # size of the latent state, if unset
 WIDTH = re.compile(r"hidden|hidden_dim|latent_dim|state_dim|width")
@@ -35,7 +35,7 @@ def plan_of(name: str, data: Part, latents: int | None = None, updates: int | No
     Raises:
         ValueError: for an unknown name, or a model that cannot be trained on such data.
     """
-    facts = Facts.of(recorded.training(data).parts["train"])
+    facts = Facts.of(recording_recipes.training(data).parts["train"])
     return plan_for(name, facts, Sizes(LATENTS if latents is None else latents, updates))
 
 
@@ -43,11 +43,11 @@ def recipe_for(name: str, data: Part, plan: Plan) -> Recipe:
     """The recipe of a model of a recording, with the ranges of a search."""
     fit = {}
     if plan.by_gradient:
-        lengths = recorded.training(data).lengths
+        lengths = recording_recipes.training(data).lengths
         epochs = plan.epochs(int(lengths.sum()), len(lengths))
         every = max(1, epochs // VALIDATIONS)
         fit = {"epochs": epochs, "validate_every": every, "patience": PATIENCE, **plan.fit}
-    return recorded.recipe(name, data, plan.model, plan.rule, fit, ranges(plan.model, fit))
+    return recording_recipes.recipe(name, data, plan.model, plan.rule, fit, ranges(plan.model, fit))
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:
@@ -79,9 +79,9 @@ def recipe_of_run(folder: Path, path: Path | None = None) -> Recipe:
         ValueError: for a folder that holds no run of a recording.
     """
     card = card_of(load(folder))
-    if not recorded.is_own(card):
+    if not recording_recipes.is_own(card):
         raise ValueError(f"{folder} holds no model of a recording: give the name of its recipe")
-    recipe = recorded.from_card(card, path)
+    recipe = recording_recipes.from_card(card, path)
     return dataclasses.replace(recipe, search=ranges(recipe.model, recipe.fit))
 
 
@@ -148,11 +148,13 @@ def folder_of(recipe: Recipe, recipes: Sequence[Recipe], out: Path) -> Path:
 
 def scores(
     recipes: Sequence[Recipe], out: Path, seed: int
-) -> dict[str, dict[str, recorded.Figure]]:
+) -> dict[str, dict[str, recording_recipes.Figure]]:
     """The scores of each trained model on test trials, by its name."""
     found = {}
     for recipe in recipes:
         assert recipe.data is not None
-        test = recorded.training(recipe.data).parts["test"]
-        found[recipe.title] = recorded.scores(load(folder_of(recipe, recipes, out)), test, seed)
+        test = recording_recipes.training(recipe.data).parts["test"]
+        found[recipe.title] = recording_recipes.scores(
+            load(folder_of(recipe, recipes, out)), test, seed
+        )
     return found

@@ -1,4 +1,4 @@
-"""Recordings of simulated neurons, whose true rates are known."""
+"""The data set of the table ``neurons``: simulated neurons, whose true rates are known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..registry import register
 BIN = 0.01  # seconds
 
 
-class Simulated(Recording):
+class SimulatedNeurons(Recording):
     """A fixed number of trials of a simulated system, with its rates and states.
 
     Arguments:
@@ -54,8 +54,8 @@ class Simulated(Recording):
     ) -> Batch:
         """Trials of another split; see ``Dataset``."""
         check_held_out(num_sequences, seed, split, steps)
-        batch = Simulated(self.system, num_sequences, self.bins, seed, split).batch()
+        batch = SimulatedNeurons(self.system, num_sequences, self.bins, seed, split).batch()
         return batch if steps is None else batch.window(0, steps)
 
 
-register(Simulated)
+register(SimulatedNeurons)

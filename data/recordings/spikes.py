@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .checks import check_real
+from ..checks import check_real
 
 #: Numbers of any form: nested lists, an array, or a tensor.
 Numbers = Sequence[Any] | np.ndarray | Tensor

@@ -1,4 +1,4 @@
-"""Recordings in files of their own, ``.npz``: all values, coordinates and inputs."""
+"""The file format of ``Recording.save``, ``.npz``: all values, coordinates and inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import DataError, check_file, write_whole
+from ..files import DataError, check_file, write_whole
 
 FORMAT = "seqzoo recording 1"
 FACTS = ("bin", "channels", "names", "conditions", "unit", "input_names")

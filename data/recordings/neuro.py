@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import DataError, check_file
+from ..files import DataError, check_file
 from .names import instead
 
 

@@ -1,4 +1,4 @@
-"""Simulated recordings with known rates: models of all kinds, with the settings of ``zoo.compare``.
+"""The table ``neurons``: simulated neurons, and models of all kinds with default settings.
 
 The systems are those of Pandarinath et al., "Inferring single-trial neural population dynamics
 using sequential auto-encoders" (2018), with sizes of our own, so that no row has a published
@@ -24,7 +24,7 @@ from ..plans.defaults import Sizes, plan_for
 from ..plans.facts import Facts
 from ..plans.loss import PATIENCE, VALIDATIONS, validation_loss
 from .recipe import Recipe
-from .simulated import BIN, Simulated
+from .simulated_neurons import BIN, SimulatedNeurons
 from .task import Scores, Task
 
 TRIALS, BINS, LATENTS = 100, 100, 8
@@ -54,11 +54,11 @@ def score(model: Network, seed: int, split: str, system: str) -> Scores:
     rates, averaged over neurons; and R² of the states after a linear map from the latents that
     training trials choose. Rates and latents are the most informed that a model has.
     """
-    made = Simulated(system, TRIALS // 2, BINS, seed, split)
+    made = SimulatedNeurons(system, TRIALS // 2, BINS, seed, split)
     if split == "validation":
         loss = validation_loss(model, made.batch())
         return Scores(torch.tensor([[loss]]), torch.ones(1))
-    train, mask = Simulated(system, TRIALS, BINS, seed), made.batch().mask
+    train, mask = SimulatedNeurons(system, TRIALS, BINS, seed), made.batch().mask
     found = _tensor(rates(model, made))
     decoder = fit_decoder(_latents(model, train), train.state, train.batch().mask)
     figures = [
@@ -70,7 +70,7 @@ def score(model: Network, seed: int, split: str, system: str) -> Scores:
     return Scores(torch.tensor([figures], dtype=torch.float64), torch.ones(1))
 
 
-def _latents(model: Network, data: Simulated) -> Tensor:
+def _latents(model: Network, data: SimulatedNeurons) -> Tensor:
     return _tensor(latents(model, data)["mean"])
 
 
@@ -108,7 +108,7 @@ def _rows(system: str) -> list[Recipe]:
                 task,
                 model=plan.model,
                 rule=plan.rule,
-                data=part(Simulated, system=system, trials=TRIALS, bins=BINS),
+                data=part(SimulatedNeurons, system=system, trials=TRIALS, bins=BINS),
                 fit=fit,
                 quick={"fit.epochs": 2} if fit else {"rule.iterations": 2},
                 limit=LIMITS[system],
