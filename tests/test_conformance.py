@@ -356,6 +356,7 @@ LIKELIHOODS = {
     "Bernoulli": lambda: likelihoods.Bernoulli(3),
     "Poisson": lambda: likelihoods.Poisson(1),
     "Gaussian": lambda: likelihoods.Gaussian(2, scale=0.3),
+    "learned Gaussian": lambda: likelihoods.LearnedGaussian(2, [1e3, -5.0], [20.0, 0.1]),
     "NADE": lambda: NADE(3, 4),
     "categorical": lambda: likelihoods.Categorical(3),
     "mixture": lambda: likelihoods.GaussianMixture(2, 3),

@@ -87,7 +87,7 @@ def score(
     unit = unit or ("bits/spike" if counts else "r2")
     if kind == "next":
         _, values = expected_values(net, batch, "past", num_samples, seed)
-        return _compare(values, batch, unit)
+        return score_values(values, batch, unit)
     hidden = hidden_channels(held_out, batch.obs.shape[-1], seed)
     _, values = expected_values(net, without(batch, hidden), None, num_samples, seed)
     seen = torch.zeros_like(batch.obs, dtype=torch.bool)
@@ -100,7 +100,7 @@ def score(
         if rows.all()
         else Batch(batch.obs[rows], batch.mask[rows], observed=seen[rows])
     )
-    return _compare(values[rows], scored, unit)
+    return score_values(values[rows], scored, unit)
 
 
 def predictive_bound(
@@ -186,8 +186,8 @@ def _likelihood(net: Network, batch: Batch, unit: str, num_samples: int, seed: i
     return (total - float((null * seen).sum())) / spikes / math.log(2)
 
 
-def _compare(values: Tensor, batch: Batch, unit: str) -> float:
-    """Expected values ``[B, T, M]`` against the data that were seen."""
+def score_values(values: Tensor, batch: Batch, unit: str) -> float:
+    """Expected values ``[B, T, M]`` against the data that were seen; see ``score`` for units."""
     if unit == "bits/spike":
         return bits_per_spike(torch.maximum(values, FLOOR * _mean_of_channels(batch)), batch)
     seen, target = _seen(batch), batch.obs.double()
@@ -195,7 +195,9 @@ def _compare(values: Tensor, batch: Batch, unit: str) -> float:
     if unit == "mse":
         return float(error.sum() / seen.sum())
     spread = ((target - _mean_of_channels(batch)) * seen).square().sum((0, 1))
-    varies = spread > 0
+    # Rounding leaves a constant channel some spread, so that its values are compared.
+    low, high = target.masked_fill(~seen, torch.inf), target.masked_fill(~seen, -torch.inf)
+    varies = high.amax((0, 1)) > low.amin((0, 1))
     if not varies.any():
         raise ValueError("no channel varies, so there is no r2: take unit='mse'")
     return float(1 - (error.sum((0, 1))[varies] / spread[varies]).mean())

@@ -150,6 +150,10 @@ EXAMPLES = {
         ),
         bound,
     ),
+    "RNN of traces": (
+        lambda: zoo.RNN(M, likelihoods.LearnedGaussian(M, [0.5] * M, [0.1] * M), hidden=H),
+        bound,
+    ),
     "VOSP": (lambda: zoo.VOSP(M, K, likelihoods.Bernoulli(M), H, width=H), bound),
     "SRN": (
         lambda: zoo.SRN(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch, Recording
-from ...inference import bits_per_spike
+from ...inference.diagnostics.score import score_values
 
 TIMES = 1, 2, 4, 8, 16, 32, 64  # time constants in bins that are tried
 GAINS = 0.2, 0.4, 0.6, 0.8, 1.0  # weights of the moving average, beside that of the mean
@@ -19,18 +19,18 @@ class OwnPast:
 
     Arguments:
         train: training data.
-        counts: score by bits per spike; otherwise by the squared error.
+        unit: of the score, ``"bits/spike"`` or ``"r2"``.
     """
 
-    def __init__(self, train: Recording, counts: bool) -> None:
+    def __init__(self, train: Recording, unit: str) -> None:
         batch = train.batch()
         self.means = train.rates().nan_to_num().to(batch.obs)
-        losses = {}
+        scores = {}
         for time in TIMES:
             departure = self._departures(batch, time)
             for gain in GAINS:
-                losses[time, gain] = _loss(self.means + gain * departure, batch, counts)
-        self.time, self.gain = min(losses, key=lambda key: losses[key])
+                scores[time, gain] = score_values(self.means + gain * departure, batch, unit)
+        self.time, self.gain = max(scores, key=lambda key: scores[key])
 
     def predict(self, batch: Batch) -> Tensor:
         """The expected values of every bin given the bins before it, ``[B, T, M]``."""
@@ -46,10 +46,3 @@ class OwnPast:
             found.append(state)
             state = keep * state + (1 - keep) * now
         return torch.stack(found, 1)
-
-
-def _loss(rates: Tensor, batch: Batch, counts: bool) -> float:
-    if counts:
-        return -bits_per_spike(rates.clamp_min(1e-6), batch)
-    seen = batch.mask[..., None] if batch.observed is None else batch.observed
-    return float((((rates - batch.obs) * seen) ** 2).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...data import BatchLike, Dataset, Recording
+from ...data import Batch, BatchLike, Dataset, Recording
 from ...inference import bits_per_spike, score
 from ...inference.checks import check_seed
-from ...inference.diagnostics.score import hidden_channels
+from ...inference.diagnostics.neural import checked_rates
+from ...inference.diagnostics.score import hidden_channels, score_values
 from ..names import instead
 from ..plans.defaults import check_name, check_sizes
 from ..plans.facts import Facts, as_recording
@@ -115,15 +117,14 @@ class Comparison(Mapping[str, FittedModel]):
                 }
             )
         blank = dict.fromkeys([others, "nats/frame", "weights", "seconds"])
-        if unit == "bits/spike":
-            past = bits_per_spike(self.baseline.predict(batch).clamp_min(1e-6), batch)
-            rows.append({"model": "own past, smoothed", following: past, **blank})
+        past = score_values(self.baseline.predict(batch), batch, unit)
+        rows.append({"model": "own past, smoothed", following: past, **blank})
         rows.append({"model": "mean of each channel", following: 0.0, **blank, others: 0.0})
         if true_rates is not None:
-            limit = {"model": "true rates", following: bits_per_spike(true_rates, batch), **blank}
             hidden = hidden_channels(held_out, batch.obs.shape[-1], seed)
             part = data.select(channels=hidden).batch()
-            rows.append({**limit, others: bits_per_spike(true_rates[..., hidden], part)})
+            limit = {"model": "true rates", following: _limit(true_rates, batch, unit), **blank}
+            rows.append({**limit, others: _limit(true_rates[..., hidden], part, unit)})
         return Table(rows, notes + self._excuses())
 
     def _excuses(self) -> list[str]:
@@ -134,6 +135,13 @@ class Comparison(Mapping[str, FittedModel]):
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
+
+
+def _limit(true_rates: Tensor, batch: Batch, unit: str) -> float:
+    """The score of expected values ``[B, T, M]``, checked."""
+    if unit == "bits/spike":
+        return bits_per_spike(true_rates, batch)
+    return score_values(checked_rates(true_rates, batch, least=-math.inf), batch, unit)
 
 
 def compare(
@@ -189,7 +197,7 @@ def compare(
         wrong = f"changes are for {unused[0]!r}, which" if unused else "a name of a model"
         raise ValueError(f"{wrong} must be among the names, once: {', '.join(names)}")
     recording, held = as_recording(train, "train"), as_recording(validation, "validation")
-    counts = Facts.of(recording).kind != "traces"
+    unit = "r2" if Facts.of(recording).kind == "traces" else "bits/spike"
     models, failed = {}, {}
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -215,4 +223,4 @@ def compare(
             warnings.warn(told, stacklevel=2)
         if progress:
             tqdm.write(told)
-    return Comparison(models, failed, OwnPast(recording, counts), "bits/spike" if counts else "r2")
+    return Comparison(models, failed, OwnPast(recording, unit), unit)

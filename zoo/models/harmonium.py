@@ -68,6 +68,9 @@ class Harmonium(GibbsSampler, PyroModule):
         check_mean("obs_mean", obs_mean)
         if likelihood.dim != obs_dim:
             raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
+        if not hasattr(likelihood, "statistic"):
+            name = type(likelihood).__name__
+            raise ValueError(f"a harmonium needs an exponential family, and {name} is none")
         self.obs_dim, self.hidden_dim, self.likelihood = obs_dim, hidden_dim, likelihood
         self.obs_weight = nn.Parameter(scale * torch.randn(hidden_dim, obs_dim))
         self.past_weight = nn.Parameter(scale * torch.randn(hidden_dim, hidden_dim))

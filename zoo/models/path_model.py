@@ -25,7 +25,7 @@ from ..parts.checks import check_distribution, check_dtype, check_path, size_of
 from ..parts.likelihoods import Likelihood
 from ..parts.likelihoods.likelihood import seen_part
 from ..parts.memory import check_ends
-from ..parts.missing import beside, with_seen
+from ..parts.missing import beside, frames_read
 from ..parts.priors import Prior
 from .generation import Generates
 
@@ -97,7 +97,7 @@ class PathModel(Generates, LatentPathModel, PyroModule):
             observed: True where a value was seen, ``[B, T, M]``; None where all were.
             inputs: ``[B, T, I]``; read where ``input_dim``.
         """
-        frames = with_seen(obs, observed) if self.sees_missing else obs
+        frames = frames_read(self.likelihood, obs, observed, self.sees_missing)
         return beside(frames, inputs, self.input_dim)
 
     def features(self, frames: Tensor, mask: Tensor) -> Tensor:

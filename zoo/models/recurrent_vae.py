@@ -37,7 +37,7 @@ from ..parts.checks import (
 )
 from ..parts.guides import FrameGuide, GaussianGuide
 from ..parts.likelihoods import Likelihood, seen_part
-from ..parts.missing import beside, expected, reads, with_seen
+from ..parts.missing import beside, expected, frames_read, reads
 from ..parts.nets import MLP
 from .generation import Generates
 
@@ -154,12 +154,10 @@ class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
                 where ``sees_missing``.
             inputs: s_t, ``[..., I]``; read where ``input_dim``.
         """
-        role, frames = "guide's encode", obs
+        role = "guide's encode"
         if self.sees_missing:
-            role, frames = (
-                "guide, which reads 2 M values where sees_missing,",
-                with_seen(obs, observed),
-            )
+            role = "guide, which reads 2 M values where sees_missing,"
+        frames = frames_read(self.likelihood, obs, observed, self.sees_missing)
         return call(self.recognition.encode, role, beside(frames, inputs, self.input_dim))
 
     def read(

@@ -11,7 +11,8 @@ from ...inference.checks import check_real, check_sizes
 from ...inference.inputs import at
 from ..part import Described
 from .checks import check_dropout
-from .missing import beside, reads, with_seen
+from .likelihoods import Likelihood
+from .missing import beside, frames_read, reads
 from .nets import activation, scale_to_radius
 
 __all__ = ["DeepTransition", "Memory", "Reader"]
@@ -220,11 +221,13 @@ class Remembers:
 
     Attributes:
         memory: a ``CausalNet`` over frames.
+        likelihood: that of the frames.
         sees_missing: whether the memory also reads which values were seen.
         input_dim: inputs that it reads after each frame, ``I``.
     """
 
     memory: CausalNet
+    likelihood: Likelihood
     sees_missing: bool = False
     input_dim: int = 0
     waits = False  # time passes from the first frame on, seen or not
@@ -282,7 +285,7 @@ class Remembers:
 
         ``[..., M] -> [..., R]``.
         """
-        frames = with_seen(obs, observed) if self.sees_missing else obs
+        frames = frames_read(self.likelihood, obs, observed, self.sees_missing)
         return beside(frames, inputs, self.input_dim)
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:

@@ -19,6 +19,26 @@ def reads(obs_dim: int, sees_missing: bool, input_dim: int = 0) -> int:
     return obs_dim * (1 + sees_missing) + input_dim
 
 
+def frames_read(
+    likelihood: Likelihood, obs: Tensor, observed: Tensor | None, sees_missing: bool
+) -> Tensor:
+    """Frames as nets read them, ``[..., M]``, or ``[..., 2 M]`` where they see what is missing.
+
+    A likelihood with a unit of its own has ``standardised``, which brings values to order one.
+
+    Arguments:
+        likelihood: that of the frames.
+        obs: frames with zeros in place of missing values, ``[..., M]``.
+        observed: True where a value was seen, ``[..., M]``; None where all were.
+        sees_missing: whether the net reads which values were seen.
+    """
+    standardised = getattr(likelihood, "standardised", None)
+    if standardised is not None:
+        obs = standardised(obs)
+        obs = obs if observed is None else obs.masked_fill(~observed, 0.0)
+    return with_seen(obs, observed) if sees_missing else obs
+
+
 def with_seen(obs: Tensor, observed: Tensor | None = None) -> Tensor:
     """Frames, then 1.0 for each value that was seen and 0.0 for the others; ``[..., 2 M]``.
 

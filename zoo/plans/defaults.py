@@ -16,7 +16,7 @@ from ..models import LGDS, REFH, RNN, RTRBM, RVAE, TRBM, TVAE, VOSP, VRAE, Poiss
 from ..names import instead
 from ..part import Part, part
 from ..parts.decoders import CausalDecoder
-from ..parts.likelihoods import Bernoulli, Poisson
+from ..parts.likelihoods import Bernoulli, LearnedGaussian, Poisson
 from ..parts.memory import Reader
 from ..parts.path_guides import MarkovChain
 from ..parts.priors import AR1
@@ -116,7 +116,7 @@ def _local(facts: Facts) -> dict[str, Any]:
     return {
         "rule": part(LocalELBO, minibatch=minibatch(facts), weights=WARM),
         "updates": 3000 if facts.frames < SMALL else 10_000,
-        "fit": {"lr": 2e-3, "schedule": "late", "clip": 10.0, "batch_size": 8},
+        "fit": {"lr": rate(facts, 2e-3), "schedule": "late", "clip": 10.0, "batch_size": 8},
     }
 
 
@@ -133,8 +133,13 @@ def _rvae_bptt(facts: Facts, latent_dim: int) -> Plan:
         _rvae_part(facts, latent_dim),
         part(BPTT, window=50, weights=WARM),
         updates=1000 if facts.frames < SMALL else 3000,
-        fit={"lr": 2e-3, "schedule": "late", "clip": 10.0, "batch_size": 8},
+        fit={"lr": rate(facts, 2e-3), "schedule": "late", "clip": 10.0, "batch_size": 8},
     )
+
+
+def rate(facts: Facts, lr: float) -> float | dict[str, float]:
+    """The learning rate; standard deviations of traces have far to go, and need a higher one."""
+    return {"": lr, "likelihood": 10 * lr} if facts.kind == "traces" else lr
 
 
 def minibatch(facts: Facts) -> int:
@@ -146,6 +151,11 @@ def minibatch(facts: Facts) -> int:
 
 
 def _harmonium(cls: type, facts: Facts, latent_dim: int, rule: Part, lr: float) -> Plan:
+    if facts.kind == "traces":
+        raise ValueError(
+            "the Gaussian units of a harmonium have one fixed standard deviation, which has no "
+            "default for traces: take 'rvae', or give likelihoods.Gaussian to the model's own class"
+        )
     model = part(
         cls,
         obs_dim=facts.channels,
@@ -181,7 +191,7 @@ def _sequence(facts: Facts, model: Part, **rule: Any) -> Plan:
         model,
         part(SequenceELBO, **rule),
         updates=400 if facts.frames < SMALL else 3000,
-        fit={"lr": 3e-3, "schedule": "late", "clip": 10.0, "batch_size": 16},
+        fit={"lr": rate(facts, 3e-3), "schedule": "late", "clip": 10.0, "batch_size": 16},
     )
 
 
@@ -192,7 +202,7 @@ def _reads(facts: Facts) -> dict[str, Any]:
         "hidden": WIDTH,
         "sees_missing": True,
         "input_dim": facts.inputs,
-        "obs_mean": facts.mean,
+        "obs_mean": None if facts.kind == "traces" else facts.mean,
     }
 
 
@@ -230,16 +240,10 @@ def _vrae(facts: Facts, latent_dim: int) -> Plan:
 
 
 def likelihood(facts: Facts) -> Part:
-    """The distribution of a bin's values.
-
-    Raises:
-        ValueError: for traces.
-    """
+    """The distribution of a bin's values; of traces it keeps the unit of the data."""
     if facts.kind == "traces":
-        raise ValueError(
-            "the defaults of this model are for counts and for 0 and 1, and these values are "
-            "traces: take 'lgds', or give a likelihood to the model's own class"
-        )
+        unit = {"location": list(facts.location), "scale": list(facts.scale)}
+        return part(LearnedGaussian, dim=facts.channels, **unit)
     return part(Poisson if facts.kind == "counts" else Bernoulli, dim=facts.channels)
 
 

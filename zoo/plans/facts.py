@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ...data import BatchLike, Dataset, Recording, as_batch
 
+RESOLVED = 1e-5  # of a trace's mean: float32 holds 7 digits, and a spread below it has 2 or less
 PIECE = 250  # bins of a sequence in training: longer trials are cut
 
 
@@ -21,7 +23,9 @@ class Facts(NamedTuple):
         inputs: known inputs a bin, ``I``.
         kind: ``"counts"``, whole numbers from 0 on; ``"binary"``, 0 and 1; or ``"traces"``.
         mean: mean of all values that were seen.
-        spread: standard deviation of all values that were seen.
+        location, scale: of traces, the mean and the standard deviation of each channel, ``[M]``. A
+            channel that was never seen has the mean of the others. One that never changes has the
+            median standard deviation of those that do.
     """
 
     channels: int
@@ -30,17 +34,18 @@ class Facts(NamedTuple):
     inputs: int
     kind: str
     mean: float
-    spread: float
+    location: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, recording: Recording) -> Facts:
         """The facts of a recording.
 
         Raises:
-            ValueError: where all values are the same.
+            ValueError: where no channel changes, or float32 does not resolve how one changes.
         """
-        values = torch.cat([trial.flatten() for trial in recording.trials])
-        values = values[values.isfinite()].double()
+        bins = torch.cat(recording.trials).double()
+        values = bins[bins.isfinite()]
         if values.min() == values.max():
             raise ValueError("all values are the same, so there is nothing to learn")
         whole = bool((values == values.round()).all()) and bool(values.min() >= 0)
@@ -52,8 +57,29 @@ class Facts(NamedTuple):
             inputs=len(recording.input_names),
             kind=kind,
             mean=float(values.mean()),
-            spread=float(values.std()),
+            **(_units(bins, recording) if kind == "traces" else {}),
         )
+
+
+def _units(bins: Tensor, recording: Recording) -> dict[str, tuple[float, ...]]:
+    """Location and scale of each channel of traces ``[T, M]``, NaN where missing."""
+    seen = bins.isfinite()
+    low, high = bins.nan_to_num(torch.inf).amin(0), bins.nan_to_num(-torch.inf).amax(0)
+    location = torch.where(seen.any(0), bins.nanmean(0), bins.nanmean())
+    scale = ((bins - location).square().nansum(0) / seen.sum(0).clamp_min(1)).sqrt()
+    changes = high > low
+    if not changes.any():
+        raise ValueError("no channel changes, so there is nothing to learn")
+    coarse = changes & (scale < RESOLVED * location.abs())
+    if coarse.any():
+        at = int(coarse.nonzero()[0])
+        raise ValueError(
+            f"channel {recording.channels[at]!r} changes by {scale[at]:.2g} around "
+            f"{location[at]:.6g}, which float32 does not resolve: subtract its mean in float64, "
+            "before you make the recording"
+        )
+    scale = torch.where(changes, scale, scale[changes].median())
+    return {"location": tuple(location.tolist()), "scale": tuple(scale.tolist())}
 
 
 def as_recording(data: Recording | Dataset | BatchLike, name: str) -> Recording:

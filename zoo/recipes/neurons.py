@@ -40,8 +40,8 @@ TITLES = {
     "gru": "RNN (GRU)",
 }
 FACTS = {
-    "lorenz": Facts(30, TRIALS, TRIALS * BINS, 0, "counts", mean=0.26, spread=1.05),
-    "chaotic-rnn": Facts(50, TRIALS, TRIALS * BINS, 0, "counts", mean=0.15, spread=0.39),
+    "lorenz": Facts(30, TRIALS, TRIALS * BINS, 0, "counts", mean=0.26),
+    "chaotic-rnn": Facts(50, TRIALS, TRIALS * BINS, 0, "counts", mean=0.15),
 }
 #: Bits per spike of the true rates, given the rates: the mean of three test sets.
 LIMITS = {"lorenz": 1.387, "chaotic-rnn": 0.216}

@@ -9,6 +9,7 @@ from .exponential_family import Bernoulli, ExponentialFamily, Gaussian, Poisson
 from .likelihood import Likelihood, Output, seen_part
 from .mixture import GaussianMixture
 from .nade import NADE
+from .traces import LearnedGaussian
 
 __all__ = [
     "NADE",
@@ -17,6 +18,7 @@ __all__ = [
     "ExponentialFamily",
     "Gaussian",
     "GaussianMixture",
+    "LearnedGaussian",
     "Likelihood",
     "Output",
     "Poisson",
