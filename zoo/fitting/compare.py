@@ -121,10 +121,14 @@ class Comparison(Mapping[str, FittedModel]):
         rows.append({"model": "own past, smoothed", following: past, **blank})
         rows.append({"model": "mean of each channel", following: 0.0, **blank, others: 0.0})
         if true_rates is not None:
-            hidden = hidden_channels(held_out, batch.obs.shape[-1], seed)
-            part = data.select(channels=hidden).batch()
             limit = {"model": "true rates", following: _limit(true_rates, batch, unit), **blank}
-            rows.append({**limit, others: _limit(true_rates[..., hidden], part, unit)})
+            hidden = hidden_channels(held_out, batch.obs.shape[-1], seed)
+            try:
+                part = data.select(channels=hidden).batch()
+                limit[others] = _limit(true_rates[..., hidden], part, unit)
+            except ValueError:  # none of them has a value or changes: a note of each model says so
+                pass
+            rows.append(limit)
         return Table(rows, notes + self._excuses())
 
     def _excuses(self) -> list[str]:

@@ -124,7 +124,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
 
 
 def test_own_past_is_the_moving_average_step_by_step():
-    past = OwnPast(TRAIN, counts=True)
+    past = OwnPast(TRAIN, "bits/spike")
     batch = TEST.batch()
     keep = 1 - 1 / (past.time + 1)
     for row in range(2):

@@ -108,10 +108,7 @@ class LearnedGaussian(Described, nn.Module):
 
 def _each(name: str, given: float | Sequence[float], dim: int, above: float = -math.inf) -> Tensor:
     """One number for each value, ``[dim]``, checked."""
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        return torch.full((dim,), float(check_real(name, given, above=above)))
-    if len(given) != dim:
-        raise ValueError(
-            f"{name} has {len(given)} numbers, one for each of {dim} values are wanted"
-        )
-    return torch.tensor([float(check_real(name, each, above=above)) for each in given])
+    numbers = list(given) if isinstance(given, Sequence) else [given] * dim
+    if len(numbers) != dim:
+        raise ValueError(f"{name} has {len(numbers)} numbers, and there are {dim} values")
+    return torch.tensor([float(check_real(name, each, above=above)) for each in numbers])
