@@ -16,11 +16,10 @@ from ...data import BatchLike, Dataset, Recording
 from ...inference import fit, latents, predict_next, rates, score
 from ...inference.checks import check_seed
 from ...inference.contracts import Network
-from ...inference.rng import RandomStream
 from ..plans.defaults import check_name, check_sizes, plan_for
 from ..plans.facts import Facts, as_recording, in_pieces
-from ..plans.loss import DRAWS, PATIENCE, VALIDATIONS, validation_loss
-from ..plans.plan import Plan
+from ..plans.loss import DRAWS, validation_loss
+from ..plans.plan import Plan, starting_network
 from ..store import save
 from .advice import Advice, of_curve, of_score
 
@@ -158,25 +157,20 @@ def fit_model(
     facts = Facts.of(recording)
     plan = plan_for(name, facts, sizes).changed(changes or {})
     pieces = in_pieces(recording)
-    with RandomStream("cpu", "weights", seed):
-        net = plan.model.build()
+    net = starting_network(plan.model, seed)
     rule = plan.rule.build(net)
     start = time.perf_counter()
     if plan.by_gradient:
-        epochs = plan.epochs(facts.frames, len(pieces))
-        every = max(1, epochs // VALIDATIONS)
         found = fit(
             rule,
             pieces,
-            epochs=epochs,
             validate=functools.partial(validation_loss, batch=in_pieces(held).batch()),
-            validate_every=every,
             seed=seed,
             device=device,
             checkpoint=checkpoint,
             resume=checkpoint is not None,
             progress=progress,
-            **{"patience": PATIENCE, **plan.fit},
+            **plan.budget(facts.frames, len(pieces)),
         )
         curve = [record["validation"] for record in found.history if "validation" in record]
     else:

@@ -8,8 +8,6 @@ from ...data import Batch
 from ...inference import SequenceModel, elbo, score
 from ...inference.contracts import Network
 
-VALIDATIONS = 20  # of a run, equally spaced
-PATIENCE = 10  # validations without a better score end a run
 DRAWS = 8  # samples of a prediction while validating
 
 

@@ -1,4 +1,7 @@
-"""A plan: model, rule and budget of one training run, as data that can be changed."""
+"""``Plan``: model, rule and budget that follow from data, and that can be changed.
+
+A plan has neither data nor a score; a ``recipes.Recipe``, which can be run, has both.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...inference import ClosedForm, fit
+from ...inference import ClosedForm, Network, fit
 from ...inference.checks import check_number
+from ...inference.rng import RandomStream
 from ..names import instead
 from ..part import Part
 from ..signature import accepted, fitting
 
 #: Arguments of ``fit`` that a plan may set; the others are set by whoever runs it.
 FREE = ("lr", "optimizer", "schedule", "batch_size", "clip", "average", "patience")
+VALIDATIONS = 20  # of a run, equally spaced
+PATIENCE = 10  # validations without a better score end a run
+
+
+def starting_network(model: Part, seed: int) -> Network:
+    """The network that training on a recording starts from, on the CPU.
+
+    Arguments:
+        model: the network, as a part.
+        seed: seed of its weights.
+    """
+    with RandomStream("cpu", "weights", seed):
+        return model.build()
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,19 @@ class Plan:
         elif window := self.rule.arguments.get("window"):
             each = max(1.0, frames / trials / window)
         return max(1, math.ceil(self.updates / (batches * each)))
+
+    def budget(self, frames: int, trials: int) -> dict[str, Any]:
+        """Arguments of ``inference.fit`` for so much data; none for a rule in closed form.
+
+        Arguments:
+            frames: bins of all trials.
+            trials: sequences in training.
+        """
+        if not self.by_gradient:
+            return {}
+        epochs = self.epochs(frames, trials)
+        every = max(1, epochs // VALIDATIONS)
+        return {"epochs": epochs, "validate_every": every, "patience": PATIENCE, **self.fit}
 
     def configuration(self) -> dict[str, Any]:
         """Rule and budget as plain data."""

@@ -22,7 +22,7 @@ from ..part import part
 from ..pictures import check_file, plot_heat
 from ..plans.defaults import Sizes, plan_for
 from ..plans.facts import Facts
-from ..plans.loss import PATIENCE, VALIDATIONS, validation_loss
+from ..plans.loss import validation_loss
 from .recipe import Recipe
 from .simulated_neurons import BIN, SimulatedNeurons
 from .task import Scores, Task
@@ -96,11 +96,7 @@ def _rows(system: str) -> list[Recipe]:
     found = []
     for name, title in TITLES.items():
         plan = plan_for(name, facts, Sizes(LATENTS, None))
-        fit = {}
-        if plan.by_gradient:
-            epochs = plan.epochs(facts.frames, facts.trials)
-            every = max(1, epochs // VALIDATIONS)
-            fit = {"epochs": epochs, "validate_every": every, "patience": PATIENCE, **plan.fit}
+        fit = plan.budget(facts.frames, facts.trials)
         found.append(
             Recipe(
                 f"{system}/{name}",

@@ -16,6 +16,7 @@ from ...data import DataError, RecordedTrials, Recording
 from ...data.recordings.trials import checksum
 from ...inference import Network, score
 from ..part import Part
+from ..plans.facts import in_pieces
 from ..plans.loss import validation_loss
 from ..recipes.recipe import Recipe
 from ..recipes.task import Task
@@ -136,7 +137,7 @@ def _score(data: Part, net: nn.Module, seed: int, split: str) -> Tensor:
     """The loss of a split, ``[1, 1]``."""
     recording = training(data).parts[split]
     if split == "validation":
-        return torch.tensor([[validation_loss(net, recording.batch())]])
+        return torch.tensor([[validation_loss(net, in_pieces(recording).batch())]])
     if is_counts(training(data).parts["train"]):
         return torch.tensor(
             [[-score(cast(Network, net), recording, "next", "bits/spike", seed=seed)]]

@@ -13,7 +13,6 @@ from ..fitting.advice import of_curve, of_score
 from ..part import Part
 from ..plans.defaults import Sizes, plan_for
 from ..plans.facts import PIECE, Facts
-from ..plans.loss import PATIENCE, VALIDATIONS
 from ..plans.plan import Plan
 from ..recipes.recipe import Recipe
 from ..store import card_of, holds_model, load
@@ -41,12 +40,8 @@ def plan_of(name: str, data: Part, latents: int | None = None, updates: int | No
 
 def recipe_for(name: str, data: Part, plan: Plan) -> Recipe:
     """The recipe of a model of a recording, with the ranges of a search."""
-    fit = {}
-    if plan.by_gradient:
-        lengths = recording_recipes.training(data).lengths
-        epochs = plan.epochs(int(lengths.sum()), len(lengths))
-        every = max(1, epochs // VALIDATIONS)
-        fit = {"epochs": epochs, "validate_every": every, "patience": PATIENCE, **plan.fit}
+    lengths = recording_recipes.training(data).lengths
+    fit = plan.budget(int(lengths.sum()), len(lengths))
     return recording_recipes.recipe(name, data, plan.model, plan.rule, fit, ranges(plan.model, fit))
 
 

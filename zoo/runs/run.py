@@ -29,6 +29,7 @@ from ...inference.training.optimizers import optimizer_of, schedule_of
 from ...inference.training.state import Fit
 from .. import folders
 from ..part import Part
+from ..plans.plan import starting_network
 from ..recipes.recipe import Recipe
 from ..store import holds_model, save_model, versions
 from .finished import CHECKSUM, checksum
@@ -186,11 +187,10 @@ def train(
     if warm:
         _check_later(recipe, _how(recipe, seed, out, resume, changed))
     torch.manual_seed(seed)
-    net = (
-        _warmed_up(recipe, seed, out, device, bool(resume), progress)
-        if warm
-        else recipe.model.build()
-    )
+    if warm:
+        net = _warmed_up(recipe, seed, out, device, bool(resume), progress)
+    else:
+        net = starting_network(recipe.model, seed) if is_recorded(recipe) else recipe.model.build()
     if recipe.rule is None:
         return Fit(net)
     if recipe.data is None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -50,6 +51,18 @@ def test_models_are_trained_and_scored_on_test_trials(spikes, trained):
     card = json.loads((out / "refh" / "card.json").read_text())
     assert card["configuration"]["data"]["path"] == str(spikes)
     assert card["configuration"]["data"]["split"] == [0.7, 0.15, 0.15]
+
+
+def test_it_trains_the_network_that_fit_model_trains(spikes, trained):
+    train, validation, _ = Recording.load(spikes).split(0.7, 0.15, 0.15, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # four updates teach nothing
+        model = zoo.fit_model(
+            "refh", train, validation, latent_dim=2, updates=4, device="cpu", progress=False
+        )
+    saved = zoo.load(trained[0] / "refh").state_dict()
+    for name, value in model.net.state_dict().items():
+        torch.testing.assert_close(saved[name], value)
 
 
 def test_a_finished_run_is_kept_and_one_of_other_settings_is_not_replaced(
