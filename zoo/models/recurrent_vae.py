@@ -1,248 +1,40 @@
-"""The base of the recurrent and the temporal VAE: recognition, emission, and verbs.
+"""The base of the recurrent and the temporal VAE: what both can do with states and frames.
 
-The recognition model has the statistics of its own belief as its memory:
+They filter, predict, sample and score by p(x_t | u_{t-1}), which a subclass writes.
 
-    q(x_t | u_{t-1}, y_t) = N(nu(u_{t-1}, y_t), diag v²(u_{t-1}, y_t)),  u_t = (nu, v)
-
-u_t, the statistics of the belief about x_t, summarises y_1 .. y_t. A model with inputs s_t has all
-of its factors given them, q(x_t | u_{t-1}, y_t, s_t) included.
-
-Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023), equation
-2.
+Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rules" (2023).
 """
 
 from __future__ import annotations
 
-import pyro
 import pyro.distributions as dist
 import torch
-from pyro.nn import PyroModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data import Batch, BatchLike, generator
-from ...inference.checks import check_number, check_sizes, portions
-from ...inference.contracts import Fold, FrameModel, GibbsModel, States
+from ...inference.checks import check_number, portions
+from ...inference.contracts import Fold, GibbsModel, States
 from ...inference.inputs import at, inputs_of
 from ...inference.particles import log_mean_exp
 from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep
-from ..parts.checks import (
-    call,
-    check_distribution,
-    check_dropout,
-    check_dtype,
-    check_hidden,
-    check_shape,
-    size_of,
-)
-from ..parts.guides import FrameGuide, GaussianGuide
-from ..parts.likelihoods import Likelihood, seen_part
-from ..parts.missing import beside, expected, frames_read, reads
-from ..parts.nets import MLP
-from .generation import Generates
+from ..parts.likelihoods import seen_part
+from ..parts.missing import expected
+from .frame_vae import FrameVAE
 
 AT_ONCE = 25  # states drawn for each frame that are in memory together
 DRAWS = 50  # pairs of states behind the frame that is expected before any was seen
 
 
-class RecurrentVAE(Generates, FrameModel, GibbsModel, PyroModule):
-    """The base of the two models. A subclass writes ``prior`` and ``sample_state``.
+class RecurrentVAE(FrameVAE, GibbsModel):
+    """A VAE of frames with verbs. A subclass writes ``predict_state`` and ``sample_state``.
 
-    Arguments:
-        obs_dim: values a frame, ``M``.
-        latent_dim: size of x, ``K``.
-        likelihood: the distribution of y, of dimension ``obs_dim`` (see ``likelihoods``).
-        hidden: width of the layers.
-        emission_dim: number of latents, the first ones, that the frame depends on; None is all. The
-            others depend on the frames through u alone, as velocities depend on positions.
-        statistics: the statistics u_t of the default guide, ``"mean+spread"`` or ``"mean"``.
-        guide: a recognition model (see ``guides``); None is a ``GaussianGuide``.
-        decoder: a net from the first ``emission_dim`` latents to the natural parameters of y; None
-            has two hidden layers.
-        sees_missing: let the guide read, after the values of a frame, which of them were seen (1.0,
-            otherwise 0.0), and zeros in place of the others. A guide of your own then reads
-            ``2 M`` values. Otherwise it reads the frame that the model expects in their place.
-        input_dim: inputs a frame, ``I`` (see ``Batch.inputs``). Guide and decoder then read them
-            after their other values, ``M + I`` or ``2 M + I`` and ``K + I``.
-        input_dropout: probability that a rule hides a value from the guide in training. A hidden
-            value counts as missing for the guide, and the likelihood scores it. With
-            ``sees_missing`` that is quick; without it the model must expect every frame.
-
-    Raises:
-        ValueError: when parts have sizes that do not match.
+    Arguments: those of ``FrameVAE``.
     """
 
     takes_missing = True
     latents_given = ("present",)
     rates_given = ("past", "present")
-    likelihood: Likelihood
-    recognition: FrameGuide
-    decoder: nn.Module
-
-    def __init__(
-        self,
-        obs_dim: int,
-        latent_dim: int,
-        likelihood: Likelihood,
-        hidden: int = 64,
-        *,
-        emission_dim: int | None = None,
-        statistics: str = "mean+spread",
-        guide: FrameGuide | None = None,
-        decoder: nn.Module | None = None,
-        sees_missing: bool = False,
-        input_dim: int = 0,
-        input_dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        check_sizes(obs_dim=obs_dim, latent_dim=latent_dim)
-        check_number("input_dim", input_dim, 0)
-        check_dropout(input_dropout=input_dropout)
-        check_hidden(hidden)
-        if emission_dim is not None:
-            check_number("emission_dim", emission_dim, most=latent_dim)
-        if size_of(likelihood, "likelihood", "dim") != obs_dim:
-            raise ValueError(f"likelihood has {likelihood.dim} units, obs_dim is {obs_dim}")
-        if guide is not None and size_of(guide, "guide", "latent_dim") != latent_dim:
-            raise ValueError(f"the guide has {guide.latent_dim} latents, the model {latent_dim}")
-        self.obs_dim, self.latent_dim, self.likelihood = obs_dim, latent_dim, likelihood
-        self.emission_dim = emission_dim or latent_dim
-        self.sees_missing = sees_missing
-        self.input_dim, self.input_dropout = input_dim, input_dropout
-        if guide is None:
-            read = reads(obs_dim, sees_missing, input_dim)
-            guide = GaussianGuide(read, latent_dim, hidden, statistics, emission_dim)
-        self.recognition = guide
-        size_of(self.recognition, "guide", "statistics_dim")
-        layers = [
-            self.emission_dim + input_dim,
-            hidden,
-            hidden,
-            size_of(likelihood, "likelihood", "natural_dim"),
-        ]
-        self.decoder = MLP(layers) if decoder is None else decoder
-
-    @property
-    def factorisation(self) -> str:
-        """The factors of the model and of the guide."""
-        raise NotImplementedError(f"{type(self).__name__} must define factorisation")
-
-    def extra_repr(self) -> str:
-        return self.factorisation
-
-    # The recursion of the recognition model ---------------------------------------------------
-
-    def check(self, obs: Tensor) -> None:
-        """Raises a ValueError for ``obs`` outside the support, or of another dtype."""
-        self.likelihood.check(obs)
-        check_dtype(self, obs)
-
-    def initial(self, rows: int) -> Tensor:
-        """u before the first frame, ``[B, U]``."""
-        shape = rows, self.recognition.statistics_dim
-        first = self.recognition.initial(rows)
-        return check_shape(first, "guide's initial", "[rows, statistics_dim]", shape)
-
-    def encode(
-        self, obs: Tensor, observed: Tensor | None = None, inputs: Tensor | None = None
-    ) -> Tensor:
-        """Features of each frame alone, ``[..., M] -> [..., F]``.
-
-        Arguments:
-            obs: frames, ``[..., M]``.
-            observed: True where a value was seen, ``[..., M]``; None where all were. It is read
-                where ``sees_missing``.
-            inputs: s_t, ``[..., I]``; read where ``input_dim``.
-        """
-        role = "guide's encode"
-        if self.sees_missing:
-            role = "guide, which reads 2 M values where sees_missing,"
-        frames = frames_read(self.likelihood, obs, observed, self.sees_missing)
-        return call(self.recognition.encode, role, beside(frames, inputs, self.input_dim))
-
-    def read(
-        self, obs: Tensor, observed: Tensor, past: Tensor, inputs: Tensor | None = None
-    ) -> Tensor:
-        """Features of frames of which values are missing, ``[N, F]``; see ``Recurrent.read``.
-
-        A guide that sees what is missing reads expected frames only where nothing was seen.
-        """
-        if not self.sees_missing:
-            return super().read(obs, observed, past, inputs)
-        obs, unseen = obs.masked_fill(~observed, 0.0), ~observed.any(-1, keepdim=True)
-        if unseen.any():
-            expected = self.expected_frame(past, inputs)
-            obs, observed = torch.where(unseen, expected, obs), observed | unseen
-        return self.encode(obs, observed, inputs)
-
-    def shown(self, batch: Batch) -> Tensor | None:
-        """True where the guide is shown a value in training, ``[B, T, M]``; None where it is all.
-
-        Values are drawn from torch's global random state, anew for each frame.
-        """
-        if not (self.training and self.input_dropout):
-            return None
-        shown = torch.rand_like(batch.obs) >= self.input_dropout
-        return shown & (batch.mask[..., None] if batch.observed is None else batch.observed)
-
-    def step(self, features: Tensor, past: Tensor) -> Tensor:
-        """u_t, ``[B, U]``."""
-        new = self.recognition.step(features, past)
-        return check_shape(new, "guide's step", "[rows, statistics_dim]", past.shape)
-
-    def advance(self, features: Tensor, past: Tensor) -> Tensor:
-        """``step`` for a past that is nowhere blank, ``[B, U]``."""
-        return getattr(self.recognition, "advance", self.recognition.step)(features, past)
-
-    # The Pyro pair, over N folded frames --------------------------------------------------------
-
-    def prior(self, fold: Fold) -> dist.TorchDistribution:
-        """p(x_t), batch shape ``[N]``, event shape ``[K]``."""
-        zeros = fold.past.new_zeros(fold.rows, self.latent_dim)
-        return dist.Normal(zeros, torch.ones_like(zeros), validate_args=False).to_event(1)
-
-    def model(self, fold: Fold) -> None:
-        """The generative model, with the frames and their past observed."""
-        with pyro.plate("frames", fold.rows):
-            x = pyro.sample("x", self.prior(fold))
-            self.explain_past(x, fold)
-            frame = seen_part(self.emit(x, fold.inputs), fold.observed)
-            pyro.sample("y", frame, obs=fold.obs)
-
-    def guide(self, fold: Fold) -> None:
-        """The recognition model."""
-        with pyro.plate("frames", fold.rows):
-            pyro.sample("x", self.belief(fold))
-
-    def belief(self, fold: Fold) -> dist.TorchDistribution:
-        """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""
-        if fold.present is not None and getattr(self.recognition, "complete", False):
-            return self.recognition.posterior(fold.present)
-        features = fold.features
-        shown = fold.observed if fold.shown is None else fold.shown
-        if features is None and shown is not None:
-            features = self.read(fold.obs, shown, fold.past, fold.inputs)
-        elif features is None:
-            features = self.encode(fold.obs, inputs=fold.inputs)
-        belief = self.recognition(features, fold.past)
-        return check_distribution(belief, "guide's distribution", (self.latent_dim,))
-
-    def natural(self, x: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """Natural parameters of y given x ``[..., K]`` and inputs ``[..., I]``, ``[..., M]``."""
-        shape = *x.shape[:-1], self.likelihood.natural_dim
-        read = beside(x[..., : self.emission_dim], inputs, self.input_dim)
-        natural = call(self.decoder, "decoder", read)
-        return check_shape(natural, "decoder", "[..., natural_dim]", shape)
-
-    def emit(self, x: Tensor, inputs: Tensor | None = None) -> dist.TorchDistribution:
-        """p(y_t | x_t, s_t), batch shape ``[...]``, event shape ``[M]``; see ``natural``."""
-        distribution = self.likelihood.distribution(self.natural(x, inputs))
-        return check_distribution(distribution, "likelihood's distribution", (self.obs_dim,))
-
-    def explain_past(self, x: Tensor, fold: Fold) -> None:
-        """The factor of the generative model for u_{t-1}: none here."""
-
-    # Verbs ------------------------------------------------------------------------------------
 
     def predict_state(self, past: Tensor, inputs: Tensor | None = None) -> dist.TorchDistribution:
         """p(x_t | u_{t-1}, s_t), a diagonal Gaussian, batch shape ``[N]``, event shape ``[K]``."""
