@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -45,6 +46,15 @@ class There(torch.Tensor):
     def __repr__(self):
         return f"There({self.held!r})"
 
+    def tolist(self):
+        return self.held.tolist()
+
+    def __getitem__(self, index):
+        return super().__getitem__(_indices(index))
+
+    def __setitem__(self, index, value):
+        super().__setitem__(_indices(index), value)
+
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         return _run(function, args, kwargs or {})
@@ -55,9 +65,18 @@ class _Mode(TorchDispatchMode):
         return _run(function, args, kwargs or {})
 
 
+def _indices(index):
+    """torch makes tensors of lists without dispatching: as tensors they keep their values."""
+    if isinstance(index, tuple):
+        return tuple(_indices(each) for each in index)
+    return torch.tensor(index) if isinstance(index, list | np.ndarray) else index
+
+
 def _run(function, args, kwargs):
     """One operation, on the held tensors."""
     name, flat = function.__name__, tree_flatten((args, kwargs))[0]
+    if any(type(each) is not There and torch.is_tensor(each) and each.is_meta for each in flat):
+        raise RuntimeError(f"the stand-in made a tensor without values: {function}")
     there = any(isinstance(each, There) for each in flat)
     here = any(type(each) is not There and torch.is_tensor(each) and each.dim() for each in flat)
     copies = name.startswith(("_to_copy", "copy_"))
