@@ -1,13 +1,18 @@
 """Fixtures that tests share: one thread, a fixed seed, torch's global switches, local data."""
 
+import functools
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from filelock import FileLock
+from seqzoo.inference.linear import fast
 from seqzoo.zoo import cli
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.runs.processes import JobFailed
@@ -38,6 +43,30 @@ def _globals():
         torch.distributions.Distribution._validate_args,
         pyro.poutine.runtime._PYRO_STACK == [],
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """One worker compiles the Kalman filter, at the first use; the others read it from the disk."""
+    load, lock = fast.kernel, tmp_path_factory.getbasetemp().parent / "kernel.lock"
+
+    @functools.cache
+    def kernel():
+        with FileLock(lock):
+            module = load()
+            if module is not None:
+                A, first, mean = (
+                    np.ones((1, 1, 1, 1)),
+                    np.zeros((1, 1), dtype=int),
+                    np.ones((1,) * 4),
+                )
+                cov, score = np.ones((1,) * 5), np.ones((1, 1, 1))
+                module.forward(A, A, A, mean, mean, mean, first, mean, cov, mean, score)
+                module.backward(A, A, mean, first, mean, cov, np.ones((1, 0, 1, 1, 1)))
+        return module
+
+    with mock.patch.object(fast, "kernel", kernel):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from unittest import mock
 
 import numpy as np
 import torch
+from seqzoo.inference.training import loop
+from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -46,8 +48,14 @@ class There(torch.Tensor):
     def __repr__(self):
         return f"There({self.held!r})"
 
+    def __format__(self, spec):
+        return format(self.held, spec)
+
     def tolist(self):
         return self.held.tolist()
+
+    def new_tensor(self, data, dtype=None):
+        return torch.tensor(data, dtype=dtype or self.dtype).to(THERE)
 
     def __getitem__(self, index):
         return super().__getitem__(_indices(index))
@@ -121,6 +129,10 @@ def second_device() -> Iterator[str]:
         mock.patch.object(torch, "tensor", lambda d, device=None, **k: made(tensor, d, device, k)),
         mock.patch.object(
             torch, "as_tensor", lambda d, device=None, **k: made(as_tensor, d, device, k)
+        ),
+        mock.patch.object(loop, "check_device"),
+        mock.patch.object(
+            optimizer, "_get_fused_kernels_supported_devices", return_value=["cpu", THERE]
         ),
         _Mode(),
     ):

@@ -5,6 +5,7 @@ import torch
 from seqzoo.data import Batch
 from seqzoo.inference.testing.checks import tensors
 from seqzoo.zoo import decoders, likelihoods, memory, path_guides, priors
+from seqzoo.zoo.models import vrae
 
 from seqzoo import inference, zoo
 from tests import test_conformance as conformance
@@ -143,6 +144,102 @@ def test_a_rule_follows_its_network(name):
             grads = {key: p.grad for key, p in rule.net.named_parameters() if p.grad is not None}
             found.append({key: value.cpu().clone() for key, value in grads.items()})
     assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():
+        torch.testing.assert_close(found[1][key], value, rtol=1e-3, atol=1e-5, msg=key)
+
+
+# Recordings -------------------------------------------------------------------------------------
+
+random = torch.Generator().manual_seed(0)
+COUNTS = torch.poisson(1.5 * torch.rand(B, 3, M, generator=random), generator=random)
+GAPS = Batch(
+    COUNTS,
+    observed=torch.rand(COUNTS.shape, generator=random) < 0.8,
+    inputs=torch.randn(B, 3, 1, generator=random),
+)
+counts = likelihoods.Poisson(M)
+VERBS = {
+    "LGDS": lambda: zoo.LGDS(2, M, noise="full", input_dim=1),
+    "PoissonLGDS": lambda: zoo.PoissonLGDS(2, M, input_dim=1),
+    "RVAE": lambda: zoo.RVAE(M, 2, counts, hidden=4),
+    "REFH": lambda: zoo.REFH(M, 4, counts, scale=0.3),
+    "VRAE": lambda: zoo.VRAE(M, 2, counts, hidden=4),
+    "VOSP": lambda: zoo.VOSP(M, 2, counts, hidden=4, width=4),
+    "RNN": lambda: zoo.RNN(M, counts, hidden=4),
+}
+
+
+def verbs(net):
+    """All verbs of a recording that has gaps, by name."""
+    found = {}
+    for given in net.latents_given:
+        states = inference.latents(net, GAPS, given, num_samples=2)
+        found |= {f"{name} given {given}": torch.tensor(states[name].values) for name in states}
+    found["rates"] = torch.tensor(inference.rates(net, GAPS, num_samples=2).values)
+    found["cosmooth"] = torch.tensor(inference.score(net, GAPS, "cosmooth", num_samples=2))
+    if "past" in net.rates_given:
+        found["next"] = torch.tensor(inference.score(net, GAPS, num_samples=2))
+        found["predict_next"] = inference.predict_next(net, GAPS, 2).mean
+    if not isinstance(net, zoo.REFH):
+        found["bound"] = inference.predictive_bound(net, GAPS, 2)
+    return found
+
+
+# EM of counts filters and smooths them below; the verbs themselves are those of the LGDS.
+@pytest.mark.parametrize("name", [name for name in VERBS if name != "PoissonLGDS"])
+def test_verbs_say_there_what_they_say_here(name, monkeypatch):
+    for module in (inference.path_filter, vrae):
+        monkeypatch.setattr(module, "PARTICLES", 3)
+    net = VERBS[name]().eval()
+    expected = verbs(net)
+    with second_device():
+        net.to(THERE)
+        found = verbs(net)
+        for part in ("predict_next", "bound"):
+            assert part not in found or found[part].device.type == THERE, part
+        found = {part: value.cpu() for part, value in found.items()}
+    assert found.keys() == expected.keys()
+    for part, value in expected.items():
+        torch.testing.assert_close(
+            found[part], value, rtol=1e-4, atol=1e-5, equal_nan=True, msg=part
+        )
+
+
+@pytest.mark.parametrize("name", ["LGDS", "PoissonLGDS"])
+def test_em_learns_there_what_it_learns_here(name):
+    found = []
+    for there in (False, True):
+        torch.manual_seed(0)
+        with second_device():
+            net, batch = VERBS[name](), GAPS
+            if there:
+                net, batch = net.to(THERE), GAPS.to(THERE)
+            history = inference.EM(net, restarts=2, iterations=2).learn(batch)
+            assert {part.is_meta for part in net.buffers()} == {there}
+            parts = [part.cpu().clone() for part in (*net.buffers(), net.filter(batch).mean)]
+            found.append([torch.tensor(history).double(), *parts])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*predicts no better")
+@pytest.mark.parametrize("name", ["lgds", "rvae"])
+def test_a_model_is_fitted_there(name):
+    found = []
+    for device in ("cpu", THERE):
+        with second_device():
+            fitted = zoo.fit_model(
+                *(name, COUNTS, GAPS),
+                latent_dim=2,
+                updates=2,
+                changes={"rule.iterations": 2} if name == "lgds" else {"model.hidden": 4},
+                device=device,
+                progress=False,
+            )
+            state = fitted.net.state_dict()
+            assert {value.device.type for value in state.values()} == {device}
+            state = {key: value.cpu().clone() for key, value in state.items()}
+            found.append({**state, "validation": torch.tensor(fitted.validation)})
     for key, value in found[0].items():
         torch.testing.assert_close(found[1][key], value, rtol=1e-3, atol=1e-5, msg=key)
 
