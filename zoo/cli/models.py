@@ -212,7 +212,7 @@ def _evaluate_recording(net: torch.nn.Module, recipe: Recipe, seed: int, as_json
 
     assert recipe.data is not None
     test = recording_recipes.training(recipe.data).parts["test"]
-    found = recording_recipes.scores(net, test, seed)
+    found = recording_recipes.scores_on_test(net, recipe.data, seed)
     if as_json:
         names = ("name", "trials", "seed")
         result: dict[str, Any] = dict(zip(names, (recipe.name, len(test), seed)))

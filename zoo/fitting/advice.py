@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..plans.plan import Plan
+
 HALF = 0.5  # of a run: what was gained since then tells whether it ended too early
 STILL = 0.1  # of all that was gained: more than so much in the second half is too early
 WORSE = 0.1  # of all that was gained: so much lost since the best epoch is overfitting
@@ -21,6 +23,17 @@ class Advice(NamedTuple):
 
     kind: str
     text: str
+
+
+def advice_on(score: float, curve: Sequence[float], plan: Plan) -> list[Advice]:
+    """Advice on a run.
+
+    Arguments:
+        score: see ``of_score``.
+        curve: see ``of_curve``.
+        plan: what was trained.
+    """
+    return of_score(score) + of_curve(curve, plan.by_gradient, plan.updates)
 
 
 def of_curve(scores: Sequence[float], by_gradient: bool, updates: int = 0) -> list[Advice]:

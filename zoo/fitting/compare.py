@@ -14,15 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...data import Batch, BatchLike, Dataset, Recording
-from ...inference import bits_per_spike, score
+from ...inference import bits_per_spike
 from ...inference.checks import check_seed
 from ...inference.diagnostics.neural import checked_rates
 from ...inference.diagnostics.score import hidden_channels, score_values
 from ..names import instead
-from ..plans.defaults import check_name, check_sizes
+from ..plans.defaults import LATENTS, check_name, check_sizes
 from ..plans.facts import Facts, as_recording
 from .baselines import OwnPast
 from .model import FittedModel, fit_model
+from .scores import scores
 from .table import Table
 
 
@@ -99,13 +100,9 @@ class Comparison(Mapping[str, FittedModel]):
         following, others = f"next bin ({unit})", f"held-out ({unit})"
         rows, notes = [], []
         for name, model in self.items():
-            found: dict[str, float | None] = {}
-            for kind, its in (("next", unit), ("cosmooth", unit), ("likelihood", "nats/frame")):
-                try:
-                    found[kind] = score(model.net, data, kind, its, held_out, seed=seed)
-                except ValueError as error:
-                    found[kind] = None
-                    notes.append(f"{name}: {error}")
+            figures = scores(model.net, data, unit, held_out, seed)
+            notes += [f"{name}: {each.note}" for each in figures.values() if each.note]
+            found = {kind: None if each.note else each.value for kind, each in figures.items()}
             rows.append(
                 {
                     "model": name,
@@ -153,7 +150,7 @@ def compare(
     train: Recording | Dataset | BatchLike,
     validation: Recording | Dataset | BatchLike,
     *,
-    latent_dim: int = 8,
+    latent_dim: int = LATENTS,
     updates: int | None = None,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,

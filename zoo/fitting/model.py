@@ -16,12 +16,12 @@ from ...data import BatchLike, Dataset, Recording
 from ...inference import fit, latents, predict_next, rates, score
 from ...inference.checks import check_seed
 from ...inference.contracts import Network
-from ..plans.defaults import check_name, check_sizes, plan_for
+from ..plans.defaults import LATENTS, check_name, check_sizes, plan_for
 from ..plans.facts import Facts, as_recording, in_pieces
 from ..plans.loss import DRAWS, validation_loss
 from ..plans.plan import Plan, starting_network
 from ..store import save
-from .advice import Advice, of_curve, of_score
+from .advice import Advice, advice_on
 
 if TYPE_CHECKING:
     import xarray
@@ -109,7 +109,7 @@ def fit_model(
     train: Recording | Dataset | BatchLike,
     validation: Recording | Dataset | BatchLike,
     *,
-    latent_dim: int = 8,
+    latent_dim: int = LATENTS,
     updates: int | None = None,
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -177,10 +177,8 @@ def fit_model(
         found = fit(rule, pieces, device=device, progress=progress)
         curve = [-record[rule.figure] for record in found.history]
     seconds = time.perf_counter() - start
-    counts = facts.kind != "traces"
-    unit = "bits/spike" if counts else "r2"
-    value = score(net, held, "next", unit, num_samples=DRAWS)
-    advice = of_score(value) + of_curve(curve, plan.by_gradient, plan.updates)
+    value = score(net, held, "next", facts.unit, num_samples=DRAWS)
+    advice = advice_on(value, curve, plan)
     if value <= 0:
         warnings.warn(f"{name}: {advice[0].text}", stacklevel=2)
-    return FittedModel(name, net, plan, found.history, value, unit, seconds, advice)
+    return FittedModel(name, net, plan, found.history, value, facts.unit, seconds, advice)

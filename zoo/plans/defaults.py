@@ -23,6 +23,7 @@ from ..parts.priors import AR1
 from .facts import Facts
 from .plan import Plan
 
+LATENTS = 8  # size of the latent state, if unset
 WIDTH = 64  # units of a hidden layer
 HIDDEN = 0.25  # values hidden from a guide in training: it then copies no noise, and co-smooths
 SMALL = 20_000  # frames: of more, the loss falls for longer

@@ -37,6 +37,11 @@ class Facts(NamedTuple):
     location: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
+    @property
+    def unit(self) -> str:
+        """The unit of predictions: ``"bits/spike"`` of counts, otherwise ``"r2"``."""
+        return "r2" if self.kind == "traces" else "bits/spike"
+
     @classmethod
     def of(cls, recording: Recording) -> Facts:
         """The facts of a recording.

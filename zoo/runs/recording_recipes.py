@@ -7,7 +7,7 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from ...data import DataError, RecordedTrials, Recording
 from ...data.recordings.trials import checksum
 from ...inference import Network, score
+from ..fitting.scores import Figure, scores
 from ..part import Part
-from ..plans.facts import in_pieces
+from ..plans.facts import Facts, in_pieces
 from ..plans.loss import validation_loss
 from ..recipes.recipe import Recipe
 from ..recipes.task import Task
 from ..registry import read
 
 TABLE = "recording"  # the first half of the names of these recipes
-KINDS = ("next", "cosmooth", "likelihood")  # what ``evaluate`` says of a model
 
 
 def is_own(card: Mapping[str, Any]) -> bool:
@@ -51,7 +51,7 @@ def recipe(
         data: the recording, a part of ``RecordedTrials``.
         model, rule, fit, search: see ``Recipe``.
     """
-    unit = "-bits/spike" if is_counts(training(data).parts["train"]) else "mse"
+    unit = "-bits/spike" if unit_of(data) == "bits/spike" else "mse"
     return Recipe(
         f"{TABLE}/{name}",
         name,
@@ -100,37 +100,14 @@ def _read(described: str) -> RecordedTrials:
     return read(json.loads(described)).build()
 
 
-def is_counts(recording: Recording) -> bool:
-    """Whether all values that were seen are whole numbers from 0 on."""
-    values = torch.cat(recording.trials)
-    values = values[values.isfinite()]
-    return bool((values >= 0).all() and (values == values.round()).all())
+def unit_of(data: Part) -> str:
+    """The unit of predictions of a recording, which its training trials decide."""
+    return Facts.of(training(data).parts["train"]).unit
 
 
-class Figure(NamedTuple):
-    """A score of ``inference.score``.
-
-    Arguments:
-        value: NaN where the model has none.
-        unit: its unit.
-        note: why the model has none.
-    """
-
-    value: float
-    unit: str
-    note: str = ""
-
-
-def scores(net: nn.Module, recording: Recording, seed: int = 0) -> dict[str, Figure]:
-    """How well a model does on trials, by kind of ``inference.score``."""
-    counts, found = is_counts(recording), {}
-    for kind in KINDS:
-        unit = "nats/frame" if kind == "likelihood" else ("bits/spike" if counts else "r2")
-        try:
-            found[kind] = Figure(score(cast(Network, net), recording, kind, unit, seed=seed), unit)
-        except ValueError as error:
-            found[kind] = Figure(float("nan"), unit, str(error))
-    return found
+def scores_on_test(net: nn.Module, data: Part, seed: int) -> dict[str, Figure]:
+    """How well a model does on the test trials of a recording, by kind of ``inference.score``."""
+    return scores(cast(Network, net), training(data).parts["test"], unit_of(data), seed=seed)
 
 
 def _score(data: Part, net: nn.Module, seed: int, split: str) -> Tensor:
@@ -138,11 +115,9 @@ def _score(data: Part, net: nn.Module, seed: int, split: str) -> Tensor:
     recording = training(data).parts[split]
     if split == "validation":
         return torch.tensor([[validation_loss(net, in_pieces(recording).batch())]])
-    if is_counts(training(data).parts["train"]):
-        return torch.tensor(
-            [[-score(cast(Network, net), recording, "next", "bits/spike", seed=seed)]]
-        )
-    return torch.tensor([[score(cast(Network, net), recording, "next", "mse", seed=seed)]])
+    unit, sign = ("bits/spike", -1) if unit_of(data) == "bits/spike" else ("mse", 1)
+    value = score(cast(Network, net), recording, "next", unit, seed=seed)
+    return torch.tensor([[sign * value]])
 
 
 def _write(data: Part, net: nn.Module, path: Path, seed: int, direction: str | None) -> None:

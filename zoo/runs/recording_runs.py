@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ...data import RecordedTrials
-from ..fitting.advice import of_curve, of_score
+from ..fitting.advice import advice_on
+from ..fitting.scores import Figure
 from ..part import Part
-from ..plans.defaults import Sizes, plan_for
+from ..plans.defaults import LATENTS, Sizes, plan_for
 from ..plans.facts import PIECE, Facts
 from ..plans.plan import Plan
 from ..recipes.recipe import Recipe
 from ..store import card_of, holds_model, load
 from . import finished, recording_recipes, run
 
-LATENTS = 8  # size of the latent state, if unset
 WIDTH = re.compile(r"hidden|hidden_dim|latent_dim|state_dim|width")
 
 
@@ -59,7 +59,7 @@ def advice(recipe: Recipe, card: Mapping[str, Any], plan: Plan, value: float) ->
         recipe, card, plan: of the run.
         value: its score of the next bin: bits per spike or R².
     """
-    found = of_score(value) + of_curve(card.get("curve", []), recipe.by_gradient, plan.updates)
+    found = advice_on(value, card.get("curve", []), plan)
     return [f"{recipe.title}: {each.text}" for each in found]
 
 
@@ -141,15 +141,11 @@ def folder_of(recipe: Recipe, recipes: Sequence[Recipe], out: Path) -> Path:
     return out if len(recipes) == 1 else out / recipe.title
 
 
-def scores(
-    recipes: Sequence[Recipe], out: Path, seed: int
-) -> dict[str, dict[str, recording_recipes.Figure]]:
+def scores(recipes: Sequence[Recipe], out: Path, seed: int) -> dict[str, dict[str, Figure]]:
     """The scores of each trained model on test trials, by its name."""
     found = {}
     for recipe in recipes:
         assert recipe.data is not None
-        test = recording_recipes.training(recipe.data).parts["test"]
-        found[recipe.title] = recording_recipes.scores(
-            load(folder_of(recipe, recipes, out)), test, seed
-        )
+        net = load(folder_of(recipe, recipes, out))
+        found[recipe.title] = recording_recipes.scores_on_test(net, recipe.data, seed)
     return found
