@@ -1,5 +1,6 @@
 """The verbs that all networks have: against slow oracles, and what must not change a result."""
 
+import functools
 import math
 import re
 from pathlib import Path
@@ -16,8 +17,8 @@ from torch.testing import assert_close
 
 from seqzoo import inference, zoo
 
-M, K, T = 4, 2, 9
-LENGTHS = 9, 6, 8
+M, K, T = 4, 2, 6
+LENGTHS = 6, 4, 5
 
 counts = likelihoods.Poisson(M)
 MODELS = {
@@ -55,12 +56,12 @@ def build(name):
     return net.eval()
 
 
-def trials(filler=math.nan):
+def trials():
     """Trials with a gap, a dead channel in one, and single missing values."""
     random = np.random.default_rng(1)
     found = [random.poisson(1.5, (length, M)).astype(np.float32) for length in LENGTHS]
-    for where in ((0, slice(3, 5)), (1, slice(None), 3), (2, 4, 1)):
-        found[where[0]][where[1:]] = filler
+    for where in ((0, slice(1, 3)), (1, slice(None), 3), (2, 3, 1)):
+        found[where[0]][where[1:]] = math.nan
     return found
 
 
@@ -72,24 +73,30 @@ def everything(net, data, seed=0):
     """What all verbs say of some data, by name."""
     found = {}
     for given in net.latents_given:
-        states = inference.latents(net, data, given, num_samples=3, seed=seed)
+        states = inference.latents(net, data, given, num_samples=2, seed=seed)
         found |= {f"{name} given {given}": part.values for name, part in states.items()}
     for given in net.rates_given:
-        rates = inference.rates(net, data, given, num_samples=5, seed=seed)
+        rates = inference.rates(net, data, given, num_samples=2, seed=seed)
         found[f"rates given {given}"] = rates.values
     for kind in ("next", "cosmooth", "likelihood"):
         try:
-            found[kind] = inference.score(net, data, kind, num_samples=5, seed=seed)
+            found[kind] = inference.score(net, data, kind, num_samples=2, seed=seed)
         except ValueError:
             continue  # the test of the table says which
     return found
+
+
+@functools.cache
+def expected(name):
+    """``everything`` of the recording."""
+    return everything(build(name), recording())
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     """Few particles, for speed."""
     for module in (inference.path_filter, vrae):
-        monkeypatch.setattr(module, "PARTICLES", 6)
+        monkeypatch.setattr(module, "PARTICLES", 3)
 
 
 @pytest.fixture
@@ -155,42 +162,38 @@ def test_results_have_the_coordinates_of_the_recording(name):
 @every_model
 def test_a_filler_changes_nothing(name):
     net, seen = build(name), recording().batch()
-    expected = everything(net, recording())
-    for filler in (0.0, 50.0):
-        obs = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(trial) for trial in trials(filler)], batch_first=True
-        )
-        obs = torch.where(seen.mask[..., None], obs, filler)
-        found = everything(net, Batch(obs, seen.mask, observed=seen.observed))
-        for key, value in expected.items():
-            np.testing.assert_array_equal(found[key], value, err_msg=key)
+    filled = torch.where(seen.observed & seen.mask[..., None], seen.obs, 50.0)
+    assert (seen.obs[filled == 50] == 0).all()  # those of a recording are 0
+    found = everything(net, Batch(filled, seen.mask, observed=seen.observed))
+    for key, value in expected(name).items():
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
 @every_model
 def test_padding_and_the_order_of_trials_change_nothing(name, quiet):
     net, spikes = build(name), recording()
     quiet()
-    expected = everything(net, spikes)
-    padded = everything(net, Recording([*trials(), np.ones((14, M))], 0.02))
-    for trial in range(3):
+    found = everything(net, spikes)
+    padded = everything(net, Recording([*trials(), np.ones((T + 2, M))], 0.02))
+    for trial in (0, 1):
         alone = everything(net, spikes.select([trial]))
         for key in (key for key, value in alone.items() if not isinstance(value, float)):
             axis = 1 if key.startswith("draws") else 0
-            for other in (expected[key], padded[key]):
+            for other in (found[key], padded[key]):
                 row = np.take(np.take(other, [trial], axis), range(LENGTHS[trial]), axis + 1)
                 np.testing.assert_allclose(row, alone[key], 2e-4, 2e-5, err_msg=key)
     turned = everything(net, spikes.select([2, 0, 1]))
     for key in ("next", "cosmooth", "likelihood"):
-        assert key not in expected or math.isclose(turned[key], expected[key], rel_tol=1e-4)
+        assert key not in found or math.isclose(turned[key], found[key], rel_tol=1e-4)
 
 
 @every_model
 def test_what_is_given_is_all_that_is_read(name, quiet):
     net, batch = build(name), recording().batch()
     quiet()
-    changed = torch.where(torch.arange(T)[:, None] >= 5, batch.obs + 3, batch.obs)
+    changed = torch.where(torch.arange(T)[:, None] >= 3, batch.obs + 3, batch.obs)
     other = Batch(changed, batch.mask, observed=batch.observed)
-    for given, until in (("past", 6), ("present", 5), ("all", 0)):
+    for given, until in (("past", 4), ("present", 3), ("all", 0)):
         if given in net.rates_given:
             first, second = (
                 inference.rates(net, each, given, num_samples=5).values for each in (batch, other)
@@ -208,11 +211,11 @@ def test_what_is_given_is_all_that_is_read(name, quiet):
 def test_results_follow_the_seed_and_leave_state_and_mode_alone(name):
     net, spikes = build(name).train(), recording()
     before = torch.get_rng_state()
-    first, again, other = (everything(net, spikes, seed) for seed in (3, 3, 4))
+    again, other = (everything(net, spikes, seed) for seed in (0, 4))
     assert torch.equal(before, torch.get_rng_state())
     assert net.training
     differ = False
-    for key, value in first.items():
+    for key, value in expected(name).items():
         np.testing.assert_array_equal(again[key], value, err_msg=key)
         differ |= not np.array_equal(other[key], value, equal_nan=True)
     assert differ
