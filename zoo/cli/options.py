@@ -20,7 +20,7 @@ WITHOUT_CARD = (
 )
 #: Endings of recordings, see ``data.read_recording``.
 RECORDINGS = (".nwb", ".npz", ".npy", ".mat", ".nc", ".csv")
-COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt", "neurons")
+COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt", "recordings")
 
 
 def shipped() -> list[str]:

@@ -28,7 +28,7 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
     "onetomany-class": one_to_many.DATA["class"],
     "onetomany-regression": one_to_many.DATA["regression"],
     "pianomidi-tptt": windows.DATA,
-    "neurons": neurons.DATA,
+    "recordings": neurons.DATA,
 }
 TABLES: list[str] = list(dict.fromkeys(recipe.table for recipe in RECIPES.values()))
 
