@@ -2,7 +2,9 @@
 
 ``recording``
     the class ``Recording``: trials of values in bins
-``spikes``, ``inputs``
+``parts``
+    its splits, and selections of trials and channels
+``binning``, ``spikes``, ``inputs``
     spike times, traces and inputs, put in bins
 ``labelled``, ``neuro``, ``npz``
     to and from xarray and pandas; from NWB and pynapple; the format of ``Recording.save``

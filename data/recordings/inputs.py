@@ -78,7 +78,7 @@ def bin_inputs(inputs: Series, edges: Sequence[np.ndarray]) -> tuple[list[np.nda
         if filled and np.median(np.diff(time)) < 0.5 * widths[0]:
             warnings.warn(
                 f"input {name!r} has no sample in {filled} of {bins} bins: they are interpolated",
-                stacklevel=4,
+                stacklevel=5,
             )
     return [np.concatenate(trial, 1) for trial in found], names
 

@@ -118,7 +118,7 @@ def read_pandas(
         bin, first = _steps(np.asarray(at))
         bins += [bin] if len(part) > 1 else []
         starts.append(first)
-        known.append(_numbers(part[list(inputs)]))
+        known.append(_numbers(part.loc[:, list(inputs)]))
         trials.append(part[[name for name in part.columns if name not in others]])
     if bins and not np.allclose(bins, bins[0], rtol=1e-3):
         raise ValueError("the bins of the trials differ: bin the data alike")

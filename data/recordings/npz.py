@@ -18,7 +18,7 @@ FORMAT = "seqzoo recording 1"
 FACTS = ("bin", "channels", "names", "conditions", "unit", "input_names")
 
 
-def write_recording(path: str | PathLike, arguments: Mapping[str, Any]) -> None:
+def write_npz(path: str | PathLike, arguments: Mapping[str, Any]) -> None:
     """Writes the arguments of a ``Recording``, whole or not at all.
 
     Equal recordings make equal files, byte by byte.
@@ -70,11 +70,11 @@ def read_arrays(path: str | PathLike) -> dict[str, np.ndarray]:
 
 
 def is_recording(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Whether arrays are those of ``write_recording``."""
+    """Whether arrays are those of ``write_npz``."""
     return "about" in arrays and "format" in str(arrays["about"])
 
 
-def read_recording(path: str | PathLike) -> dict[str, Any]:
+def read_npz(path: str | PathLike) -> dict[str, Any]:
     """Arguments of the ``Recording`` that a file holds.
 
     Raises:

@@ -78,7 +78,7 @@ def trial_edges(
         warnings.warn(
             f"trials {first} and {second} overlap, and {len(overlap)} pairs in all: their spikes "
             "count in both, so that a split by trials shares data between its parts",
-            stacklevel=3,
+            stacklevel=4,
         )
     return rows, [intervals[row, 0] + bin * np.arange(bins[row] + 1) for row in rows]
 
@@ -87,7 +87,7 @@ def warn_of(problem: str, names: Sequence[Any]) -> None:
     """Warns of some trials, of which it names the first five."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     listed = ", ".join(str(name) for name in names[:5])
-    warnings.warn(f"trials {problem}: {listed}{more}", stacklevel=4)
+    warnings.warn(f"trials {problem}: {listed}{more}", stacklevel=5)
 
 
 def count_spikes(times: Sequence[np.ndarray], edges: np.ndarray) -> np.ndarray:
