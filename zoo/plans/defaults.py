@@ -208,6 +208,10 @@ def _reads(facts: Facts) -> dict[str, Any]:
 
 
 def _gru(facts: Facts, latent_dim: int) -> Plan:
+    if facts.kind == "traces":  # a bin says more than one of spikes, and costs less to hide
+        model = part(RNN, input_dropout=HIDDEN, dropout=0.2, **_reads(facts))
+        plan = _sequence(facts, model).changed({"fit.lr": rate(facts, 6e-3)})
+        return plan.changed({"updates": max(600, plan.updates)})
     return _sequence(facts, part(RNN, input_dropout=0.4, dropout=0.2, **_reads(facts)))
 
 
