@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -26,6 +27,16 @@ def kernel() -> ModuleType | None:
         return import_module(".kernel", __package__)  # numba takes half a second to import
     except ImportError:
         return None
+
+
+def compiles() -> bool:
+    """Whether the next call compiles the kernel, which takes about 15 seconds, once."""
+    module = kernel()
+    if module is None or module.forward.signatures:
+        return False
+    folder, written = module.forward.stats.cache_path, Path(str(module.__file__)).stat().st_mtime
+    kept = [] if folder is None else Path(folder).glob("kernel.backward-*.nbc")
+    return all(file.stat().st_mtime < written for file in kept)
 
 
 def why_not(model: LinearGaussian, data: Data) -> str | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...data import Batch
 from ..checks import check_missing, check_real, check_seed, check_sizes
 from ..contracts import LinearSystem
+from ..linear.fast import compiles
 from ..linear.system import LinearGaussian, Readings, begun
 from ..rng import RandomStream
 from .closed_form import ClosedForm
@@ -69,12 +70,15 @@ class EM(ClosedForm):
             guesses = [self.net.guess(data, restart) for restart in range(self.restarts)]
         model = guesses[0].map(lambda *parts: torch.stack(parts), *guesses[1:])
         likeliest, history = model, [torch.full((self.restarts,), -math.inf).to(data.value)]
-        bar = tqdm(range(self.iterations + 1), "EM", disable=not progress)
+        waits = progress and data.value.device.type == "cpu" and compiles()
+        title = "EM (compiling the Kalman filter, once)" if waits else "EM"
+        bar = tqdm(range(self.iterations + 1), title, disable=not progress)
         beliefs = None
         for _ in bar:
             if beliefs is not None:
                 model = self.net.m_step(model, beliefs, data)
             beliefs = self.net.e_step(model, data, beliefs)
+            bar.set_description("EM", refresh=False)
             total = beliefs.log_likelihood.sum(-1) + self.net.log_prior(model, data)
             gained = total / batch.frames
             # A step may lose by rounding alone, where float64 does not suffice.

@@ -1,6 +1,8 @@
 """Filter, smoother and EM against the joint Gaussian of a whole trajectory."""
 
 import math
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pyro
@@ -13,6 +15,7 @@ from seqzoo.inference.linear import fast
 from seqzoo.inference.linear.kalman import predictions
 from seqzoo.inference.linear.m_step import fit_states, symmetric
 from seqzoo.inference.linear.system import Readings
+from seqzoo.inference.rules import em
 from seqzoo.zoo import LGDS
 from seqzoo.zoo.parts.readouts import Readout
 from seqzoo.zoo.recipes.population import PopulationReadout, SpringFilter
@@ -768,6 +771,27 @@ def test_a_readout_that_knows_nothing_of_missing_values_is_given_none():
 def test_em_rejects(bad):
     with pytest.raises(ValueError, match="at least 1"):
         EM(known(1), **bad)
+
+
+def test_em_says_that_it_compiles(tmp_path, monkeypatch, capsys):
+    """Where the kernel was not kept, or its source is newer."""
+    source, kept = tmp_path / "kernel.py", tmp_path / "kernel.backward-1.py311.1.nbc"
+    source.touch()
+    folder = SimpleNamespace(cache_path=str(tmp_path))
+    module = SimpleNamespace(
+        __file__=str(source), forward=SimpleNamespace(signatures=[], stats=folder)
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(fast, "kernel", lambda: module)
+        found = [fast.compiles()]
+        for seconds in (-5, 5):
+            kept.touch()
+            os.utime(kept, (source.stat().st_mtime + seconds,) * 2)
+            found.append(fast.compiles())
+        assert found == [True, True, False]
+    monkeypatch.setattr(em, "compiles", lambda: True)
+    EM(known(1), iterations=1).learn(Batch(torch.randn(3, 6, 1)), progress=True)
+    assert "compiling the Kalman filter, once" in capsys.readouterr().err
 
 
 # Spike counts ---------------------------------------------------------------------------------

@@ -354,6 +354,7 @@ def test_the_frames_of_a_linear_rvae_have_the_exact_density_given_past_and_input
 # Learning -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*still falling")
 @pytest.mark.parametrize("name", ["RVAE", "VRAE", "VOSP", "RNN"])
 def test_a_model_learns_from_inputs_that_drive_the_data(name):
     random = torch.Generator().manual_seed(0)
