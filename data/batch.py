@@ -66,7 +66,7 @@ class Batch:
     ) -> None:
         others = {"target": target, "observed": observed, "state": state, "inputs": inputs}
         _check_devices(obs, {"mask": mask, **others})
-        obs, observed = _without_missing(obs, mask, observed)
+        obs, observed = _without_missing(obs, observed)
         check_sequences(obs, mask)
         if mask is None:
             mask = torch.ones(obs.shape[:2], dtype=torch.bool, device=obs.device)
@@ -163,9 +163,7 @@ def _check_devices(obs: Tensor, parts: dict[str, Tensor | None]) -> None:
             )
 
 
-def _without_missing(
-    obs: Tensor, mask: Tensor | None, observed: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+def _without_missing(obs: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Observations with zero in place of missing values, and the checked ``observed``."""
     if observed is None or not isinstance(obs, Tensor):
         return obs, observed

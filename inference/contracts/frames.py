@@ -129,8 +129,8 @@ class Recurrent(Network):
 class FrameModel(Recurrent):
     """p(x_t, y_t, u_{t-1}) and q(x_t | y_t, u_{t-1}): a latent-variable model of single frames.
 
-    Frames are independent of one another given the statistics of the past, u_{t-1}, so that the
-    Pyro pair sees them as one plate of ``N`` members, a ``Fold``. Where ``takes_missing``, the
+    Frames are independent of one another given u_{t-1}, the statistics of the past. The Pyro pair
+    therefore sees them as one plate of ``N`` members, a ``Fold``. Where ``takes_missing``, the
     log-density of a frame leaves out the values that are not in ``fold.observed``.
 
     You write

@@ -43,8 +43,8 @@ class Network(nn.Module):
         ``takes_missing`` (False): batches with missing values are refused; set it to True once
         missing values count for nothing
 
-    The verbs call these methods in evaluation mode, without a graph, within a private random
-    stream, and with a batch that is on the network's device. The batch has missing values only
+    The verbs call these methods in evaluation mode and without a graph. Random numbers are those of
+    a private stream, and the batch is on the network's device. The batch has missing values only
     where ``takes_missing``. Nothing else of a batch is checked. A frame that was not seen has
     latent states and expected values, too. Values in padding may be anything.
     """

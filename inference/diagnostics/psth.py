@@ -1,7 +1,7 @@
 """Peri-stimulus time histograms: means over the trials of a condition, and scores of them.
 
-R² is that of Pei et al., "Neural Latents Benchmark '21" (2021). The benchmark takes the PSTHs of
-spikes smoothed by a Gaussian, of training and test trials together, as target for the mean rates
+R² is that of Pei et al., "Neural Latents Benchmark '21" (2021). The benchmark smooths
+the spikes of training and test trials by a Gaussian. Their PSTHs are the target for the mean rates
 of the test trials:
 
     target = inference.psth(spikes.obs, spikes, conditions, smooth=3.5)  # 70 ms in bins of 20 ms
@@ -32,8 +32,8 @@ from .values import Values
 def gaussian_smooth(values: Values, batch: BatchLike, sd: float) -> Tensor:
     """Counts or rates smoothed along time by a Gaussian, ``[B, T, M]``, float64.
 
-    The kernel ends at three standard deviations. It is normalised over the bins that were seen, so
-    that values at the ends of a trial and beside a gap are not drawn to zero.
+    The kernel ends at three standard deviations. It is normalised over the bins that were seen.
+    Values at the ends of a trial and beside a gap are therefore not drawn to zero.
 
     Arguments:
         values: counts or rates, ``[B, T, M]``.

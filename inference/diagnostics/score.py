@@ -52,9 +52,9 @@ def score(
         data: a ``data.Recording``, a ``Batch``, or anything that ``data.as_batch`` takes.
         kind: see above.
         unit: ``"bits/spike"`` of counts, the Poisson log-likelihood relative to that of the mean of
-            each channel (see ``bits_per_spike``), where rates below a hundredth of that mean count
-            as a hundredth, since those of a linear model may be negative; ``"mse"``, the mean
-            squared error; ``"r2"``, the coefficient of determination, averaged over the channels
+            each channel (see ``bits_per_spike``). Rates below a hundredth of that mean count as a
+            hundredth, since those of a linear model may be negative. ``"mse"``, the mean squared
+            error; ``"r2"``, the coefficient of determination, averaged over the channels
             that vary; or, of the likelihood, ``"nats/frame"``. None is ``"nats/frame"`` of the
             likelihood, otherwise ``"bits/spike"`` of whole numbers from 0 on, otherwise ``"r2"``.
         held_out: of ``"cosmooth"``, the fraction of the channels that are hidden, or a list of
@@ -110,8 +110,8 @@ def predictive_bound(
 
     It is exact for a network without latent states and for a linear-Gaussian system. Otherwise it
     is a lower bound in expectation, which rises with the number of samples. A network of single
-    frames (an rVAE) draws x_t from p(x_t | u_{t-1}) and takes the logarithm of the mean of
-    p(y_t | x_t) for each frame. A network of latent paths has the bound of a particle filter, or
+    frames (an rVAE) draws x_t from p(x_t | u_{t-1}). The bound of a frame is the logarithm of the
+    mean of p(y_t | x_t). A network of latent paths has the bound of a particle filter, or
     the importance-weighted bound of frames or of paths. Missing values and padding do not count.
 
     Arguments:

@@ -1,4 +1,7 @@
-"""Training on data of one's own: defaults that follow from the data, comparisons, advice."""
+"""Training on data of one's own in Python: one model, comparisons, scores, advice.
+
+The command ``seqzoo fit`` does it in folders, see ``zoo.runs``.
+"""
 
 from .compare import Comparison, compare
 from .model import FittedModel, fit_model

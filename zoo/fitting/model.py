@@ -18,8 +18,8 @@ from ...inference.checks import check_seed
 from ...inference.contracts import Network
 from ..plans.defaults import LATENTS, check_name, check_sizes, plan_for
 from ..plans.facts import Facts, as_recording, in_pieces
-from ..plans.loss import DRAWS, validation_loss
 from ..plans.plan import Plan, starting_network
+from ..plans.validation import DRAWS, validation_loss
 from ..store import save
 from .advice import Advice, advice_on
 

@@ -1,7 +1,7 @@
 """The table ``neurons``: simulated neurons, and models of all kinds with default settings.
 
 The systems are those of Pandarinath et al., "Inferring single-trial neural population dynamics
-using sequential auto-encoders" (2018), with sizes of our own, so that no row has a published
+using sequential auto-encoders" (2018). Sizes are the zoo's own, so that no row has a published
 figure.
 """
 
@@ -22,7 +22,7 @@ from ..part import part
 from ..pictures import check_file, plot_heat
 from ..plans.defaults import Sizes, plan_for
 from ..plans.facts import Facts
-from ..plans.loss import validation_loss
+from ..plans.validation import validation_loss
 from .recipe import Recipe
 from .simulated_neurons import BIN, SimulatedNeurons
 from .task import Scores, Task

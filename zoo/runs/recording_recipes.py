@@ -18,7 +18,7 @@ from ...inference import Network, score
 from ..fitting.scores import Figure, scores
 from ..part import Part
 from ..plans.facts import Facts, in_pieces
-from ..plans.loss import validation_loss
+from ..plans.validation import validation_loss
 from ..recipes.recipe import Recipe
 from ..recipes.task import Task
 from ..registry import read
@@ -43,8 +43,8 @@ def recipe(
     """The recipe of a model of a recording.
 
     Its figure is the loss of the next bin: bits per spike with a minus sign for counts, the mean
-    squared error for traces. On validation data it is ``plans.loss.validation_loss``, which the
-    rules lower.
+    squared error for traces. On validation data it is ``plans.validation.validation_loss``, which
+    the rules lower.
 
     Arguments:
         name: the model, such as ``rvae``.
