@@ -87,7 +87,9 @@ def register(*classes: Class) -> None:
                 f"there are two classes called {cls.__name__}, one in {other.__module__} and one "
                 f"in {cls.__module__}: rename yours"
             )
-        PARTS[cls.__name__] = cls
+        kinds = (data.Dataset, inference.LearningRule)
+        beside = inspect.isclass(cls) and issubclass(cls, kinds)
+        (RULES_AND_DATA if beside else PARTS)[cls.__name__] = cls
 
 
 def find(name: str, classes: Iterable[Class] = (), model: bool = False) -> Class:

@@ -1,4 +1,4 @@
-"""The table ``neurons``: simulated neurons, and models of all kinds with default settings.
+"""The tables ``lorenz`` and ``chaotic-rnn``: simulated neurons, models with default settings.
 
 The systems are those of Pandarinath et al., "Inferring single-trial neural population dynamics
 using sequential auto-encoders" (2018). Sizes are the zoo's own, so that no row has a published

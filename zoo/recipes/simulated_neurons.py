@@ -1,4 +1,4 @@
-"""The data set of the table ``neurons``: simulated neurons, whose true rates are known."""
+"""The data set of the tables ``lorenz`` and ``chaotic-rnn``: neurons whose true rates are known."""
 
 from __future__ import annotations
 
