@@ -113,7 +113,8 @@ def predict_next(
         torch.Size([2, 100, 900])
     """
     check_samples(num_samples, seed=seed)
-    if not isinstance(net, Network) or "past" not in net.rates_given:
+    predicts = isinstance(net, Network) and "past" in net.rates_given
+    if not predicts and not isinstance(net, Recurrent):  # whose sample_next says why it does not
         raise ValueError(
             f"{type(net).__name__} predicts no next frame: that takes a network that inherits "
             "inference.Recurrent and writes sample_next(past, previous, num_samples)"
