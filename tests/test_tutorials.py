@@ -89,6 +89,7 @@ def test_a_tutorial_is_a_percent_script(script):
 @every_tutorial
 def test_a_tutorial_needs_no_package_beyond_those_of_seqzoo(script):
     known = {"seqzoo", "torch", "numpy", "matplotlib", "pyro", "safetensors", "arviz", "IPython"}
+    known |= {"pynwb"} if 'pip install "seqzoo[neuro]"' in script.read_text() else set()
     for node in ast.walk(ast.parse(script.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
