@@ -98,7 +98,7 @@ pictures.plot_raster(spikes, trial=int(lost[0]), ax=right)
 plt.show()
 
 # %% [markdown]
-# Left: the share of bins that are missing. The dead electrode is the dark row, trials with a
+# Left: the fraction of bins that are missing. The dead electrode is the dark row, trials with a
 # dropout are darker columns. Right: a trial with a dropout, a tick for each spike.
 #
 # ## Split
@@ -155,6 +155,9 @@ def true(values, recording):
 print(fits.score(test, true_rates=true(lorenz.rates, test)))
 
 # %% [markdown]
+# The rVAE and the GRU predict the next bin better than linear dynamics do. Of hidden neurons the
+# rVAE and the linear system say about the same, near the limit: those are told by the present.
+#
 # How far ahead does a model see? `forward_prediction` hides the last bins of every trial. The
 # Lorenz system is chaotic, so that every prediction ends somewhere.
 
@@ -195,6 +198,10 @@ for (name, found), ax in zip(decoded.items(), axes):
 plt.show()
 
 # %% [markdown]
+# The linear system is read better, though it predicts worse. The latent states of the rVAE are a
+# nonlinear function of the true ones, and a linear map cannot undo that. R² of latents after a
+# linear map is no measure of how much a model knows.
+#
 # ## Rates, also where nothing was seen
 #
 # The model has an expectation for every bin, also for those of the dropout and of the dead

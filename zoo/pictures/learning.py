@@ -29,7 +29,7 @@ def plot_learning(
         figure: which entry of their histories: ``"validation"``, ``"loss"``, or what else a rule
             reports, such as ``"log_likelihood"``. None is ``"validation"`` where every fit has it,
             otherwise ``"loss"``.
-        scaled: draw each curve from 1 at its start to 0 at its best, over the share of its run: for
+        scaled: draw each curve from 1 at its start to 0 at its best, over the fraction of its run: for
             fits whose losses have different units. Where ``figure`` is None, each has the first of
             validation, loss and log-likelihood that it has.
         ax: where to plot; None makes a figure.
@@ -71,7 +71,7 @@ def plot_learning(
         if entry == "validation":
             star = {"marker": "*", "ms": 11, "color": colour, "mec": "white", "zorder": 3}
             ax.plot(epochs[lowest], values[lowest], **star)
-    ax.set_xlabel("share of the run (%)" if scaled else "epoch")
+    ax.set_xlabel("part of the run (%)" if scaled else "epoch")
     shown = next(iter(chosen.values())).replace("_", " ")
     ax.set_ylabel("loss: 1 at the start, 0 at its best" if scaled else shown)
     ax.legend(frameon=False, fontsize=8)
