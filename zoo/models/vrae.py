@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data import Batch
-from ...inference.checks import check_sizes
+from ...inference.checks import check_number, check_sizes
 from ...inference.conditional_smc import PathSteps
 from ...inference.contracts import GIVENS, Encoding, States
 from ...inference.evaluate import importance_estimate, particle_estimate, prepare_whole
@@ -270,6 +270,7 @@ class VRAE(PathModel):
 
     def frame_log_prob(self, natural: Tensor, batch: Batch, t: int) -> Tensor:
         """log p(x_t) of the values seen, of natural parameters ``[k, B, N]``; ``[k, B]``."""
+        check_number("t", t, 0, most=batch.obs.shape[1] - 1)
         observed = None if batch.observed is None else batch.observed[:, t]
         frames = seen_part(self.likelihood.distribution(natural), observed)
         return frames.log_prob(batch.obs[:, t])
