@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -162,17 +163,19 @@ def without(batch: Batch, hidden: list[int]) -> Batch:
     return dataclasses.replace(batch, observed=seen)
 
 
+def _counts(likelihood: Any, batch: Batch) -> bool:
+    """Whether a likelihood is of whole numbers, so that it has bits per spike."""
+    if likelihood is None:
+        return False
+    natural = torch.zeros(likelihood.natural_dim, device=batch.obs.device)
+    return bool(likelihood.distribution(natural).support.is_discrete)
+
+
 def _likelihood(net: Network, batch: Batch, unit: str, num_samples: int, seed: int) -> float:
     total = float(predictive_bound(net, batch, num_samples, seed).double().sum())
     if unit == "nats/frame":
         return total / batch.frames
-    support = getattr(getattr(net, "likelihood", None), "distribution", None)
-    if (
-        support is None
-        or not support(
-            torch.zeros(net.likelihood.natural_dim, device=batch.obs.device)
-        ).support.is_discrete
-    ):
+    if not _counts(getattr(net, "likelihood", None), batch):
         raise ValueError(
             f"the likelihood of this {type(net).__name__} is a density, and has no bits/spike: "
             "take unit='nats/frame', or kind='next'"

@@ -29,8 +29,8 @@ def plot_learning(
         figure: which entry of their histories: ``"validation"``, ``"loss"``, or what else a rule
             reports, such as ``"log_likelihood"``. None is ``"validation"`` where every fit has it,
             otherwise ``"loss"``.
-        scaled: draw each curve from 1 at its start to 0 at its best, over the fraction of its run: for
-            fits whose losses have different units. Where ``figure`` is None, each has the first of
+        scaled: draw each curve from 1 at its start to 0 at its best, over its own run: for fits
+            whose losses have different units. Where ``figure`` is None, each has the first of
             validation, loss and log-likelihood that it has.
         ax: where to plot; None makes a figure.
 
