@@ -16,7 +16,7 @@ from seqzoo import data, inference, zoo
 CHANNELS = 8
 
 
-def spikes(trials=24, seed=0, missing=0.05, steps=(30, 45)):
+def spikes(trials=16, seed=0, missing=0.05, steps=(24, 32)):
     """Counts of eight neurons that follow one slow rotation; the last is dead."""
     random = np.random.default_rng(seed)
     weights = np.random.default_rng(9).normal(size=(2, CHANNELS))
@@ -31,20 +31,21 @@ def spikes(trials=24, seed=0, missing=0.05, steps=(30, 45)):
     return data.Recording(found, bin=0.02)
 
 
-TRAIN, VALIDATION, TEST = spikes(), spikes(8, seed=1), spikes(8, seed=2)
-#: Steps that suffice for a model to beat the mean rate, and what else makes it quick.
+TRAIN, VALIDATION, TEST = spikes(), spikes(5, seed=1), spikes(5, seed=2)
+#: Few updates at a high rate: each model then predicts better than the mean, in a second or two.
+SMALL = {"model.hidden": 16, "rule.weights": {"x": 0.3}}
 QUICK = {
-    "lgds": {"rule.iterations": 10},
-    "poisson-lgds": {"rule.iterations": 5},
-    "rvae": {"updates": 300, "rule.weights": {"x": 0.3}},
-    "rvae-bptt": {"updates": 120, "fit.lr": 5e-3, "rule.weights": {"x": 0.3}},
-    "tvae": {"updates": 300, "rule.weights": {"x": 0.3}},
-    "refh": {"updates": 300},
-    "trbm": {"updates": 300},
-    "rtrbm": {"updates": 100},
-    "vrae": {"updates": 60, "fit.lr": 1e-2},
-    "vosp": {"updates": 60, "fit.lr": 1e-2},
-    "gru": {"updates": 60, "fit.lr": 1e-2},
+    "lgds": {"rule.iterations": 3},
+    "poisson-lgds": {"rule.iterations": 2},
+    "rvae": {"updates": 70, "fit.lr": 1e-2, **SMALL},
+    "rvae-bptt": {"updates": 40, "fit.lr": 1e-2, **SMALL},
+    "tvae": {"updates": 60, "fit.lr": 1e-2, **SMALL},
+    "refh": {"updates": 60, "fit.lr": 2e-2},
+    "trbm": {"updates": 60, "fit.lr": 2e-2},
+    "rtrbm": {"updates": 20, "fit.lr": 2e-2},
+    "vrae": {"updates": 20, "fit.lr": 1e-2},
+    "vosp": {"updates": 15, "fit.lr": 2e-2},
+    "gru": {"updates": 15, "fit.lr": 2e-2},
 }
 
 
@@ -54,7 +55,7 @@ def test_every_model_learns_and_comes_back(name, tmp_path):
         name, TRAIN, VALIDATION, latent_dim=2, changes=QUICK[name], progress=False, device="cpu"
     )
     score = model.score(TEST)
-    assert score > 0.02
+    assert score > 0.1  # bits per spike above the mean of each channel
     model.save(tmp_path / "saved")
     back = zoo.load(tmp_path / "saved")
     assert inference.score(back, TEST) == score
@@ -94,18 +95,18 @@ def test_a_comparison_is_scored_beside_what_needs_no_model(tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     def run(checkpoint, seed=3):
-        changes = {"updates": 12, "model.hidden": 8}
+        changes = {"updates": 6, "model.hidden": 8, "fit.batch_size": 8}
         arguments = {"changes": changes, "seed": seed, "checkpoint": checkpoint, "device": "cpu"}
         return zoo.fit_model("gru", TRAIN, VALIDATION, progress=False, **arguments)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # twelve updates teach nothing
+        warnings.simplefilter("ignore")  # six updates teach nothing
         whole, original = run(None), data.Recording.rows
         calls = []
 
         def stops(self, index):
             calls.append(index)
-            if len(calls) == 12:
+            if len(calls) == 4:  # in the second of three epochs
                 raise KeyboardInterrupt
             return original(self, index)
 
@@ -162,7 +163,7 @@ def test_a_model_that_learned_nothing_warns():
 
 def test_facts_and_pieces():
     facts = Facts.of(TRAIN)
-    assert (facts.channels, facts.trials, facts.kind) == (CHANNELS, 24, "counts")
+    assert (facts.channels, facts.trials, facts.kind) == (CHANNELS, len(TRAIN), "counts")
     long = data.Recording([np.arange(1000.0).reshape(500, 2)], inputs=[np.arange(500.0)[:, None]])
     pieces = in_pieces(long, 200)
     assert pieces.lengths.tolist() == [167, 167, 166]

@@ -60,7 +60,7 @@ def test_the_learned_spread_is_that_of_the_noise():
     net = zoo.RNN(3, likelihood, hidden=2, input_dim=1, sees_missing=True)
     batch = data.Batch(obs, inputs=inputs, observed=torch.rand_like(obs) > 0.1)
     rule = inference.SequenceELBO(net)
-    inference.fit(rule, batch, epochs=150, lr=0.05, schedule="late", progress=False)
+    inference.fit(rule, batch, epochs=60, lr=0.1, schedule="late", progress=False)
     torch.testing.assert_close(net.likelihood.sd / units, noise, rtol=0.05, atol=0)
 
 
