@@ -214,7 +214,7 @@ def test_em_learns_there_what_it_learns_here(name):
             net, batch = VERBS[name](), GAPS
             if there:
                 net, batch = net.to(THERE), GAPS.to(THERE)
-            history = inference.EM(net, restarts=2, iterations=2).learn(batch)
+            history = inference.EM(net, restarts=2, iterations=1).learn(batch)
             assert {part.is_meta for part in net.buffers()} == {there}
             parts = [part.cpu().clone() for part in (*net.buffers(), net.filter(batch).mean)]
             found.append([torch.tensor(history).double(), *parts])
