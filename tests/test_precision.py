@@ -62,7 +62,8 @@ def test_a_model_in_double_precision_computes_what_it_did(name):
     for part, value in suite.samples(net, seed=1).items():
         assert value.dtype in (torch.float64, torch.long) or linear, part
     if isinstance(net, inference.GibbsModel):
-        chains = inference.clamped_gibbs(net, net.initial(2) + 0.1, 2, 2, 1, 2)
+        known = torch.ones(2, net.input_dim).double() if getattr(net, "input_dim", 0) else None
+        chains = inference.clamped_gibbs(net, net.initial(2) + 0.1, 2, 2, 1, 2, inputs=known)
         assert chains.dtype == torch.float64
     options = {"method": "gibbs", "steps": 2} if isinstance(net, zoo.RVAE) else {}
     if isinstance(net, inference.Recurrent) and getattr(net, "decoder_input", "") != "path":

@@ -7,6 +7,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from seqzoo.inference import GaussianPath, LinearChain, Path, RandomStream
 from seqzoo.inference.distributions import SampledDistribution
+from seqzoo.inference.linear.chain import GaussianChain
 from seqzoo.zoo import likelihoods, path_guides, priors
 from seqzoo.zoo.models.stochastic_units import StochasticUnits
 from seqzoo.zoo.parts.likelihoods.nade import NADEDistribution
@@ -40,6 +41,9 @@ LAWS = {
     "chain": lambda: LinearChain(MASK, own(T), own(T).expand(B, T, K), own(T)),
     "one for all": lambda: LinearChain(MASK[0], own(T)[:, :1], own(T), own(T)).expand((B,)),
     "Gaussian process": lambda: priors.GaussianProcess(K, "matern32", lengthscale=2.0)(MASK),
+    "linear system": lambda: GaussianChain(
+        MASK, 0.4 * torch.randn(T, K, K), own(T), torch.diag_embed(own(T))
+    ),
     "posterior, Markov": lambda: vrae(guide=path_guides.MarkovChain(4, K)).posterior(FRAMES),
     "posterior, increments": lambda: vrae(guide=path_guides.Increments(4, K)).posterior(FRAMES),
     "posterior, autoregressive": lambda: vrae().posterior(FRAMES),
@@ -104,7 +108,8 @@ def test_every_distribution_of_ours_is_examined():
         left = [*left[:-1], *left.pop().__subclasses__()]
     ours = {kind for kind in kinds if kind.__module__.startswith("seqzoo.")}
     assert ours == {
-        *(Path, LinearChain, GaussianPath, AutoregressivePath, NADEDistribution, StochasticUnits)
+        *(Path, LinearChain, GaussianChain, GaussianPath, AutoregressivePath),
+        *(NADEDistribution, StochasticUnits),
     }
     assert all(issubclass(kind, TorchDistribution) for kind in ours)
     assert not inspect.isabstract(Path)
