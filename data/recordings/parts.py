@@ -46,7 +46,8 @@ class Divisible(Dataset):
         for name, fraction in fractions.items():
             check_real(name, fraction, above=0, below=1)
         if sum(fractions.values()) > 1 + 1e-9:
-            raise ValueError(f"the fractions sum to {sum(fractions.values()):g}: 1 is the most")
+            told = ", ".join(f"{name} {fraction:g}" for name, fraction in fractions.items())
+            raise ValueError(f"the fractions sum to {sum(fractions.values()):g}, above 1: {told}")
         order = torch.randperm(len(self), generator=generator(check_seed(seed), "split")).tolist()
         at = np.round(np.cumsum([0.0, *fractions.values()]) * len(self)).astype(int)
         parts = {name: sorted(order[at[i] : at[i + 1]]) for i, name in enumerate(fractions)}

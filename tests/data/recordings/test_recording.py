@@ -323,7 +323,7 @@ MISTAKES = {
     "milliseconds": (lambda: Recording.from_spikes([[1.0]], 1e-6, [[0, 60000]]), "seconds"),
     "samples out of order": (lambda: Recording.from_traces([1, 0], [[1.0], [2.0]], 0.1), "ascend"),
     "too few": (lambda: Recording([np.ones((3, 2))] * 2).split(), "2 trials"),
-    "more than all": (lambda: example().split(0.7, 0.3, 0.3), "sum"),
+    "more than all": (lambda: example().split(0.7, 0.2), "train 0.7, validation 0.2, test 0.15"),
     "one channel": (lambda: Recording([np.ones((3, 1))]).split_channels(), "1 channels"),
     "one bin": (lambda: Recording([np.ones((1, 2))]).split_time(0.5), "1 bins"),
     "not held out": (lambda: example().held_out(2), "split"),
