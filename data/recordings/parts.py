@@ -141,9 +141,13 @@ class Divisible(Dataset):
     def select(
         self, trials: Sequence[int] | None = None, channels: Sequence[int] | None = None
     ) -> Self:
-        """Some of the trials, some of the channels, by their numbers; all when left out."""
-        rows = list(range(len(self)) if trials is None else trials)
-        columns = list(range(len(self.channels)) if channels is None else channels)
+        """Some of the trials, some of the channels, by position; all when left out.
+
+        Raises:
+            ValueError: for a position that is not there.
+        """
+        rows = _positions("trials", trials, len(self))
+        columns = _positions("channels", channels, len(self.channels))
         return self._with(
             trials=[self.trials[row][:, columns] for row in rows],
             starts=self.starts[rows],
@@ -160,3 +164,16 @@ class Divisible(Dataset):
         arguments: dict[str, Any] = {name: getattr(self, name) for name in ARGUMENTS} | changed
         arguments["input_names"] = self.input_names or None
         return type(self)(**arguments)
+
+
+def _positions(what: str, wanted: Sequence[int] | None, number: int) -> list[int]:
+    """Positions in a list of trials or channels, checked; a name or a mask is none."""
+    if isinstance(wanted, Tensor):
+        wanted = wanted.tolist()
+    found = list(range(number) if wanted is None else wanted)
+    for each in found:
+        whole = isinstance(each, (int, np.integer)) and not isinstance(each, bool)
+        if not whole or not -number <= each < number:
+            told = f"{what} are chosen by position, 0 to {number - 1}, got {each!r}"
+            raise ValueError(f"{told}; names.index() or channels.index() finds one")
+    return found

@@ -326,6 +326,8 @@ MISTAKES = {
     "more than all": (lambda: example().split(0.7, 0.2), "train 0.7, validation 0.2, test 0.15"),
     "one channel": (lambda: Recording([np.ones((3, 1))]).split_channels(), "1 channels"),
     "one bin": (lambda: Recording([np.ones((1, 2))]).split_time(0.5), "1 bins"),
+    "no such trial": (lambda: example().select(trials=[99]), "by position, 0 to"),
+    "a mask": (lambda: example().select(channels=[True, False]), "channels are chosen by position"),
     "not held out": (lambda: example().held_out(2), "split"),
 }
 
