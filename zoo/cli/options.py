@@ -14,10 +14,7 @@ from ..names import unknown
 WEIGHTS = Path(__file__).parents[1] / "weights"
 #: Recipes without a card, and tables of several: what the files of the package do not tell.
 NEURONS = ["lgds", "poisson-lgds", "rvae", "rvae-bptt", "refh", "rtrbm", "vrae", "vosp", "gru"]
-WITHOUT_CARD = (
-    "mnist/rvae-map",
-    *(f"{system}/{model}" for system in ("lorenz", "chaotic-rnn") for model in NEURONS),
-)
+WITHOUT_CARD = ("mnist/rvae-map", *(f"chaotic-rnn/{model}" for model in NEURONS))
 #: Endings of recordings, see ``data.read_recording``.
 RECORDINGS = (".nwb", ".npz", ".npy", ".mat", ".nc", ".csv")
 COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt", "recordings")
