@@ -38,7 +38,8 @@ def list_recipes(
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
         status = "shipped" if name in shipped else "recipe"
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
-        rows.append((name, status, obtained, published, recipe.task.unit))
+        unit = recipe.task.unit or recipe.task.metric
+        rows.append((name, status, obtained, published, unit))
     columns = "recipe", "status", "obtained", "published", "unit"
     show(table(columns, rows, words=(0, 1, 4)))
 

@@ -73,7 +73,7 @@ def test_the_verbs_are_all_there():
     expected = {"list", "train", "reproduce", "search", "demo", "evaluate", "sample", "diagnose"}
     expected |= {"fit"}
     expected |= {f"study {name}" for name in STUDIES}
-    expected |= {f"bench {what}" for what in ("local", "frames", "music", "target")}
+    expected |= {f"bench {what}" for what in ("local", "frames", "music", "target", "kalman")}
     assert verbs().keys() == expected
 
 
@@ -106,7 +106,7 @@ def test_list_shows_every_recipe_with_status_and_published_figure(seqzoo):
     assert rows.keys() == RECIPES.keys()
     for name, recipe in RECIPES.items():
         published = "-" if recipe.published is None else f"{recipe.published:.3g}"
-        assert rows[name].endswith(f" {published}  {recipe.task.unit}")
+        assert rows[name].endswith(f" {published}  {recipe.task.unit or recipe.task.metric}")
         assert ("shipped" in rows[name]) == (name in zoo.shipped())
 
 
