@@ -225,7 +225,7 @@ figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
 for name, values in zip(("precision", "recall", "F1"), zip(*found)):
     axis.plot(guesses, values, "o-", label=name)
 axis.axvline(RATE, color="grey", lw=0.8, ls="--", label="true rate")
-axis.set(xscale="log", xlabel="noise rate that the model assumes", ylabel="fraction of notes")
+axis.set(xscale="log", xlabel="noise rate that the model assumes", ylabel="share of notes")
 axis.set_xticks(guesses, [str(guess) for guess in guesses])
 axis.minorticks_off()
 axis.legend(frameon=False)
