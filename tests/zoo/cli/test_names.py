@@ -30,7 +30,7 @@ except SystemExit as ended:
         ("train ppc/rvae --sed 1", 2, "--seed"),
         ("train ppc/rvae --seed x", 2, "--seed"),
         ("train ppc/rvea", 2, "did you mean ppc/rvae"),
-        ("evaluate rvae", 2, "ppc/rvae"),
+        ("evaluate rvae", 2, "balls/rvae"),
         ("sample ppc/rvea --out x.png", 2, "ppc/rvae"),
         ("diagnose jsb/vrea", 2, "jsb/vrae"),
         ("reproduce bals", 2, "did you mean balls?"),
