@@ -108,6 +108,13 @@ class Batch:
         return int(self.observed_frames.sum())
 
     @property
+    def seen(self) -> Tensor:
+        """True where a value was seen, ``[B, T, ...]`` like ``obs``; False in padding."""
+        if self.observed is not None:
+            return self.observed
+        return _over_values(self.mask, self.obs).expand(self.obs.shape)
+
+    @property
     def observed_frames(self) -> Tensor:
         """True where at least one value of a frame was seen, ``[B, T]``."""
         return self.mask if self.observed is None else self.observed.flatten(2).any(-1)

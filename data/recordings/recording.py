@@ -163,6 +163,29 @@ class Recording(Divisible):
         return cls(bin=bin, channels=channels, unit=unit, **about)
 
     @classmethod
+    def from_batch(cls, batch: Batch, unit: str = "neuron") -> Recording:
+        """The sequences of a batch as trials, each up to its last frame; bins have width 1.
+
+        Arguments:
+            batch: sequences ``[B, T, M]``; values that were not seen become NaN.
+            unit: see ``Recording``.
+
+        Raises:
+            ValueError: for frames that are no vectors.
+        """
+        if batch.obs.dim() != 3:
+            raise ValueError(f"sequences must be [B, T, M], got {tuple(batch.obs.shape)}")
+        values = batch.obs.masked_fill(~batch.seen, float("nan"))
+        steps = torch.arange(1, batch.mask.shape[1] + 1, device=batch.mask.device)
+        ends = (batch.mask * steps).amax(1).tolist()
+
+        def cut(parts: Tensor) -> list[np.ndarray]:
+            return [part[:end].numpy() for part, end in zip(parts.detach().cpu(), ends)]
+
+        inputs = None if batch.inputs is None else cut(batch.inputs)
+        return cls(cut(values), unit=unit, inputs=inputs)
+
+    @classmethod
     def from_nwb(
         cls,
         path: str | PathLike,
@@ -258,9 +281,8 @@ class Recording(Divisible):
             ValueError: where an input or a condition has the name of an axis or of one another.
         """
         batch = self.batch()
-        seen = batch.mask[..., None] if batch.observed is None else batch.observed
         return write_xarray(
-            batch.obs.masked_fill(~seen, float("nan")).numpy(),
+            batch.obs.masked_fill(~batch.seen, float("nan")).numpy(),
             self.bin,
             self.starts,
             {self.unit: self.channels},

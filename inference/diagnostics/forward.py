@@ -14,7 +14,8 @@ from ..checks import check_number, check_samples
 from ..contracts import Network
 from ..latents import expected_values
 from ..placing import batch_for
-from .neural import gains, ratio, seen_values
+from .neural import gains, means_of, ratio
+from .values import are_counts
 
 UNITS = ("bits/spike", "r2")
 
@@ -79,7 +80,7 @@ def forward_prediction(
         raise ValueError(
             f"trial {row} has {int(real[row])} bins: too few to predict the last {bins}"
         )
-    seen = seen_values(batch) > 0
+    seen = batch.seen
     known = seen & (steps < first)[..., None]
     blank = ~known.flatten(1).any(1)
     if blank.any():
@@ -93,7 +94,7 @@ def forward_prediction(
         raise ValueError(f"no value in the last {bins} bins of a trial was seen")
     target, counted = batch.obs.double(), wanted.double()
     values = torch.where(wanted, values.double(), torch.zeros_like(target))
-    counts = bool(((target >= 0) & (target == target.round()))[wanted].all())
+    counts = are_counts(target[wanted])
     unit = unit or ("bits/spike" if counts else "r2")
     if unit == "bits/spike" and not counts:
         raise ValueError("bits/spike is a unit of whole numbers from 0 on: take unit='r2'")
@@ -102,7 +103,7 @@ def forward_prediction(
         above, below = gains(values.clamp_min(0), target, counted)
         above, below = above.sum(2, keepdim=True) / math.log(2), below.sum(2, keepdim=True)
     else:
-        means = (target * counted).sum((0, 1)) / counted.sum((0, 1)).clamp_min(1)
+        means = means_of(target * counted, counted)
         below = (target - means).square() * counted
         above = below - (target - values).square() * counted
     each = [steps - first == step for step in range(bins)]  # [B, T]

@@ -35,7 +35,7 @@ def bits_per_spike(rates: Values, batch: BatchLike) -> float:
             without a single spike.
     """
     batch = as_batch(batch)
-    gain, spikes = gains(checked_rates(rates, batch), batch.obs, seen_values(batch))
+    gain, spikes = gains(checked_rates(rates, batch), batch.obs, batch.seen.double())
     return float(gain.sum() / spikes.sum() / math.log(2))
 
 
@@ -52,7 +52,7 @@ def bits_per_neuron(rates: Values, batch: BatchLike) -> Tensor:
         ValueError: as ``bits_per_spike`` does.
     """
     batch = as_batch(batch)
-    gain, spikes = gains(checked_rates(rates, batch), batch.obs, seen_values(batch))
+    gain, spikes = gains(checked_rates(rates, batch), batch.obs, batch.seen.double())
     return ratio(gain.sum((0, 1)), spikes.sum((0, 1))) / math.log(2)
 
 
@@ -75,7 +75,7 @@ def gains(rates: Tensor, counts: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError("counts of spikes cannot be negative")
     if spikes.sum() == 0:
         raise ValueError("there is no spike among the counts, so there are no bits per spike")
-    means = (spikes.sum((0, 1)) / seen.sum((0, 1)).clamp_min(1)).expand_as(spikes)
+    means = means_of(spikes, seen).expand_as(spikes)
 
     def log_likelihood(expected: Tensor) -> Tensor:
         expected = torch.where(expected == 0, FLOOR, expected)
@@ -89,10 +89,14 @@ def ratio(above: Tensor, below: Tensor) -> Tensor:
     return torch.where(below > 0, above / below, torch.full_like(above, math.nan))
 
 
-def seen_values(batch: Batch) -> Tensor:
-    """1 where a value was seen and 0 elsewhere, ``[B, T, M]``, float64."""
-    seen = batch.mask[..., None].expand(batch.obs.shape)
-    return (seen if batch.observed is None else batch.observed).double()
+def means_of(values: Tensor, seen: Tensor) -> Tensor:
+    """Mean of each channel over the values that count, ``[M]``; 0 for a channel without any.
+
+    Arguments:
+        values: zero where a value does not count, ``[B, T, M]``.
+        seen: 1 or True where a value counts, ``[B, T, M]``.
+    """
+    return values.sum((0, 1)) / seen.sum((0, 1)).clamp_min(1)
 
 
 def checked_rates(rates: Values, batch: Batch, least: float = 0.0) -> Tensor:
@@ -104,7 +108,7 @@ def checked_rates(rates: Values, batch: Batch, least: float = 0.0) -> Tensor:
     rates = as_tensor(rates, "rates").to(batch.obs.device)
     if rates.shape != batch.obs.shape:
         raise ValueError(f"rates are {tuple(rates.shape)}, the batch is {tuple(batch.obs.shape)}")
-    rates = torch.where(seen_values(batch) > 0, rates, torch.zeros_like(rates))
+    rates = torch.where(batch.seen, rates, torch.zeros_like(rates))
     if not torch.isfinite(rates).all():
         raise ValueError("rates must be finite where a value was seen")
     if (rates < least).any():

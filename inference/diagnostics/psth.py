@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ...data import BatchLike, as_batch
 from ..checks import check_real
-from .neural import checked_rates, seen_values
+from .neural import checked_rates
 from .values import Values
 
 
@@ -48,7 +48,7 @@ def gaussian_smooth(values: Values, batch: BatchLike, sd: float) -> Tensor:
             ``sd``.
     """
     batch, reach = as_batch(batch), int(3 * check_real("sd", sd, least=0))
-    seen, values = seen_values(batch), checked_rates(values, batch, least=-math.inf)
+    seen, values = batch.seen.double(), checked_rates(values, batch, least=-math.inf)
     if reach > 0:
         steps = torch.arange(-reach, reach + 1, device=seen.device).double()
         kernel = (-0.5 * (steps / sd) ** 2).exp()[None, None]

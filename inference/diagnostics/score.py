@@ -16,7 +16,8 @@ from ..contracts import Network, evaluating
 from ..latents import expected_values
 from ..placing import batch_for
 from ..rng import RandomStream
-from .neural import bits_per_spike
+from .neural import bits_per_spike, means_of
+from .values import are_counts
 
 FLOOR = 0.01  # of a channel's mean: the least rate
 KINDS = ("next", "cosmooth", "likelihood")
@@ -77,7 +78,7 @@ def score(
         raise ValueError(f"unit of {kind!r} must be one of {', '.join(UNITS[kind])}, got {unit!r}")
     check_samples(num_samples, seed=seed)
     batch = batch_for(net, data)
-    counts = not bool((_seen_values(batch) < 0).any()) and _whole(batch)
+    counts = are_counts(batch.obs[batch.seen])
     if unit == "bits/spike" and not counts:
         raise ValueError(
             "bits/spike is a unit of counts, whole numbers from 0 on, and these data hold others: "
@@ -92,7 +93,7 @@ def score(
     hidden = hidden_channels(held_out, batch.obs.shape[-1], seed)
     _, values = expected_values(net, without(batch, hidden), None, num_samples, seed)
     seen = torch.zeros_like(batch.obs, dtype=torch.bool)
-    seen[..., hidden] = _seen(batch)[..., hidden]
+    seen[..., hidden] = batch.seen[..., hidden]
     rows = seen.flatten(1).any(1)
     if not rows.any():
         raise ValueError("no value of the channels that are held out was seen")
@@ -154,7 +155,7 @@ def hidden_channels(held_out: float | Sequence[int], width: int, seed: int) -> l
 
 def without(batch: Batch, hidden: list[int]) -> Batch:
     """The batch with some channels hidden in every frame."""
-    seen = _seen(batch).clone()
+    seen = batch.seen.clone()
     seen[..., hidden] = False
     blank = ~seen.flatten(1).any(1)
     if blank.any():
@@ -180,20 +181,19 @@ def _likelihood(net: Network, batch: Batch, unit: str, num_samples: int, seed: i
             f"the likelihood of this {type(net).__name__} is a density, and has no bits/spike: "
             "take unit='nats/frame', or kind='next'"
         )
-    seen = _seen(batch)
     means = _mean_of_channels(batch).clamp_min(1e-9)
     null = torch.distributions.Poisson(means, validate_args=False).log_prob(batch.obs.double())
     spikes = float(batch.obs.double().sum())
     if spikes == 0:
         raise ValueError("there is no spike among the counts, so there are no bits per spike")
-    return (total - float((null * seen).sum())) / spikes / math.log(2)
+    return (total - float((null * batch.seen).sum())) / spikes / math.log(2)
 
 
 def score_values(values: Tensor, batch: Batch, unit: str) -> float:
     """Expected values ``[B, T, M]`` against the data that were seen; see ``score`` for units."""
     if unit == "bits/spike":
         return bits_per_spike(torch.maximum(values, FLOOR * _mean_of_channels(batch)), batch)
-    seen, target = _seen(batch), batch.obs.double()
+    seen, target = batch.seen, batch.obs.double()
     error = ((values.double() - target) * seen).square()
     if unit == "mse":
         return float(error.sum() / seen.sum())
@@ -208,20 +208,4 @@ def score_values(values: Tensor, batch: Batch, unit: str) -> float:
 
 def _mean_of_channels(batch: Batch) -> Tensor:
     """Mean of each channel over the values that were seen, ``[M]``, float64."""
-    return batch.obs.double().sum((0, 1)) / _seen(batch).sum((0, 1)).clamp_min(1)
-
-
-def _seen(batch: Batch) -> Tensor:
-    """True where a value counts, ``[B, T, M]``."""
-    if batch.observed is not None:
-        return batch.observed
-    return batch.mask[..., None].expand(batch.obs.shape)
-
-
-def _seen_values(batch: Batch) -> Tensor:
-    return batch.obs[_seen(batch)]
-
-
-def _whole(batch: Batch) -> bool:
-    values = _seen_values(batch)
-    return bool((values == values.round()).all())
+    return means_of(batch.obs.double(), batch.seen)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 Values = Union[Tensor, np.ndarray, "xarray.DataArray"]
 
 
+def are_counts(values: Tensor) -> bool:
+    """Whether all values are whole numbers from 0 on."""
+    return bool(((values >= 0) & (values == values.round())).all())
+
+
 def as_tensor(values: Values, name: str) -> Tensor:
     """Values as a float64 tensor without a graph.
 

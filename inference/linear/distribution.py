@@ -21,7 +21,7 @@ def exact_distribution(system: LinearGaussian, data: Readings) -> dist.TorchDist
         data: what was read; sequences begin with a real frame.
     """
     steps, device = data.value.shape[1], data.value.device
-    seen = data.variance.isfinite() & data.mask[..., None]
+    seen = data.seen
     filled = data.variance.masked_fill(~seen, 1 / (2 * math.pi))
     emission, mean = system.emission.mT, torch.zeros_like(data.value)
     level = baseline(system, data.inputs, data.mask)

@@ -131,7 +131,7 @@ def moments_of_channels(data: Readings) -> tuple[Tensor, Tensor, Tensor]:
         variance = (data.value - mean).square_().mean((0, 1))
         count = torch.full_like(mean, data.mask.numel(), dtype=torch.long)
         return mean, variance.masked_fill(variance < 1e-24 * mean.square(), 0.0), count
-    seen = data.variance.isfinite() & data.mask[..., None]
+    seen = data.seen
     count = seen.sum((0, 1))
     value = data.value.masked_fill(~seen, 0.0)
     mean = value.sum((0, 1)) / count.clamp_min(1)
@@ -164,7 +164,7 @@ def in_frames(beliefs: Beliefs, data: Readings) -> tuple[Tensor, Tensor, Tensor,
         value, seen = data.value.flatten(0, 1), torch.ones_like(data.value, dtype=torch.bool)
         mean, cov = beliefs.mean.flatten(-3, -2), beliefs.covariance.flatten(-4, -3)
         return value, seen.flatten(0, 1), with_inputs(mean, data, data.mask), cov
-    seen = data.variance.isfinite() & data.mask[..., None]
+    seen = data.seen
     some = seen.any(-1)
     mean, cov = beliefs.mean[..., some, :], beliefs.covariance[..., some, :, :]
     value = data.value.masked_fill(~seen, 0.0)[some]

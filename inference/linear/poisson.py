@@ -42,7 +42,7 @@ class Counts(NamedTuple):
     @classmethod
     def of(cls, system: LinearGaussian, data: Readings) -> Counts:
         """Those of a batch."""
-        seen = data.variance.isfinite() & data.mask[..., None]
+        seen = data.seen
         value = data.value.masked_fill(~seen, 0.0)
         level = baseline(system, data.inputs, data.mask)
         assert level is not None
@@ -154,7 +154,7 @@ def count_prior(system: LinearGaussian, data: Readings) -> tuple[Tensor, Tensor]
     It counts where a channel has hardly any spike: without it, the rate of a silent one has no
     maximum. About d it weighs like a spike or less in all data together.
     """
-    seen = data.variance.isfinite() & data.mask[..., None]
+    seen = data.seen
     total = data.value.masked_fill(~seen, 0.0).sum().clamp_min(0.5)
     level, states = (total / seen.sum()).log(), system.dynamics.shape[-1]
     mean, precision = [0.0] * states, [SPREAD_EMISSION**-2] * states

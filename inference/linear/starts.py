@@ -28,7 +28,7 @@ def start_gaussian(
         min_noise: see ``m_step.least_noise``.
         restart: number of the start.
     """
-    seen = data.variance.isfinite() & data.mask[..., None]
+    seen = data.seen
     weights, rest = _less_inputs(data, seen)
     variance = rest.square().sum((0, 1)) / seen.sum((0, 1)).clamp_min(1)
     scale = variance.sqrt()
@@ -99,7 +99,7 @@ def start_counts(states: int, data: Readings, restart: int = 0) -> LinearGaussia
     Source: L. Buesing, J. H. Macke and M. Sahani, "Spectral learning of linear dynamics from
     generalised-linear observations" (2012).
     """
-    seen = data.variance.isfinite() & data.mask[..., None]
+    seen = data.seen
     counts = data.value.masked_fill(~seen, 0.0)
     total, number = counts.sum((0, 1)), seen.sum((0, 1)).clamp_min(1)
     mean = (total + 0.5) / (number + 0.5 / counts[seen].mean().clamp_min(1e-3))

@@ -97,6 +97,11 @@ class Readings(NamedTuple):
     mask: Tensor
     inputs: Tensor | None = None
 
+    @property
+    def seen(self) -> Tensor:
+        """True where a value was seen, ``[B, T, D]``; False in padding."""
+        return self.variance.isfinite() & self.mask[..., None]
+
 
 def begun(mask: Tensor) -> Tensor:
     """True from the first real frame of each sequence on, ``[B, T]``."""

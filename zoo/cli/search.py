@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .fit import Bin, Inputs, Latents, Split, SplitSeed, Trials, Units, Updates, Variable, source
 from .options import Device, Modules, Recorded, Set, check_device, check_searched
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer()
 TRIALS, STORAGE = "trials.json", "search.db"  # what a search writes to a folder

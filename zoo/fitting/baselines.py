@@ -39,8 +39,7 @@ class OwnPast:
     def _departures(self, batch: Batch, time: int) -> Tensor:
         """The average of past departures from the mean, ``[B, T, M]``; zero of missing values."""
         means, keep = self.means.to(batch.obs), 1 - 1 / (time + 1)
-        seen = batch.mask[..., None] if batch.observed is None else batch.observed
-        news = (batch.obs - means) * seen
+        news = (batch.obs - means) * batch.seen
         state, found = torch.zeros_like(news[:, 0]), []
         for now in news.unbind(1):
             found.append(state)

@@ -198,7 +198,7 @@ def compare(
         wrong = f"changes are for {unused[0]!r}, which" if unused else "a name of a model"
         raise ValueError(f"{wrong} must be among the names, once: {', '.join(names)}")
     recording, held = as_recording(train, "train"), as_recording(validation, "validation")
-    unit = "r2" if Facts.of(recording).kind == "traces" else "bits/spike"
+    unit = Facts.of(recording).unit
     models, failed = {}, {}
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)

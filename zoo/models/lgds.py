@@ -148,7 +148,7 @@ class LGDS(LinearModel):
         Raises:
             ValueError: when the values seen do not vary, or their squares are not finite.
         """
-        seen = data.variance.isfinite() & data.mask[..., None]
+        seen = data.seen
         spread = data.value[seen].var()
         varies = moments_of_channels(data)[1].any() if self.learns_emission else spread > 0
         if not varies:
@@ -182,7 +182,7 @@ class LGDS(LinearModel):
         """
         self.check_begin(batch)
         data = self.read(batch)
-        value = data.value.masked_fill(data.variance.isinf() | ~data.mask[..., None], 0.0)
+        value = data.value.masked_fill(~data.seen, 0.0)
         with pyro.plate("sequences", len(batch)):
             pyro.sample("y", exact_distribution(self.system(), data), obs=value)
 

@@ -110,7 +110,7 @@ class PoissonLGDS(LinearModel):
         Raises:
             ValueError: for data without a count above zero.
         """
-        if not data.value[data.variance.isfinite() & data.mask[..., None]].any():
+        if not data.value[data.seen].any():
             raise ValueError("all counts that were seen are zero: EM needs data with spikes")
         return start_counts(self.state_dim, data, restart)
 

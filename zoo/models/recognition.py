@@ -93,7 +93,7 @@ class Recognises(Generates, FrameModel):
         if not (self.training and self.input_dropout):
             return None
         shown = torch.rand_like(batch.obs) >= self.input_dropout
-        return shown & (batch.mask[..., None] if batch.observed is None else batch.observed)
+        return shown & batch.seen
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[B, U]``."""

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from ...data import Batch, BatchLike, Recording, as_batch
+from ...data import BatchLike, Recording, as_batch
 from ...data.checks import check_number
 from ...inference.diagnostics.values import Values, as_tensor
 
@@ -72,11 +71,7 @@ def recording_of(data: BatchLike) -> tuple[Recording, str]:
         return data, "s"
     if hasattr(data, "dims"):  # an xarray.DataArray
         return Recording.from_xarray(data), "s"  # pyright: ignore[reportArgumentType]
-    batch: Batch = as_batch(data)
-    seen = batch.mask[..., None] if batch.observed is None else batch.observed
-    values = batch.obs.masked_fill(~seen, float("nan")).cpu()
-    last = (batch.mask.cpu() * torch.arange(1, batch.mask.shape[1] + 1)).amax(1).tolist()
-    return Recording([row[:end] for row, end in zip(values, last)], unit="channel"), "bins"
+    return Recording.from_batch(as_batch(data), unit="channel"), "bins"
 
 
 def trial_of(recording: Recording, trial: int) -> int:

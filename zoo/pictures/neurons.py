@@ -50,8 +50,7 @@ def plot_neurons(
     recording, _ = recording_of(spikes)
     shown = channels_of(recording, channels)
     batch = recording.batch()
-    seen = batch.mask[..., None].expand(batch.obs.shape)
-    seen = (seen if batch.observed is None else batch.observed)[..., shown]
+    seen = batch.seen[..., shown]
     rows = seen.flatten(1).any(1)  # trials in which any of these was seen
     part = type(batch)(batch.obs[rows][..., shown], batch.mask[rows], observed=seen[rows])
     bins = batch.obs.shape[1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...data import BatchLike, Dataset, Recording, as_batch
+from ...inference.diagnostics.values import are_counts
 
 RESOLVED = 1e-5  # of a trace's mean: float32 holds 7 digits, and a spread below it has 2 or less
 PIECE = 250  # bins of a sequence in training: longer trials are cut
@@ -53,8 +54,8 @@ class Facts(NamedTuple):
         values = bins[bins.isfinite()]
         if values.min() == values.max():
             raise ValueError("all values are the same, so there is nothing to learn")
-        whole = bool((values == values.round()).all()) and bool(values.min() >= 0)
-        kind = "traces" if not whole else "counts" if values.max() > 1 else "binary"
+        kind = "counts" if values.max() > 1 else "binary"
+        kind = kind if are_counts(values) else "traces"
         return cls(
             channels=len(recording.channels),
             trials=len(recording),
@@ -102,14 +103,7 @@ def as_recording(data: Recording | Dataset | BatchLike, name: str) -> Recording:
     batch = data.batch() if isinstance(data, Dataset) else as_batch(data)
     if batch.obs.dim() != 3:
         raise ValueError(f"{name} must be sequences [B, T, M], got {tuple(batch.obs.shape)}")
-    obs = batch.obs.cpu()
-    if batch.observed is not None:
-        obs = obs.masked_fill(~batch.observed.cpu(), float("nan"))
-    lengths = [int(row.nonzero().max()) + 1 for row in batch.mask.cpu()]
-    inputs = None
-    if batch.inputs is not None:
-        inputs = [part[:length].numpy() for part, length in zip(batch.inputs.cpu(), lengths)]
-    return Recording([part[:length].numpy() for part, length in zip(obs, lengths)], inputs=inputs)
+    return Recording.from_batch(batch)
 
 
 def in_pieces(recording: Recording, steps: int = PIECE) -> Recording:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from seqzoo import data, inference
+from tests.inference.diagnostics.told import Told
 
 nlb = pytest.importorskip("nlb_tools.evaluation")
 B, T, M = 12, 30, 5
@@ -72,20 +73,6 @@ def test_velocity_decoding(recording, grid):
     decoder = inference.fit_decoder(rates[train], velocity[train], known[train], ridge)
     found = inference.r_squared(decoder(rates[test]), velocity[test], known[test]).mean()
     assert float(found) == pytest.approx(wanted, rel=1e-7)
-
-
-class Told(inference.Network):
-    """Expects given rates."""
-
-    takes_missing = True
-    rates_given = ("all",)
-
-    def __init__(self, rates):
-        super().__init__()
-        self.rates = rates
-
-    def expect(self, batch, given, num_samples):
-        return self.rates[None]
 
 
 def test_co_smoothing_and_forward_prediction(recording):

@@ -7,24 +7,10 @@ import torch
 from scipy import stats
 
 from seqzoo import data, inference, zoo
+from tests.inference.diagnostics.told import Told
 
 B, T, M, AHEAD = 3, 9, 2, 3
 LENGTHS = (9, 7, 8)
-
-
-class Told(inference.Network):
-    """Expects given rates, and keeps the batch that it was given."""
-
-    takes_missing = True
-    rates_given = ("all",)
-
-    def __init__(self, rates):
-        super().__init__()
-        self.rates = rates
-
-    def expect(self, batch, given, num_samples):
-        self.batch = batch
-        return self.rates[None]
 
 
 @pytest.fixture

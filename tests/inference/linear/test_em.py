@@ -14,6 +14,7 @@ from seqzoo.inference.rng import RandomStream
 from seqzoo.zoo.parts.readouts import Readout
 
 from seqzoo import zoo
+from tests.inference.linear.turning import turning
 
 B, T, K, D, INPUTS = 4, 7, 2, 3, 2
 
@@ -164,12 +165,7 @@ def test_with_full_noise_missing_values_are_inferred():
 
 
 def test_em_reaches_the_likelihood_of_the_true_system():
-    truth = zoo.LGDS(3, 20)
-    turn = torch.tensor([[0.95, -0.25, 0.0], [0.25, 0.95, 0.0], [0.0, 0.0, 0.9]]).double() * 0.98
-    random = torch.Generator().manual_seed(0)
-    truth.dynamics.copy_(turn)
-    truth.process.copy_(torch.eye(3) - turn @ turn.mT)
-    truth.emission.copy_(torch.randn(20, 3, generator=random) / 2)
+    truth = turning(zoo.LGDS(3, 20))
     train, test = (Batch(truth.sample(30, 60, seed=seed)) for seed in (1, 2))
     net = zoo.LGDS(3, 20)
     EM(net, restarts=1, iterations=6).learn(train)

@@ -13,6 +13,7 @@ from seqzoo.inference.linear.poisson import count_prior, fit_counts, smooth_coun
 from seqzoo.inference.linear.sites import Sites, _smoother, pulled, site_smoother
 
 from seqzoo import zoo
+from tests.inference.linear.turning import turning
 
 from .test_em import data_of, scores, system_of
 
@@ -153,12 +154,7 @@ def test_both_forms_of_the_smoother_agree():
 
 @pytest.mark.slow
 def test_em_of_counts_reaches_the_bound_of_the_true_system():
-    truth = zoo.PoissonLGDS(3, 20)
-    turn = torch.tensor([[0.95, -0.25, 0.0], [0.25, 0.95, 0.0], [0.0, 0.0, 0.9]]).double() * 0.98
-    random = torch.Generator().manual_seed(0)
-    truth.dynamics.copy_(turn)
-    truth.process.copy_(torch.eye(3) - turn @ turn.mT)
-    truth.emission.copy_(torch.randn(20, 3, generator=random) / 2)
+    truth = turning(zoo.PoissonLGDS(3, 20))
     truth.offset.fill_(-1.0)
     train = Batch(truth.sample(30, 60, seed=1))
     net = zoo.PoissonLGDS(3, 20)
