@@ -70,7 +70,7 @@ class Independent(NamedTuple):
 def independent(model: LinearGaussian, data: Data) -> Independent | None:
     """The values with their noise made diagonal, or None where that takes a matrix a frame."""
     C, noise, (obs, variance, seen, _) = model.emission, model.noise, data
-    whole = torch.ones(variance.shape[:2], dtype=torch.bool)
+    whole = torch.ones(variance.shape[:2], dtype=torch.bool, device=variance.device)
     if seen is not None:
         alive = seen.flatten(0, 1).any(0)  # the others are in no frame
         C, obs, seen = C[..., alive, :], obs[..., alive], seen[..., alive]

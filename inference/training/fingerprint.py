@@ -79,7 +79,8 @@ def digest(values: Tensor) -> str:
     """The kind, the shape and a hash of the values of a tensor, wherever it is."""
     flat = values.detach().to_dense().contiguous().reshape(-1)
     if flat.numel() > WHOLE:
-        flat = flat[torch.linspace(0, flat.numel() - 1, WHOLE, dtype=torch.float64).long()]
+        places = torch.linspace(0, flat.numel() - 1, WHOLE, dtype=torch.float64).long()
+        flat = flat[places.to(flat.device)]
     content = flat.cpu().view(torch.uint8).numpy().tobytes()
     kind = str(values.dtype).removeprefix("torch.")
     return f"{kind} {list(values.shape)} #{hashlib.sha256(content).hexdigest()[:12]}"

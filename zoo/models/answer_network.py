@@ -230,7 +230,8 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         check_samples(num_samples, seed=seed)
         batch = self._asked(batch)
         with RandomStream(batch.obs.device, "answer", seed):
-            batch = batch.rows(torch.arange(len(batch)).repeat(num_samples))
+            rows = torch.arange(len(batch), device=batch.obs.device)
+            batch = batch.rows(rows.repeat(num_samples))
             answers = self.output.sample(self.readout(answer_states(self, batch, 1)))
         answers = answers[:, 0].transpose(0, 1) if self.every_step else answers[0]  # the one path
         return answers.unflatten(0, (num_samples, -1))

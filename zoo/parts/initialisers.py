@@ -114,7 +114,7 @@ class Latch(Orthogonal):
                 f"tanh or linear, got {net.inverse}"
             )
         slope, held = SLOPES[name], slice(sampled, None)
-        own = torch.eye(net.units.dim - sampled)
+        own = torch.eye(net.units.dim - sampled, device=net.from_state.weight.device)
         net.from_state.weight.zero_()
         net.from_state.weight[held, held] = self.gain / slope * own
         net.from_state.weight[:sampled, held].normal_(std=0.1)
