@@ -37,8 +37,8 @@ lint: $(VENV)/.installed ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-docs: $(VENV)/.installed ## make the tables of README and docs anew, from the cards
-	$(BIN)/python -c "from pathlib import Path; from seqzoo.zoo.runs import tables; tables.refresh(Path('.'))"
+docs: $(VENV)/.installed ## make the tables of README and docs anew, and the index of recipes
+	$(BIN)/python -c "from pathlib import Path; from seqzoo.zoo.runs import tables; tables.refresh(Path('.')); tables.write_index()"
 
 notebooks: $(NOTEBOOKS) ## run the tutorials in full, and keep what they print and draw
 

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import typer
-from seqzoo.zoo import cli, store
+from seqzoo.zoo import cli
 from seqzoo.zoo.recipes import RECIPES, TABLES, find, parse_overrides
 from seqzoo.zoo.recipes.recipe import override_all
 from seqzoo.zoo.runs import tables
@@ -22,7 +22,7 @@ every_file = pytest.mark.parametrize("page", FILES, ids=[str(p.relative_to(ROOT)
 FOLDER = ROOT / "docs" / "models"
 INDEX = FOLDER / "README.md"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path != INDEX)
-SHIPPED = [find(name) for name in store.shipped()]  # pages show the figures of their cards
+SHIPPED = [find(name) for name in zoo.shipped()]  # pages show the figures of their cards
 MODELS = sorted(
     {recipe.model.name for recipe in SHIPPED}
     & {name for name in zoo.__all__ if isinstance(getattr(zoo, name), type)}
@@ -195,7 +195,7 @@ def test_the_index_names_the_rules_that_train_a_model(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_page_shows_the_factorisation_of_its_model(name):
-    trained = [row for row in store.shipped() if find(row).model.name == name]
+    trained = [row for row in zoo.shipped() if find(row).model.name == name]
     shapes = {" ".join(zoo.load(row).extra_repr().split()) for row in trained}
     assert shapes & set(spans(FOLDER / dict(rows_of_index())[name]))
 

@@ -1,6 +1,7 @@
 """Imports point one way: read from the text of the files, late imports included."""
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -10,9 +11,9 @@ FLOORS = [
     *("inference.distributions", "inference.paths", "inference.linear"),
     *("inference", "inference.rules", "inference.training", "inference.diagnostics"),
     "inference.testing",
-    *("zoo.plain_json", "zoo.cards", "zoo.folders", "zoo.budget"),
+    *("zoo.plain_json", "zoo.cards", "zoo.names", "zoo.catalogue"),
+    *("zoo.model_files", "zoo.folders", "zoo.budget"),
     *(
-        "zoo.names",
         "zoo.pictures",
         "zoo.signature",
         "zoo.part",
@@ -39,6 +40,7 @@ def modules():
 MODULES = dict(modules())
 
 
+@functools.cache
 def imports(name):
     """``(module, late)`` for every relative import of a file but those for type checkers."""
     path = MODULES[name]
@@ -50,7 +52,7 @@ def imports(name):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    top = {id(node) for node in tree.body}
+    top, found = {id(node) for node in tree.body}, []
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or not node.level or id(node) in idle:
             continue
@@ -58,7 +60,8 @@ def imports(name):
         base += node.module.split(".") if node.module else []
         for alias in node.names:
             deeper = ".".join([*base, alias.name])
-            yield deeper if deeper in MODULES else ".".join(base), id(node) not in top
+            found.append((deeper if deeper in MODULES else ".".join(base), id(node) not in top))
+    return found
 
 
 def floor(name):

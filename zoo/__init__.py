@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import recipes
+    from .cards import ModelError
+    from .catalogue import card, shipped
     from .fitting import compare, fit_model
     from .models import (
         LGDS,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
         readouts,
         spatial,
     )
-    from .store import ModelError, card, load, save, shipped
+    from .store import load, save
 
 __all__ = [
     "LGDS",
@@ -78,11 +80,13 @@ __all__ = [
 ]
 #: Names of ``zoo.fitting``, which stands above the others.
 FITTING = ("compare", "fit_model")
+#: Where the other names are looked for; the first two need no torch.
+HOMES = ("cards", "catalogue", "models", "part", "parts", "store")
 
 
 def __getattr__(name: str) -> ModuleType | Any:
     if name in __all__:
-        homes = ["fitting"] if name in FITTING else ["models", "part", "parts", "store"]
+        homes = ["fitting"] if name in FITTING else HOMES
         for home in homes:
             module = importlib.import_module(f"{__name__}.{home}")
             if hasattr(module, name):

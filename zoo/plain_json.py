@@ -7,9 +7,6 @@ import math
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-import numpy as np
-from torch import Tensor
-
 #: The field with the path (RFC 6901) and the name of each number that JSON cannot hold.
 NOT_FINITE = "not_finite"
 
@@ -59,7 +56,7 @@ def _refuse(name: str) -> NoReturn:
 
 def _finite(value: Any, path: str, found: dict[str, str]) -> Any:
     """A copy that JSON can hold; ``found`` gets the path of each number that it cannot."""
-    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+    if hasattr(value, "tolist"):  # a tensor, or an array or number of NumPy
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         found[path] = str(float(value))

@@ -19,23 +19,14 @@ from torch import Tensor, nn
 
 from ..inference.rng import RandomStream
 from ..inference.training.arguments import check_device
-from . import folders, recipes  # noqa: F401 (classes of the tables become known by name)
+from . import catalogue, folders, recipes  # noqa: F401 (classes of the tables become known by name)
 from .budget import Budget
-from .cards import (
-    ModelError,
-    check_configuration,
-    is_card,
-    load_card,
-    save_pair,
-    short,
-    tensors_of,
-    weights_of,
-)
-from .names import unknown
+from .cards import ModelError, is_card, load_card, short
+from .catalogue import card, carded, check_path
+from .model_files import check_configuration, save_pair, tensors_of, weights_of
 from .part import Part, describe
 from .registry import PARTS, Class, read
 
-SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 PRECISIONS = "float32", "float64"  # of weights whose card names no other
 
@@ -77,7 +68,7 @@ def save(
         >>> zoo.save("models/slow", net)
         >>> zoo.load("models/slow")
     """
-    folder = _path(folder)
+    folder = check_path(folder)
     try:
         folders.check(folder, folders.NONE, holds_model)
     except ValueError as error:
@@ -194,27 +185,6 @@ def holds_model(folder: Path) -> bool:
     return is_card(card) or (card.is_file() and (folder / WEIGHTS).is_file())
 
 
-def shipped() -> list[str]:
-    """Names of the models whose weights come with the package."""
-    return _names("safetensors")
-
-
-def carded() -> list[str]:
-    """Names of the models whose cards come with the package, with or without weights."""
-    return _names("json")
-
-
-def card(name: str) -> dict[str, Any]:
-    """The card of a shipped model: configuration, metric, seeds, hardware, and what differs.
-
-    Raises:
-        ModelError: for an unknown name.
-    """
-    if str(_path(name)) not in carded():
-        raise ModelError(unknown("model", name, carded()))
-    return load_card(SHIPPED / f"{name}.json")
-
-
 def load(
     name: str | Path, device: torch.device | str = "cpu", classes: Iterable[Class] = ()
 ) -> nn.Module:
@@ -253,17 +223,6 @@ def load(
     return net.eval().to(device)
 
 
-def _path(name: str | Path) -> Path:
-    """A path.
-
-    Raises:
-        ModelError: for what is none.
-    """
-    if not isinstance(name, (str, Path)) or not str(name) or "\0" in str(name):
-        raise ModelError(f"a model has a name, such as 'ppc/refh', or a folder: got {name!r}")
-    return Path(name)
-
-
 def _device(device: torch.device | str) -> torch.device:
     """A device of this machine.
 
@@ -283,7 +242,7 @@ def _device(device: torch.device | str) -> torch.device:
 
 def _find(name: str | Path) -> tuple[dict[str, Any], Path]:
     """The card of a model, and the file of its weights."""
-    folder, beside = _path(name), Path(f"{name}.json")
+    folder, beside = check_path(name), Path(f"{name}.json")
     try:
         if (folder / CARD).is_file():
             return load_card(folder / CARD), folder / WEIGHTS
@@ -295,7 +254,7 @@ def _find(name: str | Path) -> tuple[dict[str, Any], Path]:
             )
     except OSError as error:
         raise ModelError(f"{str(name)[:200]!r} cannot be read: {error.strerror}") from error
-    content, path = card(str(name)), SHIPPED / f"{name}.safetensors"
+    content, path = card(str(name)), catalogue.SHIPPED / f"{name}.safetensors"
     if not path.is_file():
         raise ModelError(
             f"the weights of {name} do not come with seqzoo, only its card: "
@@ -418,7 +377,3 @@ def _spread(values: list[float]) -> dict[str, Any]:
     mean = sum(values) / len(values)
     spread = math.sqrt(sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1))
     return {"value": mean, "sd": spread if len(values) > 1 else None, "values": values}
-
-
-def _names(ending: str) -> list[str]:
-    return sorted(f"{path.parent.name}/{path.stem}" for path in SHIPPED.glob(f"*/*.{ending}"))

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from ...data import Batch
@@ -68,6 +67,8 @@ class Processes:
     """
 
     def __init__(self, device: torch.device | str | None = None, shards: int | None = None) -> None:
+        from accelerate import Accelerator  # slow to import, and only training needs it
+
         several = int(os.environ.get("WORLD_SIZE", "1"))
         on_cpu = device is not None and torch.device(device).type == "cpu"
         # accelerate settles on a device once for the whole process: only several processes, which

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, load_file, save
-from seqzoo.zoo import cards, plain_json, store
+from seqzoo.zoo import catalogue, model_files, plain_json, store
 from seqzoo.zoo.parts import likelihoods
 from seqzoo.zoo.recipes import find, ppc
 from seqzoo.zoo.runs.run import run
@@ -26,7 +26,9 @@ from seqzoo import zoo
 from tests import fuzzing
 
 SMALL = [
-    name for name in zoo.shipped() if (store.SHIPPED / f"{name}.safetensors").stat().st_size < 3e5
+    name
+    for name in zoo.shipped()
+    if (catalogue.SHIPPED / f"{name}.safetensors").stat().st_size < 3e5
 ]
 
 
@@ -38,7 +40,7 @@ def copy_of(name, folder):
     """A folder with a shipped model, which may be damaged."""
     folder.mkdir(exist_ok=True)
     for ending, there in ((".json", store.CARD), (".safetensors", store.WEIGHTS)):
-        (folder / there).write_bytes((store.SHIPPED / f"{name}{ending}").read_bytes())
+        (folder / there).write_bytes((catalogue.SHIPPED / f"{name}{ending}").read_bytes())
     return folder
 
 
@@ -46,7 +48,7 @@ def rewrite(folder, tensors=None, card=None):
     """Other weights, or another card, with the right checksum."""
     card = store.load_card(folder / store.CARD) if card is None else card
     content = save(tensors) if tensors is not None else (folder / store.WEIGHTS).read_bytes()
-    cards.save_pair(folder / store.WEIGHTS, folder / store.CARD, content, card)
+    model_files.save_pair(folder / store.WEIGHTS, folder / store.CARD, content, card)
 
 
 # The checksum ------------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def test_a_flipped_bit_is_refused_wherever_it_is(name, tmp_path):
 def test_a_card_without_a_checksum_is_refused(checksum, tmp_path):
     folder = copy_of("ppc/kf2", tmp_path)
     card = json.loads((folder / store.CARD).read_text())
-    card[cards.CHECKSUM] = checksum
+    card[model_files.CHECKSUM] = checksum
     (folder / store.CARD).write_text(json.dumps(card))
     with pytest.raises(zoo.ModelError, match="checksum"):
         zoo.load(folder)
@@ -237,7 +239,7 @@ def test_weights_of_another_kind_are_refused(name, change, tmp_path):
 @pytest.mark.parametrize("name", ["ppc/order0", "ppc/kf2", "ppc/refh"])
 def test_weights_of_another_model_are_refused(name, tmp_path):
     folder = copy_of(name, tmp_path)
-    rewrite(folder, load((store.SHIPPED / "ppc/trbm.safetensors").read_bytes()))
+    rewrite(folder, load((catalogue.SHIPPED / "ppc/trbm.safetensors").read_bytes()))
     with pytest.raises(zoo.ModelError, match="does not fit"):
         zoo.load(folder)
 
@@ -512,7 +514,7 @@ def test_a_number_that_no_weight_depends_on_is_refused_where_it_was_changed(tmp_
     (folder / store.CARD).write_text(json.dumps(card))
     with pytest.raises(store.ModelError, match="configuration"):
         zoo.load(folder)
-    card.pop(cards.SETTINGS)
+    card.pop(model_files.SETTINGS)
     (folder / store.CARD).write_text(json.dumps(card))
     with pytest.raises(store.ModelError, match="configuration"):
         zoo.load(folder)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 from seqzoo.data import PPC
-from seqzoo.zoo import cards, folders, store
+from seqzoo.zoo import catalogue, folders, model_files, store
 from seqzoo.zoo.recipes import RECIPES, find, parse_overrides, part, table
 from seqzoo.zoo.registry import parse, read
 from seqzoo.zoo.runs import reproduce
@@ -79,7 +79,7 @@ def edit(folder, change):
 def rewrite(folder, tensors):
     """Puts other weights in, with their checksum: a whole model, though a wrong one."""
     card = store.load_card(folder / store.CARD)
-    cards.save_pair(folder / store.WEIGHTS, folder / store.CARD, save(tensors), card)
+    model_files.save_pair(folder / store.WEIGHTS, folder / store.CARD, save(tensors), card)
 
 
 # Trained models -------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def test_a_card_that_is_a_list(folder):
 
 @pytest.mark.parametrize("ask", [zoo.load, zoo.card])
 def test_an_unknown_name_is_answered_with_those_it_resembles(ask, rvae, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    monkeypatch.setattr(catalogue, "SHIPPED", tmp_path)
     with pytest.raises(zoo.ModelError, match=r"no model called 'ppc/onr': seqzoo list"):
         ask("ppc/onr")
     (tmp_path / "ppc").mkdir()
@@ -290,7 +290,7 @@ def test_a_shipped_model_is_found_beside_a_folder_of_its_name(tmp_path, monkeypa
 
 
 def test_a_card_may_come_without_weights(rvae, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    monkeypatch.setattr(catalogue, "SHIPPED", tmp_path)
     (tmp_path / "ppc").mkdir()
     (tmp_path / "ppc/one.json").write_bytes((rvae / store.CARD).read_bytes())
     assert zoo.shipped() == []
@@ -344,7 +344,7 @@ def test_a_model_that_is_shipped_is_found_with_a_whole_card(tmp_path, monkeypatc
         for name, seeds in cards.items():
             seeds.append(trained(name, tmp_path / "runs" / name / f"seed{seed}", seed)[0])
     assert reproduce.ship(cards, tmp_path / "runs", target) == ["ppc/refh", "ppc/order0"]
-    monkeypatch.setattr(store, "SHIPPED", target)
+    monkeypatch.setattr(catalogue, "SHIPPED", target)
     assert zoo.shipped() == ["ppc/order0", "ppc/refh"]
     obs = PPC(2, 20, seed=9).obs
     first = zoo.load(tmp_path / "runs" / "ppc/refh" / "seed3")
@@ -403,7 +403,7 @@ def test_a_shipped_model_that_knows_the_past_beats_the_raw_decoding(name):
 
 
 def test_the_shipped_files_are_small():
-    sizes = [path.stat().st_size for path in store.SHIPPED.rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in catalogue.SHIPPED.rglob("*") if path.is_file()]
     assert max(sizes) < 8e6
     assert sum(sizes) < 40e6
 

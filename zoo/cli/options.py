@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .. import catalogue
 from ..names import unknown
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
-#: Recipes without a card, and tables of several: what the files of the package do not tell.
-NEURONS = ["lgds", "poisson-lgds", "rvae", "rvae-bptt", "refh", "rtrbm", "vrae", "vosp", "gru"]
-WITHOUT_CARD = ("mnist/rvae-map", *(f"chaotic-rnn/{model}" for model in NEURONS))
 #: Endings of recordings, see ``data.read_recording``.
 RECORDINGS = (".nwb", ".npz", ".npy", ".mat", ".nc", ".csv")
-COLLECTIONS = ("music", "onetomany-class", "onetomany-regression", "pianomidi-tptt", "recordings")
-
-
-def shipped() -> list[str]:
-    """The names of the trained models, from the names of files: torch takes seconds."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in WEIGHTS.glob("*/*.json"))
-
-
-def recipes() -> list[str]:
-    """The names of the zoo's own recipes, without torch."""
-    return sorted([*shipped(), *WITHOUT_CARD])
-
-
-def tables() -> list[str]:
-    """The names of the zoo's own tables and collections."""
-    return [*dict.fromkeys(name.partition("/")[0] for name in recipes()), *COLLECTIONS]
 
 
 def check_recipe(name: str) -> str:
     """Refuses a mistyped recipe."""
-    return _check("recipe", name, recipes)
+    return _check("recipe", name, catalogue.recipes)
 
 
 def check_table(name: str) -> str:
     """Refuses a mistyped table."""
-    return _check("table", name, tables)
+    return _check("table", name, catalogue.tables)
 
 
 def check_searched(name: str) -> str:
@@ -51,15 +32,15 @@ def check_searched(name: str) -> str:
         return name
     if Path(name).suffix in RECORDINGS:
         raise ValueError(f"there is no file {name}")
-    return _check("recipe", name, recipes)
+    return _check("recipe", name, catalogue.recipes)
 
 
 def check_trained(name: str) -> str:
     """Refuses a mistyped model, which may be the folder of a run."""
-    return name if Path(name).exists() else _check("model", name, shipped)
+    return name if Path(name).exists() else _check("model", name, catalogue.carded)
 
 
-def _check(kind: str, name: str, known: Callable[[], list[str]]) -> str:
+def _check(kind: str, name: str, known: Callable[[], Collection[str]]) -> str:
     """Answers a mistyped name at once: the registry would import torch first.
 
     Once the registry is there it answers itself: ``--import`` may have brought further names.

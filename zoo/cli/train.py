@@ -21,25 +21,29 @@ def list_recipes(
     modules: Modules = None,
 ) -> None:
     """Show every recipe: whether it ships trained, and its obtained and published figures."""
-    from .. import store
-    from ..recipes import RECIPES
-    from ..runs import tables
+    from .. import catalogue
     from ..runs.printing import show, table
 
     if markdown:
+        from ..runs import tables
+
         print(tables.markdown(markdown))
         return
-    shipped, carded, rows = store.shipped(), store.carded(), []
-    for name, recipe in RECIPES.items():
+    known = catalogue.recipes()
+    if modules:
+        from ..recipes import index
+
+        known = index()
+    shipped, carded, rows = catalogue.shipped(), catalogue.carded(), []
+    for name, recipe in known.items():
         obtained = "-"
         if name in carded:
-            card = store.card(name)
+            card = catalogue.card(name)
             spread = "" if card["sd"] is None else f" ± {card['sd']:.1g}"
             obtained = f"{card['value']:.3g}{spread} (n={card['n']})"
         status = "shipped" if name in shipped else "recipe"
-        published = "-" if recipe.published is None else f"{recipe.published:.3g}"
-        unit = recipe.task.unit or recipe.task.metric
-        rows.append((name, status, obtained, published, unit))
+        published = "-" if recipe["published"] is None else f"{recipe['published']:.3g}"
+        rows.append((name, status, obtained, published, recipe["unit"]))
     columns = "recipe", "status", "obtained", "published", "unit"
     show(table(columns, rows, words=(0, 1, 4)))
 

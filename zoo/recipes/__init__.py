@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from .. import registry
 from ..names import unknown
@@ -43,6 +44,7 @@ __all__ = [
     "Task",
     "find",
     "import_module",
+    "index",
     "members",
     "parse_overrides",
     "part",
@@ -105,6 +107,14 @@ def table(name: str) -> list[Recipe]:
     if name not in TABLES:
         raise ValueError(unknown("table", name, TABLES))
     return [recipe for recipe in RECIPES.values() if recipe.table == name]
+
+
+def index() -> dict[str, dict[str, Any]]:
+    """Unit and published figure of every recipe, by name, in order, for ``zoo.catalogue``."""
+    return {
+        name: {"unit": recipe.task.unit or recipe.task.metric, "published": recipe.published}
+        for name, recipe in RECIPES.items()
+    }
 
 
 def register(*recipes: Recipe) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import plain_json
-from ..cards import CHECKSUM as WEIGHTS_CHECKSUM
-from ..cards import load_card, weights_of
+from ..cards import load_card
+from ..model_files import CHECKSUM as WEIGHTS_CHECKSUM
+from ..model_files import weights_of
 from ..recipes.recipe import Recipe
 from ..store import CARD, WEIGHTS, holds_model, load
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...inference.checks import check_number
-from .. import store
-from ..cards import ModelError, is_card, save_card, save_pair, weights_of
+from .. import catalogue, store
+from ..cards import ModelError, is_card
+from ..model_files import save_card, save_pair, weights_of
 from ..recipes import Recipe, find, import_modules
 from ..registry import IMPORTED
 from .finished import CHECKSUM, finished
@@ -106,7 +107,7 @@ def _figure(card: Card) -> str:
     return f"{card['metric']} {card['value']:.3g} {card['unit']}".rstrip() + also
 
 
-def ship(cards: dict[str, list[Card]], out: Path, target: Path = store.SHIPPED) -> list[str]:
+def ship(cards: dict[str, list[Card]], out: Path, target: Path = catalogue.SHIPPED) -> list[str]:
     """Copies the summary card of every row into a folder, and the first seed's weights.
 
     Weights of a recipe that does not ship stay where they are. ``zoo.load(target / name)`` loads a

@@ -10,8 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from ...data.files import write_whole
-from .. import store
-from ..recipes import RECIPES, Recipe, find
+from .. import catalogue, plain_json, store
+from ..recipes import COLLECTIONS, RECIPES, Recipe, find, index
 from ..recipes import table as rows_of
 from . import printing
 
@@ -106,8 +106,15 @@ def refresh(folder: Path) -> list[Path]:
     return changed
 
 
+def write_index() -> None:
+    """Writes the file from which ``zoo.catalogue`` knows the zoo's own recipes."""
+    content = {"collections": list(COLLECTIONS), "recipes": index()}
+    text = plain_json.dumps(content, indent=1) + "\n"
+    write_whole(catalogue.INDEX, lambda part: part.write_text(text, encoding="utf-8"))
+
+
 def _carded(recipes: list[Recipe], name: str) -> list[Recipe]:
-    found = [recipe for recipe in recipes if recipe.name in store.carded()]
+    found = [recipe for recipe in recipes if recipe.name in catalogue.carded()]
     if not found:
         raise ValueError(f"no card of {name} ships: seqzoo reproduce makes some")
     return found
@@ -118,7 +125,7 @@ def _across(recipes: list[Recipe]) -> str:
     head = "row", "model", "trained by", "obtained", "unit", "n", "published", "limit"
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for recipe in recipes:
-        card = store.card(recipe.name)
+        card = catalogue.card(recipe.name)
         figures = _figures(recipe, card).items()
         cells = [
             f"`{recipe.name}`",
@@ -147,7 +154,7 @@ def _rows(table: str) -> str:
     ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for recipe in recipes:
-        card = store.card(recipe.name)
+        card = catalogue.card(recipe.name)
         figures = _figures(recipe, card)
         cells = [recipe.title, *(_spread(figures.get(column), scientific) for column in columns)]
         cells += [str(card["n"]), scientific(recipe.published, 1), f"{card['wall_time_s']:.0f}"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...data.synthetic import Synthetic
 from ...inference import Recurrent, rollout
-from .. import store
+from .. import catalogue, store
 from ..models.generation import Generates
 from ..models.predictive import PredictiveVAE
 from ..pictures import plot_film
@@ -100,7 +100,7 @@ def _generated(
 ) -> Iterator[tuple[str, Tensor]]:
     given = film(sequences=films, steps=GIVEN, seed=seed, split="test").obs
     for recipe in rows:
-        if recipe.name not in store.shipped():
+        if recipe.name not in catalogue.shipped():
             continue
         net = store.load(recipe.name)
         if not isinstance(net, Generates):

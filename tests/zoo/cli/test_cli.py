@@ -12,7 +12,7 @@ import torch
 import typer
 from seqzoo.data import PPC
 from seqzoo.inference.training.errors import REMEDIES
-from seqzoo.zoo import cards, cli, folders, store
+from seqzoo.zoo import catalogue, cli, folders, model_files, store
 from seqzoo.zoo.recipes import RECIPES, find, ppc
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.runs.run import COMMANDS
@@ -111,9 +111,9 @@ def test_list_shows_every_recipe_with_status_and_published_figure(seqzoo):
 
 
 def test_list_shows_what_a_shipped_model_obtained(seqzoo, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SHIPPED", tmp_path)
-    cards.save_card(tmp_path / "ppc" / "refh.json", {"value": 2.5e-4, "sd": 1.2e-5, "n": 3})
-    cards.save_card(tmp_path / "ppc" / "kf1.json", {"value": 5.6e-4, "sd": None, "n": 1})
+    monkeypatch.setattr(catalogue, "SHIPPED", tmp_path)
+    model_files.save_card(tmp_path / "ppc" / "refh.json", {"value": 2.5e-4, "sd": 1.2e-5, "n": 3})
+    model_files.save_card(tmp_path / "ppc" / "kf1.json", {"value": 5.6e-4, "sd": None, "n": 1})
     (tmp_path / "ppc" / "refh.safetensors").touch()  # of kf1 the card alone comes along
     _, out, _ = seqzoo("list")
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}

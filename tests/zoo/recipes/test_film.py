@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from seqzoo.zoo import cli, nets, pictures, store
+from seqzoo.zoo import catalogue, cli, nets, pictures
 from seqzoo.zoo.models.baselines import Order0
 from seqzoo.zoo.recipes import RECIPES, find, table
 from seqzoo.zoo.recipes.film_task import FilmTask, next_frame_task, spatial_vae
@@ -200,7 +200,7 @@ def shipped(tmp_path, monkeypatch):
         recipe = short(tiny(name))
         cards = [run(recipe, 0, tmp_path / name / "seed0", device="cpu", progress=False)]
         reproduce.ship({name: cards}, tmp_path, tmp_path / "zoo")
-    monkeypatch.setattr(store, "SHIPPED", tmp_path / "zoo")
+    monkeypatch.setattr(catalogue, "SHIPPED", tmp_path / "zoo")
 
 
 def said(*words):

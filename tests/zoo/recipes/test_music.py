@@ -9,7 +9,7 @@ import pytest
 import torch
 from seqzoo.data import Batch, MidiFolder, PianoRolls, Polyphonic, polyphonic, write_midi
 from seqzoo.data.midi import read_midi
-from seqzoo.zoo import cards, likelihoods, path_guides, store
+from seqzoo.zoo import catalogue, likelihoods, model_files, path_guides, store
 from seqzoo.zoo.recipes import COLLECTIONS, RECIPES, Scores, find
 from seqzoo.zoo.recipes import music_task as piano
 from seqzoo.zoo.registry import read
@@ -340,9 +340,11 @@ def cells(table):
 
 
 def test_the_readmes_table_has_a_column_for_every_kind_of_figure(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SHIPPED", tmp_path)
+    monkeypatch.setattr(catalogue, "SHIPPED", tmp_path)
     for name in ("vrae-published", "vosp", "rnn"):
-        cards.save_card(tmp_path / f"jsb/{name}.json", store.summarise([trained[name][1]] * 2))
+        model_files.save_card(
+            tmp_path / f"jsb/{name}.json", store.summarise([trained[name][1]] * 2)
+        )
     head, _, *rows = tables.markdown("jsb").splitlines()
     columns = [cell.strip().removesuffix(", nats per frame") for cell in head.split("|")[2:-4]]
     kinds = ["published objective (no bound)", "ELBO", "IW-500 a frame", "exact NLL"]
