@@ -9,7 +9,7 @@ Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rul
 
 from __future__ import annotations
 
-import functools
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,9 +44,10 @@ def sweep(
 ) -> Swept:
     """Runs ``net.encode`` for all frames, then ``net.step`` through time.
 
-    The steps are the only serial computation in a local rule. A padded frame leaves the state as
-    it was. Where values are missing, the network reads what it expects (``net.read``), so that time
-    passes in a gap. Before anything was seen the state stays as it was, if ``net.waits``.
+    The steps are the only serial computation in a local rule; ``net.scan`` runs them in one call
+    where the network has a kernel. A padded frame leaves the state as it was. Where values are
+    missing, the network reads what it expects (``net.read``), so that time passes in a gap. Before
+    anything was seen the state stays as it was, if ``net.waits``.
 
     Arguments:
         net: the network.
@@ -59,15 +60,9 @@ def sweep(
     observed = batch.observed if shown is None else shown
     if observed is not None:
         return _sweep_with_gaps(net, batch, observed, past, sample)
-    features, statistics = net.encode(batch.obs, **keyword(inputs_of(net, batch))), [past]
-    real = None if bool(batch.mask.all()) else batch.mask[..., None].unbind(1)
-    # Without padding, no past is blank after the first frame: a network may have a quicker way.
-    later = net.advance if real is None else net.step
-    for t, frame in enumerate(features.unbind(1)):
-        new = (later if t else net.step)(frame, statistics[-1])
-        new = new if sample is None else sample(new)
-        statistics.append(new if real is None else torch.where(real[t], new, statistics[-1]))
-    return Swept(torch.stack(statistics, 1), features)
+    features = net.encode(batch.obs, **keyword(inputs_of(net, batch)))
+    always = bool(batch.mask.all())
+    return Swept(_run(net, features, past, batch.mask, always, sample), features)
 
 
 def _sweep_with_gaps(
@@ -77,65 +72,57 @@ def _sweep_with_gaps(
     past: Tensor,
     sample: Callable[[Tensor], Tensor] | None,
 ) -> Swept:
-    """``sweep`` of sequences of which values are missing."""
+    """``sweep`` of sequences of which values are missing: in runs that begin where some lack."""
     inputs, seen = inputs_of(net, batch), observed.flatten(2)
     obs, given = batch.obs, keyword(inputs)
     if getattr(net, "sees_missing", False):  # its encode is told, and expects whole frames alone
         obs = obs.masked_fill(~observed, 0.0)
         encode: Callable[..., Tensor] = net.encode
-        features = list(encode(obs, observed, **given).unbind(1))
+        features = encode(obs, observed, **given)
         lacking = batch.mask & ~seen.any(-1)
     else:
-        features = list(net.encode(obs, **given).unbind(1))
+        features = net.encode(obs, **given)
         lacking = batch.mask & ~seen.all(-1)
-    passes, statistics = batch.mask, [past]
+    passes = batch.mask
     if net.waits:
         blank = net.initial(len(batch)).to(past.device)
         known = (past != blank).any(1, keepdim=True)  # something was seen in an earlier window
         passes = passes & (known | seen.any(-1).cummax(1).values)
-    for t, lacks in enumerate(lacking.any(0).tolist()):
-        if lacks:
-            now = obs[:, t], observed[:, t], statistics[-1]
-            features[t] = net.read(*now, **keyword(inputs, (slice(None), t)))
-        new = net.step(features[t], statistics[-1])
-        new = new if sample is None else sample(new)
-        statistics.append(torch.where(passes[:, t, None], new, statistics[-1]))
-    return Swept(torch.stack(statistics, 1), torch.stack(features, 1))
+    lacks, waits = torch.stack((lacking.any(0), ~passes.all(0))).tolist()
+    starts = [t for t, lack in enumerate(lacks) if lack or not t]
+    read, statistics = [], [past[:, None]]
+    for start, stop in itertools.pairwise((*starts, len(lacks))):
+        run, last = features[:, start:stop], statistics[-1][:, -1]
+        if lacks[start]:
+            now = obs[:, start], observed[:, start], last
+            first = net.read(*now, **keyword(inputs, (slice(None), start)))
+            run = torch.cat((first[:, None], run[:, 1:]), 1)
+        read.append(run)
+        always, some = not any(waits[start:stop]), passes[:, start:stop]
+        statistics.append(_run(net, run, last, some, always, sample)[:, 1:])
+    return Swept(torch.cat(statistics, 1), torch.cat(read, 1))
 
 
-def compiled_sweep(net: Recurrent, batch: Batch, past: Tensor) -> Swept:
-    """``sweep`` as one compiled scan: the same numbers, without Python between the steps.
+def _run(
+    net: Recurrent,
+    features: Tensor,
+    past: Tensor,
+    passes: Tensor,
+    always: bool,
+    sample: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """The past and the statistics after each frame, ``[B, T + 1, U]``; see ``Recurrent.scan``.
 
-    It falls back on ``sweep`` where frames are padded or values are missing.
+    ``always`` says that ``passes`` is True throughout.
     """
-    if batch.obs.shape[1] < 2 or batch.observed is not None or not bool(batch.mask.all()):
-        return sweep(net, batch, past)
-    features = net.encode(batch.obs, **keyword(inputs_of(net, batch)))
-    validate = torch.distributions.Distribution._validate_args
-    first = net.step(features[:, 0], past)
-    try:
-        rest = _scan(net)(features[:, 1:].transpose(0, 1).contiguous(), first)
-    finally:  # the compiler switches validation off for the whole process
-        torch.distributions.Distribution.set_default_validate_args(validate)
-    statistics = torch.cat((past[:, None], first[:, None], rest.transpose(0, 1)), 1)
-    return Swept(statistics, features)
-
-
-def check_compiles() -> None:
-    """Raises a ValueError where torch is too old to compile a scan."""
-    if torch.__version__ < "2.10":  # it compares as a version
-        raise ValueError(
-            f"a compiled sweep needs torch 2.10 or newer, this is {torch.__version__}: leave "
-            "compiled=True out"
-        )
-
-
-@functools.lru_cache(maxsize=8)
-def _scan(net: Recurrent) -> Callable[[Tensor, Tensor], Tensor]:
-    from torch._higher_order_ops import scan
-
-    def step(past: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-        new = net.advance(frame, past)
-        return new, new.clone()
-
-    return torch.compile(lambda frames, past: scan(step, past, frames, dim=0)[1], fullgraph=True)
+    scanned = None if sample is not None else net.scan(features, past, passes)
+    if scanned is not None:
+        return scanned
+    statistics = [past]
+    # Where every frame counts, no past is blank after the first: a network may have a quicker way.
+    later = net.advance if always else net.step
+    for t, (frame, real) in enumerate(zip(features.unbind(1), passes[..., None].unbind(1))):
+        new = (later if t else net.step)(frame, statistics[-1])
+        new = new if sample is None else sample(new)
+        statistics.append(new if always else torch.where(real, new, statistics[-1]))
+    return torch.stack(statistics, 1)

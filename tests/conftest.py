@@ -12,7 +12,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from filelock import FileLock
-from seqzoo.inference.linear import fast
+from seqzoo.inference import kernels
 from seqzoo.zoo import cli
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.runs.processes import JobFailed
@@ -47,26 +47,33 @@ def _globals():
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """One worker compiles the Kalman filter, at the first use; the others read it from the disk."""
-    load, lock = fast.kernel, tmp_path_factory.getbasetemp().parent / "kernel.lock"
+    """One worker compiles a module of kernels, at its first use; the others read it from disk."""
+    load, lock = kernels.load, tmp_path_factory.getbasetemp().parent / "kernel.lock"
 
     @functools.cache
-    def kernel():
+    def loaded(name):
         with FileLock(lock):
-            module = load()
+            module = load(name)
             if module is not None:
-                A, first, mean = (
-                    np.ones((1, 1, 1, 1)),
-                    np.zeros((1, 1), dtype=int),
-                    np.ones((1,) * 4),
-                )
-                cov, score = np.ones((1,) * 5), np.ones((1, 1, 1))
-                module.forward(A, A, A, mean, mean, mean, first, mean, cov, mean, score)
-                module.backward(A, A, mean, first, mean, cov, np.ones((1, 0, 1, 1, 1)))
+                {"kernel": _filter, "scans": _scan}[name.rsplit(".", 1)[-1]](module)
         return module
 
-    with mock.patch.object(fast, "kernel", kernel):
+    with mock.patch.object(kernels, "load", loaded):
         yield
+
+
+def _filter(module):
+    A, first, mean = np.ones((1, 1, 1, 1)), np.zeros((1, 1), dtype=int), np.ones((1,) * 4)
+    cov, score = np.ones((1,) * 5), np.ones((1, 1, 1))
+    module.forward(A, A, A, mean, mean, mean, first, mean, cov, mean, score)
+    module.backward(A, A, mean, first, mean, cov, np.ones((1, 0, 1, 1, 1)))
+
+
+def _scan(module):
+    for dtype in (np.float32, np.float64):
+        u, one = np.ones((1, 2, 2), dtype), np.ones((2, 2), dtype)
+        features, past = np.ones((1, 1, 5), dtype), np.ones((2, 3), dtype)
+        module.gaussian(u, features, np.ones((1, 1), bool), past, one[:1], 0, 1.0, 1.0, 1.0)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ class Recurrent(Network):
 
     You inherit
         ``advance``, which is ``step`` unless you have a quicker one
+        ``scan``, which leaves a sequence to the loop over ``step``
         ``input_dim`` (0): a batch's inputs are ignored
         ``read``, which puts ``expected_frame`` in place of missing values
         ``shown``, which hides no value from the network in training
@@ -70,6 +71,19 @@ class Recurrent(Network):
     def advance(self, features: Tensor, past: Tensor) -> Tensor:
         """``step`` where no past is the initial one, ``[B, U]``."""
         return self.step(features, past)
+
+    def scan(self, features: Tensor, past: Tensor, passes: Tensor) -> Tensor | None:
+        """All steps of whole sequences in one call, by a kernel.
+
+        Arguments:
+            features: of every frame, ``[B, T, F]``.
+            past: u before the first frame, ``[B, U]``.
+            passes: False where a frame leaves the state as it was, ``[B, T]``.
+
+        Returns:
+            ``past`` and u_0 .. u_{T-1}, ``[B, T + 1, U]``; None leaves them to ``step``.
+        """
+        return None
 
     def expected_frame(self, past: Tensor) -> Tensor:
         """The frame expected after u_{t-1}, ``[N, U] -> [N, M]``, without random numbers.

@@ -7,8 +7,6 @@ the variances; full noise is whitened, where one transformation serves all frame
 from __future__ import annotations
 
 import math
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -16,17 +14,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .. import kernels
 from .checks import Data, check_precision
 from .system import Beliefs, LinearGaussian, begun
 
 
-@cache
 def kernel() -> ModuleType | None:
     """The compiled functions; None where numba is not installed."""
-    try:
-        return import_module(".kernel", __package__)  # numba takes half a second to import
-    except ImportError:
-        return None
+    return kernels.load(f"{__package__}.kernel")
 
 
 def compiles() -> bool:
@@ -47,7 +42,7 @@ def why_not(model: LinearGaussian, data: Data) -> str | None:
     if torch.is_grad_enabled() and any(part.requires_grad for part in tensors):
         return "it has no gradient: call it under torch.no_grad()"
     if kernel() is None:
-        return "numba is not installed: pip install seqzoo[fast]"
+        return "numba is not installed: pip install numba"
     return None
 
 

@@ -10,23 +10,13 @@ are those of vector units. Needs numba; ``fast`` calls it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from numba import njit
+
+from ..kernels import compiled
 
 Array = np.ndarray
 #: A pivot below this fraction of its variance is rounding: the covariance is singular there.
 SINGULAR = 1e-15
-
-
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Compiled, and kept on disk where numba finds a folder that it may write to."""
-    options = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # an installation that cannot be written to, and a home that cannot either
-        return njit(**options)(function)
 
 
 @compiled

@@ -44,7 +44,7 @@ class ContrastiveDivergence(FoldedRule):
         through_time: ``None`` follows ``net.through_time`` (True for the RTRBM alone).
         sample_past: while training, let u_{t-1} be a sample of the hidden units and not their
             means. The model filters with the means in either case.
-        window, minibatch, drop_past, chunk, compiled: see ``FoldedRule``. ``window=1`` is the
+        window, minibatch, drop_past, chunk: see ``FoldedRule``. ``window=1`` is the
             online form.
 
     Raises:
@@ -68,7 +68,6 @@ class ContrastiveDivergence(FoldedRule):
         minibatch: int | None = None,
         drop_past: float | Sequence[float] = 0.0,
         chunk: int | None = None,
-        compiled: bool = False,
     ) -> None:
         self._check_kind(net)
         follow = net.through_time if through_time is None else through_time
@@ -79,7 +78,6 @@ class ContrastiveDivergence(FoldedRule):
             drop_past=drop_past,
             through_time=follow,
             chunk=chunk,
-            compiled=compiled,
         )
         for name, steps in (("k", k), ("random_k", random_k)):
             try:
@@ -89,8 +87,8 @@ class ContrastiveDivergence(FoldedRule):
             if fewest < 1:
                 raise ValueError(f"{name} must be at least 1, got {steps}")
         check_real("random", random, least=0, most=1)
-        if sample_past and (follow or self.compiled):
-            raise ValueError("sample_past goes with neither through_time nor a compiled sweep")
+        if sample_past and follow:
+            raise ValueError("sample_past does not go with through_time")
         self.k, self.random, self.random_k = k, random, random_k
         if sample_past and type(net).sample_hidden is EnergyModel.sample_hidden:
             self.refuse(net, "networks that sample their hidden units", "has no sample_hidden")

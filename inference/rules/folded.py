@@ -12,7 +12,7 @@ from ...data import Batch
 from ..capture import Captured
 from ..checks import check_missing, check_number
 from ..contracts import Fold, Recurrent
-from ..sweep import Swept, check_compiles, compiled_sweep, sweep
+from ..sweep import Swept, sweep
 from .rule import LearningRule, Metrics, anneal
 
 CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time, too
@@ -40,8 +40,6 @@ class FoldedRule(LearningRule):
             through time can have. The gradient is the same in expectation: chunks draw their noise
             one after the other, so that another size draws other numbers. ``None`` takes a third
             of a fold, within ``CHUNKS``.
-        compiled: run the sweep as one compiled scan (worth it for long training; needs
-            torch 2.10 and a C++ compiler, and spends some seconds on the first call).
         captured: on a CUDA device, record the gradient of a fold as a CUDA graph, once for each
             shape, and replay it. The parts of the network must not wait for the device. A fold of
             which values are missing or hidden is not recorded.
@@ -66,7 +64,6 @@ class FoldedRule(LearningRule):
         drop_past: float | Sequence[float] = 0.0,
         through_time: bool = False,
         chunk: int | None = None,
-        compiled: bool = False,
         captured: bool = False,
     ) -> None:
         super().__init__(net)
@@ -75,17 +72,13 @@ class FoldedRule(LearningRule):
                 check_number(name, value)
         if through_time and minibatch is not None:
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
-        if through_time and compiled:
-            raise ValueError("the compiled sweep keeps no graph: it cannot go with through_time")
-        if compiled:
-            check_compiles()
         if through_time and captured:
             raise ValueError("captured records one fold at a time: it cannot go with through_time")
         if not 0 <= anneal(drop_past, 0.0) <= 1 or not 0 <= anneal(drop_past, 1.0) <= 1:
             raise ValueError(f"drop_past is a fraction in [0, 1], got {drop_past}")
         self.window, self.minibatch, self.chunk = window, minibatch, chunk
         self.drop_past = drop_past
-        self.through_time, self.compiled, self.captured = through_time, compiled, captured
+        self.through_time, self.captured = through_time, captured
         self._numbers: dict[str, Tensor] = {}  # annealed numbers that a recording reads
         self._recorded = Captured(self._gradient_at, list(net.parameters()))
 
@@ -145,8 +138,6 @@ class FoldedRule(LearningRule):
 
     @torch.no_grad()
     def _sweep(self, part: Batch, past: Tensor, shown: Tensor | None) -> Swept:
-        if self.compiled and shown is None:
-            return compiled_sweep(self.reference, part, past)
         return sweep(self.reference, part, past, self.sample, shown)
 
     def _chunk(self, rows: int) -> int:

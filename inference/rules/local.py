@@ -36,7 +36,7 @@ class LocalELBO(FoldedRule):
         weights: factors on the log-probability of sites, by name: ``{"x": 0.3}`` weighs the KL
             term of the latent state by 0.3. ``[first, last, fraction]`` anneals (see
             ``rule.anneal``). With any weight but 1 the loss is no bound.
-        window, minibatch, drop_past, chunk, compiled, captured: see ``FoldedRule``.
+        window, minibatch, drop_past, chunk, captured: see ``FoldedRule``.
 
     Raises:
         ValueError: for an unknown bound, numbers out of range, weights that are no numbers, or a
@@ -57,7 +57,6 @@ class LocalELBO(FoldedRule):
         minibatch: int | None = None,
         drop_past: float | Sequence[float] = 0.0,
         chunk: int | None = None,
-        compiled: bool = False,
         captured: bool = False,
     ) -> None:
         super().__init__(
@@ -66,7 +65,6 @@ class LocalELBO(FoldedRule):
             minibatch=minibatch,
             drop_past=drop_past,
             chunk=chunk,
-            compiled=compiled,
             captured=captured,
         )
         check_samples(num_samples)

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from ...data import Batch, BatchLike
+from ..contracts import Recurrent
 from ..evaluate import log_weights, prepare_whole
 from ..inputs import at, inputs_of, keyword
 from ..rng import RandomStream
 from ..rules.rule import LearningRule
+from ..sweep import sweep
 from ..training.loop import fit
-from .checks import check_gradients, ragged, refuses, same_average, shaped, tensors
+from .checks import check_gradients, lacking, ragged, refuses, same_average, shaped, tensors
 from .suite import Conformance
 
 
@@ -196,6 +198,20 @@ class ModelConformance(Conformance):
             for name, method in self.methods(net).items():
                 refuses(lambda: method(bad), pattern, f"{name}, {what}")  # noqa: B023
 
+    def test_a_scan_equals_the_loop_over_steps(self) -> None:
+        """Of a network with a kernel: a graph is for the loop alone, so that both can run."""
+        net, batch = self._built().requires_grad_(True), self._data()
+        batches = [batch, ragged(batch), lacking(batch)]
+        for dtype, error in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
+            net.to(dtype)
+            for data in batches if net.takes_missing else batches[:2]:
+                found = []
+                for graph in (False, True):
+                    with torch.set_grad_enabled(graph):
+                        found.append(self._swept(net, data.to(dtype)))
+                most = found[1].abs().max().item()
+                torch.testing.assert_close(*found, rtol=error, atol=error * most)
+
     def test_it_works_on_a_gpu(self) -> None:
         if not torch.cuda.is_available():
             raise unittest.SkipTest("needs a GPU")
@@ -218,6 +234,19 @@ class ModelConformance(Conformance):
                 assert loss.isfinite(), "the loss is not finite"
 
     # Helpers ------------------------------------------------------------------------------------
+
+    def _swept(self, net: Any, data: Batch) -> Tensor:
+        """Statistics of two windows; skips the test of a network without a kernel."""
+        if not isinstance(net, Recurrent):
+            raise unittest.SkipTest("it carries no statistics")
+        first = sweep(net, data.window(0, 3), net.initial(len(data))).statistics
+        last = first[:, -1].detach()
+        if not torch.is_grad_enabled():
+            frames = net.encode(data.obs, **keyword(inputs_of(net, data)))
+            if net.scan(frames, last, data.mask) is None:
+                raise unittest.SkipTest("it has no kernel")
+        second = sweep(net, data.window(3, data.obs.shape[1]), last).statistics
+        return torch.cat((first, second), 1).detach()
 
     def _rule(self, rule_of: Callable[[Any], LearningRule], net: Any = None) -> LearningRule:
         """A rule of a network, by default of a new one; skips the test where it is refused."""

@@ -151,7 +151,7 @@ def _takes(cls, name, value):
         ("jsb/vrae", "model.decoder.drift"),
         ("jsb/vrae", "data.recut"),
         ("jsb/vrae", "validate"),
-        ("ppc/rvae", "warmup.rule.compiled"),
+        ("ppc/rvae", "warmup.rule.captured"),
     ],
 )
 def test_a_word_for_false_is_false_in_every_field(recipe, path, word):
@@ -204,9 +204,9 @@ def test_a_value_that_does_not_fit_its_field_is_refused(recipe, pair, word):
 
 
 def test_a_whole_warm_up_is_checked_like_its_fields():
-    warm = "{'restarts': 2, 'rule': {'compiled': 'off'}, 'fit': {'epochs': 3}}"
+    warm = "{'restarts': 2, 'rule': {'captured': 'off'}, 'fit': {'epochs': 3}}"
     changed = find("ppc/rvae").override(parse_overrides([f"warmup={warm}"]))
-    assert changed.warmup == {"restarts": 2, "rule": {"compiled": False}, "fit": {"epochs": 3}}
+    assert changed.warmup == {"restarts": 2, "rule": {"captured": False}, "fit": {"epochs": 3}}
     assert find("ppc/rvae").override({"warmup": {}}).warmup == {}
 
 

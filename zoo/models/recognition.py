@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
+from ...inference import kernels
 from ...inference.contracts import Fold, FrameModel
 from ...inference.inputs import keyword
 from ..parts.checks import call, check_distribution, check_dtype, check_shape
@@ -103,6 +104,17 @@ class Recognises(Generates, FrameModel):
     def advance(self, features: Tensor, past: Tensor) -> Tensor:
         """``step`` for a past that is nowhere blank, ``[B, U]``."""
         return getattr(self.recognition, "advance", self.recognition.step)(features, past)
+
+    def scan(self, features: Tensor, past: Tensor, passes: Tensor) -> Tensor | None:
+        """The guide's scan, where it has one: see ``Recurrent.scan``."""
+        scan = getattr(self.recognition, "scan", None)
+        if scan is None or kernels.overrides(self, Recognises, "step", "advance"):
+            return None
+        found, (rows, steps) = scan(features, past, passes), passes.shape
+        if found is None:
+            return None
+        shape = rows, steps + 1, past.shape[1]
+        return check_shape(found, "guide's scan", "[rows, steps + 1, statistics_dim]", shape)
 
     def belief(self, fold: Fold) -> dist.TorchDistribution:
         """q(x_t | u_{t-1}, y_t), batch shape ``[N]``, event shape ``[K]``."""

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...inference import kernels
 from ...inference.checks import check_number, check_real, check_sizes
 from ..part import Described
-from .nets import MLP, activation
+from .nets import MLP, activation, activation_code
 
 __all__ = ["FilmGuide", "GaussianGuide"]
 
+SCANS = f"{__package__}.scans"  # kernels
 STATISTICS = ("mean+spread", "mean")
 MIN_SPREAD = 1e-4  # keeps a belief from becoming a point
 MAX_MEAN = 5.0  # standard deviations of the prior: keeps the recursion of a new guide bounded
@@ -30,8 +32,9 @@ LEAK = 0.8  # a new guide integrates with a leak: 0.8 of the last belief and 0.2
 class FrameGuide(Protocol):
     """The members of a recognition model of single frames.
 
-    Two more members are optional. ``advance(features, past)`` is a faster ``step`` for a past that
-    is nowhere blank. ``complete = True`` says that u_t determines q(x_t), so that
+    Three more members are optional. ``advance(features, past)`` is a faster ``step`` for a past
+    that is nowhere blank. ``scan(features, past, passes)`` runs all steps in one call, see
+    ``Recurrent.scan``. ``complete = True`` says that u_t determines q(x_t), so that
     ``posterior(statistics)`` is that distribution.
     """
 
@@ -166,6 +169,18 @@ class GaussianGuide(Described, nn.Module):
         """``step`` for a past that is nowhere blank, ``[N, U]``: every step of a sweep but one."""
         mean, spread = self._moments(features, past)[0].chunk(2, -1)
         return self._statistics(mean, functional.softplus(spread) + MIN_SPREAD)
+
+    def scan(self, features: Tensor, past: Tensor, passes: Tensor) -> Tensor | None:
+        """All steps by a kernel; None where it does not apply. See ``Recurrent.scan``."""
+        methods = "step", "advance", "moments", "_moments", "_statistics"
+        weights = self.from_past.weight.T, self.heads.weight.T
+        code, scans = activation_code(self.nonlinearity), kernels.load(SCANS)
+        if scans is None or code is None or kernels.overrides(self, GaussianGuide, *methods):
+            return None
+        if not kernels.suits(features, past, *weights):
+            return None
+        bounds = MAX_MEAN, MIN_SPREAD, MAX_SPREAD
+        return kernels.scan(scans.gaussian, features, past, passes, *weights, code, *bounds)
 
     def _moments(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and raw spread given both, and given the frame alone, each ``[N, 2 K]``."""

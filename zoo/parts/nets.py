@@ -36,6 +36,13 @@ def activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
+def activation_code(module: nn.Module) -> int | None:
+    """The place of an activation in ``ACTIVATIONS``, by which kernels know it; None for another."""
+    kinds = list(ACTIVATIONS.values())
+    known = type(module) in kinds and getattr(module, "alpha", 1.0) == 1.0  # that of an ELU
+    return kinds.index(type(module)) if known else None
+
+
 class MLP(Described, nn.Sequential):
     """Fully connected layers with an activation after each but the last.
 

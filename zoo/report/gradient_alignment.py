@@ -21,7 +21,7 @@ from .figures import BLUE, figure, save
 from .retraining import train_along
 
 EQUAL = 0.999  # cosine above which two gradients count as equal
-OF_FRAMES = ("minibatch", "window", "chunk", "compiled")  # arguments of LocalELBO alone
+OF_FRAMES = ("minibatch", "window", "chunk", "captured")  # arguments of LocalELBO alone
 WHOLE = 10**9  # frames of a chunk: one piece, as in BPTT, so that both sample the same noise
 
 

@@ -52,13 +52,11 @@ class Cost(NamedTuple):
     peak: float
 
 
-COMPILED = "LocalELBO, compiled sweep"
 ONLINE = "LocalELBO online (a step a frame)"
 BASE = "BPTT"  # the rule that the others are compared with
 RULES: dict[str, Callable[[RVAE], LearningRule]] = {  # in the order of measurement
     BASE: BPTT,
     "LocalELBO": LocalELBO,
-    COMPILED: lambda net: LocalELBO(net, compiled=True),
     ONLINE: lambda net: LocalELBO(net, window=1),
 }
 
@@ -180,8 +178,7 @@ def _measure(case: Case, repeats: int, device: str) -> Cost:
     net = RVAE(15, 10, Poisson(15), hidden=32).to(device)
     rule = RULES[case.rule](net)
     data = PPC(case.batch, case.steps, seed=0).batch().to(device)
-    # Warm-up: imports and allocator on a short piece; the compiler needs the real shapes.
-    _step(rule, data if case.rule == COMPILED else data.window(0, 20))
+    _step(rule, data.window(0, 20))  # warm-up: imports, kernels and allocator
     gc.collect()
     before = _start_peak(device)
     seconds = _time(rule, data, 1 if case.rule == ONLINE else repeats, device)

@@ -7,7 +7,7 @@ import torch
 from seqzoo.data import Batch
 from seqzoo.inference.contracts import Fold
 from seqzoo.inference.rules.rule import anneal
-from seqzoo.inference.sweep import compiled_sweep, sweep
+from seqzoo.inference.sweep import sweep
 
 from seqzoo import inference, zoo
 
@@ -284,32 +284,6 @@ def test_an_ended_sequence_leaves_empty_windows_without_gradient():
     data = Batch(torch.ones(1, 4, M), mask)
     frames = [int(m["frames"]) for m in inference.LocalELBO(net, window=1).updates(data)]
     assert frames == [1, 1, 0, 0]
-
-
-@pytest.mark.skipif(torch.__version__ < "2.10", reason="older compilers know no scan")
-def test_compiled_sweep_equals_the_loop():
-    net, data = rvae(), batch()
-    with torch.no_grad():
-        loop = sweep(net, data, net.initial(B))
-        scan = compiled_sweep(net, data, net.initial(B))
-    torch.testing.assert_close(loop, scan, rtol=1e-5, atol=1e-6)
-
-
-def test_an_older_torch_compiles_no_sweep(monkeypatch):
-    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.9.1"))
-    with pytest.raises(ValueError, match=r"needs torch 2\.10"):
-        inference.LocalELBO(rvae(), compiled=True)
-
-
-def test_a_sweep_that_cannot_be_compiled_leaves_validation_alone(monkeypatch):
-    def fails(net):
-        torch.distributions.Distribution.set_default_validate_args(False)
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setitem(compiled_sweep.__globals__, "_scan", fails)
-    net, data = rvae(), batch()
-    with pytest.raises(RuntimeError, match="no compiler"):
-        compiled_sweep(net, data, net.initial(B))
 
 
 def test_drawn_statistics_are_carried():

@@ -123,7 +123,6 @@ RULES = {
             "minibatch": 4,
             "drop_past": 0.1,
             "chunk": 5,
-            **({"compiled": True} if torch.__version__ >= "2.10" else {}),
         }.items()
     },
     "weights of sites": (

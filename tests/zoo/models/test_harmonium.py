@@ -465,7 +465,6 @@ def test_harmonium_rejects_bad_sizes(kind):
         ({"window": 0}, "window must be"),
         ({"minibatch": 0}, "minibatch must be"),
         ({"minibatch": 4}, "through_time"),
-        ({"compiled": True}, "through_time"),
         ({"sample_past": True}, "sample_past"),
     ],
 )

@@ -1,0 +1,127 @@
+"""Recursions of parts over whole sequences, compiled by numba: see ``inference.kernels``.
+
+Time runs outside and rows inside, so that the rows of a step keep the processor's vector units
+busy. A NaN of a real frame stays a NaN, as in torch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...inference.kernels import compiled
+
+Array = np.ndarray
+
+
+@compiled
+def add_product(out: Array, left: Array, right: Array) -> None:
+    """out += left @ right, of ``[N, K]`` and ``[K, J]``: two rows and four terms at a time."""
+    rows, terms, width = len(left), len(right), out.shape[1]
+    pairs, fours = rows // 2 * 2, terms // 4 * 4
+    for n in range(0, pairs, 2):
+        for k in range(0, fours, 4):
+            a, b, c, d = left[n, k], left[n, k + 1], left[n, k + 2], left[n, k + 3]
+            e, f, g, h = left[n + 1, k], left[n + 1, k + 1], left[n + 1, k + 2], left[n + 1, k + 3]
+            for j in range(width):
+                w, x, y, z = right[k, j], right[k + 1, j], right[k + 2, j], right[k + 3, j]
+                out[n, j] += a * w + b * x + c * y + d * z
+                out[n + 1, j] += e * w + f * x + g * y + h * z
+        for k in range(fours, terms):
+            a, e = left[n, k], left[n + 1, k]
+            for j in range(width):
+                out[n, j] += a * right[k, j]
+                out[n + 1, j] += e * right[k, j]
+    for n in range(pairs, rows):
+        for k in range(terms):
+            a = left[n, k]
+            for j in range(width):
+                out[n, j] += a * right[k, j]
+
+
+@compiled
+def activate(values: Array, code: int) -> None:
+    """An activation in place, ``[N, J]``; for ``code`` see ``nets.activation_code``."""
+    one, zero = values.dtype.type(1), values.dtype.type(0)
+    for n in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            x = values[n, j]
+            if code == 0:
+                x = zero if x < zero else x
+            elif code == 1:
+                x = math.tanh(x)
+            elif code == 2:
+                x = math.expm1(x) if x < zero else x
+            elif code == 3:
+                x = x / (one + math.exp(-x))
+            elif code == 4:
+                x = one / (one + math.exp(-x))
+            values[n, j] = x
+
+
+@compiled
+def gaussian(
+    statistics: Array,
+    features: Array,
+    passes: Array,
+    from_past: Array,
+    heads: Array,
+    code: int,
+    max_mean: float,
+    min_spread: float,
+    max_spread: float,
+) -> None:
+    """The recursion of a ``GaussianGuide``.
+
+    Arguments:
+        statistics: ``[B, T + 1, U]``, of which the first is given and the others are written.
+        features: ``[B, T, H + 4 K]``.
+        passes: False where the statistics stay as they are, ``[B, T]``.
+        from_past: ``[U, H + 2 K]``.
+        heads: ``[H, 2 K]``.
+        code: the activation, see ``nets.activation_code``.
+        max_mean, min_spread, max_spread: bounds of the moments.
+    """
+    rows, steps = passes.shape
+    size, width = from_past.shape
+    hidden, pair = heads.shape
+    latents = pair // 2
+    number = features.dtype.type
+    furthest, least, most = number(max_mean), number(min_spread), number(max_spread)
+    known_from = size - 1 if size > latents else 0  # a blank past is zero from here on
+    past, joint = np.empty((rows, size), features.dtype), np.empty((rows, hidden), features.dtype)
+    drive, raw = np.empty((rows, width), features.dtype), np.empty((rows, pair), features.dtype)
+    for n in range(rows):
+        for k in range(size):
+            past[n, k] = statistics[n, 0, k]
+    for t in range(steps):
+        for n in range(rows):
+            for j in range(width):
+                drive[n, j] = features[n, t, j]
+        add_product(drive, past, from_past)
+        for n in range(rows):
+            for j in range(hidden):
+                joint[n, j] = drive[n, j]
+            for j in range(pair):
+                raw[n, j] = drive[n, hidden + j]
+        activate(joint, code)
+        add_product(raw, joint, heads)
+        for n in range(rows):
+            known = False
+            for k in range(known_from, size):
+                known = known or past[n, k] != 0
+            if not known:
+                for j in range(pair):
+                    raw[n, j] = features[n, t, width + j]
+            if passes[n, t]:
+                for k in range(latents):
+                    mean = raw[n, k]
+                    mean = -furthest if mean < -furthest else mean
+                    past[n, k] = furthest if mean > furthest else mean
+                for k in range(latents, size):
+                    spread = raw[n, k]
+                    spread = spread if spread > 20 else math.log1p(math.exp(spread))
+                    past[n, k] = most if spread + least > most else spread + least
+            for k in range(size):
+                statistics[n, t + 1, k] = past[n, k]
