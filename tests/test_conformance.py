@@ -255,6 +255,31 @@ class TestSequenceModels(Counts, testing.SequenceConformance):
         assert ("q(z[" in first) != self.name.startswith("RNN")
 
 
+MODELS_OF_TRACES = {
+    "RNN, private": lambda: zoo.RNN(M, likelihoods.LearnedGaussian(M), hidden=6, private=True),
+    "VOSP, private": lambda: zoo.VOSP(
+        *(M, 2, likelihoods.LearnedGaussian(M)),
+        hidden=6,
+        width=5,
+        sees_missing=True,
+        input_dim=2,
+        private=True,
+    ),
+}
+
+
+class TestModelsOfTraces(Frames, testing.SequenceConformance):
+    chosen = over(MODELS_OF_TRACES)
+    factorisation = "p(x[t] | "
+    constant = ()
+
+    def build(self):
+        return MODELS_OF_TRACES[self.name]()
+
+    def batch(self):
+        return Batch(torch.randn(B, T, M), inputs=torch.randn(B, T, 2))
+
+
 # Networks that answer a sequence -----------------------------------------------------------------
 
 OUT = 4  # classes, keys or values of an answer

@@ -34,6 +34,7 @@ MUSIC = {
 SUITES = (
     (conformance.TestFilters, conformance.MODELS),
     (conformance.TestSequenceModels, conformance.SEQUENCE_MODELS),
+    (conformance.TestModelsOfTraces, conformance.MODELS_OF_TRACES),
     (conformance.TestAnsweringModels, conformance.ANSWERING_MODELS),
 )
 MODELS = {

@@ -151,7 +151,9 @@ EXAMPLES = {
         bound,
     ),
     "RNN of traces": (
-        lambda: zoo.RNN(M, likelihoods.LearnedGaussian(M, [0.5] * M, [0.1] * M), hidden=H),
+        lambda: zoo.RNN(
+            M, likelihoods.LearnedGaussian(M, [0.5] * M, [0.1] * M), hidden=H, private=True
+        ),
         bound,
     ),
     "VOSP": (lambda: zoo.VOSP(M, K, likelihoods.Bernoulli(M), H, width=H), bound),

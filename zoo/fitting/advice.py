@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..plans.plan import Plan
+from ..signature import accepted
 
 HALF = 0.5  # of a run: what was gained since then tells whether it ended too early
 STILL = 0.1  # of all that was gained: more than so much in the second half is too early
@@ -17,7 +18,7 @@ class Advice(NamedTuple):
     """What to know about a run.
 
     Arguments:
-        kind: ``"diverged"``, ``"useless"``, ``"falling"`` or ``"overfits"``.
+        kind: ``"useless"``, ``"past"``, ``"falling"`` or ``"overfits"``.
         text: a sentence with the change to try.
     """
 
@@ -73,3 +74,29 @@ def of_score(score: float) -> list[Advice]:
     text = "it predicts no better than the mean of each channel: try more updates, another rate, "
     text += "or fewer latents; see docs/it_does_not_learn.md"
     return [Advice("useless", text)]
+
+
+def of_past(score: float, past: float, unit: str, plan: Plan) -> list[Advice]:
+    """Advice where each channel's own past predicts the next bin better than the model.
+
+    Traces of an indicator that decays slowly are of this kind: see ``zoo.parts.private``.
+
+    Arguments:
+        score: of the model on validation data, bits per spike or R².
+        past: that of ``OwnPast``.
+        unit: ``"bits/spike"`` or ``"r2"``.
+        plan: what was trained.
+    """
+    if score > past:
+        return []
+    text = f"each channel's own past, smoothed, predicts better ({past:.3f}): "
+    known, private = accepted(plan.model.cls), plan.model.arguments.get("private")
+    if unit != "r2" or private:
+        text += "see docs/it_does_not_learn.md"
+    elif "private" in known:
+        text += "try {'model.private': True}, a state of its own for each channel"
+    elif not plan.by_gradient:
+        text += "try a latent_dim of the number of channels or more"
+    else:
+        text += "take 'gru' or 'vosp' with {'model.private': True}"
+    return [Advice("past", text)]

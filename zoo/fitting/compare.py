@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import warnings
@@ -21,6 +22,7 @@ from ...inference.diagnostics.score import hidden_channels, score_values
 from ..names import instead
 from ..plans.defaults import LATENTS, check_name, check_sizes
 from ..plans.facts import Facts, as_recording
+from .advice import of_past
 from .baselines import OwnPast
 from .model import FittedModel, fit_model
 from .scores import scores
@@ -224,4 +226,9 @@ def compare(
             warnings.warn(told, stacklevel=2)
         if progress:
             tqdm.write(told)
-    return Comparison(models, failed, OwnPast(recording, unit), unit)
+    baseline = OwnPast(recording, unit)
+    past = score_values(baseline.predict(held.batch()), held.batch(), unit)
+    for name, model in models.items():
+        advice = model.advice + of_past(model.validation, past, unit, model.plan)
+        models[name] = dataclasses.replace(model, advice=advice)
+    return Comparison(models, failed, baseline, unit)

@@ -32,6 +32,7 @@ from ..parts.likelihoods.likelihood import seen_part
 from ..parts.memory import CausalNet, Memory, Remembers, check_ends, check_fits
 from ..parts.missing import beside, expected, hide_values, reads
 from ..parts.nets import MLP, set_output_mean
+from ..parts.private import add_private, drop_shared, shared_part, with_private
 from .generation import Generates
 
 
@@ -56,6 +57,10 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
             left when the missing values are summed out.
         input_dim: inputs a frame, ``I`` (see ``Batch.inputs``). f reads them after the other values
             of the frame, and the readout reads s_t after h_{t-1}, ``H + I`` values.
+        private: of traces, each channel has a state of its own beside the memory, a Kalman filter
+            of its own past, which is added to the natural parameters (see ``private``). It is for
+            recordings in which each channel has a memory that others do not share, such as the
+            decay of a calcium indicator.
 
     Raises:
         ValueError: when parts have sizes that do not match.
@@ -82,6 +87,7 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         obs_mean: float | None = None,
         sees_missing: bool = False,
         input_dim: int = 0,
+        private: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(obs_dim=obs_dim)
@@ -97,6 +103,8 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         self.memory = Memory(read, hidden) if memory is None else memory
         check_fits(self.memory, obs_dim, sees_missing, input_dim)
         linear = MLP([self.memory.outputs + input_dim, likelihood.natural_dim])
+        if private:
+            self.memory = with_private(self.memory, likelihood, sees_missing)
         self.readout = linear if readout is None else readout
         if obs_mean is not None:
             set_output_mean(self.readout, likelihood, obs_mean)
@@ -148,14 +156,17 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
         read = self.reading(obs, observed, inputs)
         frames = hide_values(self.hide, read, self.obs_dim, self.sees_missing)
         past = call(self.remembered, "memory", frames)
-        past = self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
+        past = check_shape(past, "memory", "[batch, steps, outputs]", shape)
+        past = drop_shared(self.dropout, self.memory, past)
         return self._frame(past, inputs)
 
     def _frame(self, remembered: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Natural parameters of frames given h and s_t, ``[..., H] -> [..., N]``."""
         shape = *remembered.shape[:-1], self.likelihood.natural_dim
-        natural = call(self.readout, "readout", beside(remembered, inputs, self.input_dim))
-        return check_shape(natural, "readout", "[..., natural_dim]", shape)
+        read = beside(shared_part(self.memory, remembered), inputs, self.input_dim)
+        natural = call(self.readout, "readout", read)
+        natural = check_shape(natural, "readout", "[..., natural_dim]", shape)
+        return add_private(natural, self.memory, remembered)
 
     # Verbs --------------------------------------------------------------------------------------
 
@@ -172,7 +183,8 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
 
     def infer(self, batch: Batch, given: str, num_samples: int) -> States:
         """h_t, which has no spread: draws are copies; see ``Network.infer``."""
-        state = self.memory.output(run_sweep(self, batch).statistics[:, 1:])
+        after = self.memory.output(run_sweep(self, batch).statistics[:, 1:])
+        state = shared_part(self.memory, after)
         return States(state, None, state.expand(num_samples, *state.shape) if num_samples else None)
 
     def expect(self, batch: Batch, given: str, num_samples: int) -> Tensor:

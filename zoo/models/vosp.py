@@ -32,6 +32,7 @@ from ..parts.missing import expected, hide_values, needed, reads
 from ..parts.nets import MLP, set_output_mean
 from ..parts.path_guides import Increments, PathGuide, check_guide
 from ..parts.priors import Prior, WienerProcess
+from ..parts.private import add_private, drop_shared, shared_part, with_private
 from .path_model import PathModel, same_noise
 
 
@@ -64,6 +65,10 @@ class VOSP(Remembers, PathModel, Recurrent):
             frames as they are read: not what is left when the missing values are summed out.
         input_dim: inputs a frame, ``I`` (see ``Batch.inputs``). f and the guide read them after the
             other values of the frame, and so does the decoder.
+        private: of traces, each channel has a state of its own beside the memory, a Kalman filter
+            of its own past, which is added to the natural parameters (see ``private``). It is for
+            recordings in which each channel has a memory that others do not share, such as the
+            decay of a calcium indicator.
 
     Raises:
         ValueError: when parts have sizes that do not match.
@@ -91,6 +96,7 @@ class VOSP(Remembers, PathModel, Recurrent):
         obs_mean: float | None = None,
         sees_missing: bool = False,
         input_dim: int = 0,
+        private: bool = False,
     ) -> None:
         check_sizes(obs_dim=obs_dim, latent_dim=latent_dim, width=width)
         check_hidden(hidden)
@@ -105,7 +111,9 @@ class VOSP(Remembers, PathModel, Recurrent):
         self.recognition = Increments(width, latent_dim) if guide is None else guide
         check_guide(self.recognition, latent_dim, width)
         past = self.memory.outputs
-        self.encoder = MLP([past + read, width, width], last="relu")
+        if private:
+            self.memory = with_private(self.memory, likelihood, sees_missing)
+        self.encoder = MLP([self.memory.outputs + read, width, width], last="relu")
         self.from_past = nn.Linear(past, width)
         self.from_latent = nn.Linear(latent_dim, width, bias=False)
         self.from_inputs = nn.Linear(input_dim, width, bias=False) if input_dim else None
@@ -164,7 +172,8 @@ class VOSP(Remembers, PathModel, Recurrent):
             "memory",
             hide_values(self.hide, frames, self.obs_dim, self.sees_missing),
         )
-        return self.dropout(check_shape(past, "memory", "[batch, steps, outputs]", shape))
+        past = check_shape(past, "memory", "[batch, steps, outputs]", shape)
+        return drop_shared(self.dropout, self.memory, past)
 
     def belief(self, frames: Tensor, mask: Tensor, features: Tensor) -> Path:
         seen = self.encoder(torch.cat((features, frames), -1))
@@ -179,10 +188,11 @@ class VOSP(Remembers, PathModel, Recurrent):
 
         The product with h is computed once for all samples of the latent state.
         """
-        drive = self.from_past(past)
+        drive = self.from_past(shared_part(self.memory, past))
         if self.from_inputs is not None:
             drive = drive + self.from_inputs(needed(inputs, self.input_dim))
-        return self.decoder(torch.relu(drive + self.from_latent(latent)))
+        natural = self.decoder(torch.relu(drive + self.from_latent(latent)))
+        return add_private(natural, self.memory, past)
 
     def expected_frame(self, past: Tensor, inputs: Tensor | None = None) -> Tensor:
         """The frame that is read in place of a missing one, ``[N, U] -> [N, M]``.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from seqzoo.zoo.fitting.advice import of_past
 from seqzoo.zoo.plans.defaults import check_sizes, plan_for
 from seqzoo.zoo.plans.facts import Facts
 
@@ -113,6 +114,7 @@ def test_a_comparison_of_traces_has_baselines():
     batch = test.batch()
     scores = {row["model"]: row["next bin (r2)"] for row in fits.score(test, batch.obs).rows}
     assert "fixed standard deviation" in fits.failed["refh"]
+    assert "past" in [each.kind for each in fits["gru"].advice]
     assert scores["true rates"] == 1
     past, alive = fits.baseline.predict(batch).double(), [0, 1, 2, 4]
     found = [
@@ -126,6 +128,24 @@ def test_a_comparison_of_traces_has_baselines():
     assert scores["gru"] == pytest.approx(inference.score(fits["gru"].net, test, "next"), abs=0.01)
     with pytest.raises(ValueError, match="rates"):
         fits.score(test, batch.obs[..., :1])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("gru", {}, "'model.private': True}, a state"),
+        ("gru", {"model.private": True}, "it_does_not_learn"),
+        ("lgds", {}, "number of channels"),
+        ("vrae", {}, "take 'gru' or 'vosp'"),
+    ],
+)
+def test_advice_where_a_channels_own_past_is_better(name, changes, sentence):
+    plan = plan_for(name, Facts.of(traces()), check_sizes(2, None)).changed(changes)
+    (found,) = of_past(0.3, 0.4, "r2", plan)
+    assert sentence in found.text
+    assert of_past(0.5, 0.4, "r2", plan) == []
+    built = plan.model.build()
+    assert hasattr(getattr(built, "memory", None), "gain_logit") == bool(changes)
 
 
 def test_a_harmonium_refuses_a_likelihood_that_is_no_exponential_family():
