@@ -21,7 +21,7 @@ def bench_local(
     repeats: Repeats = 5,
     device: Where = "cpu",
 ) -> None:
-    """Time and memory of a training step: the local rule, its online form, and BPTT."""
+    """Time and memory of an update: the local rule, its fold alone, its online form, and BPTT."""
     from ..runs.printing import show, table
     from ..runs.run import hardware
     from ..studies import bench
@@ -43,12 +43,15 @@ def bench_local(
                     f"{cost.peak:.0f}",
                     f"{base.seconds / cost.seconds:.2f}x",
                     f"{base.megabytes / max(cost.megabytes, 0.1):.2f}x",
+                    "" if cost.fold is None else f"{cost.seconds / cost.fold:.2f}x",
                 )
             )
     finally:  # minutes of measurements are not lost where a later case fails
-        show(table(("T", "B", "rule", "ms", "MB", "peak", "time", "memory"), rows, words=(2,)))
+        columns = "T", "B", "rule", "ms", "MB", "peak", "time", "memory", "over fold"
+        show(table(columns, rows, words=(2,)))
     print("MB: what a step adds to the memory in use; peak: the whole process, data and libraries;")
-    print("time, memory: how many times more BPTT needs for the same batch.")
+    print("time, memory: how many times more BPTT needs for the same batch;")
+    print("over fold: the time of an update over that of its fold, the statistics known.")
 
 
 @app.command("frames")

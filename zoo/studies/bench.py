@@ -8,8 +8,9 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -22,7 +23,9 @@ from ...inference import (
     SequenceELBO,
     StraightThrough,
     TargetPropagation,
+    sweep,
 )
+from ...inference.contracts import Fold
 from ..models.rvae import RVAE
 from ..models.srn import SRN
 from ..models.vrae import VRAE
@@ -44,19 +47,32 @@ class Case(NamedTuple):
     steps: int
 
 
+Result = TypeVar("Result")
+
+
 class Cost(NamedTuple):
-    """Median seconds of a training step, the memory it adds and the peak of the process (MB)."""
+    """Cost of a training step.
+
+    Arguments:
+        seconds: median time.
+        fold: that of its fold alone, the statistics known; None of a rule without a sweep before.
+        megabytes: memory that a step adds.
+        peak: memory of the whole process at its peak (MB).
+    """
 
     seconds: float
+    fold: float | None
     megabytes: float
     peak: float
 
 
+LOCAL = "LocalELBO"
 ONLINE = "LocalELBO online (a step a frame)"
+FOLD = "fold"
 BASE = "BPTT"  # the rule that the others are compared with
 RULES: dict[str, Callable[[RVAE], LearningRule]] = {  # in the order of measurement
     BASE: BPTT,
-    "LocalELBO": LocalELBO,
+    LOCAL: LocalELBO,
     ONLINE: lambda net: LocalELBO(net, window=1),
 }
 
@@ -64,15 +80,25 @@ RULES: dict[str, Callable[[RVAE], LearningRule]] = {  # in the order of measurem
 def local(
     steps: list[int], batches: list[int], repeats: int, device: str
 ) -> Iterator[tuple[Case, Cost]]:
-    """Times the rules on one rVAE. Each case runs in a process of its own, for its memory peak."""
+    """Cost of the rules on one rVAE.
+
+    One process times them in turns, so that ratios hold on a busy machine. Then each has a process
+    of its own, for its peak of memory.
+    """
     for length in steps:
         for batch in batches:
-            for rule in RULES:
-                case = Case(rule, batch, length)
-                cost = in_processes({case: (_measure, (case, repeats, device))}, 1)[case]
-                if isinstance(cost, JobFailed):
-                    raise cost
-                yield case, cost
+            cases = [Case(rule, batch, length) for rule in RULES]
+            times = _alone(_times, length, batch, repeats, device)
+            for case in cases:
+                yield case, Cost(*times[case.rule], *_alone(_memory, case, device))
+
+
+def _alone(function: Callable[..., Result], *arguments: object) -> Result:
+    """The result of a function in a new process."""
+    found = in_processes({"": (function, arguments)}, 1)[""]
+    if isinstance(found, JobFailed):
+        raise found
+    return found
 
 
 class Speed(NamedTuple):
@@ -102,7 +128,8 @@ def frames(batches: list[int], repeats: int, device: str) -> Iterator[Speed]:
             torch.manual_seed(0)
             rule = make(model.build().to(device))
             _step(rule, data)  # warm-up
-            yield Speed(name, batch, batch * 100 / _time(rule, data, repeats, device))
+            seconds = _time(partial(_step, rule, data), repeats, device)
+            yield Speed(name, batch, batch * 100 / seconds)
 
 
 class Step(NamedTuple):
@@ -136,7 +163,7 @@ def music(
         times = []
         for rule in (StepwiseELBO(StepwiseVRAE(net)), SequenceELBO(net)):
             _step(rule, Batch(obs))  # warm-up
-            times.append(1e3 * _time(rule, Batch(obs), repeats, device))
+            times.append(1e3 * _time(partial(_step, rule, Batch(obs)), repeats, device))
         yield Step(size, *times)
 
 
@@ -169,29 +196,58 @@ def target(
                 taught = rule(net, num_samples=num_samples)
                 for _ in range(3):
                     _step(taught, data)  # warm-up
-                times.append(1e3 * _time(taught, data, repeats, device))
+                times.append(1e3 * _time(partial(_step, taught, data), repeats, device))
             yield Taught(units, length, *times)
 
 
-def _measure(case: Case, repeats: int, device: str) -> Cost:
-    torch.manual_seed(0)
-    net = RVAE(15, 10, Poisson(15), hidden=32).to(device)
-    rule = RULES[case.rule](net)
+def _times(
+    length: int, batch: int, repeats: int, device: str
+) -> dict[str, tuple[float, float | None]]:
+    """Median seconds of an update and of its fold alone, by rule; the rules take turns.
+
+    The online form makes an update a frame, and all of them are timed once.
+    """
+    data = PPC(batch, length, seed=0).batch().to(device)
+    rules = {name: _rule(name, data, device) for name in RULES}
+    local = rules[LOCAL]
+    assert isinstance(local, LocalELBO)
+    with torch.no_grad():
+        fold = Fold.of(data, sweep(local.net, data, local.net.initial(batch)).statistics[:, :-1])
+    jobs: dict[str, Callable[[], object]] = {FOLD: partial(local._backward, fold)}
+    jobs |= {name: partial(_step, rule, data) for name, rule in rules.items()}
+    times = {name: [_time(work, 1, device)] for name, work in jobs.items()}
+    for _ in range(repeats - 1):
+        for name in jobs.keys() - {ONLINE}:
+            times[name].append(_time(jobs[name], 1, device))
+    median = {name: statistics.median(each) for name, each in times.items()}
+    return {name: (median[name], median[FOLD] if name == LOCAL else None) for name in RULES}
+
+
+def _memory(case: Case, device: str) -> tuple[float, float]:
+    """Memory that an update adds, and that of the process at its peak (MB)."""
     data = PPC(case.batch, case.steps, seed=0).batch().to(device)
-    _step(rule, data.window(0, 20))  # warm-up: imports, kernels and allocator
+    rule = _rule(case.rule, data, device)
     gc.collect()
     before = _start_peak(device)
-    seconds = _time(rule, data, 1 if case.rule == ONLINE else repeats, device)
+    _step(rule, data)
     peak = _peak(device)
-    return Cost(seconds, peak - before, peak)
+    return peak - before, peak
 
 
-def _time(rule: LearningRule, data: Batch, repeats: int, device: str) -> float:
-    """Median seconds of all updates of a batch."""
+def _rule(name: str, data: Batch, device: str) -> LearningRule:
+    """A rule on a network of its own, warm: imports, kernels and allocator."""
+    torch.manual_seed(0)
+    rule = RULES[name](RVAE(15, 10, Poisson(15), hidden=32).to(device))
+    _step(rule, data.window(0, 20))
+    return rule
+
+
+def _time(work: Callable[[], object], repeats: int, device: str) -> float:
+    """Median seconds of some work."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        _step(rule, data)
+        work()
         if device != "cpu":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)

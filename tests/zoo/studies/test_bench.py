@@ -12,7 +12,8 @@ from seqzoo.zoo.studies import bench, bench_kalman
 def test_the_benchmark_times_both_rules_on_equal_networks(monkeypatch):
     timed = []
 
-    def note(rule, data, repeats, device):
+    def note(work, repeats, device):
+        rule, data = work.args
         timed.append((type(rule).__name__, rule.net, rule.num_samples, data))
         return 0.001 * len(timed)
 
@@ -49,21 +50,30 @@ def test_bench_target_says_that_a_device_is_missing(refused):
     assert "warp" in refused("bench", "target", "--device", "warp")
 
 
+def test_an_update_costs_more_than_its_fold_and_less_than_bptt():
+    times = bench._times(200, 2, 3, "cpu")
+    seconds, fold = times[bench.LOCAL]
+    assert 0 < fold < seconds < times[bench.BASE][0]
+    assert [alone for _, alone in times.values()].count(None) == len(bench.RULES) - 1
+
+
 @pytest.mark.parametrize("rule", bench.RULES)
-def test_a_case_of_the_benchmark_costs_time(rule):
-    cost = bench._measure(bench.Case(rule, 2, 20), 1, "cpu")
-    assert 0 < cost.seconds < 10
-    assert 0 <= cost.megabytes < 1000
+def test_an_update_adds_to_the_memory_in_use(rule):
+    added, peak = bench._memory(bench.Case(rule, 2, 20), "cpu")
+    assert 0 <= added < min(1000, peak)
 
 
 def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypatch):
-    costs = {rule: bench.Cost(n * 1e-3, 2.0 * n, 100) for n, rule in enumerate(bench.RULES, 1)}
-    monkeypatch.setattr(bench, "_measure", lambda case, repeats, device: costs[case.rule])
+    seconds = {rule: n * 1e-3 for n, rule in enumerate(bench.RULES, 1)}
+    times = {rule: (s, 0.8 * s if rule == bench.LOCAL else None) for rule, s in seconds.items()}
+    monkeypatch.setattr(bench, "_times", lambda *_: times)
+    monkeypatch.setattr(bench, "_memory", lambda case, _: (2e3 * seconds[case.rule], 100))
     code, out, _ = seqzoo("bench", "local", "--steps", 20, "--steps", 25, "--batches", 2)
     assert code == 0
     rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if line.endswith("x")]
     expected = [
         [str(steps), "2", rule, f"{n}.0", f"{2 * n}.0", "100", f"{1 / n:.2f}x", f"{1 / n:.2f}x"]
+        + ["1.25x"] * (rule == bench.LOCAL)
         for steps in (20, 25)
         for n, rule in enumerate(bench.RULES, 1)
     ]
