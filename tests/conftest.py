@@ -1,8 +1,10 @@
 """Fixtures that tests share: one thread, a fixed seed, torch's global switches, local data."""
 
 import functools
+import multiprocessing
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -48,11 +50,12 @@ def _globals():
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
     """One worker compiles a module of kernels, at its first use; the others read it from disk."""
-    load, lock = kernels.load, tmp_path_factory.getbasetemp().parent / "kernel.lock"
+    load, several = kernels.load, "PYTEST_XDIST_WORKER" in os.environ
+    path = tmp_path_factory.getbasetemp().parent / "kernel.lock"
 
     @functools.cache
     def loaded(name):
-        with FileLock(lock):
+        with FileLock(path) if several else nullcontext():
             module = load(name)
             if module is not None:
                 {"kernel": _filter, "scans": _scan}[name.rsplit(".", 1)[-1]](module)
@@ -128,6 +131,25 @@ def in_process(monkeypatch):
     """Runs jobs that have processes of their own in this one."""
     for module in (reproduce, bench):
         monkeypatch.setattr(module, "in_processes", _here)
+
+
+@pytest.fixture
+def forked():
+    """Runs functions at a time, each in a copy of this process: a new one imports for seconds."""
+
+    def run(*functions, seconds=60.0):
+        context = multiprocessing.get_context("fork")
+        processes = [context.Process(target=function) for function in functions]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(seconds)
+        statuses = [process.exitcode for process in processes]
+        for process in processes:
+            process.kill()
+        return statuses  # as ``subprocess`` counts, None of one that did not end
+
+    return run
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Cards and weights on disk: checksums, kills at every step, hostile files, strict JSON."""
 
+import codecs
 import copy
 import importlib
 import json
@@ -432,7 +433,10 @@ def test_hostile_cards_load_or_are_refused(tmp_path):
             raise AssertionError(f"a card made the program do {event}")
 
     zoo.load(copy_of("ppc/refh", tmp_path))  # whatever is imported late
-    importlib.import_module("torch._dynamo")  # torch itself does so, for some operations
+    for module in ("torch._dynamo", "torch._subclasses.schema_check_mode"):
+        importlib.import_module(module)  # torch itself does so, for some operations
+    for encoding in ("utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        codecs.lookup(encoding)  # in which JSON may be written
     sys.addaudithook(audit)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for draw in fuzzing.rounds():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 from seqzoo.data import PPC, Loader, collate
 from torch import nn
@@ -85,3 +88,20 @@ def train(net, make=inference.LocalELBO, seed=0, **how):
     return inference.fit(
         rule, how.pop("data", None) or PPC(4, 12), **{**QUIET, "seed": seed, "epochs": 2, **how}
     )
+
+
+def train_together(folder, device):
+    """Trains with the other processes of a launcher; each writes what it found to a file."""
+    torch.set_num_threads(1)
+    rule = inference.LocalELBO(rvae(), minibatch=16)
+    how = {"epochs": 3, "lr": 0.01, "batch_size": 2, "average": 0.9, "progress": False}
+    refused = ""
+    try:
+        inference.fit(rule, PPC(4, 12), shards=3, device=device, **how)
+    except ValueError as error:
+        refused = str(error)
+    path = Path(folder) / f"rank{os.environ['RANK']}"
+    checkpoint = path.with_suffix(".checkpoint")
+    fit = inference.fit(rule, PPC(4, 12), checkpoint=checkpoint, device=device, **how)
+    torch.save([rule.net.state_dict(), fit.history, refused], path)
+    torch.distributed.destroy_process_group()

@@ -1,6 +1,7 @@
 """The training loop: its arithmetic, its checkpoints, and its shards."""
 
 import copy
+import itertools
 import math
 import os
 import re
@@ -8,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
+import accelerate
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from seqzoo.data import PPC, Batch, Loader, collate
 from seqzoo.inference.training import checkpoint as checkpoints
 from seqzoo.inference.training import optimizers as training
@@ -31,6 +34,7 @@ from tests.inference.training.helpers import (
     refh,
     rvae,
     train,
+    train_together,
     two_layers,
     uneven,
     weights,
@@ -452,48 +456,28 @@ def test_patience_survives_a_kill(tmp_path):
     assert fit.best["epoch"] == 0
 
 
-def test_a_process_killed_by_the_system_is_resumed_to_the_same_bits(tmp_path):
-    script = tmp_path / "killed.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import os, signal, torch
-            from seqzoo import inference, zoo
-            from seqzoo.data import PPC
-
-            torch.set_num_threads(1)
-
-            updates, count = inference.LocalELBO.updates, 0
-
-            def deadly(self, batch):
-                global count
-                for metrics in updates(self, batch):
-                    count += 1
-                    if count == 11:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    yield metrics
-
-            inference.LocalELBO.updates = deadly
-            torch.manual_seed(0)
-            net = zoo.RVAE(15, 2, zoo.likelihoods.Poisson(15), hidden=8)
-            inference.fit(
-                inference.LocalELBO(net, minibatch=16), PPC(4, 12), epochs=6, lr=0.01, average=0.9,
-                checkpoint={str(tmp_path / "run.pt")!r}, progress=False, device="cpu",
-            )
-            """
-        )
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, script], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
+def test_a_process_killed_by_the_system_is_resumed_to_the_same_bits(tmp_path, forked):
     how = {"epochs": 6, "lr": 0.01, "average": 0.9}
 
     def make(net):
         return inference.LocalELBO(net, minibatch=16)
 
-    assert checkpoints.load_checkpoint(tmp_path / "run.pt")["epoch"] == 3
+    def killed():
+        updates, count = inference.LocalELBO.updates, itertools.count(1)
+
+        def deadly(self, batch):
+            for metrics in updates(self, batch):
+                if next(count) == 11:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield metrics
+
+        inference.LocalELBO.updates = deadly  # in the copy of this process alone
+        train(rvae(), make, checkpoint=tmp_path / "run.pt", **how)
+
     whole, resumed = rvae(), rvae(seed=1)
     expected = train(whole, make, **how)
+    assert forked(killed) == [-signal.SIGKILL]
+    assert checkpoints.load_checkpoint(tmp_path / "run.pt")["epoch"] == 3
     obtained = train(resumed, make, checkpoint=tmp_path / "run.pt", resume=True, **how)
     assert_same(weights(resumed), weights(whole))
     assert obtained.history == expected.history
@@ -600,47 +584,45 @@ def free_port():
         return sock.getsockname()[1]
 
 
-@pytest.mark.parametrize("device", [None, "cpu"])
-def test_two_processes_equal_one(device, tmp_path):
-    """Without a GPU the processes of torchrun also find one another where no device is named."""
-    script = tmp_path / "both.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import os, torch
-            from seqzoo import inference, zoo
-            from seqzoo.data import PPC
+def variables(rank):
+    """What torchrun tells the process of a rank, of two on a machine without a GPU."""
+    return {
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+        **{"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""},
+    }
 
-            torch.set_num_threads(1)
-            torch.manual_seed(0)
-            net = zoo.RVAE(15, 2, zoo.likelihoods.Poisson(15), hidden=8)
-            rule = inference.LocalELBO(net, minibatch=16)
-            how = dict(epochs=3, lr=0.01, batch_size=2, average=0.9, progress=False)
-            how["device"] = {device!r}
-            try:
-                inference.fit(rule, PPC(4, 12), shards=3, **how)
-            except ValueError as error:
-                refused = str(error)
-            path = {str(tmp_path)!r} + "/rank" + os.environ["RANK"]
-            fit = inference.fit(
-                rule, PPC(4, 12), checkpoint=path + ".checkpoint", **how
-            )
-            torch.save([net.state_dict(), fit.history, refused], path)
-            torch.distributed.destroy_process_group()
-            """
-        )
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_two_processes_equal_one(device, tmp_path, forked):
+    """Without a GPU the processes also find one another where no device is named."""
+    port = str(free_port())
+
+    def rank(number):
+        os.environ.update({**variables(number), "MASTER_PORT": port})
+        AcceleratorState._reset_state(reset_partial_state=True)  # of the process that was forked
+        train_together(tmp_path, device)
+
+    assert forked(lambda: rank(0), lambda: rank(1)) == [0, 0]
+    check_together(tmp_path)
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_equal_one(tmp_path):
+    program = (
+        "from tests.inference.training.helpers import train_together; "
+        f"train_together({str(tmp_path)!r}, None)"
     )
+    script = tmp_path / "both.py"
+    script.write_text(program)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, *launch, script],
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    root = str(Path(__file__).parents[3])
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": root}
+    subprocess.run([sys.executable, *launch, script], env=environment, check=True, timeout=120)
+    check_together(tmp_path)
+
+
+def check_together(folder):
+    """Checks that both ranks learned what one process learns of two shards."""
     one = rvae()
     fit = train(
         one,
@@ -652,13 +634,13 @@ def test_two_processes_equal_one(device, tmp_path):
         shards=2,
     )
     for rank in (0, 1):
-        obtained, history, refused = torch.load(tmp_path / f"rank{rank}", weights_only=True)
+        obtained, history, refused = torch.load(folder / f"rank{rank}", weights_only=True)
         assert_close(weights(one), obtained)
         losses = [record["loss"] for record in fit.history]
         assert [record["loss"] for record in history] == pytest.approx(losses, rel=1e-5)
         assert "shards (3) must be a multiple of the 2 processes" in refused
-    assert (tmp_path / "rank0.checkpoint").exists()
-    assert not (tmp_path / "rank1.checkpoint").exists()
+    assert (folder / "rank0.checkpoint").exists()
+    assert not (folder / "rank1.checkpoint").exists()
 
 
 @pytest.mark.parametrize("named", [None, "cuda"])
@@ -673,7 +655,7 @@ def test_more_processes_than_accelerators_are_refused(named, monkeypatch):
 
 def test_processes_that_do_not_find_one_another_stop(monkeypatch):
     alone = SimpleNamespace(num_processes=1, is_main_process=True, device=torch.device("cpu"))
-    monkeypatch.setattr(processes, "Accelerator", lambda cpu: alone)
+    monkeypatch.setattr(accelerate, "Accelerator", lambda cpu: alone)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="2 processes train together, and accelerate finds 1"):
         train(linear(), Squared, data=uneven())

@@ -1,10 +1,12 @@
 """Recipes and classes of a user's own module, under the same commands as the zoo's."""
 
 import json
-import subprocess
+import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
+from seqzoo.zoo import cli
 
 from seqzoo import zoo
 
@@ -53,26 +55,35 @@ RECIPES = [
 
 
 @pytest.fixture
-def seqzoo(tmp_path):
+def seqzoo(tmp_path, forked):
     """Runs commands in a folder with the module, each in a process of its own."""
     (tmp_path / "mine.py").write_text(MODULE)
 
     def run(*words):
-        command = [sys.executable, "-m", "seqzoo", *map(str, words)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout, done.stderr
+        def command():
+            os.chdir(tmp_path)
+            sys.argv = ["seqzoo", *map(str, words)]
+            with (
+                open("out", "w") as out,
+                open("error", "w") as error,
+                redirect_stdout(out),
+                redirect_stderr(error),
+            ):
+                cli.main()
+
+        return *forked(command), *((tmp_path / name).read_text() for name in ("out", "error"))
 
     return run
 
 
 def test_a_recipe_from_outside_is_reproduced_shipped_and_scored(seqzoo, tmp_path):
     """Its runs are processes of their own, which must know the module, too."""
-    how = ["--import", "mine.py", "--seeds", 2, "--jobs", 1, "--ship", "weights"]
+    how = ["--import", "mine.py", "--seeds", 1, "--ship", "weights"]
     code, out, error = seqzoo("reproduce", "mine", *how)
     assert code == 0, error
     assert "shipped to weights: mine/half" in out
     card = json.loads((tmp_path / "weights/mine/half.json").read_text())
-    assert (card["n"], card["configuration"]["model"]["guide"]["part"]) == (2, "Half")
+    assert (card["n"], card["configuration"]["model"]["guide"]["part"]) == (1, "Half")
     code, out, error = seqzoo("evaluate", "weights/mine/half", "--import", "mine", "--json")
     assert code == 0, error
     assert json.loads(out)["value"] == pytest.approx(card["values"][0])
