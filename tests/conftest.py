@@ -76,6 +76,7 @@ def _scan(module):
     for dtype in (np.float32, np.float64):
         u, one = np.ones((1, 2, 2), dtype), np.ones((2, 2), dtype)
         features, past = np.ones((1, 1, 5), dtype), np.ones((2, 3), dtype)
+        module.elman(u, u[:, :1], np.ones((1, 1), bool), one, 4)
         module.gaussian(u, features, np.ones((1, 1), bool), past, one[:1], 0, 1.0, 1.0, 1.0)
 
 

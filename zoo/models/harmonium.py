@@ -26,13 +26,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...data import Batch, BatchLike
+from ...inference import kernels
 from ...inference.checks import check_real, check_sizes
 from ...inference.contracts import States
 from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import check_dtype, check_mean
 from ..parts.likelihoods import ExponentialFamily
+from ..parts.nets import ACTIVATIONS, SCANS
 from .gibbs import GibbsSampler
+
+SIGMOID = list(ACTIVATIONS).index("sigmoid")
 
 
 class Harmonium(GibbsSampler, PyroModule):
@@ -104,6 +108,15 @@ class Harmonium(GibbsSampler, PyroModule):
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[B, H]``."""
         return torch.sigmoid(torch.addmm(features, past, self.past_weight.T))
+
+    def scan(self, features: Tensor, past: Tensor, passes: Tensor) -> Tensor | None:
+        """All steps by a kernel; None where it does not apply. See ``Recurrent.scan``."""
+        scans, weight = kernels.load(SCANS), self.past_weight.T
+        if scans is None or kernels.overrides(self, Harmonium, "step", "advance"):
+            return None
+        if not kernels.suits(features, past, weight):
+            return None
+        return kernels.scan(scans.elman, features, past, passes, weight, SIGMOID)
 
     # Energy and Gibbs sampling ---------------------------------------------------------------
 

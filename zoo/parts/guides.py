@@ -16,11 +16,10 @@ from torch.nn import functional
 from ...inference import kernels
 from ...inference.checks import check_number, check_real, check_sizes
 from ..part import Described
-from .nets import MLP, activation, activation_code
+from .nets import MLP, SCANS, activation, activation_code
 
 __all__ = ["FilmGuide", "GaussianGuide"]
 
-SCANS = f"{__package__}.scans"  # kernels
 STATISTICS = ("mean+spread", "mean")
 MIN_SPREAD = 1e-4  # keeps a belief from becoming a point
 MAX_MEAN = 5.0  # standard deviations of the prior: keeps the recursion of a new guide bounded

@@ -15,6 +15,7 @@ from .likelihoods import Likelihood
 
 __all__ = ["MLP", "ConvDecoder", "ConvEncoder", "activation", "scale_to_radius", "set_output_mean"]
 
+SCANS = f"{__package__}.scans"  # the module of kernels, which numba compiles
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,

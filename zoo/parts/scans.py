@@ -34,7 +34,12 @@ def add_product(out: Array, left: Array, right: Array) -> None:
                 out[n, j] += a * right[k, j]
                 out[n + 1, j] += e * right[k, j]
     for n in range(pairs, rows):
-        for k in range(terms):
+        for k in range(0, fours, 4):
+            a, b, c, d = left[n, k], left[n, k + 1], left[n, k + 2], left[n, k + 3]
+            for j in range(width):
+                w, x, y, z = right[k, j], right[k + 1, j], right[k + 2, j], right[k + 3, j]
+                out[n, j] += a * w + b * x + c * y + d * z
+        for k in range(fours, terms):
             a = left[n, k]
             for j in range(width):
                 out[n, j] += a * right[k, j]
@@ -125,3 +130,34 @@ def gaussian(
                     past[n, k] = most if spread + least > most else spread + least
             for k in range(size):
                 statistics[n, t + 1, k] = past[n, k]
+
+
+@compiled
+def elman(statistics: Array, features: Array, passes: Array, from_past: Array, code: int) -> None:
+    """u_t = f(x_t + W u_{t-1}), of units that are alike.
+
+    Arguments:
+        statistics: ``[B, T + 1, U]``, of which the first is given and the others are written.
+        features: x, ``[B, T, U]``.
+        passes: False where the statistics stay as they are, ``[B, T]``.
+        from_past: the transpose of W, ``[U, U]``.
+        code: the activation f, see ``nets.activation_code``.
+    """
+    rows, steps = passes.shape
+    size = len(from_past)
+    past, drive = np.empty((rows, size), features.dtype), np.empty((rows, size), features.dtype)
+    for n in range(rows):
+        for j in range(size):
+            past[n, j] = statistics[n, 0, j]
+    for t in range(steps):
+        for n in range(rows):
+            for j in range(size):
+                drive[n, j] = features[n, t, j]
+        add_product(drive, past, from_past)
+        activate(drive, code)
+        for n in range(rows):
+            if passes[n, t]:
+                for j in range(size):
+                    past[n, j] = drive[n, j]
+            for j in range(size):
+                statistics[n, t + 1, j] = past[n, j]

@@ -10,10 +10,11 @@ from seqzoo import inference, zoo
 
 B, T, M, K, H = 5, 7, 4, 3, 6
 
-GUIDES = {
+PARTS = {
     name: lambda name=name: GaussianGuide(M, K, H, nonlinearity=name) for name in nets.ACTIVATIONS
 }
-GUIDES |= {
+PARTS |= {
+    "harmonium": lambda: zoo.REFH(M, H, zoo.likelihoods.Poisson(M), scale=0.5),
     "means": lambda: GaussianGuide(M, K, H, statistics="mean"),
     "film": lambda: FilmGuide(M, K, H, emission_dim=2, rate=2.0),
 }
@@ -32,20 +33,20 @@ def loop(part, features, past, passes):
 def case(part, scale=1.0, rows=B, steps=T):
     """Features, a past that is blank in the first row, and a mask with gaps."""
     features = part.encode(scale * torch.randn(rows, steps, M))
-    past = torch.rand(rows, part.statistics_dim)
+    past = torch.rand_like(part.initial(rows))
     past[:1] = 0.0
     return features, past, torch.rand(rows, steps) < 0.7
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-@pytest.mark.parametrize("name", GUIDES)
+@pytest.mark.parametrize("name", PARTS)
 @torch.no_grad()
 def test_a_kernel_equals_the_loop(name, dtype, error):
     for scale in (1.0, 30.0):  # within the bounds of the moments, and at them
-        features, past, passes = case(guide := GUIDES[name](), scale)
-        guide.to(dtype)
+        features, past, passes = case(part := PARTS[name](), scale)
+        part.to(dtype)
         given = features.to(dtype), past.to(dtype), passes
-        found, expected = guide.scan(*given), loop(guide, *given)
+        found, expected = part.scan(*given), loop(part, *given)
         assert found.dtype == dtype
         torch.testing.assert_close(found, expected, rtol=error, atol=error)
 
