@@ -152,14 +152,15 @@ def position_mse(decoded: Tensor, position: Tensor, mask: Tensor | None = None) 
     Arguments:
         decoded: decoded positions, ``[B, T]``.
         position: true positions, ``[B, T]``.
-        mask: True where a frame is real, ``[B, T]``.
+        mask: True where a frame is real, ``[B, T]``. It and the true positions may be on another
+            device.
     """
     if decoded.shape != position.shape:
         raise ValueError(
             f"decoded {tuple(decoded.shape)} and position {tuple(position.shape)} differ in shape"
         )
-    error = wrap(decoded - position).square()
-    return error.mean() if mask is None else error[mask].mean()
+    error = wrap(decoded - position.to(decoded.device)).square()
+    return error.mean() if mask is None else error[mask.to(error.device)].mean()
 
 
 def _check_population(obs: Tensor) -> None:

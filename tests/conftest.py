@@ -21,6 +21,7 @@ from seqzoo.zoo.runs.processes import JobFailed
 from seqzoo.zoo.studies import bench
 
 from seqzoo import inference
+from tests.second_device import second_device
 
 # A test runs on the CPU unless it names another device: the data that it makes are there.
 os.environ.setdefault("ACCELERATE_USE_CPU", "1")
@@ -78,6 +79,12 @@ def _scan(module):
         features, past = np.ones((1, 1, 5), dtype), np.ones((2, 3), dtype)
         module.elman(u, u[:, :1], np.ones((1, 1), bool), one, 4)
         module.gaussian(u, features, np.ones((1, 1), bool), past, one[:1], 0, 1.0, 1.0, 1.0)
+
+
+@pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
+def second(request):
+    """A context with a second device, see tests/second_device.py."""
+    return functools.partial(second_device, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +187,18 @@ def refused(seqzoo):
         return error
 
     return command
+
+
+def pytest_collection_modifyitems(items):
+    """Skips tests that need a GPU where there is none.
+
+    The suites of ``inference.testing`` know no marks of pytest: their tests of a GPU have a name.
+    """
+    for item in items:
+        if item.name.partition("[")[0].endswith("_on_a_gpu"):
+            item.add_marker(pytest.mark.gpu)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 def pytest_make_parametrize_id(val):

@@ -1,22 +1,25 @@
-"""A second device made of CPU tensors, for tests of code that must run where its data are.
+"""A second device for tests of code that must run where its data are: a stand-in, or a GPU.
 
-Its tensors report the device ``meta``, hold values all the same, and refuse to be mixed with a CPU
-tensor of one dimension or more, as those of a GPU do:
+    with second_device("stand-in") as there:  # or "cuda"
+        net.to(there)
+        net(obs.to(there))
 
-    with second_device():
-        net.to("meta")
-        net(obs.to("meta"))
+The tensors of the stand-in report the device ``meta``, hold values on the CPU all the same, and
+refuse to be mixed with a CPU tensor of one dimension or more, as those of a GPU do. Not caught:
+indices on the CPU, which a GPU takes in most places.
 
-Random numbers are the CPU's, so results can be compared with those of the CPU number by number.
-Not caught: indices on the CPU, which a GPU takes in most places.
+On either device random numbers are drawn on the CPU, so that results can be compared with those of
+the CPU number by number. A recording (a CUDA graph) could not draw them: nothing is recorded.
 """
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
 import numpy as np
 import torch
+from seqzoo.inference import capture
 from seqzoo.inference.training import loop
 from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -114,9 +117,72 @@ def _there(value):
     return There(value) if torch.is_tensor(value) and not isinstance(value, There) else value
 
 
+class CPUDraws(TorchDispatchMode):
+    """Random operations of a device run on the CPU, and their results are moved.
+
+    Arguments:
+        kind: the kind of the device.
+    """
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.calls = kind, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        draws = torch.Tag.nondeterministic_seeded in function.tags
+        flat = [each for each in tree_flatten((args, kwargs))[0] if torch.is_tensor(each)]
+        devices = [each.device for each in flat] + [torch.device(kwargs.get("device") or "cpu")]
+        where = next((device for device in devices if device.type == self.kind), None)
+        if not draws or "rnn" in function.__name__ or where is None:
+            return function(*args, **kwargs)
+        self.calls += 1
+        if "device" in kwargs:
+            kwargs["device"] = torch.device("cpu")
+        here, rest = tree_map(_here, args), tree_map(_here, kwargs)
+        out = function(*here, **rest)
+        if function._schema.is_mutable:  # in place, such as normal_
+            return args[0].copy_(here[0])
+        return tree_map(lambda each: each.to(where) if torch.is_tensor(each) else each, out)
+
+
+class _Generator(torch.Generator):
+    """A generator of any device, which draws on the CPU."""
+
+    def __new__(cls, device="cpu"):
+        made = super().__new__(cls)
+        made.place = torch.device(device)
+        return made
+
+    @property
+    def device(self):
+        return self.place
+
+
+def _here(value):
+    return value.cpu() if torch.is_tensor(value) else value
+
+
+DEVICES = {"stand-in": THERE, "cuda": "cuda"}
+
+
 @contextmanager
-def second_device() -> Iterator[str]:
-    """Within it ``"meta"`` is a second device; gives this name."""
+def second_device(kind: str = "stand-in") -> Iterator[str]:
+    """Within it there is a second device of this kind; gives the device's name."""
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        enter(mock.patch.object(torch, "Generator", _Generator))
+        enter(mock.patch.object(capture, "MOST", 0))
+        if kind == "cuda":  # cuDNN multiplies with ten bits of mantissa otherwise
+            enter(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            enter(CPUDraws("cuda"))
+        else:
+            enter(_stand_in())
+        yield DEVICES[kind]
+
+
+@contextmanager
+def _stand_in():
     tensor, as_tensor = torch.tensor, torch.as_tensor
 
     def made(make, data, device, kwargs):
@@ -136,4 +202,4 @@ def second_device() -> Iterator[str]:
         ),
         _Mode(),
     ):
-        yield THERE
+        yield

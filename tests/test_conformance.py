@@ -349,7 +349,7 @@ class TestAnsweringModels(Frames, testing.AnsweringConformance):
         assert ("p(y | x[1:T], h)" in first) != net.every_step
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["SRN", "SRN, every step, deterministic", "MDRNN"])
 @pytest.mark.parametrize("mask", [None, CUT], ids=["whole", "padded"])
 def test_gradients_of_local_targets_are_the_same_on_a_gpu(name, mask, obs):

@@ -1,4 +1,12 @@
-"""Models, rules and verbs where the data are: on a second device they give what they give here."""
+"""Models, parts and verbs where the data are: on a second device they give what they give here.
+
+The second device is a stand-in made of CPU tensors and, on a machine with a GPU, the GPU. Every
+exported model and part is there, in the example that ``tests/zoo/test_saving.py`` has of it, and
+so is every verb of ``inference`` but for those that ``ELSEWHERE`` names, with the reason. Rules
+and data sets are in ``tests/test_second_device_training.py`` and ``.._data.py``.
+"""
+
+import inspect
 
 import pytest
 import torch
@@ -6,15 +14,136 @@ from seqzoo.data import Batch
 from seqzoo.inference.testing.checks import tensors
 from seqzoo.zoo import decoders, likelihoods, memory, path_guides, priors
 from seqzoo.zoo.models import vrae
+from torch import nn
 
 from seqzoo import inference, zoo
 from tests import test_conformance as conformance
-from tests.second_device import THERE, second_device
+from tests.second_device import CPUDraws
+from tests.zoo import test_saving as saving
 
 M, B, T = 3, 2, 4
 BITS = (torch.arange(B * T * M) * 7 % 5 < 2).float().reshape(B, T, M)
-bits = likelihoods.Bernoulli(M)
-MUSIC = {
+random = torch.Generator().manual_seed(0)
+COUNTS = torch.poisson(1.5 * torch.rand(B, 3, M, generator=random), generator=random)
+GAPS = Batch(
+    COUNTS,
+    observed=torch.rand(COUNTS.shape, generator=random) < 0.8,
+    inputs=torch.randn(B, 3, 1, generator=random),
+)
+bits, counts = likelihoods.Bernoulli(M), likelihoods.Poisson(M)
+#: Verbs that give values on the CPU, wherever the network is.
+HERE = ("khat", "smoothed_bound", "loo", "sbc", "to_arviz", "latents", "rates", "score")
+HERE += ("alignment", "target_alignment", "forward_prediction")
+
+
+def check(found, expected, where=None):
+    """Fails unless values are those of here and, where a device is named, are there."""
+    assert found.keys() == expected.keys()
+    exact = where != "cuda"  # whose sums run in another order
+    for part, value in found.items():
+        here = where is None or part.split()[0] in HERE
+        assert here or value.device.type == where, part
+        torch.testing.assert_close(
+            value.cpu(),
+            expected[part],
+            rtol=1e-4 if exact else 2e-3,
+            atol=1e-5 if exact else 1e-3,
+            equal_nan=True,
+            msg=lambda text, part=part: f"{part}: {text}",
+        )
+
+
+def values_of(verbs, batch):
+    """The values of verbs as tensors, by name."""
+    found = {}
+    for name, verb in verbs.items():
+        _add(found, name, verb(batch))
+    return found
+
+
+def _add(found, name, value):
+    if torch.is_tensor(value):
+        found[name] = value.detach()
+    elif isinstance(value, float):
+        found[name] = torch.tensor(value)
+    elif isinstance(value, torch.distributions.Distribution):
+        _add(found, name, value.mean)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            _add(found, f"{name} {key}", part)
+    elif hasattr(value, "_asdict"):
+        _add(found, name, value._asdict())
+    elif hasattr(value, "data_vars"):
+        _add(found, name, dict(value.data_vars))
+    elif hasattr(value, "values"):
+        found[name] = torch.as_tensor(value.values)
+
+
+# Models and parts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", saving.EXAMPLES)
+def test_every_exported_class_computes_there_what_it_computes_here(name, second, monkeypatch):
+    net = saving.built(name)
+    expected = saving.value_of(name, net)
+    with second() as there:
+        net.to(there)
+        if not hasattr(net, "dtype"):  # a part: a model's verbs move the data themselves
+            frames = saving.frames
+            monkeypatch.setattr(saving, "frames", lambda units=saving.M: frames(units).to(there))
+        check({name: saving.value_of(name, net)}, {name: expected}, there)
+
+
+SUITES = (
+    (conformance.TestFilters, conformance.MODELS),
+    (conformance.TestSequenceModels, conformance.SEQUENCE_MODELS),
+    (conformance.TestLinearModels, conformance.LINEAR_MODELS),
+    (conformance.TestModelsOfTraces, conformance.MODELS_OF_TRACES),
+    (conformance.TestAnsweringModels, conformance.ANSWERING_MODELS),
+)
+
+
+def verbs_of(net):
+    """Verbs that suit any network of a kind, by their exported names."""
+    found = {}
+    frame, whole = (isinstance(net, k) for k in (inference.FrameModel, inference.SequenceModel))
+    unit = "sequence" if whole else "frame"
+    if isinstance(net, inference.Recurrent):
+        found["run_filter"] = lambda x: inference.run_filter(net, x)
+    if (frame or whole) and not isinstance(net, zoo.LGDS):
+        found["khat"] = lambda x: inference.khat(net, x, 30, unit)
+    if whole:
+        found["elbo"] = lambda x: inference.elbo(net, x, 2)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "suite"), [(name, suite) for suite, makers in SUITES for name in makers]
+)
+def test_models_say_there_what_they_say_here(name, suite, second):
+    """Whether the data are there, too, or still here; results are where the network is."""
+    suite = suite()
+    suite.name = name
+    torch.manual_seed(0)
+    net, batch = suite.build().eval(), suite.batch()
+
+    def everything(batch):
+        found = values_of(verbs_of(net), batch) | suite.samples(net, seed=1)
+        for part, method in suite.methods(net).items():
+            found |= tensors(part, method(batch))
+        return found
+
+    expected = everything(batch)
+    with second() as there:
+        net.to(there)
+        check(everything(batch.to(there)), expected, there)
+        found = values_of(verbs_of(net), batch)
+        check(found, {part: expected[part] for part in found}, there)
+
+
+# Verbs -------------------------------------------------------------------------------------------
+
+PATHS = {
     "VRAE": lambda: zoo.VRAE(M, 2, bits, hidden=4),
     "VRAE, Markov": lambda: zoo.VRAE(
         M, 2, bits, hidden=4, prior=priors.AR1(2), guide=path_guides.MarkovChain(4, 2)
@@ -30,138 +159,78 @@ MUSIC = {
     "VOSP-NADE": lambda: zoo.VOSP(M, 2, likelihoods.NADE(M, 3), hidden=4, width=4),
     "RNN": lambda: zoo.RNN(M, bits, memory=memory.Memory(M, 4, "tanh", layers=2)),
     "RNN-NADE": lambda: zoo.RNN(M, likelihoods.NADE(M, 3), hidden=4),
-}
-SUITES = (
-    (conformance.TestFilters, conformance.MODELS),
-    (conformance.TestSequenceModels, conformance.SEQUENCE_MODELS),
-    (conformance.TestModelsOfTraces, conformance.MODELS_OF_TRACES),
-    (conformance.TestAnsweringModels, conformance.ANSWERING_MODELS),
-)
-MODELS = {
-    **{f"music, {name}": (make, None) for name, make in MUSIC.items()},
-    **{name: (make, suite) for suite, makers in SUITES for name, make in makers.items()},
+    "REFH": lambda: zoo.REFH(M, 4, bits, scale=0.3),
+    "RVAE": lambda: zoo.RVAE(M, 2, bits, hidden=4),
+    "SRN": lambda: zoo.SRN(M, likelihoods.Categorical(2), hidden=4),
 }
 
 
-def music(net, batch):
-    """Everything that one does with a model of music."""
-    found = {
-        "importance": inference.importance_bound(net, batch, 4),
-        "sample": net.sample(2, 4, seed=1),
-    }
-    if net.framewise:
-        found["frames"] = inference.frame_bound(net, batch, 4)
-    if net.causal:
-        found["particles"] = inference.particle_bound(net, batch, 4)
+def verbs_of_paths(net):
+    """Verbs of sequences that are seen whole, by their exported names."""
+    found = {}
+    if isinstance(net, zoo.SRN):
+        rule = inference.TargetPropagation(net)
+        found["target_alignment"] = lambda x: inference.target_alignment(rule, x)
+        return found
+    if isinstance(net, inference.SequenceModel):
+        found["importance_bound"] = lambda x: inference.importance_bound(net, x, 4)
+        found["loo"] = lambda x: inference.loo(net, x, 30, "sequence")
+        found["to_arviz"] = lambda x: _groups(inference.to_arviz(net, x, 3))
+        if net.framewise:
+            found["frame_bound"] = lambda x: inference.frame_bound(net, x, 4)
+        if net.causal:
+            found["particle_bound"] = lambda x: inference.particle_bound(net, x, 4)
     if isinstance(net, inference.Recurrent):
-        found["predict"] = inference.predict_next(net, batch, 2).mean
-        found["rollout"] = inference.rollout(net, batch, 2, 2).mean
-        found["pit"] = inference.frame_pit(net, batch, 3)
-    if isinstance(net, inference.LatentPathModel):
-        found["reconstruct"] = net.reconstruct(batch)
-        found["denoise"] = inference.denoise(net, batch, 0.1, 4, probabilities=True)
-        hidden = Batch(batch.obs, observed=batch.obs.cumsum(1).to(batch.obs) < 2)
-        for method in ("mode", "resample"):
-            found[method] = inference.impute(net, hidden, method, 1, 2, 2).mean
-        simulator = inference.simulator(net, batch)
-        found |= {f"sbc {k}": v for k, v in inference.sbc(simulator, 1, 3).pits.items()}
-    return found
-
-
-def everything(net, batch, suite):
-    """All values for a batch, by name."""
-    found = music(net, batch) if suite is None else {}
-    if suite is not None:
-        for name, method in suite.methods(net).items():
-            found |= tensors(name, method(batch))
-        found |= suite.samples(net, seed=1)
-    whole = isinstance(net, inference.SequenceModel)
-    if whole:
-        found["elbo"] = inference.elbo(net, batch, 2)
-    if (whole or isinstance(net, inference.FrameModel)) and not isinstance(net, zoo.LGDS):
-        unit = "sequence" if whole else "frame"
-        found["khat"] = inference.khat(net, batch, 30, unit)
-        found["loo"] = inference.loo(net, batch, 30, unit).elpd
+        found["predict_next"] = lambda x: inference.predict_next(net, x, 2)
+        found["rollout"] = lambda x: inference.rollout(net, x, 2, 2)
+    if isinstance(net, inference.Recurrent) and not isinstance(net, inference.EnergyModel):
+        found["frame_pit"] = lambda x: inference.frame_pit(net, x, 3)
     if isinstance(net, inference.GibbsModel):
-        past = inference.run_filter(net, batch)[:, 0]
-        reads = getattr(net, "input_dim", 0) > 0
-        known = batch.inputs[:, 0] if reads else None
-        found["chains"] = inference.clamped_gibbs(net, past, 2, 2, 1, 2, inputs=known)
+        past = net.initial(2)
+        found["clamped_gibbs"] = lambda x: inference.clamped_gibbs(net, past, 2, 2, 1, 2)
+    if isinstance(net, inference.FrameModel):
+        rules = inference.LocalELBO(net), inference.BPTT(net)
+        curve = inference.AlignmentCurve(inference.LocalELBO, inference.BPTT, BITS)
+        found["alignment"] = lambda x: inference.alignment(*rules, x)
+        found["AlignmentCurve"] = lambda x: torch.tensor(curve(net), device=net.device)
+        found["smoothed_bound"] = lambda x: inference.smoothed_bound(net, x, 30)
+        found["sweep"] = lambda x: inference.sweep(
+            net, x.to(net.device), net.initial(len(x)), torch.zeros_like
+        )
+    if isinstance(net, inference.LatentPathModel):
+        found["denoise"] = lambda x: inference.denoise(net, x, 0.1, 4, probabilities=True)
+        for how in ("mode", "resample"):
+            found[f"impute {how}"] = lambda x, how=how: inference.impute(net, _cut(x), how, 1, 2, 2)
+        found["simulator"] = found["sbc"] = lambda x: (
+            inference.sbc(inference.simulator(net, x), 1, 3).pits
+        )
     return found
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_second_device_changes_nothing(name):
-    """Whether the data are there, too, or still here; results are where the network is."""
-    make, suite = MODELS[name]
-    suite = suite and suite()
+def _cut(batch):
+    """A batch that lacks the ends of its channels."""
+    return Batch(batch.obs, observed=batch.obs.cumsum(1).to(batch.obs) < 2)
+
+
+def _groups(tree):
+    """The groups of an ArviZ object, by name."""
+    names = tree.groups() if callable(tree.groups) else tree.groups  # ArviZ 0.x, and 1.x
+    return {name.strip("/"): tree[name.strip("/")] for name in names if name != "/"}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_verbs_of_paths_say_there_what_they_say_here(name, second):
     torch.manual_seed(0)
-    if suite is not None:
-        suite.name = name
-    net, batch = make().eval(), Batch(BITS) if suite is None else suite.batch()
-    expected = everything(net, batch, suite)
-    filters = isinstance(net, inference.Recurrent)
-    start = inference.run_filter(net, batch) if filters else None
-    with second_device():
-        net.to(THERE)
-        check(everything(net, batch.to(THERE), suite), expected, expected)
-        if isinstance(net, inference.SequenceModel):
-            check({"elbo": inference.elbo(net, batch, 2)}, expected, ["elbo"])
-        else:
-            check({"": inference.run_filter(net, batch)}, {"": start}, [""])
+    net = PATHS[name]().eval()
+    batch = Batch(BITS, target=torch.tensor([0, 1])) if name == "SRN" else Batch(BITS)
+    expected = values_of(verbs_of_paths(net), batch)
+    with second() as there:
+        net.to(there)
+        check(values_of(verbs_of_paths(net), batch), expected, there)
+        check(values_of(verbs_of_paths(net), batch.to(there)), expected, there)
 
 
-def check(found, expected, names):
-    """Fails unless the values are there, and what they are here."""
-    assert found.keys() == set(names)
-    for part, value in found.items():
-        diagnosed = part in ("khat", "loo") or part.startswith("sbc")
-        assert diagnosed or value.device.type == THERE, part
-        torch.testing.assert_close(
-            value.cpu(), expected[part], rtol=1e-4, atol=1e-5, equal_nan=True, msg=part
-        )
-
-
-RULES = conformance.RULES | conformance.ANSWERING_RULES
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_a_rule_follows_its_network(name):
-    """Its gradients are those of here; data that are not there are refused by name."""
-    kind = conformance.TestAnsweringRules if name in conformance.ANSWERING_RULES else None
-    suite = (kind or conformance.TestRules)()
-    suite.name, found = name, []
-    batch = suite.batch()
-    for there in (False, True):
-        torch.manual_seed(3)
-        rule = suite.build()
-        with second_device():
-            data = batch
-            if there:
-                rule.net.to(THERE)
-                data = batch.to(THERE)
-                with pytest.raises(ValueError, match=r"obs are on cpu.* on meta.*\.to\('meta'\)"):
-                    rule.gradients(batch)
-            with inference.RandomStream("cpu", 1):
-                rule.gradients(data)
-            grads = {key: p.grad for key, p in rule.net.named_parameters() if p.grad is not None}
-            found.append({key: value.cpu().clone() for key, value in grads.items()})
-    assert found[0].keys() == found[1].keys()
-    for key, value in found[0].items():
-        torch.testing.assert_close(found[1][key], value, rtol=1e-3, atol=1e-5, msg=key)
-
-
-# Recordings -------------------------------------------------------------------------------------
-
-random = torch.Generator().manual_seed(0)
-COUNTS = torch.poisson(1.5 * torch.rand(B, 3, M, generator=random), generator=random)
-GAPS = Batch(
-    COUNTS,
-    observed=torch.rand(COUNTS.shape, generator=random) < 0.8,
-    inputs=torch.randn(B, 3, 1, generator=random),
-)
-counts = likelihoods.Poisson(M)
-VERBS = {
+RECORDED = {
     "LGDS": lambda: zoo.LGDS(2, M, noise="full", input_dim=1),
     "PoissonLGDS": lambda: zoo.PoissonLGDS(2, M, input_dim=1),
     "RVAE": lambda: zoo.RVAE(M, 2, counts, hidden=4),
@@ -172,96 +241,92 @@ VERBS = {
 }
 
 
-def verbs(net):
-    """All verbs of a recording that has gaps, by name."""
-    found = {}
-    for given in net.latents_given:
-        states = inference.latents(net, GAPS, given, num_samples=2)
-        found |= {f"{name} given {given}": torch.tensor(states[name].values) for name in states}
-    found["rates"] = torch.tensor(inference.rates(net, GAPS, num_samples=2).values)
-    found["cosmooth"] = torch.tensor(inference.score(net, GAPS, "cosmooth", num_samples=2))
+def verbs_of_recordings(net):
+    """Verbs of a recording that has gaps, by their exported names."""
+    found = {
+        f"latents {given}": lambda x, given=given: inference.latents(net, x, given, num_samples=2)
+        for given in net.latents_given
+    }
+    found["rates"] = lambda x: inference.rates(net, x, num_samples=2)
+    found["score cosmooth"] = lambda x: inference.score(net, x, "cosmooth", num_samples=2)
     if "past" in net.rates_given:
-        found["next"] = torch.tensor(inference.score(net, GAPS, num_samples=2))
-        found["predict_next"] = inference.predict_next(net, GAPS, 2).mean
+        found["score next"] = lambda x: inference.score(net, x, num_samples=2)
+        found["predict_next"] = lambda x: inference.predict_next(net, x, 2)
+        found["forward_prediction"] = lambda x: inference.forward_prediction(
+            net, x, 2, "r2", num_samples=2
+        )
     if not isinstance(net, zoo.REFH):
-        found["bound"] = inference.predictive_bound(net, GAPS, 2)
+        found["predictive_bound"] = lambda x: inference.predictive_bound(net, x, 2)
     return found
 
 
-# EM of counts filters and smooths them below; the verbs themselves are those of the LGDS.
-@pytest.mark.parametrize("name", [name for name in VERBS if name != "PoissonLGDS"])
-def test_verbs_say_there_what_they_say_here(name, monkeypatch):
+# EM of counts filters and smooths them; the verbs themselves are those of the LGDS.
+@pytest.mark.parametrize("name", [name for name in RECORDED if name != "PoissonLGDS"])
+def test_verbs_of_recordings_say_there_what_they_say_here(name, second, monkeypatch):
     for module in (inference.path_filter, vrae):
         monkeypatch.setattr(module, "PARTICLES", 3)
-    net = VERBS[name]().eval()
-    expected = verbs(net)
-    with second_device():
-        net.to(THERE)
-        found = verbs(net)
-        for part in ("predict_next", "bound"):
-            assert part not in found or found[part].device.type == THERE, part
-        found = {part: value.cpu() for part, value in found.items()}
-    assert found.keys() == expected.keys()
-    for part, value in expected.items():
-        torch.testing.assert_close(
-            found[part], value, rtol=1e-4, atol=1e-5, equal_nan=True, msg=part
-        )
+    torch.manual_seed(0)
+    net = RECORDED[name]().eval()
+    expected = values_of(verbs_of_recordings(net), GAPS)
+    with second() as there:
+        net.to(there)
+        check(values_of(verbs_of_recordings(net), GAPS), expected, there)
 
 
-@pytest.mark.parametrize("name", ["LGDS", "PoissonLGDS"])
-def test_em_learns_there_what_it_learns_here(name):
-    found = []
-    for there in (False, True):
-        torch.manual_seed(0)
-        with second_device():
-            net, batch = VERBS[name](), GAPS
-            if there:
-                net, batch = net.to(THERE), GAPS.to(THERE)
-            history = inference.EM(net, restarts=2, iterations=1).learn(batch)
-            assert {part.is_meta for part in net.buffers()} == {there}
-            parts = [part.cpu().clone() for part in (*net.buffers(), net.filter(batch).mean)]
-            found.append([torch.tensor(history).double(), *parts])
-    for one, other in zip(*found):
-        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+# Everything is covered ---------------------------------------------------------------------------
+
+DATA = "tests/test_second_device_data.py"
+ELSEWHERE = {
+    "fit": "tests/test_second_device_training.py",
+    **dict.fromkeys(("kalman_filter", "kalman_smoother", "linear_gaussian_simulator"), DATA),
+    **dict.fromkeys(("bits_per_neuron", "bits_per_spike", "fit_decoder", "r_squared"), DATA),
+    **dict.fromkeys(("gaussian_smooth", "psth", "psth_correlation", "psth_r_squared"), DATA),
+    **dict.fromkeys(("calibration_error", "convergence", "coverage", "pit", "uniformity"), DATA),
+    "good_khat": "it takes and gives a number",
+    "save_arviz": "it writes a file of what to_arviz gives",
+}
 
 
-@pytest.mark.filterwarnings("ignore:.*predicts no better")
-@pytest.mark.parametrize("name", ["lgds", "rvae"])
-def test_a_model_is_fitted_there(name):
-    found = []
-    for device in ("cpu", THERE):
-        with second_device():
-            fitted = zoo.fit_model(
-                *(name, COUNTS, GAPS),
-                latent_dim=2,
-                updates=2,
-                changes={"rule.iterations": 2} if name == "lgds" else {"model.hidden": 4},
-                device=device,
-                progress=False,
-            )
-            state = fitted.net.state_dict()
-            assert {value.device.type for value in state.values()} == {device}
-            state = {key: value.cpu().clone() for key, value in state.items()}
-            found.append({**state, "validation": torch.tensor(fitted.validation)})
-    for key, value in found[0].items():
-        torch.testing.assert_close(found[1][key], value, rtol=1e-3, atol=1e-5, msg=key)
+def test_every_verb_is_covered():
+    exported = {
+        name
+        for name in inference.__all__
+        if inspect.isfunction(getattr(inference, name)) or name == "AlignmentCurve"
+    }
+    covered = set()
+    for makers, verbs in ((PATHS, verbs_of_paths), (RECORDED, verbs_of_recordings)):
+        for make in makers.values():
+            covered |= {name.split()[0] for name in verbs(make())}
+    covered |= set(verbs_of(PATHS["VRAE"]())) | set(verbs_of(PATHS["RVAE"]()))
+    assert covered <= exported
+    assert exported - covered == set(ELSEWHERE)
 
 
-def test_parts_of_a_batch_are_together():
-    with second_device():
-        there = BITS.to(THERE)
+def test_every_model_is_covered():
+    """Examples of tests/zoo/test_saving.py; a test there fails where a class has none."""
+    built = {type(saving.built(name)).__name__ for name in saving.EXAMPLES}
+    assert set(zoo.models.__all__) <= built
+
+
+# The second device -------------------------------------------------------------------------------
+
+
+def test_parts_of_a_batch_are_together(second):
+    with second() as device:
+        there = BITS.to(device)
+        named = there.device
         with pytest.raises(
-            ValueError, match=r"mask is on cpu, obs are on meta.*mask\.to\('meta'\)"
+            ValueError, match=rf"mask is on cpu, obs are on {named}.*mask\.to\('{named}'\)"
         ):
             Batch(there, torch.ones(B, T, dtype=torch.bool))
         with pytest.raises(ValueError, match="observed is on cpu"):
             Batch(there, observed=BITS > 0)
 
 
-def test_the_second_device_refuses_what_a_gpu_refuses():
-    with second_device():
-        there = BITS.to(THERE)
-        assert torch.tensor([1.0, 2.0], device=THERE).cpu().tolist() == [1.0, 2.0]
+def test_the_second_device_refuses_what_a_gpu_refuses(second):
+    with second() as device:
+        there = BITS.to(device)
+        assert torch.tensor([1.0, 2.0], device=device).cpu().tolist() == [1.0, 2.0]
         for wrong in (
             lambda: there + BITS,
             lambda: torch.cat((there, BITS)),
@@ -269,3 +334,33 @@ def test_the_second_device_refuses_what_a_gpu_refuses():
         ):
             with pytest.raises(RuntimeError):
                 wrong()
+
+
+def test_random_numbers_of_the_second_device_are_those_of_the_cpu(second):
+    """Whether they fill a new tensor or one that is there, and with a generator of their own."""
+
+    def drawn(device):
+        torch.manual_seed(3)
+        place = torch.zeros(4, device=device)
+        half = place + 0.5
+        own = torch.Generator(device).manual_seed(1)
+        nn.init.normal_(place[1:])
+        return [
+            place,
+            torch.rand(3, device=device),
+            torch.randn_like(half),
+            torch.bernoulli(half),
+            torch.poisson(half, generator=own),
+            torch.randperm(5, device=device),
+            torch.multinomial(half, 3),
+        ]
+
+    expected = drawn("cpu")
+    with second() as there:
+        for value, wanted in zip(drawn(there), expected):
+            assert value.device.type == there
+            assert torch.equal(value.cpu(), wanted)
+    with CPUDraws("cpu") as draws:  # the mode of the GPU, which this machine may lack
+        for value, wanted in zip(drawn("cpu"), expected):
+            assert torch.equal(value, wanted)
+    assert draws.calls == len(expected)

@@ -192,9 +192,10 @@ plt.show()
 def terms(net, seed=0):
     """-log p(x | z), the exact KL and the marginal one, nats a frame of the test chorales."""
     torch.manual_seed(seed)
-    encoding = net.prepare(test)
-    q, p = encoding.belief, net.prior(test.mask)
-    nll = -net.emit(q.rsample(), encoding).log_prob(test.obs).sum()
+    batch = test.to(net.device)
+    encoding = net.prepare(batch)
+    q, p = encoding.belief, net.prior(batch.mask)
+    nll = -net.emit(q.rsample(), encoding).log_prob(batch.obs).sum()
     exact = inference.paths.kl_steps(q, p).sum()
     marginal = inference.paths.marginal_increments(q, p).sum()
     return [float(term) / test.frames for term in (nll, exact, marginal)]

@@ -140,7 +140,7 @@ class Forgetful(nn.Module):
 
     def forward(self, mask):
         a = torch.sigmoid(self.raw)[None]  # [1, K], the same at every step
-        first = torch.arange(mask.shape[-1])[:, None] == 0
+        first = torch.arange(mask.shape[-1], device=mask.device)[:, None] == 0
         scale = torch.where(first, 1.0, (1 - a.square()).sqrt())  # [T, K]
         return inference.LinearChain(mask, a, torch.zeros_like(scale), scale)
 

@@ -334,6 +334,7 @@ class Recording(Divisible):
         Raises:
             ValueError: when no trial is left.
         """
+        index = index.cpu() if isinstance(index, Tensor) else index
         chosen = torch.arange(len(self))[index]
         if chosen.dim() != 1 or len(chosen) == 0:
             raise ValueError("no trial is left: index a recording with a slice or a list of rows")

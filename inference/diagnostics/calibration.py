@@ -39,14 +39,14 @@ def pit(value: Tensor, samples: Tensor, seed: int = 0) -> Tensor:
 
     Arguments:
         value: ``[...]``; NaN (padding) stays NaN.
-        samples: ``[S, ...]``.
+        samples: ``[S, ...]``; moved to the device of the values.
         seed: seed of the random ties.
 
     Raises:
         ValueError: when shapes do not fit, or samples of a real value are NaN.
     """
     check_seed(seed)
-    return _pit(value, [samples], seed)
+    return _pit(value, [samples.to(value.device)], seed)
 
 
 def _pit(value: Tensor, parts: Iterable[Tensor], seed: int) -> Tensor:

@@ -65,7 +65,8 @@ def fit_decoder(
     penalties = [check_real("ridge", each, least=0) for each in (ridge if several else (ridge,))]
     if not penalties:
         raise ValueError("ridge: name a penalty or more")
-    x, y = _rows(features, mask, "features"), _rows(target, mask, "target")
+    x = _rows(features, mask, "features")
+    y = _rows(target, mask, "target").to(x.device)
     best = penalties[0]
     if len(penalties) > 1:
         if len(x) < 2 * FOLDS:
@@ -92,7 +93,8 @@ def r_squared(predicted: Values, target: Values, mask: Tensor) -> Tensor:
     Raises:
         ValueError: for shapes that do not match, or values that are not finite.
     """
-    found, wanted = _rows(predicted, mask, "predicted"), _rows(target, mask, "target")
+    found = _rows(predicted, mask, "predicted")
+    wanted = _rows(target, mask, "target").to(found.device)
     if found.shape != wanted.shape:
         raise ValueError(f"predicted has {found.shape[1]} columns, target {wanted.shape[1]}")
     return _score(found, wanted)

@@ -111,4 +111,4 @@ def forward_prediction(
     total = float(ratio(above.sum((0, 1)), below.sum((0, 1))).nanmean())
     if math.isnan(total):
         raise ValueError("no channel varies in the predicted bins, so there is no r2")
-    return ForwardPrediction(total, torch.stack(ahead), unit)
+    return ForwardPrediction(total, torch.stack(ahead).cpu(), unit)

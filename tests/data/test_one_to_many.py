@@ -142,7 +142,7 @@ def test_rejects_bad_arguments(arguments, message):
         OneToMany(**arguments)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["class", "regression"])
 def test_every_device_has_the_same_data(kind):
     here, there = OneToMany(kind, 50), OneToMany(kind, 50, device="cuda")

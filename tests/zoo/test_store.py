@@ -115,7 +115,7 @@ def test_loading_a_folder_leaves_the_random_state_alone(rvae, tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_loading_leaves_the_random_state_of_gpus_alone(device):
     torch.cuda.manual_seed(3)
