@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 NOTEBOOKS := $(patsubst tutorials/%.py,tutorials/notebooks/%.ipynb,$(wildcard tutorials/*.py))
 
-.PHONY: demo test test-lowest slow lint docs notebooks bench smoke clean
+.PHONY: demo test test-lowest slow lint docs notebooks bench smoke gpu gpu-wheels clean
 
 $(VENV)/.installed: pyproject.toml build_backend.py $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,5 +48,18 @@ tutorials/notebooks/%.ipynb: tutorials/%.py | $(VENV)/.installed
 bench: $(VENV)/.installed
 	env -u OMP_NUM_THREADS $(BIN)/seqzoo bench local
 
+# With .gpu/wheels a bare machine needs no installation: its own Python has torch with CUDA.
+GPU_WHEELS := $(wildcard .gpu/wheels)
+gpu: $(if $(GPU_WHEELS),,$(VENV)/.installed) ## tests, benchmarks and trainings on a GPU, in eight minutes
+	$(if $(GPU_WHEELS),$(PYTHON),$(BIN)/python) gpu/run.py $(if $(GPU_WHEELS),--wheels $(GPU_WHEELS))
+
+gpu-wheels: ## fill .gpu with what a machine with a GPU and no network lacks: wheels, published data
+	mkdir -p .gpu/wheels
+	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 \
+		-d .gpu/wheels -r gpu/packages.txt
+	if [ -n "$(SEQZOO_DATA)" ]; then \
+		rm -rf .gpu/data && cp -RL "$(SEQZOO_DATA)" .gpu/data && chmod -R u+w .gpu/data; fi
+	du -sh .gpu
+
 clean:
-	rm -rf .venv .venv-* demo demo-smoke build *.egg-info
+	rm -rf .venv .venv-* demo demo-smoke gpu-run build *.egg-info

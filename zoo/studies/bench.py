@@ -7,7 +7,7 @@ import gc
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -78,19 +78,28 @@ RULES: dict[str, Callable[[RVAE], LearningRule]] = {  # in the order of measurem
 
 
 def local(
-    steps: list[int], batches: list[int], repeats: int, device: str
+    steps: list[int],
+    batches: list[int],
+    repeats: int,
+    device: str,
+    rules: Sequence[str] = tuple(RULES),
 ) -> Iterator[tuple[Case, Cost]]:
     """Cost of the rules on one rVAE.
 
     One process times them in turns, so that ratios hold on a busy machine. Then each has a process
-    of its own, for its peak of memory.
+    of its own, for its peak of memory. The memory of a GPU needs none: torch counts it.
     """
+    call = _alone if device == "cpu" else _called
     for length in steps:
         for batch in batches:
-            cases = [Case(rule, batch, length) for rule in RULES]
-            times = _alone(_times, length, batch, repeats, device)
-            for case in cases:
-                yield case, Cost(*times[case.rule], *_alone(_memory, case, device))
+            times = call(_times, length, batch, repeats, device, rules)
+            for case in (Case(rule, batch, length) for rule in rules):
+                yield case, Cost(*times[case.rule], *call(_memory, case, device))
+
+
+def _called(function: Callable[..., Result], *arguments: object) -> Result:
+    """The result of a function in this process."""
+    return function(*arguments)
 
 
 def _alone(function: Callable[..., Result], *arguments: object) -> Result:
@@ -201,14 +210,14 @@ def target(
 
 
 def _times(
-    length: int, batch: int, repeats: int, device: str
+    length: int, batch: int, repeats: int, device: str, names: Sequence[str] = tuple(RULES)
 ) -> dict[str, tuple[float, float | None]]:
     """Median seconds of an update and of its fold alone, by rule; the rules take turns.
 
     The online form makes an update a frame, and all of them are timed once.
     """
     data = PPC(batch, length, seed=0).batch().to(device)
-    rules = {name: _rule(name, data, device) for name in RULES}
+    rules = {name: _rule(name, data, device) for name in (LOCAL, *names)}
     local = rules[LOCAL]
     assert isinstance(local, LocalELBO)
     with torch.no_grad():
@@ -217,10 +226,10 @@ def _times(
     jobs |= {name: partial(_step, rule, data) for name, rule in rules.items()}
     times = {name: [_time(work, 1, device)] for name, work in jobs.items()}
     for _ in range(repeats - 1):
-        for name in jobs.keys() - {ONLINE}:
+        for name in [name for name in jobs if name != ONLINE]:
             times[name].append(_time(jobs[name], 1, device))
     median = {name: statistics.median(each) for name, each in times.items()}
-    return {name: (median[name], median[FOLD] if name == LOCAL else None) for name in RULES}
+    return {name: (median[name], median[FOLD] if name == LOCAL else None) for name in names}
 
 
 def _memory(case: Case, device: str) -> tuple[float, float]:
