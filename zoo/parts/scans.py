@@ -7,8 +7,12 @@ busy. A NaN of a real frame stays a NaN, as in torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from ...inference.kernels import compiled
 
@@ -45,6 +49,66 @@ def add_product(out: Array, left: Array, right: Array) -> None:
                 out[n, j] += a * right[k, j]
 
 
+def exp(x: Any) -> Any:
+    """e^x; in float32 without a call, so that a loop of it runs on the vector units."""
+    return math.exp(x)
+
+
+def _exp32(x: Any) -> Any:
+    """2^n e^r with x = n log 2 + r: a polynomial in r, and the bits of 2^n; to 2e-7."""
+    x = np.float32(-87.0) if x < np.float32(-87.0) else x
+    x = np.float32(88.0) if x > np.float32(88.0) else x
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)  # log 2 in two parts
+    value = np.float32(1 / 5040)
+    value = value * r + np.float32(1 / 720)
+    value = value * r + np.float32(1 / 120)
+    value = value * r + np.float32(1 / 24)
+    value = value * r + np.float32(1 / 6)
+    value = value * r + np.float32(1 / 2)
+    value = value * r * r + r + np.float32(1)
+    bits = np.int32((np.int32(n) + np.int32(127)) << np.int32(23))
+    return value * bits.view(np.float32)
+
+
+@overload(exp)
+def _exp_of(x: Any) -> Callable[[Any], Any]:
+    return _exp32 if x == types.float32 else exp
+
+
+def log1p(x: Any) -> Any:
+    """log(1 + x) of x >= 0, likewise."""
+    return math.log1p(x)
+
+
+def _log1p32(x: Any) -> Any:
+    """k log 2 + log(1 + f) with 1 + x = 2^k (1 + f): a polynomial in f, and the bits of 1 + x."""
+    y = np.float32(1) + x
+    bits = np.float32(y).view(np.int32)
+    k = np.float32((bits >> np.int32(23)) - np.int32(127))
+    f = np.int32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)).view(np.float32)
+    large = f > np.float32(1.41421356)
+    k = k + np.float32(1) if large else k
+    f = (np.float32(0.5) * f if large else f) - np.float32(1)
+    value = np.float32(7.0376836292e-2)
+    value = value * f - np.float32(1.1514610310e-1)
+    value = value * f + np.float32(1.1676998740e-1)
+    value = value * f - np.float32(1.2420140846e-1)
+    value = value * f + np.float32(1.4249322787e-1)
+    value = value * f - np.float32(1.6668057665e-1)
+    value = value * f + np.float32(2.0000714765e-1)
+    value = value * f - np.float32(2.4999993993e-1)
+    value = value * f + np.float32(3.3333331174e-1)
+    value = (value * f - np.float32(0.5)) * f * f + f
+    lost = (x - (y - np.float32(1))) / y  # of x, in the sum 1 + x
+    return k * np.float32(0.693359375) + (value - k * np.float32(2.12194440e-4) + lost)
+
+
+@overload(log1p)
+def _log1p_of(x: Any) -> Callable[[Any], Any]:
+    return _log1p32 if x == types.float32 else log1p
+
+
 @compiled
 def activate(values: Array, code: int) -> None:
     """An activation in place, ``[N, J]``; for ``code`` see ``nets.activation_code``."""
@@ -59,9 +123,9 @@ def activate(values: Array, code: int) -> None:
             elif code == 2:
                 x = math.expm1(x) if x < zero else x
             elif code == 3:
-                x = x / (one + math.exp(-x))
+                x = x / (one + exp(-x))
             elif code == 4:
-                x = one / (one + math.exp(-x))
+                x = one / (one + exp(-x))
             values[n, j] = x
 
 
@@ -97,6 +161,7 @@ def gaussian(
     known_from = size - 1 if size > latents else 0  # a blank past is zero from here on
     past, joint = np.empty((rows, size), features.dtype), np.empty((rows, hidden), features.dtype)
     drive, raw = np.empty((rows, width), features.dtype), np.empty((rows, pair), features.dtype)
+    flat, positive = raw.reshape(-1), np.empty(rows * pair, features.dtype)
     for n in range(rows):
         for k in range(size):
             past[n, k] = statistics[n, 0, k]
@@ -119,15 +184,17 @@ def gaussian(
             if not known:
                 for j in range(pair):
                     raw[n, j] = features[n, t, width + j]
+        for j in range(rows * pair):  # of the means, too: in one piece it is quicker
+            positive[j] = flat[j] if flat[j] > 20 else log1p(exp(flat[j]))
+        for n in range(rows):
             if passes[n, t]:
                 for k in range(latents):
                     mean = raw[n, k]
                     mean = -furthest if mean < -furthest else mean
                     past[n, k] = furthest if mean > furthest else mean
                 for k in range(latents, size):
-                    spread = raw[n, k]
-                    spread = spread if spread > 20 else math.log1p(math.exp(spread))
-                    past[n, k] = most if spread + least > most else spread + least
+                    spread = positive[n * pair + k] + least
+                    past[n, k] = most if spread > most else spread
             for k in range(size):
                 statistics[n, t + 1, k] = past[n, k]
 
