@@ -130,6 +130,34 @@ def bench_target(
     show(table(columns, rows, words=(1,)))
 
 
+@app.command("roofline")
+def bench_roofline(
+    steps: Annotated[int, typer.Option(min=2, help="Frames T of the population code.")] = 1000,
+    repeats: Repeats = 7,
+) -> None:
+    """An update of each rule over the time of its matrix products alone, on one thread."""
+    from ..runs.printing import show, table
+    from ..runs.run import hardware
+    from ..studies.roofline import roofline
+
+    print(f"one thread of {hardware('cpu').split(', ')[0]}")
+    rows = []
+    try:
+        for each in roofline(steps, repeats):
+            numbers = each.megaflops, 1e3 * each.products, 1e3 * each.seconds
+            rows.append(
+                (
+                    *(each.rule, each.task, *(f"{number:.1f}" for number in numbers)),
+                    f"{each.seconds / each.products:.1f}x" if each.products else "",
+                )
+            )
+    finally:
+        columns = "rule", "network and data", "Mflop", "products, ms", "update, ms", "ratio"
+        show(table(columns, rows, words=(0, 1)))
+    print("Mflop: of the matrix products of an update; products: their time at the rate of a large")
+    print("product; ratio: how many times longer the update takes.")
+
+
 @app.command("kalman")
 def bench_kalman(repeats: Repeats = 10) -> None:
     """An EM iteration of linear systems: in torch, compiled, and of dynamax where installed."""

@@ -1,12 +1,17 @@
 """Benchmarks, and their commands."""
 
+import functools
 import re
 
 import pytest
 import torch
-from seqzoo.data import Batch
-from seqzoo.zoo import LGDS
-from seqzoo.zoo.studies import bench, bench_kalman
+from seqzoo.data import PPC, Batch
+from seqzoo.inference import kernels
+from seqzoo.zoo import LGDS, RVAE
+from seqzoo.zoo.parts.likelihoods import Poisson
+from seqzoo.zoo.studies import bench, bench_kalman, roofline
+
+from seqzoo import inference
 
 
 def test_the_benchmark_times_both_rules_on_equal_networks(monkeypatch):
@@ -95,3 +100,45 @@ def test_bench_kalman_times_every_form_that_is_installed(monkeypatch):
     monkeypatch.setattr(bench_kalman, "kernel", lambda: None)
     monkeypatch.setattr(bench_kalman, "dynamax_iteration", lambda *_: None)
     assert bench_kalman._time("small", net, batch, 1)[2:] == (None, None)
+
+
+# The roofline ------------------------------------------------------------------------------------
+
+
+def test_products_are_counted_whether_a_kernel_runs_them_or_not(monkeypatch):
+    a, b = torch.randn(3, 4), torch.randn(4, 5)
+    assert roofline.flops(functools.partial(torch.mm, a, b)) == 2 * 3 * 4 * 5
+    net, batch = RVAE(15, 2, Poisson(15), hidden=8), PPC(3, 20, seed=0).batch()
+    past, loader = net.initial(3), kernels.load
+    with torch.no_grad():
+        step = functools.partial(inference.sweep, net, batch, past)
+        found = roofline.flops(step)
+        assert kernels.load is loader
+        monkeypatch.setattr(kernels, "load", lambda name: None)
+        assert roofline.flops(step) == found
+        frames = roofline.flops(lambda: net.encode(batch.obs))
+        one = roofline.flops(lambda: net.step(net.encode(batch.obs[:, 0]), past)) - frames / 20
+        assert found == frames + 20 * one
+
+
+def test_every_rule_is_measured_against_its_products(monkeypatch, seqzoo):
+    every = list(roofline.updates(3))
+    named = {update.rule for update in every}
+    rules = {
+        name
+        for name in inference.__all__
+        if isinstance(getattr(inference, name), type)
+        and issubclass(getattr(inference, name), inference.LearningRule)
+    }
+    assert named == rules - {"LearningRule", "FoldedRule", "ClosedForm", "Average"}
+    some = [update for update in every if update.rule in ("LocalELBO", "EM")]
+    monkeypatch.setattr(roofline, "updates", lambda steps: some)
+    code, out, _ = seqzoo("bench", "roofline", "--steps", 3, "--repeats", 1)
+    assert code == 0
+    lines = [line.split() for line in out.splitlines() if line.endswith("x")]
+    assert [line[0] for line in lines] == ["LocalELBO", "EM"]
+    for line in lines:
+        products, update, ratio = (float(word.rstrip("x")) for word in line[-3:])
+        assert products >= 0
+        assert ratio > 1
+        assert update > 0

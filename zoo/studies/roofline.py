@@ -1,0 +1,149 @@
+"""How much longer an update takes than its matrix products alone would, for each rule.
+
+The products of an update are counted as torch calls them, and divided by the rate at which this
+machine multiplies large matrices of the same precision: the least time that they can take. The rest
+is elementwise arithmetic, random numbers, memory, and the calls themselves.
+
+Source: Williams et al., "Roofline: an insightful visual performance model for multicore
+architectures" (2009).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...data import PPC, Batch
+from ...inference import (
+    BPTT,
+    ContrastiveDivergence,
+    LocalELBO,
+    OutputBPTT,
+    SequenceELBO,
+    StraightThrough,
+    TargetPropagation,
+    kernels,
+)
+from ...inference.linear.kalman import kalman_smoother
+from ...inference.linear.system import LinearGaussian, Readings
+from ..models.harmonium import REFH
+from ..models.lgds import LGDS
+from ..models.rvae import RVAE
+from ..models.srn import SRN
+from ..models.vrae import VRAE
+from ..parts.likelihoods import Bernoulli, Categorical, Poisson
+
+LARGE = 1024  # rows of the matrices that give the peak: larger ones are no faster on one core
+
+
+class Distance(NamedTuple):
+    """An update beside its matrix products.
+
+    Arguments:
+        rule: the rule.
+        task: the network and the data.
+        megaflops: of the matrix products of an update; a multiplication and an addition are two.
+        seconds: of an update, the least of several.
+        products: seconds that the products would take at the peak of this machine.
+    """
+
+    rule: str
+    task: str
+    megaflops: float
+    seconds: float
+    products: float
+
+
+class Update(NamedTuple):
+    """A rule, the network and data in words, an update, and the precision of its products."""
+
+    rule: str
+    task: str
+    step: Callable[[], object]
+    dtype: torch.dtype = torch.float32
+
+
+def roofline(steps: int, repeats: int) -> Iterator[Distance]:
+    """Measures an update of each rule, on one thread of the CPU.
+
+    Arguments:
+        steps: frames T of the population code; the other tasks are as long as those of their
+            tables.
+        repeats: how often the update and the large product take turns.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for update in updates(steps):
+            matrix = torch.randn(LARGE, LARGE, dtype=update.dtype)
+            product = partial(torch.mm, matrix, matrix)
+            number = flops(update.step)
+            product()
+            update.step()  # compiles
+            times = [(_seconds(update.step), _seconds(product)) for _ in range(repeats)]
+            least, large = (min(each) for each in zip(*times))
+            yield Distance(
+                *(update.rule, update.task, number / 1e6, least),
+                products=number * large / (2 * LARGE**3),
+            )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def updates(steps: int) -> Iterator[Update]:
+    """An update of each rule, on a network of the size of its table."""
+    codes = PPC(40, steps, seed=0).batch()
+    words = f"rVAE, 32 hidden units, 40 x {steps}"
+    torch.manual_seed(0)
+    net = RVAE(15, 10, Poisson(15), hidden=32)
+    for rule in (LocalELBO(net), BPTT(net)):
+        yield Update(type(rule).__name__, words, partial(rule.gradients, codes))
+    harmonium = ContrastiveDivergence(REFH(15, 50, Poisson(15)), k=1)
+    words = f"rEFH, 50 hidden units, CD-1, 40 x {steps}"
+    yield Update("ContrastiveDivergence", words, partial(harmonium.gradients, codes))
+    keys = Batch((torch.rand(20, 100, 88) < 0.05).float())
+    music = SequenceELBO(VRAE(88, 32, Bernoulli(88), hidden=200))
+    yield Update("SequenceELBO", "VRAE, 200 units, 20 x 100", partial(music.gradients, keys))
+    asked = Batch(torch.rand(20, 30, 1), target=torch.randint(10, (20,)))
+    for fraction, units in ((0.5, "half of them stochastic, M=20"), (0.0, "deterministic")):
+        words = f"SRN, 100 units, {units}, 20 x 30"
+        answers = SRN(1, Categorical(10), 100, stochastic=fraction)
+        given: dict[str, Any] = {"num_samples": 20} if fraction else {}
+        for kind in (TargetPropagation, StraightThrough if fraction else OutputBPTT):
+            rule = kind(answers, **given)
+            yield Update(kind.__name__, words, partial(rule.gradients, asked))
+    system = LGDS(4, 15)
+    readings = Readings(*system.measure(codes), codes.mask)
+    model = system.guess(readings, 1)
+    words = f"LGDS, 4 states, 15 channels, 40 x {steps}"
+    yield Update("EM", words, partial(_iterate, system, model, readings), torch.float64)
+
+
+@torch.no_grad()
+def _iterate(net: LGDS, model: LinearGaussian, data: Readings) -> LinearGaussian:
+    """One iteration of EM."""
+    beliefs = kalman_smoother(model, data.value, data.variance, data.mask)
+    return net.m_step(model, beliefs, data)
+
+
+def flops(step: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products and convolutions of a step.
+
+    Loops that numba compiles are counted as the loops in torch that they stand for.
+    """
+    counter = FlopCounterMode(display=False)
+    with mock.patch.object(kernels, "load", return_value=None), counter:  # as without numba
+        step()
+    return counter.get_total_flops()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
