@@ -1,66 +1,114 @@
-"""CUDA graphs: work that is recorded once for each shape of its inputs, and then replayed.
+"""Work that is recorded once for each shape of its inputs, and then replayed.
 
-A small network leaves a GPU idle between the many kernels that Python launches one by one. A
-replay launches them all at once. On other devices nothing is recorded.
+A small network leaves a machine idle between the many operations that Python starts one by one. On
+a CPU a recording is one program (see ``tape``); on a GPU it is a CUDA graph, whose replay starts
+all kernels at once. On other devices nothing is recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-WARM_UP = 3  # eager calls before a recording, in which libraries choose their kernels
+from .tape import Recording, Results, Unrecordable
+
+AFTER = 100  # calls of a shape after which a recording on a CPU is worth its time
+WARM_UP = 3  # eager calls before a CUDA graph, in which libraries choose their kernels
 MOST = 8  # recordings kept, each with memory of its own
+PLAIN = bool, int, float, str  # attributes that a recording has built in
 
 
 class Captured:
-    """A function of tensors that sets gradients and returns tensors, recorded for each shape.
+    """A function of tensors, recorded for each shape.
 
-    The function must depend on its inputs through tensors alone, and must not wait for the device:
-    no ``.item()``, no ``bool(tensor)``, no copy from the CPU. Its random numbers are those that it
-    draws when it is not recorded.
+    The function must depend on its inputs, on the network's parameters and buffers, and on plain
+    attributes alone. It must not read a value back: no ``.item()``, no ``bool(tensor)``, no mask
+    for an index. On a CPU a function that does is called as it is; ``tape.holds`` is a way around
+    it. Random numbers are those that it draws when it is not recorded.
 
     Arguments:
-        function: the function.
-        parameters: the parameters whose ``.grad`` it sets, from nothing.
+        function: called with a key and with tensors, or None; returns tensors without a graph, or
+            None.
+        net: the network whose parameters and buffers it reads.
+        owner: the object whose other plain attributes it reads.
+        captured: True records at the first call, on a CPU or a CUDA device; None records on a CPU
+            after ``AFTER`` calls of a shape; False never records.
     """
 
     def __init__(
-        self,
-        function: Callable[..., tuple[Tensor, ...]],
-        parameters: Sequence[nn.Parameter] = (),
+        self, function: Callable[..., Results], net: nn.Module, owner: object, captured: bool | None
     ) -> None:
-        self.function, self.parameters = function, list(parameters)
-        self._recordings: dict[tuple[object, ...], _Recording] = {}
+        self.function, self.net, self.owner, self.captured = function, net, owner, captured
+        self._state: Hashable = None
+        self._calls: Counter[Hashable] = Counter()
+        self._recordings: dict[Hashable, Recording | _Graph | None] = {}  # None: not recordable
 
-    def __call__(self, first: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
-        """Calls the function, or replays the recording of these shapes."""
-        inputs = first, *others
-        if first.device.type != "cuda":
-            return self.function(*inputs)
-        shapes = tuple(None if x is None else (x.shape, x.dtype, x.device) for x in inputs)
-        places = tuple(parameter.data_ptr() for parameter in self.parameters)  # a net may move
-        key = shapes + places
-        found = self._recordings.get(key)
-        if found is None:
-            if len(self._recordings) >= MOST:
-                return self.function(*inputs)
-            found = self._recordings[key] = _Recording(self.function, self.parameters, inputs)
-        return found.replay(inputs)
+    def refresh(self) -> None:
+        """Forgets all recordings if the network's attributes or the places of its tensors changed.
+
+        Call it before the first of a series of calls in between which neither changes.
+        """
+        state = tuple(_state(self.net, self.owner))
+        if state != self._state:
+            self._state, self._recordings = state, {}
+            self._calls.clear()
+
+    def __call__(self, *inputs: Tensor | None, key: Hashable = ()) -> Results:
+        """Calls the function, or replays its recording.
+
+        Arguments:
+            inputs: its arguments; None for one that is left out.
+            key: all else that it depends on: whatever has another key has another recording.
+        """
+        device = next(value.device.type for value in inputs if value is not None)
+        on = ("cpu", "cuda") if self.captured else ("cpu",)
+        if self.captured is False or device not in on:
+            return self.function(key, *inputs)
+        shapes = tuple(None if x is None else (x.shape, x.stride(), x.dtype) for x in inputs)
+        place = key, shapes
+        if place not in self._recordings:
+            self._calls[place] += 1
+            early = not self.captured and self._calls[place] <= AFTER
+            if early or len(self._recordings) >= MOST:
+                return self.function(key, *inputs)
+            return self._record(place, key, inputs)
+        found = self._recordings[place]
+        results = None if found is None else found.replay(inputs)
+        return self.function(key, *inputs) if results is None else results
+
+    def _record(self, place: Hashable, key: Hashable, inputs: Sequence[Tensor | None]) -> Results:
+        self._recordings[place] = None
+        function = functools.partial(self.function, key)
+        on_cpu = next(value for value in inputs if value is not None).device.type == "cpu"
+        kind = Recording if on_cpu else _Graph
+        try:
+            found = self._recordings[place] = kind(function, inputs, self.net)
+        except Unrecordable:
+            return self.function(key, *inputs)
+        return found.first
 
 
-class _Recording:
-    """One recording: fixed inputs, fixed outputs, fixed gradients."""
+def _state(net: nn.Module, owner: object) -> Iterator[Hashable]:
+    """All that a recording takes for granted: where tensors are, and plain attributes."""
+    for each in (*net.parameters(), *net.buffers()):
+        here = each.device.type in ("cpu", "cuda")
+        yield each.data_ptr() if here else None, each.requires_grad
+    for each in (owner, *net.modules()):
+        for name, value in vars(each).items():
+            if isinstance(value, PLAIN) and name != "done":  # what is annealed is an input
+                yield name, value
+
+
+class _Graph:
+    """A CUDA graph: fixed inputs, fixed results."""
 
     def __init__(
-        self,
-        function: Callable[..., tuple[Tensor, ...]],
-        parameters: list[nn.Parameter],
-        inputs: Sequence[Tensor | None],
+        self, function: Callable[..., Results], inputs: Sequence[Tensor | None], net: nn.Module
     ) -> None:
-        self.parameters = parameters
         self.inputs = [None if value is None else value.clone() for value in inputs]
         device = next(value.device for value in inputs if value is not None)
         state = torch.cuda.get_rng_state(device)
@@ -71,18 +119,21 @@ class _Recording:
                 function(*self.inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
         torch.cuda.set_rng_state(state, device)  # the first replay draws what a plain call would
-        for parameter in parameters:
-            parameter.grad = None
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.outputs = function(*self.inputs)
-        self.gradients = [parameter.grad for parameter in parameters]
+            self.results = function(*self.inputs)
+        self.first = self.replay(inputs)
 
-    def replay(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        for fixed, value in zip(self.inputs, inputs):
-            if fixed is not None and value is not None:
-                fixed.copy_(value)
+    def replay(self, inputs: Sequence[Tensor | None]) -> Results:
+        """The results for other inputs, as tensors of their own."""
+        _copy(self.inputs, inputs)
         self.graph.replay()
-        for parameter, gradient in zip(self.parameters, self.gradients):
-            parameter.grad = gradient
-        return tuple(value.clone() for value in self.outputs)
+        own = [None if value is None else torch.empty_like(value) for value in self.results]
+        _copy(own, self.results)
+        return own
+
+
+def _copy(fixed: Results, values: Results) -> None:
+    """Copies all values in one launch."""
+    pairs = [(a, b) for a, b in zip(fixed, values) if a is not None and b is not None]
+    torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])

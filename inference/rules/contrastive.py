@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..checks import check_real
 from ..contracts import EnergyModel, Fold
-from .folded import FoldedRule
+from .folded import FoldedRule, recordable
 from .rule import anneal
 
 
@@ -44,8 +44,8 @@ class ContrastiveDivergence(FoldedRule):
         through_time: ``None`` follows ``net.through_time`` (True for the RTRBM alone).
         sample_past: while training, let u_{t-1} be a sample of the hidden units and not their
             means. The model filters with the means in either case.
-        window, minibatch, drop_past, chunk: see ``FoldedRule``. ``window=1`` is the
-            online form.
+        window, minibatch, drop_past, chunk, captured: see ``FoldedRule``.
+            ``window=1`` is the online form.
 
     Raises:
         ValueError: for fewer than one step, a fraction outside [0, 1], options that exclude one
@@ -68,6 +68,7 @@ class ContrastiveDivergence(FoldedRule):
         minibatch: int | None = None,
         drop_past: float | Sequence[float] = 0.0,
         chunk: int | None = None,
+        captured: bool | None = None,
     ) -> None:
         self._check_kind(net)
         follow = net.through_time if through_time is None else through_time
@@ -78,6 +79,7 @@ class ContrastiveDivergence(FoldedRule):
             drop_past=drop_past,
             through_time=follow,
             chunk=chunk,
+            captured=captured,
         )
         for name, steps in (("k", k), ("random_k", random_k)):
             try:
@@ -94,6 +96,12 @@ class ContrastiveDivergence(FoldedRule):
             self.refuse(net, "networks that sample their hidden units", "has no sample_hidden")
         self.sample = net.sample_hidden if sample_past else None
 
+    def _settings(self) -> tuple[int, ...]:
+        """Gibbs steps of the chains, near and far."""
+        far = (self._steps(self.random_k),) if self.random else ()
+        return (*far, self._steps(self.k))
+
+    @recordable
     def loss(self, fold: Fold) -> Tensor:
         obs, past = self._negative(fold)
         if self.net.clamps_past:
@@ -105,14 +113,15 @@ class ContrastiveDivergence(FoldedRule):
     @torch.no_grad()
     def _negative(self, fold: Fold) -> tuple[Tensor, Tensor]:
         """Where the chains end: y ``[N, M]`` and u ``[N, U]``."""
-        if not self.random:
-            return self._chain(fold, self._steps(self.k))
+        *far_steps, steps = self._chosen or self._settings()
+        if not far_steps:
+            return self._chain(fold, steps)
         obs, past = torch.empty_like(fold.obs), fold.past.clone()
         order = torch.randperm(fold.rows, device=fold.obs.device)
         far, near = order.tensor_split([round(self.random * fold.rows)])
         start = fold.select(far)._replace(obs=self.net.random_frames(len(far)))
-        obs[far], _ = self._chain(start, self._steps(self.random_k), clamp_past=True)
-        obs[near], past[near] = self._chain(fold.select(near), self._steps(self.k))
+        obs[far], _ = self._chain(start, *far_steps, clamp_past=True)
+        obs[near], past[near] = self._chain(fold.select(near), steps)
         return obs, past
 
     def _chain(self, start: Fold, steps: int, clamp_past: bool = False) -> tuple[Tensor, Tensor]:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...data import Batch
-from ..capture import Captured
 from ..checks import check_missing, check_number
 from ..contracts import Fold, Recurrent
 from ..sweep import Swept, sweep
+from .chunks import ChunkedGradient
 from .rule import LearningRule, Metrics, anneal
 
-CHUNKS = 1024, 8192  # smaller ones cost time, larger ones memory and then time, too
+
+def recordable(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Marks a rule's ``loss`` as one that may be recorded without being asked (see ``captured``).
+
+    It depends on the fold, on the network, on plain attributes of the rule and on ``now``, and on
+    nothing else that changes.
+    """
+    vars(loss)["recordable"] = True
+    return loss
 
 
 class FoldedRule(LearningRule):
@@ -36,13 +45,15 @@ class FoldedRule(LearningRule):
             learns how to start: of a thousand frames only one is a first one.
             ``[first, last, fraction]`` anneals it (see ``rule.anneal``).
         through_time: let the gradient flow into u_{t-1}.
-        chunk: folded frames whose graph is held at a time. Memory is bounded, which no gradient
-            through time can have. The gradient is the same in expectation: chunks draw their noise
-            one after the other, so that another size draws other numbers. ``None`` takes a third
-            of a fold, within ``CHUNKS``.
-        captured: on a CUDA device, record the gradient of a fold as a CUDA graph, once for each
-            shape, and replay it. The parts of the network must not wait for the device. A fold of
-            which values are missing or hidden is not recorded.
+        chunk: folded frames whose graph is held at a time. The gradient is the same in
+            expectation: chunks draw their noise one after the other, so that another size draws
+            other numbers. ``None`` takes a thousand on a CPU, and far more on a GPU (see
+            ``chunks``).
+        captured: record the gradient of a chunk once for each shape, and replay it (see
+            ``capture.Captured``). True records at the first chunk: on a CPU as one program, on a
+            CUDA device as a CUDA graph, for which the network's parts must not wait for the device.
+            None records on a CPU after a hundred chunks of a shape, where the rule's loss is
+            ``recordable``. A chunk that cannot be recorded is computed as it is.
 
     Raises:
         ValueError: for numbers out of range, options that exclude one another, or a network
@@ -64,7 +75,7 @@ class FoldedRule(LearningRule):
         drop_past: float | Sequence[float] = 0.0,
         through_time: bool = False,
         chunk: int | None = None,
-        captured: bool = False,
+        captured: bool | None = None,
     ) -> None:
         super().__init__(net)
         for name, value in (("window", window), ("minibatch", minibatch), ("chunk", chunk)):
@@ -72,15 +83,16 @@ class FoldedRule(LearningRule):
                 check_number(name, value)
         if through_time and minibatch is not None:
             raise ValueError("minibatch cuts frames out of time: it cannot go with through_time")
-        if through_time and captured:
-            raise ValueError("captured records one fold at a time: it cannot go with through_time")
         if not 0 <= anneal(drop_past, 0.0) <= 1 or not 0 <= anneal(drop_past, 1.0) <= 1:
             raise ValueError(f"drop_past is a fraction in [0, 1], got {drop_past}")
         self.window, self.minibatch, self.chunk = window, minibatch, chunk
         self.drop_past = drop_past
         self.through_time, self.captured = through_time, captured
-        self._numbers: dict[str, Tensor] = {}  # annealed numbers that a recording reads
-        self._recorded = Captured(self._gradient_at, list(net.parameters()))
+        self._numbers: Mapping[str, Tensor] = {}  # annealed numbers that a recording reads
+        self._chosen: tuple[int, ...] = ()
+        if captured is None and not hasattr(type(self).loss, "recordable"):
+            captured = False
+        self._gradient = ChunkedGradient(net, self._loss_at, self, captured)
 
     def loss(self, fold: Fold) -> Tensor:
         """The loss summed over the frames of a fold (nats)."""
@@ -88,7 +100,7 @@ class FoldedRule(LearningRule):
 
     def gradients(self, batch: Batch) -> Metrics:
         """One gradient from the whole batch as a single window and a single fold."""
-        self._check(batch)
+        self._begin(batch)
         fold, _ = self._fold(batch, self.net.initial(len(batch)))
         return self._backward(fold)
 
@@ -98,7 +110,7 @@ class FoldedRule(LearningRule):
 
     def updates(self, batch: Batch) -> Iterator[Metrics]:
         """One update a window, or one a minibatch of each window's frames."""
-        self._check(batch)
+        self._begin(batch)
         past = self.net.initial(len(batch))
         for part in self._windows(batch):
             fold, past = self._fold(part, past)
@@ -117,8 +129,9 @@ class FoldedRule(LearningRule):
     def _minibatches(self, part: Batch) -> int:
         return 1 if self.minibatch is None else math.ceil(part.mask.numel() / self.minibatch)
 
-    def _check(self, batch: Batch, frames: int = 1000) -> None:
+    def _begin(self, batch: Batch, frames: int = 1000) -> None:
         """Checks the data before the first update, some frames at a time: no copy of them all."""
+        self._gradient.slopes.refresh()
         check_missing(self.net, batch)
         for start in range(0, batch.obs.shape[1], frames):
             part = batch.window(start, start + frames)
@@ -140,55 +153,50 @@ class FoldedRule(LearningRule):
     def _sweep(self, part: Batch, past: Tensor, shown: Tensor | None) -> Swept:
         return sweep(self.reference, part, past, self.sample, shown)
 
-    def _chunk(self, rows: int) -> int:
-        """Frames whose graph is held at a time: all of them, where the graph runs through time."""
-        if self.through_time:
-            return max(rows, 1)
-        low, high = CHUNKS
-        return self.chunk or min(high, max(low, math.ceil(rows / 3)))
-
-    def _backward(self, fold: Fold) -> Metrics:
-        """Sets ``.grad`` to the mean over the frames of a fold."""
-        missing = fold.observed is not None or fold.shown is not None
-        if self.captured and fold.rows and not missing:
-            numbers = [anneal(value, self.done) for value in self.annealed().values()]
-            (total,) = self._recorded(fold.past.new_tensor(numbers), *fold)
-        else:
-            total = self._gradient(fold)
-        return {"loss": total, "frames": total.new_tensor(fold.rows)}
-
     def annealed(self) -> dict[str, float | Sequence[float]]:
-        """The numbers that may change while a rule trains, by name."""
-        return {"drop_past": self.drop_past}
+        """The numbers in the loss that may change while a rule trains, by name."""
+        return {}
 
     def now(self, name: str) -> float | Tensor:
         """One of them as it is now: a tensor, where a recording must read it anew."""
         found = self._numbers.get(name)
         return anneal(self.annealed()[name], self.done) if found is None else found
 
-    def _gradient_at(self, numbers: Tensor, *fold: Tensor) -> tuple[Tensor, ...]:
-        """``_gradient`` at given values of the annealed numbers."""
-        self._numbers = dict(zip(self.annealed(), numbers.unbind()))
-        try:
-            return (self._gradient(Fold(*fold)),)
-        finally:
-            self._numbers = {}
+    def _settings(self) -> tuple[int, ...]:
+        """Whole numbers, anew for each chunk, that its loss reads as ``self._chosen``."""
+        return ()
 
-    def _gradient(self, fold: Fold) -> Tensor:
-        """Sets ``.grad``; the mean loss."""
-        self.net.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=fold.obs.device)
-        if self.drop_past and fold.rows:
-            lost = torch.rand(fold.rows, 1, device=fold.past.device) < self.now("drop_past")
-            past = torch.where(lost, self.net.initial(fold.rows), fold.past)
-            fold = fold._replace(past=past, present=None)
-            if (
-                fold.observed is not None or fold.shown is not None
-            ):  # read with the past that was dropped
-                fold = fold._replace(features=None)
-        size = self._chunk(fold.rows)
-        for start in range(0, fold.rows, size):  # no turn at all once every sequence has ended
-            loss = self.loss(fold.select(slice(start, start + size))) / fold.rows
-            loss.backward()
-            total += loss.detach()
-        return total
+    def _backward(self, fold: Fold) -> Metrics:
+        """Sets ``.grad`` to the mean over the frames of a fold."""
+        if not fold.rows:  # every sequence has ended
+            self.net.zero_grad(set_to_none=True)
+            return {"loss": fold.past.new_zeros(()), "frames": fold.past.new_zeros(())}
+        annealed = self.annealed().items()
+        varying = {name: anneal(value, self.done) for name, value in annealed if _varies(value)}
+        fixed = tuple(value for _, value in annealed if not _varies(value))
+        fold = self._without_past(fold)
+        total = self._gradient.fill(fold, self.chunk, varying, lambda: (self._settings(), fixed))
+        return {"loss": total, "frames": total.new_full((), fold.rows)}
+
+    def _loss_at(self, fold: Fold, numbers: Mapping[str, Tensor], settings: Any) -> Tensor:
+        """``loss`` at these values of what varies."""
+        self._numbers, (self._chosen, _) = numbers, settings
+        try:
+            return self.loss(fold)
+        finally:
+            self._numbers, self._chosen = {}, ()
+
+    def _without_past(self, fold: Fold) -> Fold:
+        """The fold, some of whose frames lost their past (see ``drop_past``)."""
+        if not self.drop_past:
+            return fold
+        drop = anneal(self.drop_past, self.done)
+        lost = torch.rand(fold.rows, 1, device=fold.past.device) < drop
+        past = torch.where(lost, self.net.initial(fold.rows), fold.past)
+        reads = fold.observed is not None or fold.shown is not None  # with the past that was lost
+        features = None if reads else fold.features
+        return fold._replace(past=past, present=None, features=features)
+
+
+def _varies(value: float | Sequence[float]) -> bool:
+    return not isinstance(value, (int, float))

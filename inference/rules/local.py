@@ -19,7 +19,7 @@ from torch import Tensor
 from ..checks import check_samples
 from ..contracts import Fold, FrameModel
 from ..evaluate import log_weights, negative_elbo
-from .folded import FoldedRule
+from .folded import FoldedRule, recordable
 from .rule import anneal
 
 
@@ -57,7 +57,7 @@ class LocalELBO(FoldedRule):
         minibatch: int | None = None,
         drop_past: float | Sequence[float] = 0.0,
         chunk: int | None = None,
-        captured: bool = False,
+        captured: bool | None = None,
     ) -> None:
         super().__init__(
             net,
@@ -75,9 +75,9 @@ class LocalELBO(FoldedRule):
             anneal(weight, 0.0)
 
     def annealed(self) -> dict[str, float | Sequence[float]]:
-        weights = {f"weight of {site}": weight for site, weight in self.weights.items()}
-        return {**super().annealed(), **weights}
+        return {f"weight of {site}": weight for site, weight in self.weights.items()}
 
+    @recordable
     def loss(self, fold: Fold) -> Tensor:
         model, guide = self.net.model, self.net.guide
         if self.weights:
@@ -111,7 +111,7 @@ class BPTT(LocalELBO):
         net: the network.
         window: frames an update; ``None`` takes the whole sequence.
         num_samples, bound, weights: see ``LocalELBO``.
-        drop_past: see ``FoldedRule``.
+        drop_past, chunk, captured: see ``FoldedRule``.
 
     Raises:
         ValueError: as ``LocalELBO`` does.
@@ -126,6 +126,8 @@ class BPTT(LocalELBO):
         bound: str = "elbo",
         weights: Mapping[str, float | Sequence[float]] | None = None,
         drop_past: float | Sequence[float] = 0.0,
+        chunk: int | None = None,
+        captured: bool | None = None,
     ) -> None:
         super().__init__(
             net,
@@ -134,5 +136,7 @@ class BPTT(LocalELBO):
             weights=weights,
             window=window,
             drop_past=drop_past,
+            chunk=chunk,
+            captured=captured,
         )
         self.through_time = True

@@ -16,13 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...inference.tape import holds
+
 
 def none_above(value: Tensor, limit: float) -> bool:
     """Whether no value is above a limit; False on a GPU, which would have to wait for the answer.
 
     The formula for larger values costs time, and then changes nothing.
     """
-    return value.device.type == "cpu" and not bool((value > limit).any())
+    return value.device.type == "cpu" and holds(~(value > limit).any())
 
 
 def soft_limit(value: Tensor, limit: float) -> Tensor:
