@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ class Batch:
     observed: Tensor | None
     state: Tensor | None
     inputs: Tensor | None
+    _host: ClassVar[Batch | None] = None  # where a batch on another device came from
 
     def __init__(
         self,
@@ -103,9 +104,22 @@ class Batch:
         return len(self.obs)
 
     @property
+    def host(self) -> Batch:
+        """The batch that this one was on the CPU, if it came from there; otherwise this one itself.
+
+        Questions about masks and values are asked of it, so that no one waits for a GPU.
+        """
+        return self if self._host is None else self._host
+
+    @property
+    def whole(self) -> bool:
+        """Whether no frame is padding."""
+        return bool(self.host.mask.all())
+
+    @property
     def frames(self) -> int:
         """Number of frames of which at least one value was seen."""
-        return int(self.observed_frames.sum())
+        return int(self.host.observed_frames.sum())
 
     @property
     def seen(self) -> Tensor:
@@ -126,14 +140,19 @@ class Batch:
             kind: the device, or the dtype of every part that is floating point.
         """
         if not isinstance(kind, torch.dtype):
-            return self._map(lambda value: value.to(kind))
+            away = torch.device(kind).type != "cpu"
+            return self._map(lambda value: value.to(kind), self.host if away else None)
         if not kind.is_floating_point:
             raise ValueError(f"a batch has a floating dtype, such as torch.float64: got {kind}")
-        return self._map(lambda value: value.to(kind) if value.is_floating_point() else value)
+        host = self._host and self._host.to(kind)
+        return self._map(lambda value: value.to(kind) if value.is_floating_point() else value, host)
 
     def rows(self, index: Index) -> Batch:
         """The sequences at ``index`` (a slice, a list or a tensor of indices)."""
-        return self._map(lambda value: value[index])
+        host = self._host
+        if isinstance(index, Tensor) and index.device.type != "cpu":
+            host = None  # the index would have to be waited for
+        return self._map(lambda value: value[index], host and host.rows(index))
 
     def window(self, start: int, stop: int) -> Batch:
         """Frames ``start`` to ``stop`` of every sequence; ``target`` is not cut.
@@ -146,15 +165,21 @@ class Batch:
         """
         check_number("start", start, 0)
         check_number("stop", stop, start + 1)
-        uncut = self.target
-        return self._map(lambda value: value if value is uncut else value[:, start:stop])
+        uncut, host = self.target, self._host and self._host.window(start, stop)
+        return self._map(lambda value: value if value is uncut else value[:, start:stop], host)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+    def with_target(self, target: Tensor) -> Batch:
+        """The same batch with another target in place of its own."""
+        old = self.target
+        return self._map(lambda value: target if value is old else value, self._host)
+
+    def _map(self, function: Callable[[Tensor], Tensor], host: Batch | None) -> Batch:
         """The parts of a batch that was checked, each changed alike, without a second check."""
         part = object.__new__(Batch)
         for field in fields(self):
             value = getattr(self, field.name)
             object.__setattr__(part, field.name, None if value is None else function(value))
+        object.__setattr__(part, "_host", host)
         if part.obs.dim() != self.obs.dim() or part.obs.numel() == 0:
             raise ValueError("no sequence is left: index a batch with a slice or a list of rows")
         return part

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data import Batch
-from .checks import check_missing
+from .checks import check_frames, check_missing
 from .inputs import at, inputs_of, keyword
 from .sweep import Swept, sweep
 
@@ -27,7 +27,7 @@ def swept(net: Recurrent, batch: Batch) -> Swept:
             missing values that it does not take.
     """
     check_missing(net, batch)
-    net.check(batch.obs[batch.mask])
+    check_frames(net, batch)
     return sweep(net, batch, net.initial(len(batch)).to(batch.obs.device))
 
 

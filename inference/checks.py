@@ -7,8 +7,10 @@ from torch import nn
 from ..data import Batch
 from ..data.checks import check_layers, check_number, check_real, check_seed, check_sizes
 from .inputs import inputs_of
+from .placing import check_placed
 
 __all__ = [
+    "check_frames",
     "check_layers",
     "check_missing",
     "check_number",
@@ -39,6 +41,23 @@ def check_missing(net: nn.Module, batch: Batch) -> None:
             f"first (see inference.impute), or {how}"
         )
     inputs_of(net, batch)
+
+
+def check_frames(net: nn.Module, batch: Batch, portion: int = 1000) -> None:
+    """Raises a ValueError where real frames of a batch are not what a network takes.
+
+    They are checked on the CPU, if the batch came from there, so that no one waits for a GPU.
+
+    Arguments:
+        net: a network with ``check``.
+        batch: what it is given.
+        portion: steps at a time; a check makes copies of them, and not of the whole batch.
+    """
+    check_placed(net, batch.obs)
+    for start in range(0, batch.obs.shape[1], portion):
+        part = batch.host.window(start, start + portion)
+        if part.mask.any():
+            net.check(part.obs if part.whole else part.obs[part.mask])
 
 
 def check_samples(num_samples: int, at_once: int = 1, seed: int = 0) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -209,8 +209,7 @@ def elbo_terms(
         q, p, value = latents[name]["fn"], priors[name]["fn"], latents[name]["value"]
         path = isinstance(q, Path)
         steps.append(divergence(q, p, value) if path else _divergence(q, p, value)[..., None])
-    joint.compute_log_prob(lambda name, site: name not in guided.nodes)
-    likelihood = _log_prob(joint).expand(num_samples, -1)
+    likelihood = _log_prob(joint, set(guided.nodes)).expand(num_samples, -1)
     return Terms(sum(steps, torch.zeros_like(likelihood[..., None])), likelihood)
 
 
@@ -262,8 +261,6 @@ def log_weights(
         ``[k, N]``, with a graph: ``logsumexp(0) - log k`` is the importance-weighted bound.
     """
     guided, joint = traces(model, guide, data, num_samples)
-    guided.compute_log_prob()
-    joint.compute_log_prob()
     return (_log_prob(joint) - _log_prob(guided)).expand(num_samples, -1)
 
 
@@ -297,10 +294,10 @@ def particle_estimate(
 ) -> Tensor:
     """``particle_bound`` with a graph, from the global random state; ``[B]``."""
     check_number("num_particles", num_particles)
-    lengths, order = batch.mask.sum(1).sort(descending=True)
-    data = prepare_whole(net, batch.rows(order))
-    found = run_particles(net.particle_steps(data), lengths, num_particles, threshold)
-    return found[order.argsort()]
+    lengths, order = batch.host.mask.sum(1).sort(descending=True)
+    data = prepare_whole(net, batch.rows(order.tolist()))
+    found = run_particles(net.particle_steps(data), lengths.tolist(), num_particles, threshold)
+    return found[order.argsort().tolist()]
 
 
 # Preparing and checking ---------------------------------------------------------------------------
@@ -394,7 +391,13 @@ def _scaled(value: Tensor, site: Mapping[str, Any]) -> Tensor:
     return scale_and_mask(value, site["scale"], site["mask"])
 
 
-def _log_prob(trace: Trace) -> Tensor:
-    """The sum over the sites whose log-probability was computed; zero where there is none."""
-    found = [site.get("log_prob") for site in sites(trace).values()]
-    return sum((each for each in found if isinstance(each, Tensor)), torch.zeros(()))
+def _log_prob(trace: Trace, without: Container[str] = ()) -> Tensor:
+    """The sum of the sites' log-probabilities; zero where there is none.
+
+    Pyro's own sum checks each for NaN, for which a GPU has to be waited for.
+    """
+    total = torch.zeros(())
+    for name, site in sites(trace).items():
+        if name not in without and not site_is_subsample(trace.nodes[name]):
+            total = total + _scaled(site["fn"].log_prob(site["value"]), site)
+    return total

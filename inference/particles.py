@@ -7,6 +7,7 @@ objective, Maddison et al., "Filtering variational objectives" (2017).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -31,7 +32,7 @@ class ParticleSteps(Protocol):
 
 
 def run_particles(
-    steps: ParticleSteps, lengths: Tensor, num_particles: int, threshold: float = 0.5
+    steps: ParticleSteps, lengths: Sequence[int], num_particles: int, threshold: float = 0.5
 ) -> Tensor:
     """Estimates log p(x) of each sequence; ``[B]``, with a graph through draws and weights.
 
@@ -41,7 +42,7 @@ def run_particles(
 
     Arguments:
         steps: see ``ParticleSteps``.
-        lengths: frames of each sequence, in descending order, ``[B]``.
+        lengths: frames of each sequence, in descending order.
         num_particles: ``k``.
         threshold: that fraction, in [0, 1]; 1 resamples at every step, 0 never.
 
@@ -51,10 +52,11 @@ def run_particles(
     check_number("num_particles", num_particles)
     check_real("threshold", threshold, least=0, most=1)
     state = steps.begin(num_particles)
-    weights = torch.zeros(num_particles, len(lengths), device=lengths.device)  # log, not normalised
+    device = state[0].device if state else None
+    weights = torch.zeros(num_particles, len(lengths), device=device)  # log, not normalised
     evidence = []  # of the sequences that have ended, the last of the batch first
-    total = torch.zeros(len(lengths), device=lengths.device)
-    alive = [int((lengths > t).sum()) for t in range(int(lengths[0]))]
+    total = torch.zeros(len(lengths), device=device)
+    alive = [sum(length > t for length in lengths) for t in range(lengths[0])]
     for t, rows in enumerate(alive):
         if rows < len(total):  # these sequences have ended
             evidence.append((total + log_mean_exp(weights))[rows:])

@@ -61,8 +61,8 @@ def sweep(
     if observed is not None:
         return _sweep_with_gaps(net, batch, observed, past, sample)
     features = net.encode(batch.obs, **keyword(inputs_of(net, batch)))
-    always = bool(batch.mask.all())
-    return Swept(_run(net, features, past, batch.mask, always, sample), features)
+    statistics = _run(net, features, past, batch.mask, batch.whole, sample)
+    return Swept(statistics, features)
 
 
 def _sweep_with_gaps(

@@ -41,6 +41,17 @@ def holds(condition: Tensor) -> bool:
     return bool(condition) if tape is None else tape.suppose(condition)
 
 
+def nowhere(condition: Tensor) -> bool:
+    """Whether a condition holds for no element; False on a GPU, which would have to wait.
+
+    It is for a shortcut past work that then changes nothing.
+
+    Arguments:
+        condition: truth values.
+    """
+    return condition.device.type == "cpu" and holds(~condition.any())
+
+
 class Recording:
     """A function of tensors as one program.
 

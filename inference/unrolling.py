@@ -69,14 +69,14 @@ def answering(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:
         ``[T, M, B, H]`` with an answer at every step, else those of each sequence's last real
         step, ``[M, B, H]``.
     """
-    return states if net.at_every_step(batch) else last_real(states.movedim(0, -2), batch.mask)
+    return states if net.at_every_step(batch) else last_real(states.movedim(0, -2), batch)
 
 
-def last_real(states: Tensor, mask: Tensor) -> Tensor:
+def last_real(states: Tensor, batch: Batch) -> Tensor:
     """Each sequence's state at its last real step, ``[..., B, T, H] -> [..., B, H]``."""
-    if mask.all():
+    if batch.whole:
         return states[..., -1, :]
-    last = (mask.sum(1) - 1)[:, None, None].expand(*states.shape[:-2], 1, states.shape[-1])
+    last = (batch.mask.sum(1) - 1)[:, None, None].expand(*states.shape[:-2], 1, states.shape[-1])
     return states.gather(-2, last).squeeze(-2)
 
 

@@ -50,12 +50,13 @@ class Fold(NamedTuple):
             past: u_{t-1}, ``[B, T, U]``.
             features, present, shown: ``[B, T, F]``, ``[B, T, U]`` and ``[B, T, M]``, see above.
         """
-        seen = batch.observed_frames
-        whole = bool(seen.all())
-        frames = cls(batch.obs, past, features, present, batch.observed, batch.inputs, shown)
-        fold = frames._each(lambda part: part.flatten(0, 1) if whole else part[seen])
-        complete = fold.observed is not None and bool(fold.observed.all())
-        return fold._replace(observed=None) if complete else fold
+        host, observed = batch.host, batch.observed
+        seen = host.observed_frames.flatten()
+        if host.observed is not None and host.observed.flatten(0, 1)[seen].all():
+            observed = None  # of frames that were seen whole or not at all
+        frames = cls(batch.obs, past, features, present, observed, batch.inputs, shown)
+        frames = frames._each(lambda part: part.flatten(0, 1))
+        return frames if seen.all() else frames.select(seen.nonzero()[:, 0].to(past.device))
 
     @property
     def rows(self) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch
-from ..checks import check_missing, check_number
+from ..checks import check_frames, check_missing, check_number
 from ..contracts import Fold, Recurrent
 from ..sweep import Swept, sweep
 from .chunks import ChunkedGradient
@@ -129,14 +129,11 @@ class FoldedRule(LearningRule):
     def _minibatches(self, part: Batch) -> int:
         return 1 if self.minibatch is None else math.ceil(part.mask.numel() / self.minibatch)
 
-    def _begin(self, batch: Batch, frames: int = 1000) -> None:
-        """Checks the data before the first update, some frames at a time: no copy of them all."""
+    def _begin(self, batch: Batch) -> None:
+        """Checks the data before the first update."""
         self._gradient.slopes.refresh()
         check_missing(self.net, batch)
-        for start in range(0, batch.obs.shape[1], frames):
-            part = batch.window(start, start + frames)
-            if part.mask.any():
-                self.net.check(part.obs if part.mask.all() else part.obs[part.mask])
+        check_frames(self.net, batch)
 
     def _fold(self, part: Batch, past: Tensor) -> tuple[Fold, Tensor]:
         """The frames seen of one window, and the state that the next window starts from."""

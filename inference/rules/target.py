@@ -149,8 +149,8 @@ class TargetPropagation(LearningRule):
         """Steps towards the targets that the answers set, by time; ``[M, B, H]`` each."""
         if self.net.at_every_step(batch):
             return dict(enumerate(push))
-        last = batch.mask.sum(1) - 1
-        return {int(t): push.masked_fill((last != t)[:, None], 0.0) for t in last.unique()}
+        last, ends = batch.mask.sum(1) - 1, (batch.host.mask.sum(1) - 1).unique().tolist()
+        return {t: push.masked_fill((last != t)[:, None], 0.0) for t in ends}
 
     def _teach_inverse(self, sweep: Sweep, block: slice, count: Tensor) -> tuple[Tensor, Tensor]:
         """Fills the gradient of half the squared error of G, over ``count``.
@@ -220,7 +220,7 @@ def _squared(values: Tensor) -> Tensor:
 
 def _padded(batch: Batch) -> Tensor | None:
     """True in padding, ``[T, 1, B, 1]``; None where there is none."""
-    return None if batch.mask.all() else ~batch.mask.T[:, None, :, None]
+    return None if batch.whole else ~batch.mask.T[:, None, :, None]
 
 
 def _blocks(rows: Tensor) -> list[slice]:

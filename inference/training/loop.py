@@ -280,6 +280,7 @@ class Course:
         if not totals:
             asked = must_return(self.rule)
             raise ValueError(f"{asked}, but there was no update in epoch {epoch}")
+        self._check_loss(totals["loss"], epoch)
         if not self.state.finite:
             raise FloatingPointError(f"the weights after epoch {epoch} are not finite{LATER}")
         frames = totals.pop("frames")
@@ -296,11 +297,16 @@ class Course:
             group["lr"] = rate * factor
 
     def _step(self, metrics: Metrics, epoch: int) -> None:
-        if not torch.isfinite(metrics["loss"]):
-            why = LATER if self.state.moved else AT_ONCE
-            raise FloatingPointError(f"the loss of epoch {epoch} is {float(metrics['loss'])}{why}")
+        loss = metrics["loss"]
+        if loss.device.type == "cpu" or not self.state.moved:  # a GPU is asked once an epoch
+            self._check_loss(loss, epoch)
         self.state.step(self.clip)
         self.updates += 1
+
+    def _check_loss(self, loss: Tensor, epoch: int) -> None:
+        if not torch.isfinite(loss):
+            why = LATER if self.state.moved else AT_ONCE
+            raise FloatingPointError(f"the loss of epoch {epoch} is {float(loss)}{why}")
 
 
 def _score(net: nn.Module, validate: Validate, epoch: int) -> float:

@@ -507,12 +507,12 @@ def test_resampling_is_of_the_rows_that_need_it_and_in_proportion():
     then = torch.arange(1.0, 13).view(4, 3)
     never = (first * then).mean(0)  # what the weights come to where nothing is drawn again
     steps = Told(torch.stack((first, then)))
-    found = run_particles(steps, torch.tensor([2, 2, 2]), 4, threshold=0.7)
+    found = run_particles(steps, [2, 2, 2], 4, threshold=0.7)
     assert steps.seen[1][:, 0].tolist() == [0, 1, 2, 3]
     assert steps.seen[1].sort(0).values.T[1:].tolist() == [[0, 0, 1, 1], [2, 2, 2, 2]]
     expected = torch.stack((never[0], *(first.mean(0) * then.mean(0))[1:]))
     torch.testing.assert_close(found, expected.log())
-    found = run_particles(Told(steps.weights.exp()), torch.tensor([2, 2, 1]), 4, threshold=0)
+    found = run_particles(Told(steps.weights.exp()), [2, 2, 1], 4, threshold=0)
     torch.testing.assert_close(found, torch.stack((*never[:2], first.mean(0)[2])).log())
 
 

@@ -13,7 +13,7 @@ from ...data import Batch, BatchLike, check_sequences
 from ...inference.checks import check_missing, check_samples
 from ...inference.contracts import AnswerModel, SequenceModel
 from ...inference.particles import log_mean_exp
-from ...inference.placing import batch_for
+from ...inference.placing import batch_for, check_placed
 from ...inference.rng import RandomStream
 from ...inference.unrolling import answer_states, last_real, score_of, unroll
 from ..part import Described
@@ -74,9 +74,6 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         if batch.target is None:
             raise ValueError(f"{type(self).__name__} needs a batch with a target")
         target, each = batch.target, self.at_every_step(batch)
-        if target.is_floating_point():
-            target = target.to(batch.obs.dtype)
-            batch = dataclasses.replace(batch, target=target)
         if target.dim() != 1 + each + self.output.event_dim or (
             each and target.shape[:2] != batch.mask.shape
         ):
@@ -85,17 +82,21 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
                 f"target must be [B{rest}, or [B, T{rest} for an answer at every step: got "
                 f"{tuple(target.shape)}"
             )
-        asked = batch.observed_frames
-        self.output.check(target[asked] if each else target)
+        host, dtype = batch.host, batch.obs.dtype if target.is_floating_point() else target.dtype
+        asked = host.observed_frames
+        given = target if host.target is None else host.target.to(dtype)
+        self.output.check(given[asked] if each else given)
         if each and not asked.all():
-            unasked = ~asked.reshape(asked.shape + (1,) * self.output.event_dim)
-            batch = dataclasses.replace(batch, target=target.masked_fill(unasked, 0))
-        return self._read(batch)
+            unasked = ~batch.observed_frames
+            unasked = unasked.reshape(unasked.shape + (1,) * self.output.event_dim)
+            target = target.masked_fill(unasked, 0)
+        return self._read(batch.with_target(target.to(dtype)))
 
     def _check_inputs(self, batch: Batch) -> None:
         check_missing(self, batch)
-        self.check(batch.obs)
-        check_ends(batch.mask)
+        check_placed(self, batch.obs)
+        self.check(batch.host.obs)
+        check_ends(batch.host.mask)
 
     def _read(self, batch: Batch) -> Batch:
         """The batch as the units read it; of ``observed`` the frames without any value remain."""
@@ -128,7 +129,7 @@ class AnswerNetwork(Described, AnswerModel, SequenceModel, PyroModule):
         with pyro.plate("sequences", len(batch)):
             states = self.path(drive, self._sampled(drive, batch.mask))
             each = self.at_every_step(batch)
-            states = states if each else last_real(states, batch.mask)
+            states = states if each else last_real(states, batch)
             answer = self.output.distribution(self.readout(states))
             answer = answer.mask(batch.observed_frames).to_event(1) if each else answer
             pyro.sample("y", answer, obs=batch.target)

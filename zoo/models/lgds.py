@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.checks import check_number, check_real
+from ...inference.checks import check_frames, check_number, check_real
 from ...inference.linear.distribution import exact_distribution
 from ...inference.linear.kalman import Beliefs, kalman_filter
 from ...inference.linear.m_step import fit_emission, fit_states, moments_of_channels
@@ -98,7 +98,7 @@ class LGDS(LinearModel):
                 does not take any.
         """
         batch = batch_for(self, batch)
-        self.check(batch.obs[batch.mask])
+        check_frames(self, batch)
         if batch.observed is not None and not self.takes_missing:
             raise ValueError(
                 f"{type(self.readout).__name__} takes no missing values, and this batch has some: "

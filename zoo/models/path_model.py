@@ -15,7 +15,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.checks import check_number, check_seed
+from ...inference.checks import check_frames, check_number, check_seed
 from ...inference.contracts import Encoding, LatentPathModel, States
 from ...inference.inputs import inputs_of
 from ...inference.paths import LinearChain, Path
@@ -127,8 +127,8 @@ class PathModel(Generates, LatentPathModel, PyroModule):
                 the inputs that the model reads, padding comes before a real frame, or the guide
                 returns no distribution of these paths.
         """
-        self.check(batch.obs[batch.mask])
-        check_ends(batch.mask)
+        check_frames(self, batch)
+        check_ends(batch.host.mask)
         inputs = inputs_of(self, batch)
         frames = self.reading(batch.obs, batch.observed, inputs)
         features = self.features(frames, batch.mask)

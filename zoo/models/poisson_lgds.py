@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...data import Batch, BatchLike
-from ...inference.checks import check_number, check_sizes
+from ...inference.checks import check_frames, check_number, check_sizes
 from ...inference.contracts import Encoding
 from ...inference.evaluate import importance_estimate, prepare_whole
 from ...inference.linear.chain import prior_chain
@@ -68,7 +68,7 @@ class PoissonLGDS(LinearModel):
             ValueError: for frames that are no counts.
         """
         batch = batch_for(self, batch)
-        self.check(batch.obs[batch.mask])
+        check_frames(self, batch)
         counts = batch.obs.to(self.dynamics)
         missing = torch.zeros_like(counts)
         if batch.observed is not None:

@@ -19,6 +19,7 @@ from ...data import Batch
 from ...inference import kernels
 from ...inference.contracts import Fold, FrameModel
 from ...inference.inputs import keyword
+from ...inference.tape import nowhere
 from ..parts.checks import call, check_distribution, check_dtype, check_shape
 from ..parts.guides import FrameGuide
 from ..parts.likelihoods import Likelihood
@@ -81,7 +82,7 @@ class Recognises(Generates, FrameModel):
         if not self.sees_missing:
             return super().read(obs, observed, past, inputs)
         obs, unseen = obs.masked_fill(~observed, 0.0), ~observed.any(-1, keepdim=True)
-        if unseen.any():
+        if not nowhere(unseen):
             expected = self.expected_frame(past, **keyword(inputs))
             obs, observed = torch.where(unseen, expected, obs), observed | unseen
         return self.encode(obs, observed, inputs)

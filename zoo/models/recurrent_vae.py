@@ -7,6 +7,8 @@ Source: Abdulsalam & Makin, "Learning recurrent models with temporally local rul
 
 from __future__ import annotations
 
+import functools
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from ...inference.inputs import at, inputs_of
 from ...inference.particles import log_mean_exp
 from ...inference.placing import batch_for
 from ...inference.predict import Filtered, run_sweep
+from ...inference.tape import nowhere
 from ..parts.likelihoods import seen_part
 from ..parts.missing import expected
 from .frame_vae import FrameVAE
@@ -55,13 +58,17 @@ class RecurrentVAE(FrameVAE, GibbsModel):
         mean = self.predict_state(past, inputs).mean
         frames = expected(self.likelihood, self.natural(mean, inputs))
         blank = (past == self.initial(1)).all(-1)
-        if blank.any():
-            some = inputs[blank] if self.input_dim and inputs is not None else None
-            rows = 1 if some is None else len(some)
-            state = self.predict_state(self.initial(rows), some)
-            noise = torch.randn(DRAWS, 1, self.latent_dim, generator=generator("expected frame"))
-            x = state.mean + state.variance.sqrt() * torch.cat((noise, -noise)).to(past)
-            frames[blank] = expected(self.likelihood, self.natural(x, some)).mean(0)
+        if nowhere(blank):
+            return frames
+        some = inputs[blank] if self.input_dim and inputs is not None else None
+        rows = 1 if some is None else len(some)
+        state = self.predict_state(self.initial(rows), some)
+        noise = _fixed_draws(self.latent_dim, past.device, past.dtype)
+        x = state.mean + state.variance.sqrt() * noise
+        average = expected(self.likelihood, self.natural(x, some)).mean(0)
+        if some is None:
+            return torch.where(blank[:, None], average, frames)
+        frames[blank] = average
         return frames
 
     @torch.no_grad()
@@ -215,3 +222,10 @@ class RecurrentVAE(FrameVAE, GibbsModel):
         found = torch.zeros(seen.shape, dtype=fold.obs.dtype, device=seen.device)
         found[seen] = log_mean_exp(torch.cat(parts))
         return found.sum(1)
+
+
+@functools.lru_cache(maxsize=8)
+def _fixed_draws(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Draws from N(0, I), each with its mirror image, ``[2 DRAWS, 1, size]``: always the same."""
+    noise = torch.randn(DRAWS, 1, size, generator=generator("expected frame"))
+    return torch.cat((noise, -noise)).to(device, dtype)

@@ -21,7 +21,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ...data import Batch, BatchLike
-from ...inference.checks import check_number, check_sizes
+from ...inference.checks import check_frames, check_number, check_sizes
 from ...inference.contracts import Recurrent, SequenceModel, States
 from ...inference.evaluate import elbo
 from ...inference.inputs import at, inputs_of
@@ -128,8 +128,8 @@ class RNN(Remembers, Generates, SequenceModel, Recurrent, PyroModule):
                 the inputs that the model reads, or padding comes before a real frame.
         """
         inputs_of(self, batch)
-        self.check(batch.obs[batch.mask])
-        check_ends(batch.mask)
+        check_frames(self, batch)
+        check_ends(batch.host.mask)
         return batch
 
     def model(self, batch: Batch) -> None:

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 
 from ...inference.checks import check_number, check_real
 from ...inference.paths import Path
-from ...inference.placing import check_placed
 
 CASTS = {torch.float64: "double", torch.float32: "float", torch.float16: "half"}
 
 
 def check_dtype(net: nn.Module, obs: Tensor) -> None:
-    """Raises a ValueError where ``obs`` have a floating dtype or a device that no parameter has."""
-    check_placed(net, obs)
+    """Raises a ValueError where ``obs`` have a floating dtype that no parameter has."""
     dtypes = [parameter.dtype for parameter in net.parameters()]
     if not dtypes or not obs.is_floating_point() or obs.dtype in dtypes:
         return
