@@ -136,4 +136,6 @@ class _Graph:
 def _copy(fixed: Results, values: Results) -> None:
     """Copies all values in one launch."""
     pairs = [(a, b) for a, b in zip(fixed, values) if a is not None and b is not None]
-    torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])
+    torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
+        [a for a, _ in pairs], [b for _, b in pairs]
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+from typing import cast
+
+from torch import Tensor, nn
 
 from ..data import Batch
 from ..data.checks import check_layers, check_number, check_real, check_seed, check_sizes
@@ -54,10 +57,11 @@ def check_frames(net: nn.Module, batch: Batch, portion: int = 1000) -> None:
         portion: steps at a time; a check makes copies of them, and not of the whole batch.
     """
     check_placed(net, batch.obs)
+    check = cast("Callable[[Tensor], None]", net.check)
     for start in range(0, batch.obs.shape[1], portion):
         part = batch.host.window(start, start + portion)
         if part.mask.any():
-            net.check(part.obs if part.whole else part.obs[part.mask])
+            check(part.obs if part.whole else part.obs[part.mask])
 
 
 def check_samples(num_samples: int, at_once: int = 1, seed: int = 0) -> None:

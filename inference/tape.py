@@ -12,7 +12,7 @@ import operator
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -184,9 +184,10 @@ class _Tape(TorchDispatchMode):
             # torch advises its compiler instead, which Pyro's distributions do not go through
             warnings.simplefilter("ignore")
             try:
-                return torch.jit.trace(module, tuple(inputs), check_trace=False)
+                traced = torch.jit.trace(module, tuple(inputs), check_trace=False)
             except RuntimeError as error:  # the gradient of a convolution, for one
                 raise Unrecordable(str(error)) from error
+        return cast("Callable[..., Any]", traced)
 
 
 def _waits(function: Any, args: tuple[Any, ...]) -> bool:

@@ -55,7 +55,7 @@ class Fold(NamedTuple):
         if host.observed is not None and host.observed.flatten(0, 1)[seen].all():
             observed = None  # of frames that were seen whole or not at all
         frames = cls(batch.obs, past, features, present, observed, batch.inputs, shown)
-        frames = frames._each(lambda part: part.flatten(0, 1))
+        frames = frames.each(lambda part: part.flatten(0, 1))
         return frames if seen.all() else frames.select(seen.nonzero()[:, 0].to(past.device))
 
     @property
@@ -65,8 +65,9 @@ class Fold(NamedTuple):
 
     def select(self, index: slice | Tensor) -> Fold:
         """Some of the frames."""
-        return self._each(lambda part: part[index])
+        return self.each(lambda part: part[index])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Fold:
+    def each(self, change: Callable[[Tensor], Tensor]) -> Fold:
+        """All that the fold holds, each changed alike."""
         others = (None if part is None else change(part) for part in self[2:])
         return Fold(change(self.obs), change(self.past), *others)

@@ -54,7 +54,7 @@ class ChunkedGradient:
         """
         self.net.zero_grad(set_to_none=True)
         places = tuple(i for i, part in enumerate(fold) if part is not None and part.requires_grad)
-        flat = Fold(*(None if part is None else part.detach() for part in fold))
+        flat = fold.each(Tensor.detach)
         weight = flat.past.new_full((), 1 / fold.rows)
         given = [flat.past.new_full((), number) for number in numbers.values()]
         size = size or _size(fold)
@@ -69,10 +69,10 @@ class ChunkedGradient:
                 if slope is not None:
                     parameter.grad = slope if parameter.grad is None else parameter.grad.add_(slope)
             sent.append(slopes[len(slopes) - len(places) :])
-        _send_back([fold[place] for place in places], sent)
+        _send_back([part for part in fold if part is not None and part.requires_grad], sent)
         return total
 
-    def _slopes(self, key: tuple[Any, ...], weight: Tensor, *given: Tensor | None) -> Results:
+    def _slopes(self, key: tuple[Any, ...], weight: Tensor, *given: Any) -> Results:
         """The loss of a chunk, and its gradients: of parameters, and of tensors of the fold."""
         places, names, settings = key
         numbers, parts = given[: len(names)], list(given[len(names) :])
