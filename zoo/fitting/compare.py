@@ -19,6 +19,7 @@ from ...inference import bits_per_spike
 from ...inference.checks import check_seed
 from ...inference.diagnostics.neural import checked_rates
 from ...inference.diagnostics.score import hidden_channels, score_values
+from ..models import LGDS
 from ..names import instead
 from ..plans.defaults import LATENTS, check_name, check_sizes
 from ..plans.facts import Facts, as_recording
@@ -115,6 +116,8 @@ class Comparison(Mapping[str, FittedModel]):
                     "seconds": model.seconds,
                 }
             )
+            if unit == "bits/spike" and model.plan.model.builds(LGDS):
+                notes.append(f"{name}: its nats are of a density of real values, not of counts")
         blank = dict.fromkeys([others, "nats/frame", "weights", "seconds"])
         past = score_values(self.baseline.predict(batch), batch, unit)
         rows.append({"model": "own past, smoothed", following: past, **blank})

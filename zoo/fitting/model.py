@@ -19,7 +19,7 @@ from ...inference.contracts import Network
 from ..plans.defaults import LATENTS, check_name, check_sizes, plan_for
 from ..plans.facts import Facts, as_recording, in_pieces
 from ..plans.plan import Plan, starting_network
-from ..plans.validation import DRAWS, validation_loss
+from ..plans.validation import validation_loss
 from ..store import save
 from .advice import Advice, advice_on
 
@@ -177,7 +177,7 @@ def fit_model(
         found = fit(rule, pieces, device=device, progress=progress)
         curve = [-record[rule.figure] for record in found.history]
     seconds = time.perf_counter() - start
-    value = score(net, held, "next", facts.unit, num_samples=DRAWS)
+    value = score(net, held, "next", facts.unit)
     advice = advice_on(value, curve, plan)
     if value <= 0:
         warnings.warn(f"{name}: {advice[0].text}", stacklevel=2)
