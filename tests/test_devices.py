@@ -73,8 +73,9 @@ ON_THE_CPU = {
     "zoo/recipes/windows.py: score": f"{INDEX}; {RESULT}",
     "zoo/recipes/windows.py: write_samples": "which columns a picture shades",
     "zoo/runs/recording_recipes.py: _score": RESULT,
-    "zoo/studies/bench_kalman.py: dynamax_iteration": "another library reads it",
     "zoo/studies/kl.py: measure_kl": "it measures on the CPU",
+    "zoo/studies/roofline.py: roofline": "it measures on the CPU",
+    "zoo/studies/roofline.py: updates": "it measures on the CPU",
     "zoo/studies/tracking/motion.py: check_film": "tracking runs on the CPU",
     "zoo/studies/tracking/motion.py: check_paths": "tracking runs on the CPU",
 }

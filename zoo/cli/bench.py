@@ -158,15 +158,22 @@ def bench_roofline(
     print("product; ratio: how many times longer the update takes.")
 
 
-@app.command("kalman")
-def bench_kalman(repeats: Repeats = 10) -> None:
-    """An EM iteration of linear systems: in torch, compiled, and of dynamax where installed."""
+@app.command("peers")
+def bench_peers(repeats: Repeats = 10) -> None:
+    """Kalman filters and EM beside dynamax, and a VRAE's step beside Pyro's deep Markov model."""
     from ..runs.printing import show, table
     from ..runs.run import hardware
-    from ..studies import bench_kalman
+    from ..studies.peers import peers
 
-    print(f"EM iterations, float64; {hardware('cpu')}")
+    print(f"least of {repeats} turns; {hardware('cpu')}")
     rows = []
-    for task, *times in bench_kalman.kalman(repeats):
-        rows.append((task, *("" if each is None else f"{each:.1f}" for each in times)))
-    show(table(("task", "in torch, ms", "compiled, ms", "dynamax, ms"), rows, words=(0,)))
+    try:
+        for task, ours, plain, peer, theirs in peers(repeats):
+            ratio = "not installed" if theirs is None else f"{theirs / ours:.2f}x"
+            numbers = ("" if each is None else f"{each:.1f}" for each in (ours, plain, theirs))
+            ours_ms, plain_ms, theirs_ms = numbers
+            rows.append((task, ours_ms, plain_ms, peer, theirs_ms, ratio))
+    finally:
+        columns = "task", "seqzoo, ms", "in torch, ms", "peer", "peer, ms", "ratio"
+        show(table(columns, rows, words=(0, 3)))
+    print("in torch: without compiled kernels; ratio: how many times longer the peer takes.")

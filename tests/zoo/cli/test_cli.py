@@ -73,7 +73,9 @@ def test_the_verbs_are_all_there():
     expected = {"list", "train", "reproduce", "search", "demo", "evaluate", "sample", "diagnose"}
     expected |= {"fit"}
     expected |= {f"study {name}" for name in STUDIES}
-    expected |= {f"bench {what}" for what in ("local", "frames", "music", "target", "kalman")}
+    expected |= {
+        f"bench {what}" for what in ("local", "frames", "music", "target", "peers", "roofline")
+    }
     assert verbs().keys() == expected
 
 

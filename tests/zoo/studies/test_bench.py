@@ -2,14 +2,16 @@
 
 import functools
 import re
+from types import SimpleNamespace
 
+import pyro
 import pytest
 import torch
 from seqzoo.data import PPC, Batch
 from seqzoo.inference import kernels
-from seqzoo.zoo import LGDS, RVAE
-from seqzoo.zoo.parts.likelihoods import Poisson
-from seqzoo.zoo.studies import bench, bench_kalman, roofline
+from seqzoo.zoo import LGDS, RVAE, VRAE
+from seqzoo.zoo.parts.likelihoods import Bernoulli, Poisson
+from seqzoo.zoo.studies import bench, deep_markov, peers, roofline
 
 from seqzoo import inference
 
@@ -85,21 +87,68 @@ def test_bench_local_prints_every_rule_against_bptt(seqzoo, in_process, monkeypa
     assert rows == expected
 
 
-def test_bench_kalman_times_every_form_that_is_installed(monkeypatch):
-    """And dynamax's iteration, asked for the system that ours began with."""
-    asked = []
-    monkeypatch.setattr(
-        bench_kalman, "dynamax_iteration", lambda *given: lambda: asked.append(given)
+# Peers -------------------------------------------------------------------------------------------
+
+
+def test_peers_are_timed_where_they_are_installed(monkeypatch):
+    """Filter and EM of the system that ours began with, and of the same values."""
+    asked, called = [], []
+    other = SimpleNamespace(
+        filter=lambda: called.append("filter"), iterate=lambda: called.append("iterate")
     )
+    monkeypatch.setattr(peers.Dynamax, "of", lambda *given: asked.append(given) or other)
     net, batch = LGDS(2, 3), Batch(torch.randn(2, 9, 3))
-    found = bench_kalman._time("small", net, batch, 2)
-    assert found.task == "small"
-    assert min(found[1:]) > 0
-    assert len(asked) == 3  # once to compile
+    found = list(peers.linear("small", net, batch, 2))
+    assert [each.task for each in found] == ["Kalman filter, small", "EM, small"]
+    assert all(min(each.ours, each.torch, each.theirs) > 0 for each in found)
+    assert called == ["filter"] * 3 + ["iterate"] * 3  # once to compile
     assert torch.equal(asked[0][1], batch.obs.double())
-    monkeypatch.setattr(bench_kalman, "kernel", lambda: None)
-    monkeypatch.setattr(bench_kalman, "dynamax_iteration", lambda *_: None)
-    assert bench_kalman._time("small", net, batch, 1)[2:] == (None, None)
+    monkeypatch.setattr(peers, "kernel", lambda: None)
+    monkeypatch.setattr(peers.Dynamax, "of", lambda *_: None)
+    for each in peers.linear("small", net, batch, 1):
+        assert each.ours == each.torch
+        assert each.theirs is None
+
+
+def test_bench_peers_prints_ratios(monkeypatch, seqzoo):
+    some = [
+        peers.Beside("EM", 2.0, 4.0, "dynamax", 5.0),
+        peers.Beside("step", 2.0, None, "x", None),
+    ]
+    monkeypatch.setattr(peers, "peers", lambda repeats: some)
+    code, out, _ = seqzoo("bench", "peers")
+    assert code == 0
+    assert re.search(r"EM +2\.0 +4\.0 +dynamax +5\.0 +2\.50x\n", out)
+    assert re.search(r"step +2\.0 +x +not installed\n", out)
+
+
+def test_a_deep_markov_model_has_the_density_of_its_paper():
+    """With a gate that is shut the next state is Gaussian about the state before."""
+    torch.manual_seed(0)
+    net = deep_markov.DeepMarkovModel(3, 2, 4, 4, 5)
+    batch = Batch((torch.rand(2, 3, 3) < 0.5).float())
+    with torch.no_grad():
+        net.gate[2].bias.fill_(-1e3)
+        drawn = pyro.poutine.trace(net.guide).get_trace(batch)
+        trace = pyro.poutine.trace(pyro.poutine.replay(net.model, drawn)).get_trace(batch)
+        states = torch.stack([trace.nodes[f"z_{t}"]["value"] for t in range(3)], 1)
+        before = torch.cat((net.first.expand(2, 1, 2), states[:, :-1]), 1)
+        sd = torch.nn.functional.softplus(net.spread(net.proposed(before)))
+        frames = torch.distributions.Bernoulli(logits=net.emission(states))
+        steps = torch.distributions.Normal(before, sd).log_prob(states)
+        expected = steps.sum() + frames.log_prob(batch.obs).sum()
+    torch.testing.assert_close(trace.log_prob_sum(), expected)
+    later = Batch(torch.cat((1 - batch.obs[:, :1], batch.obs[:, 1:]), 1))
+    with pyro.poutine.replay(trace=drawn), torch.no_grad():
+        other = pyro.poutine.trace(net.guide).get_trace(later)
+    for t, same in enumerate((False, True, True)):  # it reads the frames from t on
+        one, two = (each.nodes[f"z_{t}"]["fn"].mean for each in (drawn, other))
+        assert torch.allclose(one, two) == same
+    metrics = deep_markov.TraceELBO(net).gradients(batch)
+    assert metrics["loss"].isfinite()
+    assert all(part.grad is not None for part in net.parameters())
+    beside = peers.deep(batch, net, VRAE(3, 2, Bernoulli(3), hidden=4), 1)
+    assert min(beside.ours, beside.theirs) > 0
 
 
 # The roofline ------------------------------------------------------------------------------------
