@@ -66,7 +66,7 @@ def peers(repeats: int) -> Iterator[Beside]:
     ):
         yield from linear(words, net, batch, repeats)
     keys = Batch((torch.rand(20, 100, 88, generator=random) < 0.05).float())
-    yield deep(keys, DeepMarkovModel(88), VRAE(88, 100, Bernoulli(88), hidden=300), repeats)
+    yield deep(keys, DeepMarkovModel(88), VRAE(88, 100, Bernoulli(88), hidden=228), repeats)
 
 
 @torch.no_grad()
