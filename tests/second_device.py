@@ -23,7 +23,6 @@ from seqzoo.inference import capture
 from seqzoo.inference.training import loop
 from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 THERE = "meta"
 
@@ -72,6 +71,10 @@ class There(torch.Tensor):
 
 
 class _Mode(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False  # nothing is compiled: dynamo need not be imported to skip it
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         return _run(function, args, kwargs or {})
 
@@ -85,19 +88,22 @@ def _indices(index):
 
 def _run(function, args, kwargs):
     """One operation, on the held tensors."""
-    name, flat = function.__name__, tree_flatten((args, kwargs))[0]
-    if any(type(each) is not There and torch.is_tensor(each) and each.is_meta for each in flat):
+    name = function.__name__
+    tensors = [*_tensors(args), *_tensors(kwargs.values())]
+    plain = [each for each in tensors if type(each) is not There]
+    there = len(plain) < len(tensors)
+    if any(each.is_meta for each in plain):
         raise RuntimeError(f"the stand-in made a tensor without values: {function}")
-    there = any(isinstance(each, There) for each in flat)
-    here = any(type(each) is not There and torch.is_tensor(each) and each.dim() for each in flat)
     copies = name.startswith(("_to_copy", "copy_"))
-    if there and here and not copies and "index" not in name:
+    if there and not copies and "index" not in name and any(each.dim() for each in plain):
         raise RuntimeError(f"Expected all tensors to be on the same device: {function}")
     if there and name.startswith(("index_put", "index.")) and not isinstance(args[0], There):
         raise RuntimeError(f"indices should be on the CPU or on the indexed tensor's: {function}")
     device = kwargs.get("device")
     asked = None if device is None else torch.device(device).type
-    held, options = tree_map(_held, args), tree_map(_held, kwargs)
+    if not there and asked != THERE:
+        return function(*args, **kwargs)
+    held, options = _map(_held, args), _map(_held, kwargs)
     if asked == THERE:
         options["device"] = torch.device("cpu")
     out = function(*held, **options)
@@ -106,7 +112,25 @@ def _run(function, args, kwargs):
         return args[0]
     if "out" in kwargs:
         return kwargs["out"]
-    return tree_map(_there, out) if (asked == THERE if asked else there) else out
+    return _map(_there, out) if (asked == THERE if asked else there) else out
+
+
+def _tensors(values):
+    """The tensors among values and in their lists: torch's own pytrees take most of the time."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _map(function, value):
+    """A function of every value in lists, tuples and dictionaries."""
+    if isinstance(value, list | tuple):
+        return type(value)([_map(function, each) for each in value])
+    if isinstance(value, dict):
+        return {key: _map(function, each) for key, each in value.items()}
+    return function(value)
 
 
 def _held(value):

@@ -17,6 +17,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 GRACE = 5.0  # seconds that a stopped process has to leave what it holds in order
+#: Modules that jobs need, imported once where processes can be copies. Optimizers import dynamo.
+PRELOADED = [f"{__package__}.run", "torch._dynamo"]
 End = Any  # of a pipe: a Connection, or on Windows a PipeConnection
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
@@ -36,7 +38,19 @@ class Interrupted(Exception):
 
 
 class JobFailed(ValueError):
-    """Why a job has no result, in a sentence."""
+    """Why a job has no result, in a sentence.
+
+    Arguments:
+        message: the sentence.
+        trace: where an error that nobody foresaw was raised.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message, trace)
+        self.trace = trace
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 class SomeFailed(Exception):
@@ -145,14 +159,23 @@ def _start(
     job: tuple[Callable[..., Any], tuple[Any, ...]], modules: Any
 ) -> tuple[BaseProcess, End]:
     here, there = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(
-        target=_work, args=(there, modules, pickle.dumps(job))
-    )
+    process = _context().Process(target=_work, args=(there, modules, pickle.dumps(job)))
     # A terminal sends ctrl-C to all processes: the new one leaves it to its parent from the start.
     with _held_back(signal.SIGINT):
         process.start()
     there.close()
     return process, here
+
+
+def _context() -> Any:
+    """How processes start: to import torch takes each of them seconds, so Linux forks a server.
+
+    The server computes nothing, so its copies find no thread of OpenMP or CUDA missing.
+    """
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 @contextmanager
@@ -194,6 +217,8 @@ def _result(process: BaseProcess, end: End) -> Any:
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
         more = ": is there enough memory?" if code == -signal.SIGKILL else ""
         return JobFailed(f"its process ended {how}{more}")
+    if isinstance(found, JobFailed) and found.trace:
+        print(found.trace, file=sys.stderr)
     return found
 
 
@@ -227,8 +252,8 @@ def _work(there: End, modules: Any, job: bytes) -> None:
     except (ValueError, FloatingPointError, OSError) as error:
         there.send(JobFailed(" ".join(str(error).split())))
     except Exception as error:
-        traceback.print_exc()
-        there.send(JobFailed(f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        there.send(JobFailed(message, traceback.format_exc()))
 
 
 def _obey_parent() -> None:

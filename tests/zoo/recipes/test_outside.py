@@ -1,12 +1,11 @@
 """Recipes and classes of a user's own module, under the same commands as the zoo's."""
 
 import json
-import os
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
-from seqzoo.zoo import cli
+from seqzoo.zoo import recipes, registry
 
 from seqzoo import zoo
 
@@ -55,35 +54,35 @@ RECIPES = [
 
 
 @pytest.fixture
-def seqzoo(tmp_path, forked):
-    """Runs commands in a folder with the module, each in a process of its own."""
-    (tmp_path / "mine.py").write_text(MODULE)
+def forgotten():
+    """Forgets the module again, as a new program would not know it."""
+    known = [registry.PARTS, registry.RULES_AND_DATA, registry.IMPORTED, recipes.RECIPES]
+    known.append(recipes.TABLES)
+    before = [each.copy() for each in known]
 
-    def run(*words):
-        def command():
-            os.chdir(tmp_path)
-            sys.argv = ["seqzoo", *map(str, words)]
-            with (
-                open("out", "w") as out,
-                open("error", "w") as error,
-                redirect_stdout(out),
-                redirect_stderr(error),
-            ):
-                cli.main()
+    def forget():
+        sys.modules.pop("mine", None)
+        for each, content in zip(known, before):
+            each.clear()
+            (each.update if isinstance(each, dict) else each.extend)(content)
 
-        return *forked(command), *((tmp_path / name).read_text() for name in ("out", "error"))
-
-    return run
+    yield forget
+    forget()
 
 
-def test_a_recipe_from_outside_is_reproduced_shipped_and_scored(seqzoo, tmp_path):
+def test_a_recipe_from_outside_is_reproduced_shipped_and_scored(
+    seqzoo, forgotten, tmp_path, monkeypatch
+):
     """Its runs are processes of their own, which must know the module, too."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MODULE)
     how = ["--import", "mine.py", "--seeds", 1, "--ship", "weights"]
     code, out, error = seqzoo("reproduce", "mine", *how)
     assert code == 0, error
     assert "shipped to weights: mine/half" in out
     card = json.loads((tmp_path / "weights/mine/half.json").read_text())
     assert (card["n"], card["configuration"]["model"]["guide"]["part"]) == (1, "Half")
+    forgotten()
     code, out, error = seqzoo("evaluate", "weights/mine/half", "--import", "mine", "--json")
     assert code == 0, error
     assert json.loads(out)["value"] == pytest.approx(card["values"][0])

@@ -21,6 +21,7 @@ LEFT = {f"{name}.left" for name in "ab"}
 def work(monkeypatch):
     """The module of jobs, which processes find by its name."""
     monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.setattr(processes, "PRELOADED", [])
     import work
 
     return work

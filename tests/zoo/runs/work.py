@@ -34,8 +34,10 @@ def wait(folder, name, deaf=False):
 
 def main(folder, deaf, _):
     """The program that ``test_processes`` stops: two jobs at a time of four."""
+    from seqzoo.zoo.runs import processes
     from seqzoo.zoo.runs.processes import Interrupted, in_processes
 
+    processes.PRELOADED.clear()  # these jobs need none
     jobs = {name: (wait, (folder, name, deaf == "deaf")) for name in "abcd"}
     try:
         in_processes(jobs, 2)
