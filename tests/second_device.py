@@ -155,7 +155,7 @@ class CPUDraws(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         draws = torch.Tag.nondeterministic_seeded in function.tags
-        flat = [each for each in tree_flatten((args, kwargs))[0] if torch.is_tensor(each)]
+        flat = [*_tensors(args), *_tensors(kwargs.values())]
         devices = [each.device for each in flat] + [torch.device(kwargs.get("device") or "cpu")]
         where = next((device for device in devices if device.type == self.kind), None)
         if not draws or "rnn" in function.__name__ or where is None:
@@ -163,11 +163,11 @@ class CPUDraws(TorchDispatchMode):
         self.calls += 1
         if "device" in kwargs:
             kwargs["device"] = torch.device("cpu")
-        here, rest = tree_map(_here, args), tree_map(_here, kwargs)
+        here, rest = _map(_here, args), _map(_here, kwargs)
         out = function(*here, **rest)
         if function._schema.is_mutable:  # in place, such as normal_
             return args[0].copy_(here[0])
-        return tree_map(lambda each: each.to(where) if torch.is_tensor(each) else each, out)
+        return _map(lambda each: each.to(where) if torch.is_tensor(each) else each, out)
 
 
 class _Generator(torch.Generator):
