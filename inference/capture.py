@@ -57,6 +57,12 @@ class Captured:
             self._state, self._recordings = state, {}
             self._calls.clear()
 
+    def records(self, device: str) -> bool:
+        """Whether calls on such a device are ever recorded."""
+        return self.captured is not False and (
+            device == "cpu" or (device == "cuda" and self.captured is True)
+        )
+
     def __call__(self, *inputs: Tensor | None, key: Hashable = ()) -> Results:
         """Calls the function, or replays its recording.
 
@@ -65,8 +71,7 @@ class Captured:
             key: all else that it depends on: whatever has another key has another recording.
         """
         device = next(value.device.type for value in inputs if value is not None)
-        on = ("cpu", "cuda") if self.captured else ("cpu",)
-        if self.captured is False or device not in on:
+        if not self.records(device):
             return self.function(key, *inputs)
         shapes = tuple(None if x is None else (x.shape, x.stride(), x.dtype) for x in inputs)
         place = key, shapes

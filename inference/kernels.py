@@ -15,6 +15,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from .tape import recording
+
 
 @cache
 def load(name: str) -> ModuleType | None:
@@ -63,7 +65,8 @@ def suits(first: Tensor, *others: Tensor) -> bool:
     """Whether a kernel may take these tensors: on the CPU, of one precision, without a graph."""
     tensors = first, *others
     return (
-        first.dtype in (torch.float32, torch.float64)
+        not recording()  # which knows the operations of torch alone
+        and first.dtype in (torch.float32, torch.float64)
         and all(type(each) in (Tensor, nn.Parameter) for each in tensors)
         and all(each.device.type == "cpu" and each.dtype == first.dtype for each in tensors)
         and not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .contracts import Recurrent
 
 
+FEW = 2  # steps that a kernel's call would take longer than
+
+
 class Swept(NamedTuple):
     """The result of a sweep.
 
@@ -61,7 +64,7 @@ def sweep(
     if observed is not None:
         return _sweep_with_gaps(net, batch, observed, past, sample)
     features = net.encode(batch.obs, **keyword(inputs_of(net, batch)))
-    statistics = _run(net, features, past, batch.mask, batch.whole, sample)
+    statistics = run_steps(net, features, past, batch.mask, batch.whole, sample)
     return Swept(statistics, features)
 
 
@@ -99,23 +102,24 @@ def _sweep_with_gaps(
             run = torch.cat((first[:, None], run[:, 1:]), 1)
         read.append(run)
         always, some = not any(waits[start:stop]), passes[:, start:stop]
-        statistics.append(_run(net, run, last, some, always, sample)[:, 1:])
+        statistics.append(run_steps(net, run, last, some, always, sample)[:, 1:])
     return Swept(torch.cat(statistics, 1), torch.cat(read, 1))
 
 
-def _run(
+def run_steps(
     net: Recurrent,
     features: Tensor,
     past: Tensor,
     passes: Tensor,
     always: bool,
-    sample: Callable[[Tensor], Tensor] | None,
+    sample: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The past and the statistics after each frame, ``[B, T + 1, U]``; see ``Recurrent.scan``.
 
     ``always`` says that ``passes`` is True throughout.
     """
-    scanned = None if sample is not None else net.scan(features, past, passes)
+    few = features.shape[1] <= FEW
+    scanned = None if few or sample is not None else net.scan(features, past, passes)
     if scanned is not None:
         return scanned
     statistics = [past]

@@ -41,6 +41,11 @@ def holds(condition: Tensor) -> bool:
     return bool(condition) if tape is None else tape.suppose(condition)
 
 
+def recording() -> bool:
+    """Whether this thread makes a recording now."""
+    return getattr(_thread, "tape", None) is not None
+
+
 def nowhere(condition: Tensor) -> bool:
     """Whether a condition holds for no element; False on a GPU, which would have to wait.
 

@@ -8,7 +8,13 @@ ROOT = Path(__file__).parents[1]
 #: From the ground up: a file imports from its own floor and from those below.
 FLOORS = [
     "data",
-    *("inference.kernels", "inference.distributions", "inference.paths", "inference.linear"),
+    *(
+        "inference.tape",
+        "inference.kernels",
+        "inference.distributions",
+        "inference.paths",
+        "inference.linear",
+    ),
     *("inference", "inference.rules", "inference.training", "inference.diagnostics"),
     "inference.testing",
     *("zoo.plain_json", "zoo.cards", "zoo.names", "zoo.catalogue"),

@@ -35,6 +35,13 @@ class ChunkedGradient:
     def __init__(self, net: nn.Module, loss: Loss, owner: object, captured: bool | None) -> None:
         self.net, self.loss = net, loss
         self.slopes = Captured(self._slopes, net, owner, captured)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See ``Captured.refresh``; parameters may also be frozen or trained from now on."""
+        self.net.zero_grad(set_to_none=True)  # of frozen parameters, too
+        self.learning = [each for each in self.net.parameters() if each.requires_grad]
+        self.slopes.refresh()
 
     def fill(
         self,
@@ -52,7 +59,8 @@ class ChunkedGradient:
             numbers: numbers by name that a recording reads anew.
             settings: all else that the loss of a chunk depends on, called for each chunk.
         """
-        self.net.zero_grad(set_to_none=True)
+        for parameter in self.learning:
+            parameter.grad = None
         places = tuple(i for i, part in enumerate(fold) if part is not None and part.requires_grad)
         flat = fold.each(Tensor.detach)
         weight = flat.past.new_full((), 1 / fold.rows)
@@ -65,7 +73,7 @@ class ChunkedGradient:
             loss, *slopes = self.slopes(weight, *given, *chunk, key=key)
             assert loss is not None
             total += loss / fold.rows
-            for parameter, slope in zip(self._learning(), slopes):
+            for parameter, slope in zip(self.learning, slopes):
                 if slope is not None:
                     parameter.grad = slope if parameter.grad is None else parameter.grad.add_(slope)
             sent.append(slopes[len(slopes) - len(places) :])
@@ -79,11 +87,8 @@ class ChunkedGradient:
         for place in places:
             parts[place] = parts[place].detach().requires_grad_()
         loss = self.loss(Fold(*parts), dict(zip(names, numbers)), settings)
-        leaves = [*self._learning(), *(parts[place] for place in places)]
+        leaves = [*self.learning, *(parts[place] for place in places)]
         return loss.detach(), *torch.autograd.grad(loss, leaves, weight, allow_unused=True)
-
-    def _learning(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.net.parameters() if parameter.requires_grad]
 
 
 def _size(fold: Fold) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...data import Batch
 from ..checks import check_frames, check_missing, check_number
 from ..contracts import Fold, Recurrent
+from ..recorded_sweep import RecordedSweep
 from ..sweep import Swept, sweep
 from .chunks import ChunkedGradient
 from .rule import LearningRule, Metrics, anneal
@@ -93,6 +94,7 @@ class FoldedRule(LearningRule):
         if captured is None and not hasattr(type(self).loss, "recordable"):
             captured = False
         self._gradient = ChunkedGradient(net, self._loss_at, self, captured)
+        self._recorded_sweep = RecordedSweep(net, self, captured)
 
     def loss(self, fold: Fold) -> Tensor:
         """The loss summed over the frames of a fold (nats)."""
@@ -131,7 +133,8 @@ class FoldedRule(LearningRule):
 
     def _begin(self, batch: Batch) -> None:
         """Checks the data before the first update."""
-        self._gradient.slopes.refresh()
+        self._gradient.refresh()
+        self._recorded_sweep.refresh(self.reference)
         check_missing(self.net, batch)
         check_frames(self.net, batch)
 
@@ -148,7 +151,9 @@ class FoldedRule(LearningRule):
 
     @torch.no_grad()
     def _sweep(self, part: Batch, past: Tensor, shown: Tensor | None) -> Swept:
-        return sweep(self.reference, part, past, self.sample, shown)
+        plain = self.sample is None and shown is None
+        found = self._recorded_sweep(part, past) if plain else None
+        return sweep(self.reference, part, past, self.sample, shown) if found is None else found
 
     def annealed(self) -> dict[str, float | Sequence[float]]:
         """The numbers in the loss that may change while a rule trains, by name."""

@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 import torch
+from seqzoo.inference import recorded_sweep
+from seqzoo.inference.sweep import sweep
 from seqzoo.zoo.recipes.film_task import spatial_vae
 
 from seqzoo import data, inference, zoo
@@ -64,6 +66,40 @@ def gradient(rule, batch, seed=1, done=0.3):
 
 def recordings(rule):
     return list(rule._gradient.slopes._recordings.values())
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("name", ["local, rvae-predictor", "CD"])
+def test_a_sweep_in_recorded_pieces_is_the_loop(name, padded, monkeypatch):
+    monkeypatch.setattr(recorded_sweep, "FEW", 12)  # a CPU then takes the way of a GPU
+    monkeypatch.setattr(recorded_sweep, "PIECE", 5)
+    rule, batch = rule_of(name, captured=True), RULES[name][1][1]()
+    if padded:
+        batch = dataclasses.replace(batch, mask=torch.arange(12) < torch.tensor([[12], [9]] * 2))
+    rule._begin(batch)
+    past = rule.net.initial(len(batch))
+    for _ in range(2):  # records, then replays
+        found = rule._recorded_sweep(batch, past)
+        if padded:
+            assert found is None
+            continue
+        assert len(rule._recorded_sweep.steps._recordings) == 2  # five steps, and the last two
+        assert all(rule._recorded_sweep.steps._recordings.values())
+        with torch.no_grad():
+            plain = sweep(rule.net, batch, past)
+        torch.testing.assert_close(found.statistics, plain.statistics, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.features, plain.features, rtol=1e-5, atol=1e-6)
+
+
+def test_the_online_form_is_recorded_in_full():
+    found, batch = [], counts()
+    for captured in (False, True):
+        rule = rule_of("local, rvae", window=1, captured=captured)
+        torch.manual_seed(1)
+        found.append([float(metrics["loss"]) for metrics in rule.updates(batch)])
+    assert found[0] == found[1]
+    assert all(rule._recorded_sweep.steps._recordings.values())
+    assert all(recordings(rule))
 
 
 @pytest.mark.parametrize("name", RULES)
