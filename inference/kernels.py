@@ -73,7 +73,7 @@ def suits(first: Tensor, *others: Tensor) -> bool:
     )
 
 
-def overrides(part: nn.Module, base: type, *methods: str) -> bool:
+def overrides(part: object, base: type, *methods: str) -> bool:
     """Whether a part has other methods than its base class, whose kernel would not know them."""
     return any(
         method in vars(part) or getattr(type(part), method) is not getattr(base, method)

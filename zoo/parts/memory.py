@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from ...inference import kernels
 from ...inference.checks import check_real, check_sizes
 from ...inference.inputs import at
 from ..part import Described
@@ -17,13 +20,15 @@ from .nets import activation, scale_to_radius
 
 __all__ = ["DeepTransition", "Memory", "Reader"]
 
+WEIGHTS = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 CELLS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class CausalNet(Protocol):
     """The members of a causal recurrent net, such as ``Memory``.
 
-    A user's own memory is any ``nn.Module`` with these members.
+    A user's own memory is any ``nn.Module`` with these members. One more is optional:
+    ``scan(inputs, state, passes)`` runs all steps in one call, see ``Recurrent.scan``.
     """
 
     @property
@@ -137,10 +142,7 @@ class Memory(Described, nn.Module):
         # The state of an LSTM has the outputs of all layers, then the cells of all layers.
         parts = state[..., : self.units].reshape(-1, self.units // self.hidden, self.hidden)
         for layer in range(self.layers):
-            weights = [
-                self._weight(name, layer)
-                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            ]
+            weights = [self._weight(name, layer) for name in WEIGHTS]
             before = parts[:, layer]
             if self.cell == "lstm":
                 value, cell = torch.lstm_cell(
@@ -155,6 +157,30 @@ class Memory(Described, nn.Module):
         if self.skip:
             new.append(inputs.reshape(-1, self.inputs))
         return torch.cat(new, -1).reshape(state.shape)
+
+    def scan(self, inputs: Tensor, state: Tensor, passes: Tensor) -> Tensor | None:
+        """All steps, layer by layer, in torch's own loop; see ``Recurrent.scan``.
+
+        None of an LSTM, whose cells that loop does not give, and of padding before real steps.
+        """
+        run = {"tanh": torch.rnn_tanh, "gru": torch.gru}.get(self.cell)
+        layers = range(self.layers)
+        weights = [[self._weight(name, layer) for name in WEIGHTS] for layer in layers]
+        if run is None or kernels.overrides(self, Memory, "step"):
+            return None
+        if not kernels.suits(inputs, state, *itertools.chain(*weights)):
+            return None
+        if (passes[:, 1:] & ~passes[:, :-1]).any():
+            return None
+        found, value = [], inputs
+        for layer in layers:
+            first = state[None, :, layer * self.hidden : (layer + 1) * self.hidden].contiguous()
+            value, _ = run(value, first, weights[layer], True, 1, 0.0, False, False, True)
+            found.append(value)
+        after = torch.cat((*found, inputs) if self.skip else found, -1)
+        every = torch.cat((state[:, None], after), 1)
+        number = functional.pad(passes.cumsum(1), (1, 0))  # of the last real step so far
+        return torch.take_along_dim(every, number[..., None], 1)
 
     def _weight(self, name: str, layer: int) -> Tensor:
         """A parameter of one layer, which torch holds by name."""
@@ -291,6 +317,13 @@ class Remembers:
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """The state of h after a frame, ``[B, U]``."""
         return self.memory.step(features, past)
+
+    def scan(self, features: Tensor, past: Tensor, passes: Tensor) -> Tensor | None:
+        """The memory's scan, where it has one: see ``Recurrent.scan``."""
+        scan = getattr(self.memory, "scan", None)
+        if scan is None or kernels.overrides(self, Remembers, "step"):
+            return None
+        return scan(features, past, passes)
 
 
 class Reader(Described, nn.Module):

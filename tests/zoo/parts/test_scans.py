@@ -3,7 +3,7 @@
 import pytest
 import torch
 from seqzoo.inference import kernels
-from seqzoo.zoo.parts import nets
+from seqzoo.zoo.parts import memory, nets
 from seqzoo.zoo.parts.guides import FilmGuide, GaussianGuide
 
 from seqzoo import inference, zoo
@@ -77,6 +77,20 @@ class Slower(GaussianGuide):
 
     def advance(self, features, past):
         return self.step(features, past)
+
+
+@pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
+@torch.no_grad()
+def test_a_memory_scans_with_torchs_own_loop(cell):
+    net = memory.Memory(M, H, cell, layers=2, dropout=0.5, skip=True)
+    inputs, state = torch.randn(B, T, M), torch.randn(B, net.state_dim)
+    passes = torch.arange(T) < torch.tensor([7, 0, 1, 3, 7])[:, None]
+    found = net.scan(inputs, state, passes)
+    if cell == "lstm":
+        assert found is None
+        return
+    torch.testing.assert_close(found, loop(net, inputs, state, passes), rtol=1e-6, atol=1e-6)
+    assert net.scan(inputs, state, passes.flip(1)) is None
 
 
 def changed(change):
