@@ -140,7 +140,7 @@ def bench_roofline(
     from ..runs.run import hardware
     from ..studies.roofline import roofline
 
-    print(f"one thread of {hardware('cpu').split(', ')[0]}")
+    print(f"processor time of one thread of {hardware('cpu').split(', ')[0]}")
     rows = []
     try:
         for each in roofline(steps, repeats):
@@ -165,7 +165,7 @@ def bench_peers(repeats: Repeats = 10) -> None:
     from ..runs.run import hardware
     from ..studies.peers import peers
 
-    print(f"least of {repeats} turns; {hardware('cpu')}")
+    print(f"processor time, the least of {repeats} turns; {hardware('cpu')}")
     rows = []
     try:
         for task, ours, plain, peer, theirs in peers(repeats):

@@ -31,7 +31,7 @@ DYNAMAX = "dynamax"
 
 
 class Beside(NamedTuple):
-    """The same work here and in another package: the least milliseconds of each.
+    """The same work here and in another package: the least milliseconds of processor time of each.
 
     Arguments:
         task: the work.
@@ -51,8 +51,9 @@ class Beside(NamedTuple):
 def peers(repeats: int) -> Iterator[Beside]:
     """Times Kalman filters, EM and a step of a deep latent model, on the CPU; the forms take turns.
 
-    Linear systems are in float64. The population code has one value a frame, with a known variance
-    that differs from frame to frame. The channels are 40 at once, with noise that is learned.
+    The clock is the processor time of all threads, which other programs hardly change. Linear
+    systems are in float64. The population code has one value a frame, with a known variance that
+    differs from frame to frame. The channels are 40 at once, with noise that is learned.
     """
     codes, places = PPC(40, 1000, seed=0).batch(), PopulationReadout()
     random = torch.Generator().manual_seed(0)
@@ -110,14 +111,14 @@ def _size(net: nn.Module) -> str:
 
 
 def _least(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The least milliseconds of each of some steps, which take turns."""
+    """The least milliseconds of processor time of each of some steps, which take turns."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()  # compiles
     for name in list(steps) * repeats:
-        start = time.perf_counter()
+        start = time.process_time()
         steps[name]()
-        times[name].append(1e3 * (time.perf_counter() - start))
+        times[name].append(1e3 * (time.process_time() - start))
     return {name: min(each) for name, each in times.items()}
 
 

@@ -49,8 +49,8 @@ class Distance(NamedTuple):
         rule: the rule.
         task: the network and the data.
         megaflops: of the matrix products of an update; a multiplication and an addition are two.
-        seconds: of an update, the least of several.
-        products: seconds that the products would take at the peak of this machine.
+        seconds: processor time of an update, the least of several.
+        products: what its products would take at the peak of this machine.
     """
 
     rule: str
@@ -70,7 +70,7 @@ class Update(NamedTuple):
 
 
 def roofline(steps: int, repeats: int) -> Iterator[Distance]:
-    """Measures an update of each rule, on one thread of the CPU.
+    """Measures an update of each rule, on one thread of the CPU, in processor time.
 
     Arguments:
         steps: frames T of the population code; the other tasks are as long as those of their
@@ -144,6 +144,6 @@ def flops(step: Callable[[], object]) -> int:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
