@@ -8,6 +8,7 @@ all kernels at once. On other devices nothing is recorded.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
@@ -93,6 +94,11 @@ class Captured:
         try:
             found = self._recordings[place] = kind(function, inputs, self.net)
         except Unrecordable:
+            return self.function(key, *inputs)
+        except RuntimeError as error:
+            if on_cpu or isinstance(error, torch.OutOfMemoryError):
+                raise
+            warnings.warn(f"no CUDA graph of it can be made: {error}", stacklevel=2)
             return self.function(key, *inputs)
         return found.first
 

@@ -1,8 +1,12 @@
 """Programs recorded on a CPU: equal to their function, or refused."""
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from seqzoo.inference import capture
 from seqzoo.inference.capture import Captured
 from seqzoo.inference.tape import Recording, Unrecordable, holds
 from torch import nn
@@ -94,3 +98,53 @@ def test_a_recording_is_made_when_it_is_worth_its_time():
     for _ in range(102):
         never(torch.ones(2))
     assert not never._recordings
+
+
+class FakeGraph:
+    """A CUDA graph on the CPU: a replay computes the results anew, in place."""
+
+    def replay(self):
+        made = self.recording
+        for fixed, new in zip(made.results, made.function(*made.inputs)):
+            if fixed is not None:
+                fixed.copy_(new)
+
+
+def test_a_graph_has_inputs_and_results_of_its_own(monkeypatch):
+    calls = []
+    fakes = {
+        "get_rng_state": lambda device: torch.get_rng_state(),
+        "set_rng_state": lambda state, device: torch.set_rng_state(state),
+        "Stream": lambda device: SimpleNamespace(wait_stream=lambda other: None),
+        "current_stream": lambda device: SimpleNamespace(wait_stream=lambda other: None),
+        "stream": lambda stream: contextlib.nullcontext(),
+        "graph": lambda graph: contextlib.nullcontext(),
+        "CUDAGraph": FakeGraph,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+    def function(x, absent):
+        calls.append(absent)
+        return [x * NET.bias.detach(), None, x + torch.rand(2)]
+
+    monkeypatch.setattr(capture._Graph, "function", staticmethod(function), raising=False)
+    monkeypatch.setattr(FakeGraph, "recording", None, raising=False)
+    replay = capture._Graph.replay
+
+    def watched(self, inputs):
+        FakeGraph.recording = self
+        return replay(self, inputs)
+
+    monkeypatch.setattr(capture._Graph, "replay", watched)
+    torch.manual_seed(0)
+    graph = capture._Graph(function, [torch.ones(2), None], NET)
+    torch.manual_seed(0)
+    function(torch.ones(2), None)  # drawn while the graph was made, which draws nothing on a GPU
+    plain = function(torch.ones(2), None)
+    torch.testing.assert_close(graph.first, plain, rtol=0, atol=0)
+    assert calls == [None] * (capture.WARM_UP + 4)
+    kept = graph.first[0].clone()
+    second = graph.replay([torch.full((2,), 3.0), None])
+    torch.testing.assert_close(second[0], 3 * kept, rtol=0, atol=0)
+    torch.testing.assert_close(graph.first[0], kept, rtol=0, atol=0)  # not overwritten

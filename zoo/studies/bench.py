@@ -26,6 +26,7 @@ from ...inference import (
     sweep,
 )
 from ...inference.contracts import Fold
+from ...inference.rules.chunks import FRAMES
 from ..models.rvae import RVAE
 from ..models.srn import SRN
 from ..models.vrae import VRAE
@@ -71,9 +72,9 @@ ONLINE = "LocalELBO online (a step a frame)"
 FOLD = "fold"
 BASE = "BPTT"  # the rule that the others are compared with
 RULES: dict[str, Callable[[RVAE], LearningRule]] = {  # in the order of measurement
-    BASE: BPTT,
-    LOCAL: LocalELBO,
-    ONLINE: lambda net: LocalELBO(net, window=1),
+    BASE: lambda net: BPTT(net, captured=True),  # as all are after a hundred chunks
+    LOCAL: lambda net: LocalELBO(net, captured=True),
+    ONLINE: lambda net: LocalELBO(net, window=1, captured=True),
 }
 
 
@@ -244,10 +245,11 @@ def _memory(case: Case, device: str) -> tuple[float, float]:
 
 
 def _rule(name: str, data: Batch, device: str) -> LearningRule:
-    """A rule on a network of its own, warm: imports, kernels and allocator."""
+    """A rule on a network of its own, warm: imports, kernels, allocator and recordings."""
     torch.manual_seed(0)
     rule = RULES[name](RVAE(15, 10, Poisson(15), hidden=32).to(device))
-    _step(rule, data.window(0, 20))
+    some = 20 if name == ONLINE else 2 * FRAMES // len(data)  # a whole chunk of its fold
+    _step(rule, data.window(0, max(20, some)))
     return rule
 
 

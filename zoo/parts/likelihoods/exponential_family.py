@@ -88,7 +88,7 @@ class ExponentialFamily(Described, nn.Module):
             )
         if not value.is_floating_point():
             raise ValueError(f"obs must be floating point, got {value.dtype}: use .float()")
-        if not torch.isfinite(value).all():
+        if value.numel() and not torch.stack(value.aminmax()).isfinite().all():
             raise ValueError("obs has NaN or Inf: see observed of data.Batch")
 
     def extra_repr(self) -> str:
@@ -177,13 +177,16 @@ class Poisson(ExponentialFamily):
 
     def check(self, value: Tensor) -> None:
         super().check(value)
-        if (value < 0).any():
+        if not value.numel():
+            return
+        least, largest = value.aminmax()
+        if least < 0:
             raise ValueError("Poisson data are counts: they cannot be negative")
-        if (value != value.round()).any():
+        if not torch.equal(value, value.round()):
             raise ValueError("Poisson data are counts: they must be whole numbers")
-        if (value > MOST).any():
+        if largest > MOST:
             raise ValueError(
-                f"Poisson data are counts of at most {MOST:.0f}, got {value.max():.4g}: count in "
+                f"Poisson data are counts of at most {MOST:.0f}, got {largest:.4g}: count in "
                 "larger units, such as thousands"
             )
 
