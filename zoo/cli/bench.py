@@ -49,6 +49,7 @@ def bench_local(
     finally:  # minutes of measurements are not lost where a later case fails
         columns = "T", "B", "rule", "ms", "MB", "peak", "time", "memory", "over fold"
         show(table(columns, rows, words=(2,)))
+    print("ms: on a CPU, processor time of one thread, once gradients are recorded;")
     print("MB: what a step adds to the memory in use; peak: the whole process, data and libraries;")
     print("time, memory: how many times more BPTT needs for the same batch;")
     print("over fold: the time of an update over that of its fold, the statistics known.")

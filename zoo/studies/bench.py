@@ -25,6 +25,7 @@ from ...inference import (
     TargetPropagation,
     sweep,
 )
+from ...inference.capture import AFTER
 from ...inference.contracts import Fold
 from ...inference.rules.chunks import FRAMES
 from ..models.rvae import RVAE
@@ -38,6 +39,7 @@ from ..runs.processes import JobFailed, in_processes
 from .stepwise import StepwiseELBO, StepwiseVRAE
 
 MEGABYTE = 2**20
+WARM_UP = 30.0  # seconds at most, before a job is timed
 
 
 class Case(NamedTuple):
@@ -215,8 +217,11 @@ def _times(
 ) -> dict[str, tuple[float, float | None]]:
     """Median seconds of an update and of its fold alone, by rule; the rules take turns.
 
-    The online form makes an update a frame, and all of them are timed once.
+    On a CPU they are of processor time, on one thread. The online form makes an update a frame, and
+    all of them are timed once.
     """
+    if device == "cpu":
+        torch.set_num_threads(1)
     data = PPC(batch, length, seed=0).batch().to(device)
     rules = {name: _rule(name, data, device) for name in (LOCAL, *names)}
     local = rules[LOCAL]
@@ -225,6 +230,8 @@ def _times(
         fold = Fold.of(data, sweep(local.net, data, local.net.initial(batch)).statistics[:, :-1])
     jobs: dict[str, Callable[[], object]] = {FOLD: partial(local._backward, fold)}
     jobs |= {name: partial(_step, rule, data) for name, rule in rules.items()}
+    for name in [name for name in jobs if name != ONLINE]:
+        _warm(jobs[name])
     times = {name: [_time(work, 1, device)] for name, work in jobs.items()}
     for _ in range(repeats - 1):
         for name in [name for name in jobs if name != ONLINE]:
@@ -253,15 +260,25 @@ def _rule(name: str, data: Batch, device: str) -> LearningRule:
     return rule
 
 
+def _warm(work: Callable[[], object]) -> None:
+    """Does some work until it is as fast as in training: gradients are recorded after some."""
+    end = time.perf_counter() + WARM_UP
+    for _ in range(AFTER + 1):
+        work()
+        if time.perf_counter() > end:
+            break
+
+
 def _time(work: Callable[[], object], repeats: int, device: str) -> float:
-    """Median seconds of some work."""
-    times = []
+    """Median seconds of some work: of processor time, where one thread does all of it."""
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    clock, times = time.process_time if alone else time.perf_counter, []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         work()
         if device != "cpu":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times)
 
 

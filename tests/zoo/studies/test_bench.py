@@ -57,11 +57,12 @@ def test_bench_target_says_that_a_device_is_missing(refused):
     assert "warp" in refused("bench", "target", "--device", "warp")
 
 
-def test_an_update_costs_more_than_its_fold_and_less_than_bptt():
-    times = bench._times(200, 2, 3, "cpu")
-    seconds, fold = times[bench.LOCAL]
-    assert 0 < fold < seconds < times[bench.BASE][0]
-    assert [alone for _, alone in times.values()].count(None) == len(bench.RULES) - 1
+def test_every_rule_costs_time_and_one_of_them_has_a_fold(monkeypatch):
+    monkeypatch.setattr(bench, "WARM_UP", 0.0)
+    times = bench._times(20, 2, 2, "cpu")
+    assert times.keys() == bench.RULES.keys()
+    assert min(seconds for seconds, _ in times.values()) > 0
+    assert [name for name, (_, fold) in times.items() if fold is not None] == [bench.LOCAL]
 
 
 @pytest.mark.parametrize("rule", bench.RULES)
