@@ -12,10 +12,10 @@ from pathlib import Path
 from run import ROOT, Job
 
 MEASURE = ROOT / "gpu" / "measure.py"
-#: T and B of ``seqzoo bench local``, and the seconds each may take.
+#: T and B of ``seqzoo bench local``, and the seconds that each may take.
 LOCAL = (
-    *((1000, 8, 30), (1000, 40, 30), (1000, 400, 30)),
-    *((10000, 8, 45), (10000, 40, 45), (10000, 400, 60)),
+    *((1000, 8, 20), (1000, 40, 20), (1000, 400, 25)),
+    *((10000, 8, 35), (10000, 40, 35), (10000, 400, 45)),
 )
 #: A recipe of each rule, and the epochs of its short training.
 TRAININGS = {
@@ -45,12 +45,13 @@ def stages(device: str, out: Path) -> list[list[Job]]:
         return Job(name, [*command, *words], limit, partial)
 
     return [
-        [work("tests", 110)],
+        [work("tests", 100)],
         *([work(f"local T={T} B={B}", limit, T, B)] for T, B, limit in LOCAL),
-        [work("synchronisations", 30)],
-        [work("music", 30)],
-        [work("target", 30)],
-        [work("frames", 40)],
+        [work("online", 20, 200, 40)],
+        [work("synchronisations", 25)],
+        [work("music", 25)],
+        [work("target", 25)],
+        [work("frames", 30)],
         [
             *(work(f"train {name}", 60, name, epochs) for name, epochs in TRAININGS.items()),
             work("evaluate", 90, partial=True),

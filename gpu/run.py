@@ -261,11 +261,25 @@ def prepare(wheels: Path | None, data: Path) -> dict[str, str]:
         check=True,
     )
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    for name, place in sorted(packages["package-dir"].items()):  # as an editable install has them
-        link = site.joinpath(*name.split("."))
-        if not link.exists():
-            link.symlink_to(ROOT / place, target_is_directory=True)
+    _link(site, packages["package-dir"])
     return {**environment, "PYTHONPATH": str(site)}
+
+
+def _link(site: Path, places: dict[str, str]) -> None:
+    """Links packages into a folder, as an editable install has them.
+
+    Arguments:
+        site: the folder.
+        places: folders of the repository by the names of packages.
+    """
+    for name, place in places.items():
+        package = site.joinpath(*name.split("."))
+        if any(other.startswith(f"{name}.") for other in places):  # others stand in it
+            package.mkdir(parents=True)
+            for path in (ROOT / place).glob("*.py"):
+                (package / path.name).symlink_to(path)
+        else:
+            package.symlink_to(ROOT / place, target_is_directory=True)
 
 
 def main() -> int:

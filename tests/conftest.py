@@ -21,7 +21,10 @@ from seqzoo.zoo.runs.processes import JobFailed
 from seqzoo.zoo.studies import bench
 
 from seqzoo import inference
-from tests.second_device import second_device
+
+# Tests share modules of this folder, whoever starts pytest and wherever. It comes last: the folder
+# seqzoo beside it is no whole package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # A test runs on the CPU unless it names another device: the data that it makes are there.
 os.environ.setdefault("ACCELERATE_USE_CPU", "1")
@@ -84,6 +87,8 @@ def _scan(module):
 @pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
 def second(request):
     """A context with a second device, see tests/second_device.py."""
+    from tests.second_device import second_device
+
     return functools.partial(second_device, request.param)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,16 @@ def test_without_a_gpu_the_script_says_so(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bare_machine_gets_the_packages_of_the_tree(run, tmp_path):
+    places = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    before = sorted((ROOT / "seqzoo").iterdir())
+    run._link(tmp_path, places["package-dir"])
+    for name, place in places["package-dir"].items():
+        module = tmp_path.joinpath(*name.split("."), "__init__.py")
+        assert module.resolve() == ROOT / place / "__init__.py"
+    assert sorted((ROOT / "seqzoo").iterdir()) == before
+
+
 # The jobs ----------------------------------------------------------------------------------------
 
 
@@ -151,7 +162,10 @@ def test_every_rule_has_a_training_and_films_exist(run, measure):
     simple = {"LearningRule", "FoldedRule", "ClosedForm", "Average"}  # bases, and a mean
     assert trained == rules - simple
     assert all(find(name).rule is not None for name in jobs.FILMS)
-    for job in (job for stage in jobs.stages("cuda", Path("out")) for job in stage):
+    stages = jobs.stages("cuda", Path("out"))
+    alone = [stage[0].limit for stage in stages if len(stage) == 1]
+    assert sum(alone) < 480 - 60  # something is left for trainings and films
+    for job in (job for stage in stages for job in stage):
         assert job.command[2] in measure.WORK
         assert job.command[3] == "cuda"
 
@@ -169,12 +183,18 @@ def rows(measure, monkeypatch):
     return of
 
 
+def test_a_result_has_a_line_of_its_own(measure, capsys):
+    measure.emit(a=0.1234567)
+    assert capsys.readouterr().out == '\nROW {"a": 0.12346}\n'
+
+
 def test_a_job_measures_the_local_rule(rows, in_process):
-    found = rows("local", "20", "2")
-    assert [each["rule"].split()[0] for each in found] == ["BPTT", "LocalELBO", "LocalELBO"]
-    assert found[0]["times_BPTT"] == 1
-    assert found[1]["over_fold"] > 0
-    assert found[2]["ms"] == pytest.approx(20 * found[2]["ms_an_update"])
+    base, local = rows("local", "20", "2")
+    assert (base["rule"], local["rule"]) == ("BPTT", "LocalELBO")
+    assert base["times_BPTT"] == 1
+    assert local["over_fold"] > 0
+    base, online = rows("online", "20", "2")
+    assert online["ms"] == pytest.approx(20 * online["ms_an_update"])
 
 
 @pytest.mark.filterwarnings("ignore:fit made")
