@@ -131,8 +131,12 @@ class _Graph:
         torch.cuda.current_stream(device).wait_stream(stream)
         torch.cuda.set_rng_state(state, device)  # the first replay draws what a plain call would
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.results = function(*self.inputs)
+        try:
+            with torch.cuda.graph(self.graph):
+                self.results = function(*self.inputs)
+        except RuntimeError:
+            torch.cuda.set_rng_state(state, device)
+            raise
         self.first = self.replay(inputs)
 
     def replay(self, inputs: Sequence[Tensor | None]) -> Results:

@@ -78,6 +78,19 @@ class Recording:
         self, function: Callable[..., Results], inputs: Sequence[Tensor | None], net: nn.Module
     ) -> None:
         before = torch.get_rng_state()
+        try:
+            self._make(function, inputs, net, before)
+        except Unrecordable:
+            torch.set_rng_state(before)  # a plain call that follows draws what it always does
+            raise
+
+    def _make(
+        self,
+        function: Callable[..., Results],
+        inputs: Sequence[Tensor | None],
+        net: nn.Module,
+        before: Tensor,
+    ) -> None:
         given = [value for value in inputs if value is not None]
         with _Tape(given, net) as tape:
             self.first = function(*inputs)
