@@ -35,6 +35,7 @@ def tiny(name):
         recipe = recipe.override({f"model.{size}": 8})
     if recipe.rule is not None:
         budget = {"rule.iterations": 2} if recipe.rule.name == "EM" else {"fit.epochs": 3}
+        budget |= {"warmup.fit.epochs": 1} if recipe.warmup else {}
         recipe = recipe.override({"data.sequences": 4, "data.steps": 12, **budget})
     scored = []
 

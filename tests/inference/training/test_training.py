@@ -382,14 +382,17 @@ def distance_from_start(net):
     return float(sum((a - b).square().sum() for a, b in pairs).detach() + noise)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("killed")], ids=["c", "kill"])
-@pytest.mark.parametrize("case", RULES)
+@pytest.mark.parametrize(
+    ("case", "error"),
+    [*((case, KeyboardInterrupt()) for case in RULES), ("averaged", RuntimeError("killed"))],
+    ids=[*RULES, "averaged, killed"],
+)
 def test_a_killed_and_resumed_run_ends_with_the_same_bits(case, error, tmp_path):
     build, make, how = RULES[case]
     how = dict(how)
     if how.pop("validate", False):
         how["validate"] = distance_from_start
-    data = PPC(4, 12).batch() if how.pop("data", None) else PPC(4, 12)
+    data = PPC(4, 6).batch() if how.pop("data", None) else PPC(4, 6)
     how |= {"epochs": 6, "lr": 0.01, "checkpoint": tmp_path / "run.pt", **QUIET}
 
     whole = build(seed=1)

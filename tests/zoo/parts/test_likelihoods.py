@@ -172,10 +172,10 @@ def test_counts_too_large_are_refused_with_a_unit():
         Poisson(1).check(torch.tensor([[2 * MOST]]))
 
 
-@pytest.mark.parametrize(("kind", "count"), [("VRAE", 3e4), ("VRAE", 1e6), ("RVAE", 3e4)])
+@pytest.mark.parametrize(("kind", "count"), [("VRAE", 1e6), ("RVAE", 3e4)])
 def test_large_counts_are_learned(kind, count):
     """A rate held at exp(10) would stay at 22 026."""
-    batch = Batch(torch.poisson(torch.full((2, 4, 2), count)))
+    batch = Batch(torch.poisson(torch.full((2, 2, 2), count)))
     if kind == "VRAE":
         net = zoo.VRAE(2, 1, likelihood=Poisson(2), hidden=16)
     else:

@@ -127,13 +127,13 @@ def test_the_score_is_the_error_of_the_next_frame():
 
     for task, expected in ((SQUARED, 0.0118), (SUTSKEVER, 0.0131)):
         assert inspect.signature(task.score).parameters["sequences"].default == 200
-        scores = task.measure(Order0(), 0, "test", {"sequences": 60})
-        assert scores.values.shape == (60, 2)
-        obs = task.film(sequences=60, seed=0, split="test").obs
+        scores = task.measure(Order0(), 0, "test", {"sequences": 30})
+        assert scores.values.shape == (30, 2)
+        obs = task.film(sequences=30, seed=0, split="test").obs
         error = (obs[:, 1:] - obs[:, :-1]).square().mean((1, 2))
         torch.testing.assert_close(scores.values[:, 0], error)
         torch.testing.assert_close(scores.values[:, 1], error)
-        assert float(error.mean()) == pytest.approx(expected, rel=0.03)
+        assert float(error.mean()) == pytest.approx(expected, rel=0.05)
 
 
 def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
@@ -339,7 +339,7 @@ def test_a_shipped_model_predicts_film(name, request):
 
 def test_only_the_rVAEs_chains_fail_to_agree():
     """What the paper says of clamped Gibbs sampling, as R-hat."""
-    film = find("balls/rvae").task.film(sequences=2, seed=21, split="validation").obs[:, :25]
+    film = find("balls/rvae").task.film(sequences=2, seed=21, split="validation").obs[:, :20]
     found = {}
     for name in ("balls/rtrbm", "balls/rvae"):
         net = zoo.load(name)
