@@ -118,8 +118,20 @@ def scores(
     return fits.score(test, true_rates=true).rows
 
 
+def show(tables: Sequence[Sequence[Mapping[str, Any]]], title: str) -> None:
+    """Prints a table: the values of one set, or mean and sd over several."""
+    print(" | ".join([title, *list(tables[0][0])[1:]]))
+    for rows in zip(*tables):
+        cells = [rows[0]["model"]]
+        for key in list(rows[0])[1:]:
+            found = [row[key] for row in rows if row.get(key) is not None]
+            spread = f" ± {np.std(found, ddof=1):.3f}" if len(found) > 1 else ""
+            cells.append(f"{np.mean(found):.3f}{spread}" if found else "-")
+        print(" | ".join(cells), flush=True)
+
+
 def main() -> None:
-    """Prints mean and sd over sets."""
+    """Prints the scores of each set, then mean and sd over sets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=MODELS)
     parser.add_argument("--models", nargs="+", help="names of zoo.compare")
@@ -132,14 +144,11 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     names = given.models or MODELS[given.kind]
-    tables = [scores(given.kind, seed, names, changes, **sizes) for seed in given.sets]
-    for rows in zip(*tables):
-        cells = [rows[0]["model"]]
-        for key in list(rows[0])[1:]:
-            found = [row[key] for row in rows if row.get(key) is not None]
-            spread = np.std(found, ddof=1) if len(found) > 1 else math.nan
-            cells.append(f"{np.mean(found):.3f} ± {spread:.3f}" if found else "-")
-        print(" | ".join(cells), flush=True)
+    tables = []
+    for seed in given.sets:
+        tables.append(scores(given.kind, seed, names, changes, **sizes))
+        show([tables[-1]], f"set {seed}")
+    show(tables, "mean ± sd")
 
 
 if __name__ == "__main__":
