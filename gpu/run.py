@@ -283,7 +283,7 @@ def _link(site: Path, places: dict[str, str]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Tests, benchmarks and trainings on a GPU.")
     parser.add_argument("--out", type=Path, default=ROOT / "gpu-run", help="folder of results")
     parser.add_argument("--seconds", type=float, default=480, help="limit of the whole run")
     parser.add_argument("--wheels", type=Path, help="folder of wheels of missing packages")
