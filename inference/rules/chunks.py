@@ -12,8 +12,8 @@ from ..capture import Captured
 from ..contracts import Fold
 from ..tape import Results
 
-FRAMES = 1024  # of a chunk on a CPU, whose numbers stay in its caches
-VALUES = 1 << 23  # in the frames of a chunk on a GPU, which small chunks leave idle
+FRAMES = 1024, 4096  # of a chunk on a CPU: fewer cost time, more of large frames its caches
+VALUES = 1 << 17, 1 << 23  # in the frames of a chunk: on a CPU, and on a GPU
 
 #: The loss of a chunk, given numbers by name, and all else that it depends on.
 Loss = Callable[[Fold, Mapping[str, Tensor], Any], Tensor]
@@ -54,8 +54,8 @@ class ChunkedGradient:
 
         Arguments:
             fold: the frames, at least one.
-            size: frames of a chunk; None is ``FRAMES`` on a CPU, and on a GPU as many frames as
-                have ``VALUES`` values.
+            size: frames of a chunk; None takes as many as have ``VALUES`` values, within ``FRAMES``
+                on a CPU.
             numbers: numbers by name that a recording reads anew.
             settings: all else that the loss of a chunk depends on, called for each chunk.
         """
@@ -94,7 +94,8 @@ class ChunkedGradient:
 def _size(fold: Fold) -> int:
     """Frames of a chunk."""
     frame = max(fold.obs[0].numel(), fold.past[0].numel())
-    return max(FRAMES, VALUES // frame) if fold.obs.is_cuda else FRAMES
+    (least, most), (few, many) = FRAMES, VALUES
+    return max(least, many // frame) if fold.obs.is_cuda else min(most, max(least, few // frame))
 
 
 def _send_back(sources: Sequence[Tensor], slopes: Sequence[Results]) -> None:

@@ -255,7 +255,7 @@ def _rule(name: str, data: Batch, device: str) -> LearningRule:
     """A rule on a network of its own, warm: imports, kernels, allocator and recordings."""
     torch.manual_seed(0)
     rule = RULES[name](RVAE(15, 10, Poisson(15), hidden=32).to(device))
-    some = 20 if name == ONLINE else 2 * FRAMES // len(data)  # a whole chunk of its fold
+    some = 20 if name == ONLINE else 2 * max(FRAMES) // len(data)  # a whole chunk of its fold
     _step(rule, data.window(0, max(20, some)))
     return rule
 
