@@ -241,19 +241,19 @@ class _Running:
         print(f"{self.job.name}: {status}", flush=True)
 
 
-def prepare(wheels: Path | None, data: Path) -> dict[str, str]:
+def prepare(wheels: Path | None, data: Path, site: Path) -> dict[str, str]:
     """The environment of the jobs: with wheels, the packages and seqzoo in a folder of their own.
 
     Arguments:
         wheels: a folder of wheels; None where all packages are installed.
         data: a folder of published data, used where there is none already.
+        site: an empty folder, for the packages.
     """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if data.is_dir():
         environment.setdefault("SEQZOO_DATA", str(data))
     if wheels is None:
         return environment
-    site = Path(tempfile.mkdtemp(prefix="seqzoo-gpu-"))
     quiet = "-q --no-index --no-deps --no-compile --no-cache-dir --disable-pip-version-check"
     names = sorted(map(str, wheels.glob("*.whl")))
     subprocess.run(
@@ -307,9 +307,10 @@ def main() -> int:
         [job for job in stage if job.name.startswith(tuple(chosen.only) or "")]
         for stage in jobs.stages("cuda", chosen.out.resolve())
     ]
-    environment = prepare(chosen.wheels, ROOT / ".gpu" / "data")
-    left = chosen.seconds - (time.monotonic() - began)
-    code = run(stages, chosen.out.resolve(), left, machine, environment)
+    with tempfile.TemporaryDirectory(prefix="seqzoo-gpu-") as site:
+        environment = prepare(chosen.wheels, ROOT / ".gpu" / "data", Path(site))
+        left = chosen.seconds - (time.monotonic() - began)
+        code = run(stages, chosen.out.resolve(), left, machine, environment)
     print(f"results: {chosen.out / 'results.md'}")
     return code
 

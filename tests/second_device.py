@@ -56,6 +56,9 @@ class There(torch.Tensor):
     def tolist(self):
         return self.held.tolist()
 
+    def data_ptr(self):
+        return self.held.data_ptr()
+
     def new_tensor(self, data, dtype=None):
         return torch.tensor(data, dtype=dtype or self.dtype).to(THERE)
 

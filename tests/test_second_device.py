@@ -94,6 +94,16 @@ def test_every_exported_class_computes_there_what_it_computes_here(name, second,
         check({name: saving.value_of(name, net)}, {name: expected}, there)
 
 
+def test_a_network_is_saved_from_there(second, tmp_path):
+    net = RECORDED["RVAE"]()
+    expected = {key: value.clone() for key, value in net.state_dict().items()}
+    with second() as there:
+        zoo.save(tmp_path / "model", net.to(there))
+    found = zoo.load(tmp_path / "model").state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
 SUITES = (
     (conformance.TestFilters, conformance.MODELS),
     (conformance.TestSequenceModels, conformance.SEQUENCE_MODELS),

@@ -221,7 +221,7 @@ curves["Gaussian"] = train_by(inference.SequenceELBO(gaussian))
 
 def error(found):
     """Mean squared error against the clean signal, over real frames."""
-    return float((found - truth)[test.mask].square().mean())
+    return float((found.cpu() - truth)[test.mask].square().mean())
 
 
 restored = {
