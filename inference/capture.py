@@ -21,6 +21,8 @@ AFTER = 100  # calls of a shape after which a recording on a CPU is worth its ti
 WARM_UP = 3  # eager calls before a CUDA graph, in which libraries choose their kernels
 MOST = 8  # recordings kept, each with memory of its own
 PLAIN = bool, int, float, str  # attributes that a recording has built in
+#: Packages whose classes are known to depend on nothing that a recording would miss.
+KNOWN = __name__.partition(".")[0], "torch", "pyro"
 
 
 class Captured:
@@ -37,7 +39,8 @@ class Captured:
         net: the network whose parameters and buffers it reads.
         owner: the object whose other plain attributes it reads.
         captured: True records at the first call, on a CPU or a CUDA device; None records on a CPU
-            after ``AFTER`` calls of a shape; False never records.
+            after ``AFTER`` calls of a shape, where all parts of the network are of the packages
+            ``KNOWN``; False never records.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class Captured:
         self._state: Hashable = None
         self._calls: Counter[Hashable] = Counter()
         self._recordings: dict[Hashable, Recording | _Graph | None] = {}  # None: not recordable
+        self._known = False
+        self.refresh()
 
     def refresh(self) -> None:
         """Forgets all recordings if the network's attributes or the places of its tensors changed.
@@ -54,15 +59,18 @@ class Captured:
         Call it before the first of a series of calls in between which neither changes.
         """
         state = tuple(_state(self.net, self.owner))
+        self._known = all(
+            type(part).__module__.partition(".")[0] in KNOWN for part in self.net.modules()
+        )
         if state != self._state:
             self._state, self._recordings = state, {}
             self._calls.clear()
 
     def records(self, device: str) -> bool:
         """Whether calls on such a device are ever recorded."""
-        return self.captured is not False and (
-            device == "cpu" or (device == "cuda" and self.captured is True)
-        )
+        if self.captured is None:
+            return self._known and device == "cpu"
+        return self.captured and device in ("cpu", "cuda")
 
     def __call__(self, *inputs: Tensor | None, key: Hashable = ()) -> Results:
         """Calls the function, or replays its recording.

@@ -54,7 +54,8 @@ class FoldedRule(LearningRule):
             ``capture.Captured``). True records at the first chunk: on a CPU as one program, on a
             CUDA device as a CUDA graph, for which the network's parts must not wait for the device.
             None records on a CPU after a hundred chunks of a shape, where the rule's loss is
-            ``recordable``. A chunk that cannot be recorded is computed as it is.
+            ``recordable`` and all parts of the network come with this package, torch or Pyro. A
+            chunk that cannot be recorded is computed as it is.
 
     Raises:
         ValueError: for numbers out of range, options that exclude one another, or a network

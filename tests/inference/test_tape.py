@@ -150,3 +150,17 @@ def test_a_graph_has_inputs_and_results_of_its_own(monkeypatch):
     second = graph.replay([torch.full((2,), 3.0), None])
     torch.testing.assert_close(second[0], 3 * kept, rtol=0, atol=0)
     torch.testing.assert_close(graph.first[0], kept, rtol=0, atol=0)  # not overwritten
+
+
+def test_a_network_with_a_part_of_a_users_own_is_recorded_on_request_only():
+    class Own(torch.nn.Linear):
+        pass
+
+    for part, captured, records in (
+        (torch.nn.Linear(2, 2), None, True),
+        (Own(2, 2), None, False),
+        (Own(2, 2), True, True),
+    ):
+        net = torch.nn.Sequential(torch.nn.ReLU(), part)
+        found = Captured(lambda key, x: [x + 1], net, Owner(), captured)
+        assert found.records("cpu") == records
