@@ -221,13 +221,13 @@ curves["Gaussian"] = train_by(inference.SequenceELBO(gaussian))
 
 def error(found):
     """Mean squared error against the clean signal, over real frames."""
-    return float((found.cpu() - truth)[test.mask].square().mean())
+    return float((found - truth)[test.mask].square().mean())
 
 
 restored = {
     "the sensors": test.obs,
-    "Gaussian": gaussian.reconstruct(test),
-    "Laplace, your own": net.reconstruct(test),
+    "Gaussian": gaussian.reconstruct(test).cpu(),
+    "Laplace, your own": net.reconstruct(test).cpu(),
 }
 for name, found in restored.items():
     print(f"{name:20} mean squared error {error(found):.3f}")
