@@ -210,19 +210,23 @@ def _reads(facts: Facts) -> dict[str, Any]:
     }
 
 
+def _of_past(facts: Facts, model: Part) -> Plan:
+    """Of a model whose memory reads the past without noise; of many counts it soon overfits."""
+    plan, many = _sequence(facts, model), facts.frames >= SMALL
+    return plan.changed({"updates": 1000}) if many and facts.kind != "traces" else plan
+
+
 def _gru(facts: Facts, latent_dim: int) -> Plan:
     if facts.kind == "traces":  # a bin says more than one of spikes, and costs less to hide
         model = part(RNN, input_dropout=HIDDEN, dropout=0.2, **_reads(facts))
         plan = _sequence(facts, model).changed({"fit.lr": rate(facts, 6e-3)})
         return plan.changed({"updates": max(600, plan.updates)})
-    plan = _sequence(facts, part(RNN, input_dropout=0.4, dropout=0.2, **_reads(facts)))
-    # It has no latent noise: of many spikes it is best after some hundred updates, then overfits.
-    return plan if facts.frames < SMALL else plan.changed({"updates": 1000})
+    return _of_past(facts, part(RNN, input_dropout=0.4, dropout=0.2, **_reads(facts)))
 
 
 def _vosp(facts: Facts, latent_dim: int) -> Plan:
     model = part(VOSP, latent_dim=latent_dim, width=WIDTH, input_dropout=0.4, **_reads(facts))
-    return _sequence(facts, model)
+    return _of_past(facts, model)
 
 
 def _vrae(facts: Facts, latent_dim: int) -> Plan:
