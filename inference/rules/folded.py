@@ -48,8 +48,8 @@ class FoldedRule(LearningRule):
         through_time: let the gradient flow into u_{t-1}.
         chunk: folded frames whose graph is held at a time. The gradient is the same in
             expectation: chunks draw their noise one after the other, so that another size draws
-            other numbers. ``None`` takes a thousand on a CPU, and far more on a GPU (see
-            ``chunks``).
+            other numbers. ``None`` takes some thousands on a CPU, far more on a GPU (see
+            ``chunks``), and all frames with ``through_time``.
         captured: record the gradient of a chunk once for each shape, and replay it (see
             ``capture.Captured``). True records at the first chunk: on a CPU as one program, on a
             CUDA device as a CUDA graph, for which the network's parts must not wait for the device.
@@ -178,7 +178,8 @@ class FoldedRule(LearningRule):
         varying = {name: anneal(value, self.done) for name, value in annealed if _varies(value)}
         fixed = tuple(value for _, value in annealed if not _varies(value))
         fold = self._without_past(fold)
-        total = self._gradient.fill(fold, self.chunk, varying, lambda: (self._settings(), fixed))
+        size = self.chunk or (fold.rows if self.through_time else None)  # the graph is held anyway
+        total = self._gradient.fill(fold, size, varying, lambda: (self._settings(), fixed))
         return {"loss": total, "frames": total.new_full((), fold.rows)}
 
     def _loss_at(self, fold: Fold, numbers: Mapping[str, Tensor], settings: Any) -> Tensor:
