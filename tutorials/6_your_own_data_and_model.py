@@ -280,7 +280,7 @@ class WakeSleep(inference.LearningRule):
 
 sleeper = build(Laplace(3))
 curves["Laplace, wake-sleep"] = train_by(WakeSleep(sleeper))
-found = sleeper.reconstruct(test)
+found = sleeper.reconstruct(test).cpu()
 print(f"{'wake-sleep':20} mean squared error {error(found):.3f}")
 
 # %% [markdown]
@@ -342,7 +342,7 @@ class Leaky(nn.Module):
 
 online = zoo.RVAE(3, 4, Laplace(3), hidden=32, guide=Leaky())
 train_by(inference.LocalELBO(online))
-found = online.reconstruct(test)
+found = online.reconstruct(test).cpu()
 print(f"{'rVAE, leaky guide':20} mean squared error {error(found):.3f}")
 
 # %% [markdown]
@@ -398,7 +398,7 @@ for what, do in wrong.items():
 # %%
 zoo.save("swing", net, title="a swing, by three sensors")
 again = zoo.load("swing", classes=[Laplace, Forgetful, Gated, Convolution])
-same = torch.equal(again.reconstruct(test), net.reconstruct(test))
+same = torch.equal(again.reconstruct(test).cpu(), net.reconstruct(test).cpu())
 print(f"the loaded network says the same: {same}")
 
 dreams = again.sample(sequences=4, steps=60, seed=1, noise=False)
@@ -424,7 +424,7 @@ padded = data.collate([*noisy[:10], torch.zeros(90, 3)]).rows(slice(10))  # more
 longer = net.reconstruct(padded)[:, : truth.shape[1]]
 gap = (longer - net.reconstruct(test))[test.mask].abs().max()
 print(f"padding changes reconstructions by {gap:.1e} at most")
-_ = WakeSleep(net).gradients(train)
+_ = WakeSleep(net).gradients(train.to(net.device))
 still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
 print(f"parameters without a gradient: {still or 'none'}")
 print(f"{time.perf_counter() - started:.0f} s")
