@@ -8,7 +8,7 @@ import typer
 
 from .options import check_device
 
-Repeats = Annotated[int, typer.Option(min=1, help="Timed steps; the median is shown.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Timed steps; the median or the least is shown.")]
 Where = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 app = typer.Typer(help="Benchmarks; each prints ratios measured in one run.")
@@ -49,7 +49,7 @@ def bench_local(
     finally:  # minutes of measurements are not lost where a later case fails
         columns = "T", "B", "rule", "ms", "MB", "peak", "time", "memory", "over fold"
         show(table(columns, rows, words=(2,)))
-    print("ms: on a CPU, processor time of one thread, once gradients are recorded;")
+    print("ms: the least of the repeats; on a CPU, processor time of one thread, warm;")
     print("MB: what a step adds to the memory in use; peak: the whole process, data and libraries;")
     print("time, memory: how many times more BPTT needs for the same batch;")
     print("over fold: the time of an update over that of its fold, the statistics known.")
