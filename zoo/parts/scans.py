@@ -162,19 +162,11 @@ def gaussian(
     past, joint = np.empty((rows, size), features.dtype), np.empty((rows, hidden), features.dtype)
     drive, raw = np.empty((rows, width), features.dtype), np.empty((rows, pair), features.dtype)
     flat, positive = raw.reshape(-1), np.empty(rows * pair, features.dtype)
-    for n in range(rows):
-        for k in range(size):
-            past[n, k] = statistics[n, 0, k]
+    past[:] = statistics[:, 0]
     for t in range(steps):
-        for n in range(rows):
-            for j in range(width):
-                drive[n, j] = features[n, t, j]
+        drive[:] = features[:, t, :width]
         add_product(drive, past, from_past)
-        for n in range(rows):
-            for j in range(hidden):
-                joint[n, j] = drive[n, j]
-            for j in range(pair):
-                raw[n, j] = drive[n, hidden + j]
+        joint[:], raw[:] = drive[:, :hidden], drive[:, hidden:]
         activate(joint, code)
         add_product(raw, joint, heads)
         for n in range(rows):
@@ -195,8 +187,7 @@ def gaussian(
                 for k in range(latents, size):
                     spread = positive[n * pair + k] + least
                     past[n, k] = most if spread > most else spread
-            for k in range(size):
-                statistics[n, t + 1, k] = past[n, k]
+        statistics[:, t + 1] = past
 
 
 @compiled
@@ -213,18 +204,12 @@ def elman(statistics: Array, features: Array, passes: Array, from_past: Array, c
     rows, steps = passes.shape
     size = len(from_past)
     past, drive = np.empty((rows, size), features.dtype), np.empty((rows, size), features.dtype)
-    for n in range(rows):
-        for j in range(size):
-            past[n, j] = statistics[n, 0, j]
+    past[:] = statistics[:, 0]
     for t in range(steps):
-        for n in range(rows):
-            for j in range(size):
-                drive[n, j] = features[n, t, j]
+        drive[:] = features[:, t]
         add_product(drive, past, from_past)
         activate(drive, code)
         for n in range(rows):
             if passes[n, t]:
-                for j in range(size):
-                    past[n, j] = drive[n, j]
-            for j in range(size):
-                statistics[n, t + 1, j] = past[n, j]
+                past[n] = drive[n]
+        statistics[:, t + 1] = past

@@ -37,6 +37,7 @@ from ..parts.path_guides import Increments
 from ..recipes import find
 from ..runs.processes import JobFailed, in_processes
 from .stepwise import StepwiseELBO, StepwiseVRAE
+from .timing import least
 
 MEGABYTE = 2**20
 WARM_UP = 30.0  # seconds at most, before a job is timed
@@ -230,14 +231,12 @@ def _times(
         fold = Fold.of(data, sweep(local.net, data, local.net.initial(batch)).statistics[:, :-1])
     jobs: dict[str, Callable[[], object]] = {FOLD: partial(local._backward, fold)}
     jobs |= {name: partial(_step, rule, data) for name, rule in rules.items()}
-    for name in [name for name in jobs if name != ONLINE]:
-        _warm(jobs[name], device)
-    times = {name: [_time(work, 1, device)] for name, work in jobs.items()}
-    for _ in range(repeats - 1):
-        for name in [name for name in jobs if name != ONLINE]:
-            times[name].append(_time(jobs[name], 1, device))
-    least = {name: min(each) for name, each in times.items()}  # other work only adds to them
-    return {name: (least[name], least[FOLD] if name == LOCAL else None) for name in names}
+    online = {name: jobs.pop(name) for name in names if name == ONLINE}
+    for work in jobs.values():
+        _warm(work, device)
+    clock = partial(_time, repeats=1, device=device)
+    found = least(jobs, repeats, clock) | least(online, 1, clock)
+    return {name: (found[name], found[FOLD] if name == LOCAL else None) for name in names}
 
 
 def _memory(case: Case, device: str) -> tuple[float, float]:

@@ -8,7 +8,6 @@ for every time step; the model is written here by the equations of its paper.
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from ..models.vrae import VRAE
 from ..parts.likelihoods import Bernoulli
 from ..recipes.population import PopulationReadout
 from .deep_markov import DeepMarkovModel, TraceELBO
+from .timing import least
 
 DYNAMAX = "dynamax"
 
@@ -112,14 +112,9 @@ def _size(net: nn.Module) -> str:
 
 def _least(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """The least milliseconds of processor time of each of some steps, which take turns."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()  # compiles
-    for name in list(steps) * repeats:
-        start = time.process_time()
-        steps[name]()
-        times[name].append(1e3 * (time.process_time() - start))
-    return {name: min(each) for name, each in times.items()}
+    return {name: 1e3 * each for name, each in least(steps, repeats).items()}
 
 
 class Dynamax:

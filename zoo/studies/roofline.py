@@ -10,7 +10,6 @@ architectures" (2009).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -38,6 +37,7 @@ from ..models.rvae import RVAE
 from ..models.srn import SRN
 from ..models.vrae import VRAE
 from ..parts.likelihoods import Bernoulli, Categorical, Poisson
+from .timing import least
 
 LARGE = 1024  # rows of the matrices that give the peak: larger ones are no faster on one core
 
@@ -95,11 +95,10 @@ def roofline(steps: int, repeats: int) -> Iterator[Distance]:
             number = flops(update.plain)
             product()
             update.step()  # compiles, or records
-            times = [(_seconds(update.step), _seconds(product)) for _ in range(repeats)]
-            least, large = (min(each) for each in zip(*times))
+            found = least({"update": update.step, "product": product}, repeats)
             yield Distance(
-                *(update.rule, update.task, number / 1e6, least),
-                products=number * large / (2 * LARGE**3),
+                *(update.rule, update.task, number / 1e6, found["update"]),
+                products=number * found["product"] / (2 * LARGE**3),
             )
     finally:
         torch.set_num_threads(threads)
@@ -155,9 +154,3 @@ def flops(step: Callable[[], object]) -> int:
     with mock.patch.object(kernels, "load", return_value=None), counter:  # as without numba
         step()
     return counter.get_total_flops()
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
