@@ -13,7 +13,15 @@ from pyro.contrib.gp import kernels
 from safetensors.torch import load_file, save_file
 from seqzoo.zoo import decoders, guides, likelihoods, nets, parts, path_guides, priors, store
 from seqzoo.zoo.part import Described, Part, describe, part
-from seqzoo.zoo.parts import fast_dropout, fast_memory, initialisers, memory, readouts, spatial
+from seqzoo.zoo.parts import (
+    fast_dropout,
+    fast_frames,
+    fast_memory,
+    initialisers,
+    memory,
+    readouts,
+    spatial,
+)
 from seqzoo.zoo.parts.units import HybridUnits
 from seqzoo.zoo.recipes.population import PopulationReadout
 from seqzoo.zoo.registry import PARTS, exported, read
@@ -157,6 +165,18 @@ EXAMPLES = {
         bound,
     ),
     "VOSP": (lambda: zoo.VOSP(M, K, likelihoods.Bernoulli(M), H, width=H), bound),
+    "VOSP as published": (
+        lambda: zoo.VOSP(
+            *(M, K, likelihoods.Bernoulli(M)),
+            memory=fast_memory.FastDropoutMemory(M, H, learn_rates=True),
+            guide=path_guides.Diagonal(2 * H, K),
+            encoder=fast_frames.FastDropoutEncoder(H, M, H),
+            emission=fast_frames.FastDropoutEmission(H, K, M, H),
+            width=2 * H,
+            decoder_input="path",
+        ),
+        bound,
+    ),
     "SRN": (
         lambda: zoo.SRN(
             M, likelihoods.Categorical(3), H, 0.5, "sigmoid", "linear", False, initialisers.Latch()

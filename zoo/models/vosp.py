@@ -28,7 +28,7 @@ from ...inference.predict import Filtered
 from ..parts.checks import call, check_dropout, check_hidden, check_mean, check_shape
 from ..parts.likelihoods import Likelihood
 from ..parts.memory import CausalNet, Memory, Remembers, check_fits
-from ..parts.missing import expected, hide_values, needed, reads
+from ..parts.missing import beside, expected, hide_values, needed, reads
 from ..parts.nets import MLP, set_output_mean
 from ..parts.path_guides import Increments, PathGuide, check_guide
 from ..parts.priors import Prior, WienerProcess
@@ -52,7 +52,11 @@ class VOSP(Remembers, PathModel, Recurrent):
         memory: the recurrent net f over frames (see ``memory``); None is a GRU.
         guide: a recognition model of paths with ``features_dim`` equal to ``width`` (see
             ``path_guides``); None is ``Increments``.
-        width: units of the hidden layers of guide and decoder.
+        encoder: a net from h_{t-1} and the values that f reads of frame t to the ``width`` features
+            of the guide; None is two layers of rectified units.
+        emission: a net from h_{t-1}, z_t and s_t, ``H + K + I`` values, to natural parameters;
+            None has one hidden layer of ``width`` rectified units.
+        width: features of the guide, and units of the default hidden layers.
         decoder_input: ``"innovations"`` of the path, or the ``"path"`` itself.
         input_dropout: probability that a value of the past is hidden from f in training; with
             ``sees_missing`` f reads that it was not seen.
@@ -89,6 +93,8 @@ class VOSP(Remembers, PathModel, Recurrent):
         prior: Prior | None = None,
         memory: CausalNet | None = None,
         guide: PathGuide | None = None,
+        encoder: nn.Module | None = None,
+        emission: nn.Module | None = None,
         width: int = 200,
         decoder_input: str = "innovations",
         input_dropout: float = 0.0,
@@ -113,13 +119,16 @@ class VOSP(Remembers, PathModel, Recurrent):
         past = self.memory.outputs
         if private:
             self.memory = with_private(self.memory, likelihood, sees_missing)
-        self.encoder = MLP([self.memory.outputs + read, width, width], last="relu")
-        self.from_past = nn.Linear(past, width)
-        self.from_latent = nn.Linear(latent_dim, width, bias=False)
-        self.from_inputs = nn.Linear(input_dim, width, bias=False) if input_dim else None
-        self.decoder = nn.Linear(width, likelihood.natural_dim)
+        layers = [self.memory.outputs + read, width, width]
+        self.encoder = MLP(layers, last="relu") if encoder is None else encoder
+        self.emission = emission
+        if emission is None:
+            self.from_past = nn.Linear(past, width)
+            self.from_latent = nn.Linear(latent_dim, width, bias=False)
+            self.from_inputs = nn.Linear(input_dim, width, bias=False) if input_dim else None
+            self.decoder = nn.Linear(width, likelihood.natural_dim)
         if obs_mean is not None:
-            set_output_mean(self.decoder, likelihood, obs_mean)
+            set_output_mean(self.decoder if emission is None else emission, likelihood, obs_mean)
         self.hide, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
     def extra_repr(self) -> str:
@@ -176,7 +185,10 @@ class VOSP(Remembers, PathModel, Recurrent):
         return drop_shared(self.dropout, self.memory, past)
 
     def belief(self, frames: Tensor, mask: Tensor, features: Tensor) -> Path:
-        seen = self.encoder(torch.cat((features, frames), -1))
+        seen = call(self.encoder, "encoder", torch.cat((features, frames), -1))
+        seen = check_shape(
+            seen, "encoder", "[batch, steps, width]", (*mask.shape, self.recognition.features_dim)
+        )
         return self.recognition(seen, mask, self.path_prior(mask), None)
 
     def natural(self, path: Tensor, encoding: Encoding) -> Tensor:
@@ -186,9 +198,17 @@ class VOSP(Remembers, PathModel, Recurrent):
     def _frame(self, latent: Tensor, past: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Natural parameters of frames given the path as it is decoded, h_{t-1} and s_t.
 
-        The product with h is computed once for all samples of the latent state.
+        The product of the default emission with h is computed once for all samples of the latent
+        state.
         """
-        drive = self.from_past(shared_part(self.memory, past))
+        shared = shared_part(self.memory, past)
+        if self.emission is not None:
+            read = torch.cat((shared.expand(*latent.shape[:-1], -1), latent), -1)
+            natural = call(self.emission, "emission", beside(read, inputs, self.input_dim))
+            shape = *latent.shape[:-1], self.likelihood.natural_dim
+            natural = check_shape(natural, "emission", "[..., natural_dim]", shape)
+            return add_private(natural, self.memory, past)
+        drive = self.from_past(shared)
         if self.from_inputs is not None:
             drive = drive + self.from_inputs(needed(inputs, self.input_dim))
         natural = self.decoder(torch.relu(drive + self.from_latent(latent)))

@@ -3,6 +3,7 @@
 from . import (
     decoders,
     fast_dropout,
+    fast_frames,
     fast_memory,
     guides,
     initialisers,
@@ -19,6 +20,7 @@ from . import (
 __all__ = [
     "decoders",
     "fast_dropout",
+    "fast_frames",
     "fast_memory",
     "guides",
     "initialisers",

@@ -27,6 +27,7 @@ class FastDropoutMemory(Described, nn.Module):
         units: number of units; ``output`` has twice as many values.
         keep_input: probability that an input is kept.
         keep_hidden: probability that a unit of the last state is kept.
+        learn_rates: learn both probabilities, which are then initial ones.
         spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
     """
 
@@ -36,6 +37,7 @@ class FastDropoutMemory(Described, nn.Module):
         units: int,
         keep_input: float = 0.9,
         keep_hidden: float = 0.9,
+        learn_rates: bool = False,
         spectral_radius: float | None = None,
         incoming: int | None = None,
         input_scale: float | None = None,
@@ -48,6 +50,7 @@ class FastDropoutMemory(Described, nn.Module):
             units,
             keep_input,
             keep_hidden,
+            learn_rates=learn_rates,
             spectral_radius=spectral_radius,
             incoming=incoming,
             input_scale=input_scale,

@@ -15,6 +15,7 @@ from ..models.vosp import VOSP
 from ..models.vrae import VRAE
 from ..part import Part, part
 from ..parts.decoders import CausalDecoder
+from ..parts.fast_frames import FastDropoutEmission, FastDropoutEncoder
 from ..parts.fast_memory import (
     FastDropoutDecoder,
     FastDropoutMemory,
@@ -33,20 +34,21 @@ KEYS, LATENTS, CHUNK = 88, 32, 100
 DATA = ("jsb", "nottingham", "piano-midi", "musedata")
 PUBLISHED = {
     "vrae-published": {"piano-midi": 4.00, "nottingham": 2.00, "jsb": 5.53},
-    "vosp": {"piano-midi": 6.08, "nottingham": 2.63, "jsb": 6.21},
+    "vosp-published": {"piano-midi": 6.08, "nottingham": 2.63, "jsb": 6.21},
     "fd-rnn": {"piano-midi": 7.39, "nottingham": 3.09, "jsb": 8.01},
     "rnn": {"piano-midi": 7.58, "nottingham": 3.43, "jsb": 8.58},
     "rnn-nade": {"piano-midi": 7.05, "nottingham": 2.31, "jsb": 5.19},
     "deep-rnn": {"nottingham": 2.95, "jsb": 7.92},
 }
-OF_NO_BOUND = "the published figure is of the published objective, no bound. "
 NOTES = {
     "vrae": "the published figures are of another objective, see the row as published. Trained by "
     "the ELBO, then by a mean of the ELBO and a bound of four particles.",
     "vrae-published": "its published objective is no bound and compares with no other column; the "
     "exact ELBO of the same networks stands beside it.",
-    "vosp": f"{OF_NO_BOUND}Here the guide is over increments, so that frames share no noise, and "
-    "the decoder sees increments.",
+    "vosp": "the guide is over increments, so that frames share no noise, and the decoder sees "
+    "increments.",
+    "vosp-published": "its published objective is no bound and compares with no other column; the "
+    "exact ELBO of the same networks stands beside it.",
     "rnn": "tanh units, a linear readout.",
 }
 # Rows whose weights come with the package: together they must stay small.
@@ -80,7 +82,7 @@ def row(
         source=SOURCE,
         validate=True,
         ships=name in SHIPPED[data],
-        note=NOTES.get(name, "") if published else NOTES.get(name, "").removeprefix(OF_NO_BOUND),
+        note=NOTES.get(name, ""),
         **rest,
     )
 
@@ -173,6 +175,40 @@ def published(data: str, exact: bool = False) -> Recipe:
         ("ELBO",) if exact else (NO_BOUND, "ELBO"),
         net,
         rule=part(SequenceELBO, objective=objective),
+        **budget(data, epochs, **how),
+    )
+
+
+def published_vosp(data: str) -> Recipe:
+    """The VOSP as published: fast dropout, a diagonal guide, and the objective of the text.
+
+    The rates of what recognises are learned. The memory is part of it, and of p as well.
+    """
+    units = 200
+    start = {"spectral_radius": 1.1, "incoming": 25, "input_scale": 0.1}
+    net = part(
+        VOSP,
+        obs_dim=KEYS,
+        latent_dim=LATENTS,
+        likelihood=BERNOULLI,
+        memory=part(FastDropoutMemory, inputs=KEYS, units=units, learn_rates=True, **start),
+        guide=part(Diagonal, features_dim=2 * units, dim=LATENTS),
+        encoder=part(FastDropoutEncoder, units=units, inputs=KEYS, width=units),
+        emission=part(
+            FastDropoutEmission, units=units, latent_dim=LATENTS, natural_dim=KEYS, width=units
+        ),
+        width=2 * units,
+        decoder_input="path",
+    )
+    epochs = {"jsb": 60, "nottingham": 10, "piano-midi": 15, "musedata": 6}[data]
+    how = {"lr": 1e-3, "optimizer": "rmsprop-nesterov", "clip": 225.0, "average": None}
+    return row(
+        data,
+        "vosp-published",
+        "VOSP as published",
+        (NO_BOUND, "ELBO"),
+        net,
+        rule=part(SequenceELBO, objective="marginal-increments"),
         **budget(data, epochs, **how),
     )
 
@@ -295,6 +331,7 @@ RECIPES = [
         *([published(data, exact=True)] if data == "jsb" else []),
         vosp(data),
         vosp(data, nade=True),
+        published_vosp(data),
         *baselines(data),
     )
 ]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from seqzoo.data import Batch
 from seqzoo.zoo import RNN, VOSP, VRAE, path_guides
+from seqzoo.zoo.parts.fast_frames import FastDropoutEmission, FastDropoutEncoder
 from seqzoo.zoo.parts.fast_memory import (
     FastDropoutDecoder,
     FastDropoutMemory,
@@ -13,7 +14,7 @@ from seqzoo.zoo.parts.fast_memory import (
     FastDropoutReadout,
 )
 from seqzoo.zoo.parts.likelihoods import Bernoulli
-from seqzoo.zoo.parts.moments import Moments, bernoulli_logits
+from seqzoo.zoo.parts.moments import Moments, bernoulli_logits, tanh
 
 from seqzoo import inference
 
@@ -34,6 +35,18 @@ def vosp():
     return VOSP(M, K, Bernoulli(M), memory=FastDropoutMemory(M, H), width=7)
 
 
+def published_vosp():
+    return VOSP(
+        *(M, K, Bernoulli(M)),
+        memory=FastDropoutMemory(M, H, learn_rates=True),
+        guide=path_guides.Diagonal(14, K),
+        encoder=FastDropoutEncoder(H, M, 7),
+        emission=FastDropoutEmission(H, K, M, 7),
+        width=14,
+        decoder_input="path",
+    )
+
+
 def vrae():
     encoder, decoder = FastDropoutReader(M, H), FastDropoutDecoder(K, M, H)
     guide = path_guides.Diagonal(encoder.features_dim, K)
@@ -42,7 +55,7 @@ def vrae():
     )
 
 
-MODELS = {"RNN": rnn, "VOSP": vosp, "VRAE": vrae}
+MODELS = {"RNN": rnn, "VOSP": vosp, "VOSP as published": published_vosp, "VRAE": vrae}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -150,6 +163,21 @@ def test_a_readout_gives_the_log_odds_of_the_mean_probability():
     assert (found.abs() <= known.abs()).all()  # what is uncertain is nearer to 1/2
     blank = FastDropoutReadout(H, M, bias=-3.0)(torch.zeros(B, 2 * H))
     torch.testing.assert_close(blank, torch.full((B, M), -3.0))
+
+
+def test_the_parts_within_a_frame_are_layers_over_moments_and_values():
+    torch.manual_seed(0)
+    moments, values = Moments(torch.randn(B, H), torch.rand(B, H)), torch.randn(B, K)
+    both = Moments(
+        torch.cat((moments.mean, values), -1), torch.cat((moments.variance, 0 * values), -1)
+    )
+    read = torch.cat((*moments, values), -1)
+    encoder = FastDropoutEncoder(H, K, 7, keep=0.8)
+    torch.testing.assert_close(encoder(read), torch.cat(tanh(*encoder.linear(both)), -1))
+    net = FastDropoutEmission(H, K, M, 7, keep=0.8)
+    hidden = tanh(*net.hidden.linear(both))
+    expected = bernoulli_logits(net.readout.linear(hidden))
+    torch.testing.assert_close(net(read), expected)
 
 
 # Models of such parts ---------------------------------------------------------------------------
