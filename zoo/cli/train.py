@@ -78,12 +78,14 @@ def train(
     ] = False,
     modules: Modules = None,
 ) -> None:
-    """Train one recipe, then score it on test data.
+    """Train one recipe, and print its score on validation data.
 
-    Writes weights.safetensors and card.json. A run that was stopped goes on from its last whole
+    Writes weights.safetensors and card.json, which holds the score on test data. seqzoo evaluate
+    and reproduce print that one: settings are chosen without it. A run that was stopped goes on from its last whole
     epoch when the same command is given again, and ends with the same weights. A finished run is
     replaced with --overwrite alone.
     """
+    from .. import store
     from ..recipes import find, parse_overrides
     from ..runs.finished import place
     from ..runs.run import is_main_process, run
@@ -110,8 +112,13 @@ def train(
     )
     if not is_main_process():
         return
-    print(f"{name}: {card['metric']} {card['value']:.4g} {card['unit']} on test data (seed {seed})")
+    value = card["validation"]
+    if value is None:  # the training looked at no validation data
+        net = store.load(folder, device or "cpu")
+        value = float(recipe.task.measure(net, seed, "validation").figures[0])
+    print(f"{name}: {card['metric']} {value:.4g} {card['unit']} on validation data (seed {seed})")
     print(f"{folder} holds weights.safetensors and card.json; zoo.load({str(folder)!r}) loads them")
+    print(f"seqzoo evaluate {folder} scores it on test data")
 
 
 @app.command()
