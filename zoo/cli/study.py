@@ -13,9 +13,11 @@ from .options import (
     Frames,
     Jobs,
     Modules,
+    Name,
     NumChains,
     NumWarmup,
     Seed,
+    Set,
     Steps,
     Trained,
     check_device,
@@ -308,6 +310,89 @@ def horizon(
     show(table(("task", "rule", "T", "NLL", "sd", "n"), rows, words=(0, 1)))
     study.plot_curves(points, out)
     print(f"wrote {out}")
+
+
+@app.command()
+def settings(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the trials.")],
+    rule: Annotated[list[str] | None, typer.Option(help="bptt or tptt; both if unset.")] = None,
+    horizons: Horizons = None,
+) -> None:
+    """Validation NLL of starts and rates of target propagation and of BPTT, by the horizon.
+
+    The best of each are the settings of the rows for numbers and of the horizon study. Trials in
+    the folder are kept.
+    """
+    import torch
+
+    from ..runs.printing import show, table
+    from ..studies import horizon
+    from ..studies.settings import MAKERS, choose
+
+    torch.set_num_threads(1)
+    rows = []
+    for steps in horizons or horizon.STEPS:
+        for each in rule or list(MAKERS):
+            name, score = next(iter(choose(each, steps, out, print).items()))
+            rows.append((each, str(steps), name, f"{score:.4f}"))
+    show(table(("rule", "T", "best setting", "validation NLL"), rows, words=(0, 2)))
+
+
+@app.command()
+def vary(
+    name: Name,
+    field: Annotated[
+        str,
+        typer.Argument(
+            metavar="FIELD=[VALUE,...]",
+            help="A field of the recipe and its values: rule.noise=[0,0.1,1].",
+        ),
+    ],
+    how: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=[VALUE,...]",
+            help="Score every network in several ways: --how num_samples=[1,20].",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds, 0 to N-1.")] = 3,
+    quick: Quick = False,
+    runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")] = Path("runs"),
+    jobs: Jobs = 2,
+    device: Device = None,
+    overrides: Set = None,
+    modules: Modules = None,
+) -> None:
+    """Test figure of a recipe as one field changes, mean and sd over seeds.
+
+    Finished runs are kept. The validation figure stands beside it, for who chooses a setting.
+    """
+    from ..recipes import find, parse_overrides
+    from ..runs.finished import place
+    from ..runs.printing import show, table
+    from ..studies.variation import vary as study
+
+    check_device(device)
+    changes = parse_overrides(overrides or [])
+    recipe = find(name)
+    recipe = (recipe.quickened() if quick else recipe).override(changes)
+    ((path, values),) = parse_overrides([field]).items()
+    ways = parse_overrides([how] if how else [])
+    for key, each in {path: values, **ways}.items():
+        if not isinstance(each, list):
+            raise ValueError(f"give the values of {key} in brackets: {key}=[{each}]")
+    folder = place(runs, quick, changes)
+    found = study(recipe, path, values, seeds, folder, jobs, device, ways, print)
+    columns = list(found[0].changes)
+    rows = []
+    for one in found:
+        mean, sd = one.spread
+        seen = [value for value in one.validation if value is not None]
+        validation = f"{sum(seen) / len(seen):.4g}" if seen else "-"
+        figures = f"{mean:.4g}", "-" if sd is None else f"{sd:.2g}", str(len(one.values))
+        rows.append((*(str(one.changes[key]) for key in columns), *figures, validation))
+    print(f"{name}: {recipe.task.metric}, {recipe.task.unit or 'no unit'}, on test data")
+    show(table((*columns, "mean", "sd", "n", "validation"), rows))
 
 
 @app.command()

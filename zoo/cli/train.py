@@ -81,9 +81,9 @@ def train(
     """Train one recipe, and print its score on validation data.
 
     Writes weights.safetensors and card.json, which holds the score on test data. seqzoo evaluate
-    and reproduce print that one: settings are chosen without it. A run that was stopped goes on from its last whole
-    epoch when the same command is given again, and ends with the same weights. A finished run is
-    replaced with --overwrite alone.
+    and reproduce print that one: settings are chosen without it. A run that was stopped goes on
+    from its last whole epoch when the same command is given again, and ends with the same weights.
+    A finished run is replaced with --overwrite alone.
     """
     from .. import store
     from ..recipes import find, parse_overrides

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...data.files import write_whole
 from .. import plain_json
+from ..part import Part
 from ..recipes import Recipe
 from .run import hardware, train
 
@@ -83,6 +84,64 @@ def search(
     if len(found) < trials:
         study.optimize(objective, n_trials=trials - len(found))
     return sorted(found, key=lambda trial: trial.score)
+
+
+def grid(
+    recipe: Recipe,
+    settings: Sequence[dict[str, Any]],
+    path: Path,
+    seed: int = SEED,
+    device: str | None = None,
+    say: Callable[[Trial], None] = lambda trial: None,
+) -> list[Trial]:
+    """Tries every setting of a list once; test data are never looked at.
+
+    Arguments:
+        recipe: the recipe.
+        settings: changes of the recipe, as ``Recipe.override`` takes them.
+        path: a JSON file that keeps the trials, written after each; a search that was stopped goes
+            on from there.
+        seed: seed of the training.
+        device: where to train.
+        say: told of every trial when it is done, and of those that ``path`` holds.
+
+    Returns:
+        The trials, in the order of the settings.
+
+    Raises:
+        ValueError: for a setting that does not fit the recipe, or a file of another search.
+    """
+    plain = [plain_json.plain(_text(changes)) for changes in settings]
+    found = [each for each in _kept(recipe, path) if each.changes in plain]
+    for changes, text in zip(settings, plain):
+        trial = next((each for each in found if each.changes == text), None)
+        if trial is None:
+            one = recipe.override(changes)
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    score = _validation(one, seed, Path(folder), device)
+                except FloatingPointError:
+                    score = math.inf
+            trial = Trial(text, score)
+            found.append(trial)
+            save(recipe, found, path, device)
+        say(trial)
+    return sorted(found, key=lambda each: plain.index(each.changes))
+
+
+def _kept(recipe: Recipe, path: Path) -> list[Trial]:
+    """The trials in a file of ``save``."""
+    if not path.is_file():
+        return []
+    content = plain_json.loads(path.read_bytes())
+    if content.get("configuration") != plain_json.plain(recipe.configuration()):
+        raise ValueError(f"{path} holds a search of other settings: give another folder")
+    return [Trial(each, _score(each.pop("score"))) for each in content["trials"]]
+
+
+def _text(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes as data: parts are written as on the command line."""
+    return {key: str(value) if isinstance(value, Part) else value for key, value in changes.items()}
 
 
 def _study(recipe: Recipe, trials: int, seed: int, storage: Path | None) -> optuna.Study:

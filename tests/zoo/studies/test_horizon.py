@@ -14,8 +14,9 @@ from seqzoo.zoo.recipes import (
     one_to_many,
 )
 from seqzoo.zoo.runs import reproduce
+from seqzoo.zoo.runs import search as searching
 from seqzoo.zoo.runs.run import run
-from seqzoo.zoo.studies import horizon
+from seqzoo.zoo.studies import horizon, settings
 
 from seqzoo import inference, zoo
 
@@ -49,24 +50,69 @@ def test_a_horizon_is_the_recipe_with_another_number_of_steps():
             for steps in lengths:
                 here = make(kind, steps)
                 assert here.configuration() == find(here.name).configuration()
-            here, there = make(kind, 7), make(kind, lengths[0])
-            assert here.name.startswith(f"onetomany-{kind}-t7/")
+            here, there = make(kind, 6), make(kind, lengths[0])
+            assert here.name.startswith(f"onetomany-{kind}-t6/")
             assert here.published is None
             assert here.limit == there.limit
-            assert here.data.arguments["steps"] == 7
-            assert (here.model, here.rule, here.fit) == (there.model, there.rule, there.fit)
+            assert here.data.arguments["steps"] == 6
+            if kind == "class" or lengths[0] == 5:  # for numbers each horizon has a setting
+                assert (here.model, here.rule, here.fit) == (there.model, there.rule, there.fit)
+
+
+def test_a_horizon_has_the_setting_that_was_chosen_for_the_nearest_one(monkeypatch):
+    settings = {"a": {"fit.clip": 2.0}, "b": {"rule.alpha_i": 0.7}, "latch": {}}
+    monkeypatch.setitem(one_to_many.SETTINGS, "tptt", settings)
+    monkeypatch.setitem(one_to_many.CHOSEN, "tptt", {2: "a", 50: "b"})
+    found = [one_to_many.targets("regression", steps) for steps in (1, 9, 11, 70)]
+    assert [recipe.fit.get("clip") for recipe in found] == [2.0, 2.0, None, None]
+    assert [recipe.rule.arguments["alpha_i"] for recipe in found] == [0.1, 0.1, 0.7, 0.7]
+    plain = one_to_many.targets("regression", 1, "latch")
+    assert plain.override({"fit.clip": 2.0}).configuration() == found[0].configuration()
+
+
+def test_every_setting_fits_its_row_and_no_two_are_alike():
+    for rule, make in settings.MAKERS.items():
+        chosen = one_to_many.CHOSEN[rule]
+        assert set(chosen.values()) <= set(one_to_many.SETTINGS[rule])
+        made = [make("regression", 5, name).configuration() for name in one_to_many.SETTINGS[rule]]
+        assert all(a != b for a, b in itertools.combinations(made, 2))
+
+
+def test_settings_are_kept_and_the_best_comes_first(tiny, monkeypatch, tmp_path):
+    """Every one is trained once, and the score is that of validation data."""
+    shorten(monkeypatch, tiny)
+    choices = {"slow": {"fit.lr": 1e-5}, "quick": {"fit.lr": 0.1}, "mad": {"fit.lr": 1e30}}
+    monkeypatch.setitem(one_to_many.SETTINGS, "bptt", {"latch": {}, **choices})
+    monkeypatch.setitem(settings.MAKERS, "bptt", one_to_many.through_time)
+    monkeypatch.setattr(settings, "LOOKS", 1)
+    said = []
+    found = settings.choose("bptt", 3, tmp_path, said.append)
+    assert list(found.values()) == sorted(found.values())
+    assert set(found) == {"latch", *choices}
+    recipe = one_to_many.through_time("regression", 3, "latch")
+    card = run(recipe.override(choices["quick"]), searching.SEED, tmp_path / "run", progress=False)
+    assert found["quick"] == pytest.approx(card["validation"], rel=1e-6)
+    assert list(found)[-1] == "mad"
+    monkeypatch.setattr(searching, "train", lambda *_: pytest.fail("it trains again"))
+    assert settings.choose("bptt", 3, tmp_path, said.append) == found
+    with pytest.raises(ValueError, match="rule must be bptt or tptt, got ste"):
+        settings.choose("ste", 3, tmp_path)
+    recipe = tiny(find(WORST))
+    with pytest.raises(ValueError, match="holds a search of other settings"):
+        searching.grid(recipe, [{}], next(tmp_path.glob("*.json")))
 
 
 def test_the_control_differs_from_the_row_beside_it_in_its_rates_alone():
     for kind in one_to_many.STEPS:
-        row, control = (make(kind, 9) for make in (one_to_many.through_time, one_to_many.readout))
+        row = one_to_many.through_time(kind, 9, "latch")
+        control = one_to_many.readout(kind, 9)
         assert (row.model, row.rule, row.data) == (control.model, control.rule, control.data)
         assert {k: v for k, v in row.fit.items() if k != "lr"} == {
             k: v for k, v in control.fit.items() if k != "lr"
         }
         assert control.fit["lr"] == row.fit["lr"] | {"": 0.0}
         assert not control.ships
-        targets = one_to_many.targets(kind, 9)
+        targets = one_to_many.targets(kind, 9, "latch")
         assert targets.model == row.model
         assert targets.fit["lr"]["readout."] == row.fit["lr"]["readout."]
         assert {k: v for k, v in row.fit.items() if k != "lr"} == {
@@ -209,7 +255,7 @@ def test_following_starts_at_the_first_gradient_and_ends_with_the_last(short, mo
     monkeypatch.setattr(horizon, "fit", lambda *a, **how: kept.append(fit(*a, **how)) or kept[-1])
     found = list(horizon.alignments("class", [2, 5], 3, False, "cpu"))
     rows = ["t2/stptt-published", "t5/stptt-published", "t2/stptt", "t5/stptt"]
-    titles = ["STPTT, set as published"] * 2 + ["STPTT"] * 2
+    titles = ["STPTT, as published"] * 2 + ["STPTT"] * 2
     assert [one.recipe.title for one in found] == titles
     assert [one.recipe.name for one in found] == [f"onetomany-class-{row}" for row in rows]
     assert [one.steps for one in found] == [2, 5, 2, 5]
