@@ -7,6 +7,7 @@ Their recursion is h_t ~ units with means f(x_t, h_{t-1}); the rules in ``target
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,17 +45,78 @@ def unroll(
         h_0 .. h_T, ``[T + 1, ..., H]``.
     """
     choose = choose or net.sample_units
+    if not torch.is_grad_enabled():
+        return visit(net, drive, choose).states
+    states = [net.rest().expand_as(drive[0])]
+    for frame in drive:
+        states.append(choose(net.mean(frame, states[-1])))
+    return torch.stack(states)
+
+
+class Visited(NamedTuple):
+    """The course of the units over whole sequences, without a graph.
+
+    Arguments:
+        states: h_0 .. h_T, ``[T + 1, ..., H]``.
+        means: those of h_1 .. h_T, ``[T, ..., H]``; the same memory where nothing is sampled.
+    """
+
+    states: Tensor
+    means: Tensor
+
+
+@torch.no_grad()
+def visit(
+    net: AnswerModel, drive: Tensor, choose: Callable[[Tensor], Tensor] | None = None
+) -> Visited:
+    """``unroll`` without a graph, and the means that it met."""
+    choose, layer = choose or net.sample_units, net.mean_layer()
     first = net.rest().expand_as(drive[0])
-    if torch.is_grad_enabled():
-        states = [first]
-        for frame in drive:
-            states.append(choose(net.mean(frame, states[-1])))
-        return torch.stack(states)
-    whole = first.new_empty((len(drive) + 1, *first.shape))
-    whole[0] = first
-    for t, frame in enumerate(drive):
-        whole[t + 1] = choose(net.mean(frame, whole[t]))
-    return whole
+    states = first.new_empty((len(drive) + 1, *first.shape))
+    states[0] = first
+    before, *later = states.unbind()
+    means, kept = states[1:], later
+    for t, (frame, after) in enumerate(zip(drive.unbind(), later)):
+        mean = layer(frame, before, out=after)
+        chosen = choose(mean)
+        if chosen is not mean:
+            if not t:
+                means = torch.empty_like(means)
+                kept = means.unbind()
+            kept[t].copy_(mean)
+            after.copy_(chosen)
+        before = after
+    return Visited(states, means)
+
+
+BLOCK = 1 << 17  # numbers of a folded batch at a time
+
+
+def blocks(rows: Tensor) -> list[slice]:
+    """The folded batch ``[T, M, B, H]`` in runs of steps that stay in a processor's cache.
+
+    A block's gradients add up to the whole's; a GPU takes the whole at once.
+    """
+    size = len(rows) if rows.is_cuda else max(1, BLOCK // max(1, rows[0].numel()))
+    starts = range(0, len(rows), size)
+    return [slice(start, min(start + size, len(rows))) for start in starts]
+
+
+def by_time(net: AnswerModel, slopes: Tensor, batch: Batch) -> dict[int, Tensor]:
+    """Gradients by the states that ``answering`` gives, for each time of an answer.
+
+    Arguments:
+        net: the network.
+        slopes: the gradient by the result of ``answering``.
+        batch: the batch.
+
+    Returns:
+        ``[M, B, H]`` each, zero for sequences without an answer at that time.
+    """
+    if net.at_every_step(batch):
+        return dict(enumerate(slopes))
+    last, ends = batch.mask.sum(1) - 1, (batch.host.mask.sum(1) - 1).unique().tolist()
+    return {t: slopes.masked_fill((last != t)[:, None], 0.0) for t in ends}
 
 
 def answering(net: AnswerModel, states: Tensor, batch: Batch) -> Tensor:

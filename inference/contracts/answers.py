@@ -7,6 +7,7 @@ from abc import abstractmethod
 from torch import Tensor, nn
 
 from ...data import Batch
+from ..layers import Layer
 from .unwritten import unwritten
 
 
@@ -23,6 +24,9 @@ class AnswerModel(nn.Module):
             ``prepare(batch)``
         for ``TargetPropagation``
             ``invert(drive, after)``
+        for speed
+            ``mean_layer()``, ``inverse_layer()``: ``layers.DenseLayer`` of ``mean`` and ``invert``,
+            where they are f(drive + W h + b)
 
     You inherit
         ``num_stochastic`` (0): the first so many units are binary and sampled
@@ -66,6 +70,14 @@ class AnswerModel(nn.Module):
     def mean(self, drive: Tensor, past: Tensor) -> Tensor:
         """Means of h_t given h_{t-1}, ``[..., H]``."""
         unwritten(self, "mean(drive, past)")
+
+    def mean_layer(self) -> Layer:
+        """``mean`` as rules teach it."""
+        return Layer(self.mean)
+
+    def inverse_layer(self) -> Layer:
+        """``invert`` as rules teach it."""
+        return Layer(self.invert)
 
     @abstractmethod
     def sample_units(self, mean: Tensor) -> Tensor:

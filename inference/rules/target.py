@@ -25,25 +25,27 @@ from torch import Tensor
 from ...data import Batch
 from ..checks import check_missing, check_real, check_samples
 from ..contracts import AnswerModel
-from ..unrolling import answering, in_paths, loss_of, unroll
+from ..layers import Layer
+from ..unrolling import answering, blocks, by_time, in_paths, loss_of, visit
 from .rule import LearningRule, Metrics
-
-BLOCK = 1 << 18  # numbers of a folded batch at a time
 
 
 class Sweep(NamedTuple):
     """The result of the sweep forwards, for the sweep back.
 
     Arguments:
+        forward, inverse: f and G.
         drive: input to the units from each frame, ``[T, 1, B, H]``.
         states: h_0 .. h_T of all paths, ``[T + 1, M, B, H]``.
-        push: steps towards the targets that answers set, by time, ``[M, B, H]`` each.
+        means: f(x_t, h_{t-1}) for h_1 .. h_T, ``[T, M, B, H]``.
         padded: True in padding, ``[T, 1, B, 1]``; None where there is none.
     """
 
+    forward: Layer
+    inverse: Layer
     drive: Tensor
     states: Tensor
-    push: dict[int, Tensor]
+    means: Tensor
     padded: Tensor | None
 
 
@@ -100,29 +102,21 @@ class TargetPropagation(LearningRule):
         batch = net.prepare(batch)
         net.zero_grad(set_to_none=True)
         drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
-        heard = drive.detach().requires_grad_()
-        states, top = self._run(heard, batch)
+        sweep, top = self._run(drive.detach(), batch)
         error, answers = loss_of(net, top, batch)
         (error / answers).backward()
         assert top.grad is not None  # the error has just been sent back
-        push = self._push(-self.alpha_i * answers * top.grad, batch)
-        sweep = Sweep(heard, states, push, _padded(batch))
-        missed, distance = torch.zeros(2, device=states.device)
-        real = batch.mask.sum() * states.shape[1]  # steps of all paths
-        inverted = (batch.mask[:, 1:].sum() * states.shape[1]).clamp_min(1)
-        later = None  # targets minus states of the step after the block
-        for block in reversed(_blocks(states[1:])):
-            guessed, miss = self._teach_inverse(sweep, block, inverted)
-            steps = self._differences(sweep, block, guessed, later)
-            self._teach_forward(sweep, block, steps, answers)
-            missed, distance, later = missed + miss, distance + _squared(steps), steps[0]
-        drive.backward(heard.grad)
-        units = states.shape[-1]
+        push = self._push(answers * top.grad, batch)
+        paths, units = sweep.states.shape[1], drive.shape[-1]
+        inverted = (batch.mask[:, 1:].sum() * paths).clamp_min(1)  # steps of all paths
+        by_drive, missed, distance = self._teach(sweep, push, inverted, answers)
+        if drive.requires_grad:
+            drive.backward(by_drive)
         return {
             "loss": error.detach() / answers,
             "frames": answers.to(batch.obs.dtype),
             "inverse": missed / (inverted * units),
-            "distance": distance / (real * units),
+            "distance": distance / (batch.mask.sum() * paths * units),
         }
 
     def targets(self, batch: Batch) -> Tensor:
@@ -132,25 +126,43 @@ class TargetPropagation(LearningRule):
         batch = net.prepare(batch)
         with torch.no_grad():
             drive = net.drive(batch.obs.transpose(0, 1))[:, None]
-        states, top = self._run(drive, batch)
+        sweep, top = self._run(drive, batch)
         (slope,) = torch.autograd.grad(loss_of(net, top, batch)[0], top)
-        sweep = Sweep(drive, states, self._push(-self.alpha_i * slope, batch), _padded(batch))
-        with torch.no_grad():
-            guessed = net.invert(drive[1:], states[2:])
-        return self._differences(sweep, slice(0, len(drive)), guessed, None).movedim(0, -2)
+        guessed = sweep.inverse(drive[1:], sweep.states[2:])
+        every = slice(0, len(drive))
+        return self._back(sweep, every, self._push(slope, batch), guessed, None).movedim(0, -2)
+
+    def _run(self, drive: Tensor, batch: Batch) -> tuple[Sweep, Tensor]:
+        """The sweep forwards, and the states that are answered from, which ask for a gradient."""
+        net = self.net
+        states, means = visit(net, in_paths(net, drive[:, 0], self.num_samples))
+        top = answering(net, states[1:], batch).clone().requires_grad_()
+        layers = net.mean_layer(), net.inverse_layer()
+        return Sweep(*layers, drive, states, means, _padded(batch)), top
+
+    def _push(self, slope: Tensor, batch: Batch) -> dict[int, Tensor]:
+        """Steps towards the targets that the answers set, by time; ``[M, B, H]`` each."""
+        return by_time(self.net, -self.alpha_i * slope, batch)
 
     @torch.no_grad()
-    def _run(self, drive: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """h_0 .. h_T of all paths, ``[T + 1, M, B, H]``, and those that are answered from."""
-        states = unroll(self.net, in_paths(self.net, drive[:, 0], self.num_samples))
-        return states, answering(self.net, states[1:], batch).clone().requires_grad_()
+    def _teach(
+        self, sweep: Sweep, push: dict[int, Tensor], inverted: Tensor, answers: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The sweep back; fills the gradients of f and G.
 
-    def _push(self, push: Tensor, batch: Batch) -> dict[int, Tensor]:
-        """Steps towards the targets that the answers set, by time; ``[M, B, H]`` each."""
-        if self.net.at_every_step(batch):
-            return dict(enumerate(push))
-        last, ends = batch.mask.sum(1) - 1, (batch.host.mask.sum(1) - 1).unique().tolist()
-        return {t: push.masked_fill((last != t)[:, None], 0.0) for t in ends}
+        Returns:
+            The gradient by the drive, ``[T, 1, B, H]``, and the squared errors of G and of f.
+        """
+        by_drive, missed, distance = torch.empty_like(sweep.drive), [], []
+        later = None  # targets minus states of the step after the block
+        for block in reversed(blocks(sweep.means)):
+            guessed, miss = self._teach_inverse(sweep, block, inverted)
+            steps = self._back(sweep, block, push, guessed, later)
+            by_drive[block] = self._teach_forward(sweep, block, steps, answers)
+            later = steps[0]
+            missed.append(miss)
+            distance.append(_squared(steps))
+        return by_drive, torch.stack(missed).sum(), torch.stack(distance).sum()
 
     def _teach_inverse(self, sweep: Sweep, block: slice, count: Tensor) -> tuple[Tensor, Tensor]:
         """Fills the gradient of half the squared error of G, over ``count``.
@@ -158,76 +170,82 @@ class TargetPropagation(LearningRule):
         Returns:
             G(x_{t+1}, h_{t+1}) for each step t of the block but T, and the squared error.
         """
-        net, (drive, states, _, padded) = self.net, sweep
-        some = slice(block.start + 1, min(block.stop, len(drive) - 1) + 1)
-        heard, before, after = drive[some].detach(), states[some], states[1:][some]
+        some = slice(block.start + 1, min(block.stop, len(sweep.drive) - 1) + 1)
+        drive, before = sweep.drive[some], sweep.states[some]
+        after = sweep.states[some.start + 1 : some.stop + 1]
         clean = None
         if self.noise:
-            with torch.no_grad():
-                clean = net.invert(heard, after)
-                before = before + self.noise * torch.randn_like(before)
-                after = net.sample_units(net.mean(heard, before))
-        guess = net.invert(heard, after)
-        miss = guess.detach() - before
-        if padded is not None:
-            miss = miss.masked_fill(padded[some], 0.0)
+            clean = sweep.inverse(drive, after)
+            before = before + self.noise * torch.randn_like(before)
+            after = self.net.sample_units(sweep.forward(drive, before))
+        guess, pull = sweep.inverse.teach(drive, after)
+        miss = guess - before
+        if sweep.padded is not None:
+            miss.masked_fill_(sweep.padded[some], 0.0)
         squared = _squared(miss)
         if len(miss):
-            guess.backward(miss.div_(count))
-        return guess.detach() if clean is None else clean, squared
+            pull(miss.div_(count))
+        return guess if clean is None else clean, squared
 
-    @torch.no_grad()
-    def _differences(
-        self, sweep: Sweep, block: slice, guessed: Tensor, later: Tensor | None
+    def _back(
+        self,
+        sweep: Sweep,
+        block: slice,
+        push: dict[int, Tensor],
+        guessed: Tensor,
+        later: Tensor | None,
     ) -> Tensor:
         """Targets minus states at the steps of a block, ``[t, M, B, H]``; zero in padding.
 
         Arguments:
+            sweep: the sweep forwards.
+            block: the steps.
+            push: steps towards the targets that answers set, by time, ``[M, B, H]`` each.
             guessed: G(x_{t+1}, h_{t+1}) for each step t of the block but T.
             later: the result for the step after the block; None where there is no such step.
         """
-        drive, states, push, padded = sweep
-        compared = guessed if self.difference else states[1:][block]
-        steps = torch.zeros_like(states[1:][block])
-        for t in range(block.stop - 1, block.start - 1, -1):
-            step = steps[t - block.start]
+        padded = sweep.padded
+        drive = sweep.drive[block.start + 1 : block.stop + 1].unbind()
+        states = sweep.states[block.start + 1 : block.stop + 2].unbind()  # from h_t on
+        compared = guessed.unbind() if self.difference else states
+        steps = torch.empty_like(sweep.means[block])
+        for n, step in reversed(list(enumerate(steps.unbind()))):
+            t = block.start + n
             if self.propagate and later is not None:
-                target = self.net.invert(drive[t + 1], states[t + 2] + later)
-                torch.sub(target, compared[t - block.start], out=step)
+                sweep.inverse(drive[n], states[n + 1] + later, out=step)
+                step.sub_(compared[n])
                 if padded is not None:  # nothing comes back from a step that is none
                     step.masked_fill_(padded[t + 1], 0.0)
+            else:
+                step.zero_()
             if t in push:
-                step += push[t]
+                step.add_(push[t])
             if padded is not None:
                 step.masked_fill_(padded[t], 0.0)
             later = step
         return steps
 
-    def _teach_forward(self, sweep: Sweep, block: slice, steps: Tensor, answers: Tensor) -> None:
-        """Fills the gradient of half the squared distance of f to its targets, over ``answers``."""
-        drive, states, _, padded = sweep
-        means = self.net.mean(drive[block], states[block])
+    def _teach_forward(self, sweep: Sweep, block: slice, steps: Tensor, answers: Tensor) -> Tensor:
+        """Fills the gradient of half the squared distance of f to its targets, over ``answers``.
+
+        Returns:
+            The gradient by the drive, ``[t, 1, B, H]``.
+        """
+        known = sweep.drive[block], sweep.states[block], sweep.means[block]
+        means, pull = sweep.forward.teach(*known)
         if not self.difference:  # the target itself, with the noise of sampling
-            steps = states[1:][block] + steps - means.detach()
-            steps = steps if padded is None else steps.masked_fill(padded[block], 0.0)
-        means.backward(steps / -answers)
+            steps = sweep.states[1:][block] + steps - means
+            if sweep.padded is not None:
+                steps.masked_fill_(sweep.padded[block], 0.0)
+        return pull(steps / -answers)
 
 
 def _squared(values: Tensor) -> Tensor:
     """The sum of squares, in one pass."""
-    return torch.dot(values.flatten(), values.flatten())
+    values = values.flatten()
+    return torch.dot(values, values)
 
 
 def _padded(batch: Batch) -> Tensor | None:
     """True in padding, ``[T, 1, B, 1]``; None where there is none."""
     return None if batch.whole else ~batch.mask.T[:, None, :, None]
-
-
-def _blocks(rows: Tensor) -> list[slice]:
-    """The folded batch ``[T, M, B, H]`` in runs of steps that stay in a processor's cache.
-
-    A block's gradients add up to the whole's; a GPU takes the whole at once.
-    """
-    size = len(rows) if rows.is_cuda else max(1, BLOCK // max(1, rows[0].numel()))
-    starts = range(0, len(rows), size)
-    return [slice(start, min(start + size, len(rows))) for start in starts]

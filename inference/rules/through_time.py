@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ...data import Batch
 from ..checks import check_missing, check_samples
 from ..contracts import AnswerModel
-from ..unrolling import answering, in_paths, loss_of, unroll
+from ..kernels import overrides
+from ..layers import DenseLayer
+from ..unrolling import answering, blocks, by_time, in_paths, loss_of, unroll, visit
 from .rule import LearningRule, Metrics
 
 
@@ -32,6 +35,11 @@ class OutputBPTT(LearningRule):
     num_samples = 1
 
     def _choose(self, mean: Tensor) -> Tensor:
+        """h_t from its means, with a gradient."""
+        return mean
+
+    def _draw(self, mean: Tensor) -> Tensor:
+        """The same without one."""
         return mean
 
     def gradients(self, batch: Batch) -> Metrics:
@@ -44,11 +52,51 @@ class OutputBPTT(LearningRule):
         check_missing(net, batch)
         batch = net.prepare(batch)
         net.zero_grad(set_to_none=True)
+        layer = net.mean_layer()
+        straight = not overrides(net, AnswerModel, "straight_through")
+        if isinstance(layer, DenseLayer) and straight and not net.rest().requires_grad:
+            error, answers = self._by_hand(layer, batch)
+        else:
+            error, answers = self._by_graph(batch)
+        return {"loss": error.detach() / answers, "frames": answers.to(batch.obs.dtype)}
+
+    def _by_graph(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Fills the gradient; returns the loss of all answers, and how many there are."""
+        net = self.net
         drive = in_paths(net, net.drive(batch.obs.transpose(0, 1)), self.num_samples)
         states = unroll(net, drive, self._choose)
         error, answers = loss_of(net, answering(net, states[1:], batch), batch)
         (error / answers).backward()
-        return {"loss": error.detach() / answers, "frames": answers.to(batch.obs.dtype)}
+        return error, answers
+
+    def _by_hand(self, layer: DenseLayer, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same without a graph of the recursion, whose gradient is written out."""
+        net = self.net
+        drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
+        states, means = visit(
+            net, in_paths(net, drive.detach()[:, 0], self.num_samples), self._draw
+        )
+        top = answering(net, states[1:], batch).clone().requires_grad_()
+        error, answers = loss_of(net, top, batch)
+        (error / answers).backward()
+        assert top.grad is not None  # the error has just been sent back
+        slopes, by_drive = by_time(net, top.grad, batch), torch.zeros_like(drive)
+        later = None  # the gradient by x + W h + b of the step after
+        for block in reversed(blocks(means)):
+            inward = torch.empty_like(means[block])
+            each = enumerate(zip(inward.unbind(), means[block].unbind()), block.start)
+            for t, (now, mean) in reversed(list(each)):
+                if later is None:
+                    now.zero_()
+                else:
+                    layer.back(later, out=now)
+                if t in slopes:
+                    now.add_(slopes[t])
+                later = layer.inward(now, mean)
+            by_drive[block] = layer.fill(inward, states[block])
+        if drive.requires_grad:
+            drive.backward(by_drive)
+        return error, answers
 
 
 class StraightThrough(OutputBPTT):
@@ -74,3 +122,6 @@ class StraightThrough(OutputBPTT):
 
     def _choose(self, mean: Tensor) -> Tensor:
         return self.net.straight_through(mean)
+
+    def _draw(self, mean: Tensor) -> Tensor:
+        return self.net.sample_units(mean) if self.net.num_stochastic else mean

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...data import Batch, BatchLike
 from ..contracts import AnswerModel, SequenceModel
 from ..evaluate import importance_bound
+from ..layers import Layer
 from ..rules.rule import LearningRule
 from ..rules.target import TargetPropagation
 from ..rules.through_time import StraightThrough
@@ -85,6 +86,29 @@ class AnsweringConformance(ModelConformance):
             assert value.isfinite().all(), f"{name} is not finite"
             assert not value.requires_grad, f"{name} carries a graph: use torch.no_grad"
         shaped(importance_bound(net, batch, 2), (len(batch),), "importance_bound")
+
+    def test_layers_are_taught_as_by_autograd(self) -> None:
+        """Values and gradients of ``mean_layer`` and ``inverse_layer``, where they are written."""
+        net = self._built()
+        pairs = [(net.mean_layer(), net.mean)]
+        if TargetPropagation in self.rules:
+            pairs += [(net.inverse_layer(), net.invert)]
+        if all(type(layer) is Layer for layer, _ in pairs):
+            raise unittest.SkipTest("autograd teaches them")
+        rest = net.rest()
+        drive, past = rest.new_empty(2, 1, 3, len(rest)), rest.new_empty(2, 4, 3, len(rest))
+        for layer, function in pairs:
+            drive, past, slope = (torch.randn_like(part) for part in (drive, past, past))
+            found = []
+            for each in (layer, Layer(function)):
+                net.zero_grad(set_to_none=True)
+                value, pull = each.teach(drive, past)
+                self.close(each(drive, past), value, "a layer's value with a gradient and without")
+                by_drive = pull(slope.clone())
+                grads = [part.grad for part in net.parameters() if part.grad is not None]
+                found.append((value, by_drive, *grads))
+            for one, other in zip(*found, strict=True):
+                self.close(one, other, "a layer's gradient, and that of autograd")
 
     def test_missing_inputs_are_read_as_missing_or_refused(self) -> None:
         """At a step of whose input nothing was seen no answer is asked."""

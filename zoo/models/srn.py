@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ...inference.checks import check_sizes
+from ...inference.kernels import overrides
+from ...inference.layers import DenseLayer, Layer
 from ..parts.checks import check_mean
 from ..parts.initialisers import Initialiser, Orthogonal
 from ..parts.likelihoods import Likelihood, Output
@@ -103,6 +105,17 @@ class SRN(AnswerNetwork):
     def mean(self, drive: Tensor, past: Tensor) -> Tensor:
         """Means of h_t given h_{t-1}, ``[..., H]`` (equations 1 and 5)."""
         return self.units.mean(drive + self.from_state(past))
+
+    def mean_layer(self) -> Layer:
+        if overrides(self, SRN, "mean"):
+            return super().mean_layer()
+        return DenseLayer.of(self.from_state, self.units.functions()) or super().mean_layer()
+
+    def inverse_layer(self) -> Layer:
+        if overrides(self, SRN, "invert"):
+            return super().inverse_layer()
+        whole = [(self.units.dim, self.back_function)]
+        return DenseLayer.of(self.back, whole) or super().inverse_layer()
 
     def sample_units(self, mean: Tensor) -> Tensor:
         """h_t given its means, the stochastic units sampled without a gradient; ``[..., H]``."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...inference.checks import check_number, check_real
+from ...inference.kernels import overrides
 from ..part import Described
 from .nets import ACTIVATIONS, activation
 
@@ -47,12 +48,19 @@ class HybridUnits(Described, nn.Module):
         fires, puts_out = drive.split((self.num_stochastic, self.dim - self.num_stochastic), -1)
         return torch.cat((torch.sigmoid(fires), self.function(puts_out)), -1)
 
+    def functions(self) -> list[tuple[int, nn.Module]]:
+        """How many consecutive units have which function, see ``inference.layers.DenseLayer``."""
+        if overrides(self, HybridUnits, "mean"):
+            return [(self.dim, self)]
+        stochastic = [(self.num_stochastic, nn.Sigmoid())] if self.num_stochastic else []
+        return [*stochastic, (self.dim - self.num_stochastic, self.function)]
+
     def sample(self, mean: Tensor) -> Tensor:
         """The units' states: some are sampled, without a gradient; ``[..., H] -> [..., H]``."""
         if not self.num_stochastic:
             return mean
         chance = mean[..., : self.num_stochastic]
-        fired = (torch.rand_like(chance) < chance).to(mean)
+        fired = torch.rand_like(chance).lt_(chance)
         return torch.cat((fired, mean[..., self.num_stochastic :]), -1)
 
     def extra_repr(self) -> str:
