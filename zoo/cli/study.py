@@ -278,7 +278,7 @@ def horizon(
         list[str] | None, typer.Option(help="class or regression; both if unset.")
     ] = None,
     horizons: Horizons = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Training seeds, 0 to N-1.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds, 0 to N-1.")] = 3,
     quick: Quick = False,
     runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")] = Path("runs"),
     jobs: Jobs = 2,

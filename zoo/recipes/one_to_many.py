@@ -125,15 +125,15 @@ READOUT = {"class": 0.03, "regression": 0.001}  # its learning rate
 MIDDLE = {"model.initialiser": part(Orthogonal), "fit.clip": 1.0}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "bptt": {
-        "latch": {},
-        "latch, one rate": {"fit.lr": {"": 3e-3, "readout.": 3e-3}, "fit.clip": 1.0},
-        "orthogonal, 1e-3": {**MIDDLE, "fit.lr": {"": 1e-3, "readout.": 1e-3}},
         "orthogonal, 3e-3": {**MIDDLE, "fit.lr": {"": 3e-3, "readout.": 3e-3}},
+        "orthogonal, 1e-3": {**MIDDLE, "fit.lr": {"": 1e-3, "readout.": 1e-3}},
         "orthogonal, 1e-2": {**MIDDLE, "fit.lr": {"": 1e-2, "readout.": 1e-2}},
         "orthogonal, clip 0.1": {
             **MIDDLE,
             **{"fit.lr": {"": 3e-3, "readout.": 3e-3}, "fit.clip": 0.1},
         },
+        "latch": {},
+        "latch, one rate": {"fit.lr": {"": 3e-3, "readout.": 3e-3}, "fit.clip": 1.0},
     },
     "tptt": {
         "latch": {},

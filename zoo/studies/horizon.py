@@ -49,7 +49,8 @@ def curves(
 ) -> list[Point]:
     """Trains both rules of the one-to-many tasks at every horizon; finished runs are kept.
 
-    The networks, rules and budgets are those of the recipes; the horizon alone differs.
+    The recipes are those of the tables at other horizons. For numbers each rule has the setting
+    that is best on validation data there, see ``one_to_many.CHOSEN``.
 
     Arguments:
         kinds: ``"class"``, ``"regression"`` or both.
@@ -90,6 +91,8 @@ def _point(kind: str, steps: int, cards: list[dict[str, Any]]) -> Point:
 def plot_curves(points: list[Point], path: Path) -> None:
     """NLL against the horizon, a panel for each task; limit, chance and published figures too.
 
+    A band is one sd over seeds to either side of the mean.
+
     Raises:
         ValueError: for a file ending that is not a picture's.
     """
@@ -103,7 +106,9 @@ def plot_curves(points: list[Point], path: Path) -> None:
             line = [p for p in points if (p.kind, p.row) == (kind, row)]
             across, values = [p.steps for p in line], [p.value for p in line]
             spread = [p.sd or 0.0 for p in line]
-            axis.errorbar(across, values, spread, fmt="o-", color=COLOURS[row], label=title, ms=4)
+            axis.plot(across, values, "o-", color=COLOURS[row], label=title, ms=4)
+            below, above = ([v + sign * s for v, s in zip(values, spread)] for sign in (-1, 1))
+            axis.fill_between(across, below, above, color=COLOURS[row], alpha=0.2, lw=0)
             published = [
                 (length, figures[row])
                 for (of, length), figures in one_to_many.PUBLISHED.items()
