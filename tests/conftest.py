@@ -1,6 +1,7 @@
 """Fixtures that tests share: one thread, a fixed seed, torch's global switches, local data."""
 
 import functools
+import gc
 import multiprocessing
 import os
 import sys
@@ -195,6 +196,17 @@ def refused(seqzoo):
         return error
 
     return command
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Modules and test items stay to the end: Python's garbage collector need not visit them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

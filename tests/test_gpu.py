@@ -17,6 +17,7 @@ from seqzoo.zoo import recipes
 from seqzoo.zoo.recipes import find
 from seqzoo.zoo.runs import processes
 from seqzoo.zoo.runs.processes import JobFailed
+from seqzoo.zoo.studies import bench
 
 from seqzoo import inference
 
@@ -188,7 +189,8 @@ def test_a_result_has_a_line_of_its_own(measure, capsys):
     assert capsys.readouterr().out == '\nROW {"a": 0.12346}\n'
 
 
-def test_a_job_measures_the_local_rule(rows, in_process):
+def test_a_job_measures_the_local_rule(rows, in_process, monkeypatch):
+    monkeypatch.setattr(bench, "WARM_UP", 0.0)
     base, local = rows("local", "20", "2")
     assert (base["rule"], local["rule"]) == ("BPTT", "LocalELBO")
     assert base["times_BPTT"] == 1

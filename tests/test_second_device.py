@@ -131,7 +131,7 @@ def verbs_of(net):
     ("name", "suite"), [(name, suite) for suite, makers in SUITES for name in makers]
 )
 def test_models_say_there_what_they_say_here(name, suite, second):
-    """Whether the data are there, too, or still here; results are where the network is."""
+    """Results are where the network is; a network of each kind is also given data that are here."""
     suite = suite()
     suite.name = name
     torch.manual_seed(0)
@@ -147,15 +147,15 @@ def test_models_say_there_what_they_say_here(name, suite, second):
     with second() as there:
         net.to(there)
         check(everything(batch.to(there)), expected, there)
-        found = values_of(verbs_of(net), batch)
-        check(found, {part: expected[part] for part in found}, there)
+        if name in MOVED:
+            found = values_of(verbs_of(net), batch)
+            check(found, {part: expected[part] for part in found}, there)
 
 
 # Verbs -------------------------------------------------------------------------------------------
 
 PATHS = {
-    "VRAE": lambda: zoo.VRAE(M, 2, bits, hidden=4),
-    "VRAE, Markov": lambda: zoo.VRAE(
+    "VRAE": lambda: zoo.VRAE(
         M, 2, bits, hidden=4, prior=priors.AR1(2), guide=path_guides.MarkovChain(4, 2)
     ),
     "VRAE, bidirectional": lambda: zoo.VRAE(
@@ -165,14 +165,14 @@ PATHS = {
         guide=path_guides.Diagonal(8, 2),
         decoder=decoders.BidirectionalDecoder(2, M, 4),
     ),
-    "VOSP": lambda: zoo.VOSP(M, 2, bits, hidden=4, width=4),
-    "VOSP-NADE": lambda: zoo.VOSP(M, 2, likelihoods.NADE(M, 3), hidden=4, width=4),
+    "VOSP": lambda: zoo.VOSP(M, 2, likelihoods.NADE(M, 3), hidden=4, width=4),
     "RNN": lambda: zoo.RNN(M, bits, memory=memory.Memory(M, 4, "tanh", layers=2)),
-    "RNN-NADE": lambda: zoo.RNN(M, likelihoods.NADE(M, 3), hidden=4),
     "REFH": lambda: zoo.REFH(M, 4, bits, scale=0.3),
     "RVAE": lambda: zoo.RVAE(M, 2, bits, hidden=4),
     "SRN": lambda: zoo.SRN(M, likelihoods.Categorical(2), hidden=4),
 }
+#: Networks that have every verb between them: to move data that are still here is a verb's task.
+MOVED = ("VRAE", "VOSP", "RVAE", "REFH", "SRN")
 
 
 def verbs_of_paths(net):
@@ -236,8 +236,9 @@ def test_verbs_of_paths_say_there_what_they_say_here(name, second):
     expected = values_of(verbs_of_paths(net), batch)
     with second() as there:
         net.to(there)
-        check(values_of(verbs_of_paths(net), batch), expected, there)
         check(values_of(verbs_of_paths(net), batch.to(there)), expected, there)
+        if name in MOVED:
+            check(values_of(verbs_of_paths(net), batch), expected, there)
 
 
 RECORDED = {
@@ -303,10 +304,13 @@ def test_every_verb_is_covered():
         for name in inference.__all__
         if inspect.isfunction(getattr(inference, name)) or name == "AlignmentCurve"
     }
-    covered = set()
-    for makers, verbs in ((PATHS, verbs_of_paths), (RECORDED, verbs_of_recordings)):
-        for make in makers.values():
-            covered |= {name.split()[0] for name in verbs(make())}
+    of_paths = {
+        name: {verb.split()[0] for verb in verbs_of_paths(make())} for name, make in PATHS.items()
+    }
+    covered = set().union(*of_paths.values())
+    assert covered == set().union(*(of_paths[name] for name in MOVED))
+    for make in RECORDED.values():
+        covered |= {name.split()[0] for name in verbs_of_recordings(make())}
     covered |= set(verbs_of(PATHS["VRAE"]())) | set(verbs_of(PATHS["RVAE"]()))
     assert covered <= exported
     assert exported - covered == set(ELSEWHERE)

@@ -68,9 +68,18 @@ def write(path, offset):
     return path
 
 
-@pytest.fixture(scope="module", params=[0.0, EPOCH], ids=["session clock", "absolute clock"])
-def session(request, tmp_path_factory):
-    return write(tmp_path_factory.mktemp("nwb") / "session.nwb", request.param), request.param
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A session whose times begin at zero."""
+    return write(tmp_path_factory.mktemp("nwb") / "session.nwb", 0.0)
+
+
+@pytest.fixture(params=[0.0, EPOCH], ids=["session clock", "absolute clock"])
+def session(request, plain, tmp_path_factory):
+    """For tests of what is read by its time: under both clocks."""
+    if not request.param:
+        return plain, 0.0
+    return write(tmp_path_factory.mktemp("nwb") / "session.nwb", EPOCH), EPOCH
 
 
 def read(path, bin=0.02, **how):
@@ -105,15 +114,14 @@ def test_a_session_is_read_and_what_is_left_out_is_told(session):
         assert words in told
 
 
-def test_units_are_chosen_by_their_columns(session):
-    path, _ = session
+def test_units_are_chosen_by_their_columns(plain):
     for units, wanted in (
         ({"quality": "good"}, [10, 12, 13]),
         ({"quality": ["good", "mua"], "location": "PMd"}, [11, 13]),
     ):
-        found, _ = read(path, units=units)
+        found, _ = read(plain, units=units)
         assert found.channels == wanted
-    assert read(path, unit_table="sorted")[0].channels == [0]
+    assert read(plain, unit_table="sorted")[0].channels == [0]
 
 
 def test_inputs_are_found_by_name(session):
@@ -144,21 +152,21 @@ def test_inputs_are_found_by_name(session):
         ({"inputs": ["empty"]}, "empty .* no series of numbers"),
     ],
 )
-def test_what_a_file_lacks_is_told(session, how, words):
+def test_what_a_file_lacks_is_told(plain, how, words):
     with pytest.raises(DataError, match=words):
-        read(session[0], **how)
+        read(plain, **how)
 
 
 @pytest.mark.parametrize("bin", [0, float("nan"), 100.0, 1e-9])
-def test_a_bin_that_does_not_fit(session, bin):
+def test_a_bin_that_does_not_fit(plain, bin):
     with pytest.raises(ValueError, match="bin"):
-        read(session[0], bin)
+        read(plain, bin)
 
 
-def test_files_that_are_none(session, tmp_path):
+def test_files_that_are_none(plain, tmp_path):
     import h5py
 
-    content = session[0].read_bytes()
+    content = plain.read_bytes()
     path = tmp_path / "cut.nwb"
     for size in (10, len(content) // 2, len(content) - 10):
         path.write_bytes(content[:size])

@@ -193,14 +193,21 @@ def test_real_film_moves_as_it_should(name, things, request):
     assert seen.contacts > 3
 
 
-@pytest.fixture
-def shipped(tmp_path, monkeypatch):
-    """A zoo of two tiny models of balls, with names as the real ones have."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder of two tiny models of balls, with names as the real ones have."""
+    folder = tmp_path_factory.mktemp("film")
     for name in ("balls/refh", "balls/rvae"):
         recipe = short(tiny(name))
-        cards = [run(recipe, 0, tmp_path / name / "seed0", device="cpu", progress=False)]
-        reproduce.ship({name: cards}, tmp_path, tmp_path / "zoo")
-    monkeypatch.setattr(catalogue, "SHIPPED", tmp_path / "zoo")
+        cards = [run(recipe, 0, folder / name / "seed0", device="cpu", progress=False)]
+        reproduce.ship({name: cards}, folder, folder / "zoo")
+    return folder / "zoo"
+
+
+@pytest.fixture
+def shipped(trained, monkeypatch):
+    """A zoo of the tiny models alone."""
+    monkeypatch.setattr(catalogue, "SHIPPED", trained)
 
 
 def said(*words):
