@@ -7,7 +7,7 @@ x + W h + b itself: where y is known, nothing is computed twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,22 @@ class Layer:
 
     Arguments:
         function: F, of x ``[..., 1 or M, B, H]`` and h ``[..., M, B, H]``.
+
+    Attributes:
+        parameters: those whose gradient is kept in ``slopes``; autograd fills ``.grad`` of others.
+        slopes: their gradients so far; None where there is none.
+        kinds: all else that the values depend on.
     """
+
+    parameters: tuple[Tensor, ...] = ()
+    slopes: Sequence[Tensor | None] = ()
+    kinds: tuple[Hashable, ...] = ()
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.function = function
+
+    def forget(self) -> None:
+        """Drops the gradients kept so far."""
 
     @torch.no_grad()
     def __call__(self, drive: Tensor, past: Tensor, out: Tensor | None = None) -> Tensor:
@@ -35,7 +47,7 @@ class Layer:
     def teach(
         self, drive: Tensor, past: Tensor, value: Tensor | None = None
     ) -> tuple[Tensor, Pull]:
-        """y, and a function that adds a gradient to ``.grad`` of the parameters.
+        """y, and a function that adds to the gradients of the parameters.
 
         Arguments:
             drive: x, ``[..., 1, B, H]``.
@@ -88,16 +100,18 @@ KNOWN: dict[type[nn.Module], tuple[Callable, Slope]] = {
 class DenseLayer(Layer):
     """y = f(x + W h + b), with its gradient written out; made by ``DenseLayer.of``.
 
+    It is called where torch builds no graph (``torch.no_grad``).
+
     Arguments:
         linear: W and b.
         functions: f of consecutive units: how many, and a module of a type in ``KNOWN``.
     """
 
     def __init__(self, linear: nn.Linear, functions: Sequence[tuple[int, nn.Module]]) -> None:
-        self.linear = linear
-        self.weight, self.bias = linear.weight.detach(), linear.bias.detach()
-        self.transposed = self.weight.t()
-        kinds, start = [(size, type(module)) for size, module in functions if size], 0
+        self.parameters = linear.weight, linear.bias
+        self.forget()
+        self.kinds = kinds = tuple((size, type(module)) for size, module in functions if size)
+        start = 0
         self.pieces: list[tuple[slice | None, Callable, Slope]] = []
         if len({kind for _, kind in kinds}) == 1:
             self.pieces.append((None, *KNOWN[kinds[0][1]]))
@@ -116,7 +130,8 @@ class DenseLayer(Layer):
 
     def __call__(self, drive: Tensor, past: Tensor, out: Tensor | None = None) -> Tensor:
         found = past.new_empty(past.shape) if out is None else out
-        torch.addmm(self.bias, _rows(past), self.transposed, out=_rows(found))
+        weight, bias = self.parameters
+        torch.addmm(bias, _rows(past), weight.t(), out=_rows(found))
         found.add_(drive)
         for where, apply, _ in self.pieces:
             apply(found if where is None else found[..., where])
@@ -126,7 +141,10 @@ class DenseLayer(Layer):
         self, drive: Tensor, past: Tensor, value: Tensor | None = None
     ) -> tuple[Tensor, Pull]:
         known = self(drive, past) if value is None else value
-        return known, lambda gradient: self.fill(self.inward(gradient, known), past)
+        return known, lambda gradient: self.add(self.inward(gradient, known), past)
+
+    def forget(self) -> None:
+        self.slopes = [None, None]
 
     def inward(self, gradient: Tensor, value: Tensor) -> Tensor:
         """The gradient by x + W h + b in place of that by y, ``[..., M, B, H]``."""
@@ -139,25 +157,33 @@ class DenseLayer(Layer):
 
     def back(self, gradient: Tensor, out: Tensor) -> Tensor:
         """The gradient by h, of that by x + W h + b; ``[..., M, B, H]``, written into ``out``."""
-        torch.mm(_rows(gradient), self.weight, out=_rows(out))
+        torch.mm(_rows(gradient), self.parameters[0], out=_rows(out))
         return out
 
-    def fill(self, gradient: Tensor, past: Tensor) -> Tensor:
-        """Adds to ``.grad`` of W and b; returns the gradient by x, ``[..., 1, B, H]``.
+    def add(self, gradient: Tensor, past: Tensor) -> Tensor:
+        """Adds to ``slopes``; returns the gradient by x, ``[..., 1, B, H]``.
 
         Arguments:
             gradient: that by x + W h + b, ``[..., M, B, H]``.
             past: h, ``[..., M, B, H]``.
         """
-        weight, bias = self.linear.weight, self.linear.bias
         by_drive = gradient if gradient.shape[-3] == 1 else gradient.sum(-3, keepdim=True)
+        (weight, bias), (by_weight, by_bias) = self.parameters, self.slopes
         if weight.requires_grad:
-            left, right, found = _rows(gradient).t(), _rows(past), weight.grad
-            weight.grad = left @ right if found is None else found.addmm_(left, right)
+            left, right = _rows(gradient).t(), _rows(past)
+            by_weight = left @ right if by_weight is None else by_weight.addmm_(left, right)
         if bias.requires_grad:
-            change, found = _rows(by_drive).sum(0), bias.grad
-            bias.grad = change if found is None else found.add_(change)
+            change = _rows(by_drive).sum(0)
+            by_bias = change if by_bias is None else by_bias.add_(change)
+        self.slopes = [by_weight, by_bias]
         return by_drive
+
+
+def fill_grad(parameters: Iterable[Tensor], slopes: Iterable[Tensor | None]) -> None:
+    """Adds gradients to ``.grad``."""
+    for parameter, slope in zip(parameters, slopes, strict=True):
+        if slope is not None:
+            parameter.grad = slope if parameter.grad is None else parameter.grad + slope
 
 
 def _rows(values: Tensor) -> Tensor:

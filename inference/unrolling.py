@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data import Batch
 from .checks import check_samples
 from .contracts import AnswerModel
+from .layers import Layer
 
 
 def in_paths(net: AnswerModel, drive: Tensor, num_samples: int) -> Tensor:
@@ -67,10 +68,13 @@ class Visited(NamedTuple):
 
 @torch.no_grad()
 def visit(
-    net: AnswerModel, drive: Tensor, choose: Callable[[Tensor], Tensor] | None = None
+    net: AnswerModel,
+    drive: Tensor,
+    choose: Callable[[Tensor], Tensor] | None = None,
+    layer: Layer | None = None,
 ) -> Visited:
-    """``unroll`` without a graph, and the means that it met."""
-    choose, layer = choose or net.sample_units, net.mean_layer()
+    """``unroll`` without a graph, and the means that it met; ``layer`` is ``mean_layer``."""
+    choose, layer = choose or net.sample_units, layer or net.mean_layer()
     first = net.rest().expand_as(drive[0])
     states = first.new_empty((len(drive) + 1, *first.shape))
     states[0] = first
@@ -115,6 +119,8 @@ def by_time(net: AnswerModel, slopes: Tensor, batch: Batch) -> dict[int, Tensor]
     """
     if net.at_every_step(batch):
         return dict(enumerate(slopes))
+    if batch.whole:
+        return {batch.obs.shape[1] - 1: slopes}
     last, ends = batch.mask.sum(1) - 1, (batch.host.mask.sum(1) - 1).unique().tolist()
     return {t: slopes.masked_fill((last != t)[:, None], 0.0) for t in ends}
 

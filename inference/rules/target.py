@@ -17,6 +17,7 @@ target propagation" (2015).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,30 +27,28 @@ from ...data import Batch
 from ..checks import check_missing, check_real, check_samples
 from ..contracts import AnswerModel
 from ..layers import Layer
-from ..unrolling import answering, blocks, by_time, in_paths, loss_of, visit
-from .rule import LearningRule, Metrics
+from ..unrolling import answering, blocks, by_time, loss_of
+from .answers import AnswerRule
+from .rule import Metrics
 
 
 class Sweep(NamedTuple):
     """The result of the sweep forwards, for the sweep back.
 
     Arguments:
-        forward, inverse: f and G.
         drive: input to the units from each frame, ``[T, 1, B, H]``.
         states: h_0 .. h_T of all paths, ``[T + 1, M, B, H]``.
         means: f(x_t, h_{t-1}) for h_1 .. h_T, ``[T, M, B, H]``.
         padded: True in padding, ``[T, 1, B, 1]``; None where there is none.
     """
 
-    forward: Layer
-    inverse: Layer
     drive: Tensor
     states: Tensor
     means: Tensor
     padded: Tensor | None
 
 
-class TargetPropagation(LearningRule):
+class TargetPropagation(AnswerRule):
     """TPTT; with stochastic units STPTT. Local in time: no gradient reaches a step from another.
 
     Learning rates of f, of G and of the outputs are parameter groups of ``fit``, such as
@@ -63,13 +62,11 @@ class TargetPropagation(LearningRule):
         difference: correct the targets by the difference, see above.
         propagate: send targets back. False is the control: only the steps that are answered have
             a target.
+        captured: see ``AnswerRule``.
 
     Raises:
         ValueError: for a number out of range, or a network without an inverse.
     """
-
-    trains = AnswerModel
-    net: AnswerModel
 
     def __init__(
         self,
@@ -80,8 +77,9 @@ class TargetPropagation(LearningRule):
         num_samples: int = 20,
         difference: bool = True,
         propagate: bool = True,
+        captured: bool | None = None,
     ) -> None:
-        super().__init__(net)
+        super().__init__(net, captured=captured)
         if type(net).invert is AnswerModel.invert:
             self.refuse(net, "networks with an inverse to send targets back by", "has no invert")
         check_real("alpha_i", alpha_i, above=0)
@@ -89,6 +87,9 @@ class TargetPropagation(LearningRule):
         check_samples(num_samples)
         self.alpha_i, self.noise = alpha_i, noise
         self.num_samples, self.difference, self.propagate = num_samples, difference, propagate
+
+    def _layers(self) -> Sequence[Layer]:
+        return self.net.mean_layer(), self.net.inverse_layer()
 
     def gradients(self, batch: Batch) -> Metrics:
         """Sets ``.grad``: of the output parameters by E, of all others by the local losses.
@@ -109,7 +110,8 @@ class TargetPropagation(LearningRule):
         push = self._push(answers * top.grad, batch)
         paths, units = sweep.states.shape[1], drive.shape[-1]
         inverted = (batch.mask[:, 1:].sum() * paths).clamp_min(1)  # steps of all paths
-        by_drive, missed, distance = self._teach(sweep, push, inverted, answers)
+        given = sweep.drive, *sweep[1:], inverted, answers, *push.values()
+        by_drive, missed, distance = self._sweep(self._backwards, tuple(push), *given)
         if drive.requires_grad:
             drive.backward(by_drive)
         return {
@@ -128,31 +130,35 @@ class TargetPropagation(LearningRule):
             drive = net.drive(batch.obs.transpose(0, 1))[:, None]
         sweep, top = self._run(drive, batch)
         (slope,) = torch.autograd.grad(loss_of(net, top, batch)[0], top)
-        guessed = sweep.inverse(drive[1:], sweep.states[2:])
-        every = slice(0, len(drive))
-        return self._back(sweep, every, self._push(slope, batch), guessed, None).movedim(0, -2)
+        push, every = self._push(slope, batch), slice(0, len(drive))
+        with torch.no_grad():
+            guessed = self._taught[1](drive[1:], sweep.states[2:])
+            steps = self._back(sweep, every, push, guessed, None)
+        return steps.movedim(0, -2)
 
     def _run(self, drive: Tensor, batch: Batch) -> tuple[Sweep, Tensor]:
         """The sweep forwards, and the states that are answered from, which ask for a gradient."""
-        net = self.net
-        states, means = visit(net, in_paths(net, drive[:, 0], self.num_samples))
-        top = answering(net, states[1:], batch).clone().requires_grad_()
-        layers = net.mean_layer(), net.inverse_layer()
-        return Sweep(*layers, drive, states, means, _padded(batch)), top
+        states, means = self._visit(drive)
+        top = answering(self.net, states[1:], batch).clone().requires_grad_()
+        return Sweep(drive, states, means, _padded(batch)), top
 
     def _push(self, slope: Tensor, batch: Batch) -> dict[int, Tensor]:
         """Steps towards the targets that the answers set, by time; ``[M, B, H]`` each."""
         return by_time(self.net, -self.alpha_i * slope, batch)
 
-    @torch.no_grad()
-    def _teach(
-        self, sweep: Sweep, push: dict[int, Tensor], inverted: Tensor, answers: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _backwards(self, times: Sequence[int], *given: Tensor) -> Sequence[Tensor]:
         """The sweep back; fills the gradients of f and G.
+
+        Arguments:
+            times: those at which answers set targets.
+            given: the parts of a ``Sweep``; steps behind the errors of G, and answers, which are
+                numbers; steps towards the targets, ``[M, B, H]`` each.
 
         Returns:
             The gradient by the drive, ``[T, 1, B, H]``, and the squared errors of G and of f.
         """
+        sweep, (inverted, answers, *steps) = Sweep(*given[:4]), given[4:]
+        push = dict(zip(times, steps))
         by_drive, missed, distance = torch.empty_like(sweep.drive), [], []
         later = None  # targets minus states of the step after the block
         for block in reversed(blocks(sweep.means)):
@@ -170,15 +176,16 @@ class TargetPropagation(LearningRule):
         Returns:
             G(x_{t+1}, h_{t+1}) for each step t of the block but T, and the squared error.
         """
+        forward, inverse = self._taught
         some = slice(block.start + 1, min(block.stop, len(sweep.drive) - 1) + 1)
         drive, before = sweep.drive[some], sweep.states[some]
         after = sweep.states[some.start + 1 : some.stop + 1]
         clean = None
         if self.noise:
-            clean = sweep.inverse(drive, after)
+            clean = inverse(drive, after)
             before = before + self.noise * torch.randn_like(before)
-            after = self.net.sample_units(sweep.forward(drive, before))
-        guess, pull = sweep.inverse.teach(drive, after)
+            after = self.net.sample_units(forward(drive, before))
+        guess, pull = inverse.teach(drive, after)
         miss = guess - before
         if sweep.padded is not None:
             miss.masked_fill_(sweep.padded[some], 0.0)
@@ -204,7 +211,7 @@ class TargetPropagation(LearningRule):
             guessed: G(x_{t+1}, h_{t+1}) for each step t of the block but T.
             later: the result for the step after the block; None where there is no such step.
         """
-        padded = sweep.padded
+        padded, inverse = sweep.padded, self._taught[1]
         drive = sweep.drive[block.start + 1 : block.stop + 1].unbind()
         states = sweep.states[block.start + 1 : block.stop + 2].unbind()  # from h_t on
         compared = guessed.unbind() if self.difference else states
@@ -212,7 +219,7 @@ class TargetPropagation(LearningRule):
         for n, step in reversed(list(enumerate(steps.unbind()))):
             t = block.start + n
             if self.propagate and later is not None:
-                sweep.inverse(drive[n], states[n + 1] + later, out=step)
+                inverse(drive[n], states[n + 1] + later, out=step)
                 step.sub_(compared[n])
                 if padded is not None:  # nothing comes back from a step that is none
                     step.masked_fill_(padded[t + 1], 0.0)
@@ -232,7 +239,7 @@ class TargetPropagation(LearningRule):
             The gradient by the drive, ``[t, 1, B, H]``.
         """
         known = sweep.drive[block], sweep.states[block], sweep.means[block]
-        means, pull = sweep.forward.teach(*known)
+        means, pull = self._taught[0].teach(*known)
         if not self.difference:  # the target itself, with the noise of sampling
             steps = sweep.states[1:][block] + steps - means
             if sweep.padded is not None:

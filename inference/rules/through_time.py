@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,29 +12,26 @@ from ..checks import check_missing, check_samples
 from ..contracts import AnswerModel
 from ..kernels import overrides
 from ..layers import DenseLayer
-from ..unrolling import answering, blocks, by_time, in_paths, loss_of, unroll, visit
-from .rule import LearningRule, Metrics
+from ..unrolling import answering, blocks, by_time, in_paths, loss_of, unroll
+from .answers import AnswerRule
+from .rule import Metrics
 
 
-class OutputBPTT(LearningRule):
+class OutputBPTT(AnswerRule):
     """Plain backpropagation through time; of deterministic units, for sampling has no derivative.
 
     Arguments:
         net: the network.
+        captured: see ``AnswerRule``.
 
     Raises:
         ValueError: for a network with stochastic units, or of another kind.
     """
 
-    trains = AnswerModel
-    net: AnswerModel
-
-    def __init__(self, net: AnswerModel) -> None:
-        super().__init__(net)
+    def __init__(self, net: AnswerModel, *, captured: bool | None = None) -> None:
+        super().__init__(net, captured=captured)
         if net.num_stochastic and type(self) is OutputBPTT:
             raise ValueError("sampled units have no derivative: use StraightThrough")
-
-    num_samples = 1
 
     def _choose(self, mean: Tensor) -> Tensor:
         """h_t from its means, with a gradient."""
@@ -55,7 +54,7 @@ class OutputBPTT(LearningRule):
         layer = net.mean_layer()
         straight = not overrides(net, AnswerModel, "straight_through")
         if isinstance(layer, DenseLayer) and straight and not net.rest().requires_grad:
-            error, answers = self._by_hand(layer, batch)
+            error, answers = self._by_hand(batch)
         else:
             error, answers = self._by_graph(batch)
         return {"loss": error.detach() / answers, "frames": answers.to(batch.obs.dtype)}
@@ -69,18 +68,33 @@ class OutputBPTT(LearningRule):
         (error / answers).backward()
         return error, answers
 
-    def _by_hand(self, layer: DenseLayer, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _by_hand(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The same without a graph of the recursion, whose gradient is written out."""
         net = self.net
         drive = net.drive(batch.obs.transpose(0, 1))[:, None]  # [T, 1, B, H]
-        states, means = visit(
-            net, in_paths(net, drive.detach()[:, 0], self.num_samples), self._draw
-        )
+        states, means = self._visit(drive.detach())
         top = answering(net, states[1:], batch).clone().requires_grad_()
         error, answers = loss_of(net, top, batch)
         (error / answers).backward()
         assert top.grad is not None  # the error has just been sent back
-        slopes, by_drive = by_time(net, top.grad, batch), torch.zeros_like(drive)
+        slopes = by_time(net, top.grad, batch)
+        given = drive.detach(), states, means, *slopes.values()
+        (by_drive,) = self._sweep(self._backwards, tuple(slopes), *given)
+        if drive.requires_grad:
+            drive.backward(by_drive)
+        return error, answers
+
+    def _backwards(self, times: Sequence[int], *given: Tensor) -> Sequence[Tensor]:
+        """The gradient by the drive, ``[T, 1, B, H]``; adds those of a layer's parameters.
+
+        Arguments:
+            times: those of the answers.
+            given: the drive; states and means, see ``Visited``; gradients by the states that are
+                answered from, ``[M, B, H]`` each.
+        """
+        (layer,), (drive, states, means, *found) = self._taught, given
+        assert isinstance(layer, DenseLayer)
+        slopes, by_drive = dict(zip(times, found)), torch.empty_like(drive)
         later = None  # the gradient by x + W h + b of the step after
         for block in reversed(blocks(means)):
             inward = torch.empty_like(means[block])
@@ -93,10 +107,8 @@ class OutputBPTT(LearningRule):
                 if t in slopes:
                     now.add_(slopes[t])
                 later = layer.inward(now, mean)
-            by_drive[block] = layer.fill(inward, states[block])
-        if drive.requires_grad:
-            drive.backward(by_drive)
-        return error, answers
+            by_drive[block] = layer.add(inward, states[block])
+        return (by_drive,)
 
 
 class StraightThrough(OutputBPTT):
@@ -107,6 +119,7 @@ class StraightThrough(OutputBPTT):
     Arguments:
         net: the network.
         num_samples: paths ``M`` of the stochastic units, whose probabilities are averaged.
+        captured: see ``AnswerRule``.
 
     Raises:
         ValueError: for less than one sample, or a network of another kind.
@@ -115,8 +128,10 @@ class StraightThrough(OutputBPTT):
     neurons for conditional computation" (2013).
     """
 
-    def __init__(self, net: AnswerModel, *, num_samples: int = 20) -> None:
-        super().__init__(net)
+    def __init__(
+        self, net: AnswerModel, *, num_samples: int = 20, captured: bool | None = None
+    ) -> None:
+        super().__init__(net, captured=captured)
         check_samples(num_samples)
         self.num_samples = num_samples
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...data import Batch, BatchLike
 from ..contracts import AnswerModel, SequenceModel
 from ..evaluate import importance_bound
-from ..layers import Layer
+from ..layers import Layer, fill_grad
 from ..rules.rule import LearningRule
 from ..rules.target import TargetPropagation
 from ..rules.through_time import StraightThrough
@@ -102,9 +102,11 @@ class AnsweringConformance(ModelConformance):
             found = []
             for each in (layer, Layer(function)):
                 net.zero_grad(set_to_none=True)
-                value, pull = each.teach(drive, past)
-                self.close(each(drive, past), value, "a layer's value with a gradient and without")
-                by_drive = pull(slope.clone())
+                with torch.no_grad():
+                    value, pull = each.teach(drive, past)
+                    self.close(each(drive, past), value, "a layer's value, taught or not,")
+                    by_drive = pull(slope.clone())
+                fill_grad(each.parameters, each.slopes)
                 grads = [part.grad for part in net.parameters() if part.grad is not None]
                 found.append((value, by_drive, *grads))
             for one, other in zip(*found, strict=True):

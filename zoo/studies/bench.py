@@ -206,7 +206,7 @@ def target(
             for rule in (TargetPropagation, StraightThrough):
                 torch.manual_seed(0)
                 net = SRN(1, Categorical(10), hidden, stochastic=fraction).to(device)
-                taught = rule(net, num_samples=num_samples)
+                taught = rule(net, num_samples=num_samples, captured=True)  # as after a hundred
                 for _ in range(3):
                     _step(taught, data)  # warm-up
                 times.append(1e3 * _time(partial(_step, taught, data), repeats, device))

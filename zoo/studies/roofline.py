@@ -129,8 +129,11 @@ def updates(steps: int) -> Iterator[Update]:
         answers = SRN(1, Categorical(10), 100, stochastic=fraction)
         given: dict[str, Any] = {"num_samples": 20} if fraction else {}
         for kind in (TargetPropagation, StraightThrough if fraction else OutputBPTT):
-            step = partial(kind(answers, **given).gradients, asked)
-            yield Update(kind.__name__, words, step, step)
+            step, plain = (
+                partial(kind(answers, captured=each, **given).gradients, asked)
+                for each in (True, False)
+            )
+            yield Update(kind.__name__, words, step, plain)
     system = LGDS(4, 15)
     readings = Readings(*system.measure(codes), codes.mask)
     step = partial(_iterate, system, system.guess(readings, 1), readings)

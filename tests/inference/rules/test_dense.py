@@ -40,7 +40,7 @@ def batch(mask=None, every_step=False):
 
 
 def gradient(rule, data):
-    with inference.RandomStream("cpu", 3):
+    with inference.RandomStream(data.obs.device, 3):
         metrics = rule.gradients(data)
     return metrics | {name: part.grad for name, part in rule.net.named_parameters()}
 
@@ -68,6 +68,46 @@ def test_they_are_equal(rule, kind, every_step, mask):
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=lambda m, n=name: f"{n}: {m}")
     assert sum(value is not None and bool(value.any()) for value in expected.values()) >= 7
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("kind", "device"),
+    [*((kind, "cpu") for kind in UNITS), pytest.param("relu", "cuda", marks=pytest.mark.gpu)],
+)
+def test_recorded_sweeps_are_the_plain_ones(rule, kind, device, mask):
+    """To the last bit on a CPU; replays see new weights, inputs and random numbers."""
+    first, other = (batch(mask).to(device) for _ in range(2))
+    found = []
+    for captured in (False, True):
+        torch.manual_seed(0)
+        net = srn(**UNITS[kind]).to(device)
+        taught = RULES[rule](net, num_samples=M, captured=captured)
+        for data in (first, first, other):
+            last = gradient(taught, data)
+            with torch.no_grad():
+                for part in net.parameters():
+                    part.mul_(1.01)
+        found.append({name: value for name, value in last.items() if value is not None})
+        made = taught._recorded._recordings
+        assert len(made) == 2 * captured  # forwards and back
+        assert all(made.values())
+    tolerance = {"rtol": 0, "atol": 0} if device == "cpu" else {}
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, **tolerance, msg=name)
+
+
+def test_a_recording_knows_the_functions_of_its_layers():
+    net, data = srn(), batch()
+    rule = inference.TargetPropagation(net, captured=True)
+    gradient(rule, data)
+    net.units.function = net.back_function = nn.Tanh()
+    net.units.alike = True
+    found = gradient(rule, data)
+    expected = gradient(inference.TargetPropagation(net), data)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
 
 
 class Louder(SRN):
