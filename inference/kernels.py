@@ -1,4 +1,4 @@
-"""Loops over time that numba compiles, for tensors on the CPU of which no gradient is taken.
+"""Loops over time that numba compiles, for tensors on the CPU.
 
 Python and torch spend far longer on a step of a small network than its arithmetic takes. A part
 with a kernel runs all steps in one call (see ``Recurrent.scan``). A kernel is compiled at its first
@@ -64,12 +64,20 @@ def scan(
 def suits(first: Tensor, *others: Tensor) -> bool:
     """Whether a kernel may take these tensors: on the CPU, of one precision, without a graph."""
     tensors = first, *others
+    graph = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
+    return not graph and readable(*tensors)
+
+
+def readable(first: Tensor, *others: Tensor) -> bool:
+    """Whether a kernel that has a gradient of its own may take these tensors."""
+    tensors = first, *others
+    follows = recording() or torch.compiler.is_compiling()  # the operations of torch alone
     return (
-        not recording()  # which knows the operations of torch alone
+        not (follows or torch._C._are_functorch_transforms_active())
+        and not torch.is_autocast_enabled("cpu")
         and first.dtype in (torch.float32, torch.float64)
         and all(type(each) in (Tensor, nn.Parameter) for each in tensors)
         and all(each.device.type == "cpu" and each.dtype == first.dtype for each in tensors)
-        and not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))
     )
 
 

@@ -66,7 +66,8 @@ def compiled_once(tmp_path_factory):
         with FileLock(path) if several else nullcontext():
             module = load(name)
             if module is not None:
-                {"kernel": _filter, "scans": _scan}[name.rsplit(".", 1)[-1]](module)
+                every = {"kernel": _filter, "scans": _scan, "recurrences": _recur}
+                every[name.rsplit(".", 1)[-1]](module)
         return module
 
     with mock.patch.object(kernels, "load", loaded):
@@ -86,6 +87,15 @@ def _scan(module):
         features, past = np.ones((1, 1, 5), dtype), np.ones((2, 3), dtype)
         module.elman(u, u[:, :1], np.ones((1, 1), bool), one, 4)
         module.gaussian(u, features, np.ones((1, 1), bool), past, one[:1], 0, 1.0, 1.0, 1.0)
+
+
+def _recur(module):
+    for dtype in (np.float32, np.float64):
+        h, x, u, one = (np.ones(size, dtype) for size in ((1, 2, 1), (1, 2, 3), (1, 1), 1))
+        module.gru(h, x, h, u, x[0, :1], one)
+        module.gru_gradient(x, h, u, h, h, u, x, h, x[0, :1].reshape(3, 1))
+        module.tanh(h, u, u)
+        module.tanh_gradient(h, u, h, h, u)
 
 
 @pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Protocol
 
 import torch
@@ -13,6 +12,7 @@ from ...inference import kernels
 from ...inference.checks import check_real, check_sizes
 from ...inference.inputs import at
 from ..part import Described
+from . import recurrent
 from .checks import check_dropout
 from .likelihoods import Likelihood
 from .missing import beside, frames_read, reads
@@ -21,7 +21,7 @@ from .nets import activation, scale_to_radius
 __all__ = ["DeepTransition", "Memory", "Reader"]
 
 WEIGHTS = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
-CELLS = {"tanh": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+CELLS = {"tanh": recurrent.RNN, "gru": recurrent.GRU, "lstm": nn.LSTM}
 
 
 class CausalNet(Protocol):
@@ -159,23 +159,23 @@ class Memory(Described, nn.Module):
         return torch.cat(new, -1).reshape(state.shape)
 
     def scan(self, inputs: Tensor, state: Tensor, passes: Tensor) -> Tensor | None:
-        """All steps, layer by layer, in torch's own loop; see ``Recurrent.scan``.
+        """All steps, layer by layer, by a kernel; see ``Recurrent.scan``.
 
-        None of an LSTM, whose cells that loop does not give, and of padding before real steps.
+        None of an LSTM, and of padding before real steps.
         """
-        run = {"tanh": torch.rnn_tanh, "gru": torch.gru}.get(self.cell)
-        layers = range(self.layers)
-        weights = [[self._weight(name, layer) for name in WEIGHTS] for layer in layers]
-        if run is None or kernels.overrides(self, Memory, "step"):
+        if not isinstance(self.net, recurrent.GRU | recurrent.RNN):
             return None
-        if not kernels.suits(inputs, state, *itertools.chain(*weights)):
+        if kernels.overrides(self, Memory, "step"):
+            return None
+        if not kernels.suits(inputs, state, *self.net.parameters()):
             return None
         if (passes[:, 1:] & ~passes[:, :-1]).any():
             return None
         found, value = [], inputs
-        for layer in layers:
-            first = state[None, :, layer * self.hidden : (layer + 1) * self.hidden].contiguous()
-            value, _ = run(value, first, weights[layer], True, 1, 0.0, False, False, True)
+        for layer, first in enumerate(state[:, : self.units].split(self.hidden, 1)):
+            value = self.net.layer(layer, value, first)
+            if value is None:
+                return None
             found.append(value)
         after = torch.cat((*found, inputs) if self.skip else found, -1)
         every = torch.cat((state[:, None], after), 1)

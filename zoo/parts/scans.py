@@ -21,32 +21,33 @@ Array = np.ndarray
 
 @compiled
 def add_product(out: Array, left: Array, right: Array) -> None:
-    """out += left @ right, of ``[N, K]`` and ``[K, J]``: two rows and four terms at a time."""
+    """out += left @ right, of ``[N, K]`` and ``[K, J]``: four rows and four terms at a time."""
     rows, terms, width = len(left), len(right), out.shape[1]
-    pairs, fours = rows // 2 * 2, terms // 4 * 4
-    for n in range(0, pairs, 2):
-        for k in range(0, fours, 4):
-            a, b, c, d = left[n, k], left[n, k + 1], left[n, k + 2], left[n, k + 3]
-            e, f, g, h = left[n + 1, k], left[n + 1, k + 1], left[n + 1, k + 2], left[n + 1, k + 3]
+    whole, even = rows // 4 * 4, terms // 4 * 4
+    for n in range(0, whole, 4):
+        o, p, q, r = out[n], out[n + 1], out[n + 2], out[n + 3]
+        for k in range(0, even, 4):
+            a = left[n, k], left[n, k + 1], left[n, k + 2], left[n, k + 3]
+            b = left[n + 1, k], left[n + 1, k + 1], left[n + 1, k + 2], left[n + 1, k + 3]
+            c = left[n + 2, k], left[n + 2, k + 1], left[n + 2, k + 2], left[n + 2, k + 3]
+            d = left[n + 3, k], left[n + 3, k + 1], left[n + 3, k + 2], left[n + 3, k + 3]
             for j in range(width):
                 w, x, y, z = right[k, j], right[k + 1, j], right[k + 2, j], right[k + 3, j]
-                out[n, j] += a * w + b * x + c * y + d * z
-                out[n + 1, j] += e * w + f * x + g * y + h * z
-        for k in range(fours, terms):
-            a, e = left[n, k], left[n + 1, k]
-            for j in range(width):
-                out[n, j] += a * right[k, j]
-                out[n + 1, j] += e * right[k, j]
-    for n in range(pairs, rows):
-        for k in range(0, fours, 4):
-            a, b, c, d = left[n, k], left[n, k + 1], left[n, k + 2], left[n, k + 3]
+                o[j] = o[j] + a[0] * w + a[1] * x + a[2] * y + a[3] * z
+                p[j] = p[j] + b[0] * w + b[1] * x + b[2] * y + b[3] * z
+                q[j] = q[j] + c[0] * w + c[1] * x + c[2] * y + c[3] * z
+                r[j] = r[j] + d[0] * w + d[1] * x + d[2] * y + d[3] * z
+    for n in range(whole, rows):
+        for k in range(0, even, 4):
+            e, f, g, h = left[n, k], left[n, k + 1], left[n, k + 2], left[n, k + 3]
             for j in range(width):
                 w, x, y, z = right[k, j], right[k + 1, j], right[k + 2, j], right[k + 3, j]
-                out[n, j] += a * w + b * x + c * y + d * z
-        for k in range(fours, terms):
-            a = left[n, k]
+                out[n, j] = out[n, j] + e * w + f * x + g * y + h * z
+    for n in range(rows):
+        for k in range(even, terms):
+            e = left[n, k]
             for j in range(width):
-                out[n, j] += a * right[k, j]
+                out[n, j] += e * right[k, j]
 
 
 def exp(x: Any) -> Any:

@@ -1,23 +1,27 @@
 """A VRAE with one Pyro site a time step, as in many example scripts: the baseline of a benchmark.
 
 It has the networks and the distribution of a ``VRAE`` with a Gaussian guide. Its sites are
-z_0 .. z_{T-1} and x_0 .. x_{T-1}, sampled in turn, in place of one path and all of its frames.
+z_0 .. z_{T-1} and x_0 .. x_{T-1}, sampled in turn, in place of one path and all of its frames. Its
+recurrent layers are torch's own.
 """
 
 from __future__ import annotations
+
+import copy
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.infer import TraceMeanField_ELBO
 from pyro.nn import PyroModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data import Batch
 from ...inference import LearningRule
 from ...inference.contracts import Encoding, SequenceModel
 from ...inference.rules.rule import Metrics
 from ..models.vrae import VRAE
+from ..parts import recurrent
 from ..parts.decoders import CausalDecoder
 from ..parts.likelihoods.likelihood import seen_part
 from ..parts.path_guides import Autoregressive
@@ -28,7 +32,7 @@ class StepwiseVRAE(SequenceModel, PyroModule):
 
     Arguments:
         net: a VRAE with a ``CausalDecoder`` of innovations, whose prior and guide are
-            ``LinearChain`` distributions.
+            ``LinearChain`` distributions. It is copied.
 
     Raises:
         ValueError: for any other.
@@ -44,7 +48,7 @@ class StepwiseVRAE(SequenceModel, PyroModule):
             raise ValueError("a VRAE of single steps needs a CausalDecoder and a Gaussian guide")
         if net.input_dim:
             raise ValueError("a VRAE of single steps takes no inputs: give one with input_dim=0")
-        self.net = net
+        self.net = with_torch_layers(net)
 
     def model(self, encoding: Encoding) -> None:
         """The generative model."""
@@ -78,6 +82,16 @@ class StepwiseVRAE(SequenceModel, PyroModule):
     def _step(self, t: int, mean: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
         step = dist.Normal(mean, scale, validate_args=False).to_event(1)
         return pyro.sample(f"z_{t}", step.mask(mask[:, t]))
+
+
+def with_torch_layers(net: VRAE) -> VRAE:
+    """A copy of a network whose recurrent layers run in torch alone, without kernels."""
+    net = copy.deepcopy(net)
+    for part in net.modules():
+        if isinstance(part, recurrent.GRU | recurrent.RNN):
+            plain = nn.GRU if isinstance(part, recurrent.GRU) else nn.RNN
+            part.__class__ = plain  # pyright: ignore[reportAttributeAccessIssue]
+    return net
 
 
 class StepwiseELBO(LearningRule):

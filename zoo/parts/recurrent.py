@@ -1,0 +1,199 @@
+"""Recurrent layers of torch, which on a CPU run by kernels of their own.
+
+In the gradient of a step torch multiplies by the weights, and adds a small product to the gradient
+of the weights. Here that of the weights is one product over all steps. A step keeps one product and
+some elementwise operations, which numba compiles (see ``recurrences``). On other devices, without
+numba, and under transforms of ``torch.func``, torch's own layers run.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
+
+from ...inference import kernels
+
+KERNELS = f"{__package__}.recurrences"
+LARGE = 1e7  # multiplications that are worth threads
+BLOCK = 4  # rows that a kernel multiplies at a time
+
+
+class GRU(nn.GRU):
+    """``torch.nn.GRU`` with the same arguments, weights and results to rounding.
+
+    A gradient of its gradient raises a RuntimeError where a kernel has run.
+    """
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input: Any, hx: Tensor | None = None
+    ) -> tuple[Any, Tensor]:
+        """See ``torch.nn.GRU``."""
+        found = _all_layers(self, input, hx)
+        return super().forward(input, hx) if found is None else found
+
+    def layer(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
+        """Outputs of one layer by a kernel, ``[B, T, I] -> [B, T, H]``; None where it cannot run.
+
+        Arguments:
+            number: the layer.
+            inputs: ``[B, T, I]``.
+            start: its state before the first step, ``[B, H]``.
+        """
+        return _layer(self, _GRU, number, inputs, start)
+
+
+class RNN(nn.RNN):
+    """``torch.nn.RNN``, likewise; a kernel runs where its nonlinearity is ``"tanh"``."""
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input: Any, hx: Tensor | None = None
+    ) -> tuple[Any, Tensor]:
+        """See ``torch.nn.RNN``."""
+        found = _all_layers(self, input, hx)
+        return super().forward(input, hx) if found is None else found
+
+    def layer(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
+        """See ``GRU.layer``."""
+        if self.nonlinearity != "tanh":
+            return None
+        return _layer(self, _Tanh, number, inputs, start)
+
+
+def _all_layers(net: GRU | RNN, inputs: Any, start: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """All layers of a net in one direction, by kernels, as ``nn.GRU.forward``; else None."""
+    if isinstance(inputs, PackedSequence) or inputs.dim() != 3 or not inputs.numel():
+        return None
+    shape = net.num_layers, len(inputs), net.hidden_size
+    unlike = inputs.shape[-1] != net.input_size or (start is not None and start.shape != shape)
+    if unlike or net.bidirectional or not (net.batch_first and net.bias):
+        return None  # torch says of the first two what is wrong
+    states = inputs.new_zeros(shape) if start is None else start
+    value, last = inputs, []
+    for number in range(net.num_layers):
+        if number and net.training and net.dropout:  # drawn as torch draws it, time first
+            kept = functional.dropout(value.new_ones(value.transpose(0, 1).shape), net.dropout)
+            value = value * kept.transpose(0, 1)
+        found = net.layer(number, value, states[number])
+        if found is None:
+            return None
+        value = found
+        last.append(value[:, -1])
+    return value, torch.stack(last)
+
+
+def _layer(
+    net: nn.RNNBase, cell: type[_GRU | _Tanh], number: int, inputs: Tensor, start: Tensor
+) -> Tensor | None:
+    """One layer by a kernel, with or without a graph."""
+    names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+    given = inputs, start, *(getattr(net, f"{name}_l{number}") for name in names)
+    if kernels.load(KERNELS) is None or not kernels.readable(*given):
+        return None
+    if torch.is_grad_enabled() and any(each.requires_grad for each in given):
+        return cell.apply(*given)
+    return cell.run(*given, keeps=False)[0]
+
+
+class _GRU(torch.autograd.Function):
+    """A layer, ``[B, T, I] -> [B, T, H]``; W and b read inputs, V and c the state."""
+
+    @staticmethod
+    def run(
+        x: Tensor, start: Tensor, w: Tensor, v: Tensor, b: Tensor, c: Tensor, keeps: bool
+    ) -> tuple[Tensor, ...]:
+        """Outputs; gates and V h + c for the new state, which a gradient needs."""
+        size = start.shape[-1]
+        gates = functional.linear(x, w, b + functional.pad(c[: 2 * size], (0, size)))
+        shape = *x.shape[:2], size
+        out, fed = x.new_empty(shape), x.new_empty(shape if keeps else (len(x), 1, size))
+        _by_rows("gru", (out, gates, fed, start), (v.t(), c[2 * size :]))
+        return out, gates, fed
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, start: Tensor, w: Tensor, v: Tensor, b: Tensor, c: Tensor
+    ) -> Tensor:
+        out, gates, fed = _GRU.run(x, start, w, v, b, c, keeps=True)
+        ctx.save_for_backward(x, start, w, v, out, gates, fed)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, start, w, v, out, gates, fed = ctx.saved_tensors
+        drive, added, first = (each.new_empty(each.shape) for each in (gates, fed, start))
+        given = drive, added, first, grad, out, start, gates, fed
+        _by_rows("gru_gradient", given, (v,))
+        drive, added = drive.flatten(0, 1), added.flatten(0, 1)
+        two = 2 * start.shape[-1]  # r and z read one sum of the inputs and the state
+        before, bias = _before(out, start), drive.sum(0)
+        weight = torch.cat((drive[:, :two].t() @ before, added.t() @ before))
+        biases = bias, torch.cat((bias[:two], added.sum(0)))
+        found = (drive @ w).view_as(x) if ctx.needs_input_grad[0] else None
+        return found, first, drive.t() @ x.flatten(0, 1), weight, *biases
+
+
+class _Tanh(torch.autograd.Function):
+    """A layer, likewise."""
+
+    @staticmethod
+    def run(
+        x: Tensor, start: Tensor, w: Tensor, v: Tensor, b: Tensor, c: Tensor, keeps: bool
+    ) -> tuple[Tensor, ...]:
+        """Outputs, which are all that a gradient needs: they are kept in any case."""
+        out = functional.linear(x, w, b + c)
+        _by_rows("tanh", (out, start), (v.t(),))
+        return (out,)
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, start: Tensor, w: Tensor, v: Tensor, b: Tensor, c: Tensor
+    ) -> Tensor:
+        (out,) = _Tanh.run(x, start, w, v, b, c, keeps=True)
+        ctx.save_for_backward(x, start, w, v, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, start, w, v, out = ctx.saved_tensors
+        drive, first = out.new_empty(out.shape), start.new_empty(start.shape)
+        _by_rows("tanh_gradient", (drive, first, grad, out), (v,))
+        drive = drive.flatten(0, 1)
+        weights = drive.t() @ x.flatten(0, 1), drive.t() @ _before(out, start)
+        found = (drive @ w).view_as(x) if ctx.needs_input_grad[0] else None
+        return found, first, *weights, drive.sum(0), drive.sum(0)
+
+
+def _before(out: Tensor, start: Tensor) -> Tensor:
+    """The state before each step, ``[B T, H]``."""
+    return torch.cat((start[:, None], out[:, :-1]), 1).flatten(0, 1)
+
+
+def _by_rows(name: str, each: tuple[Tensor, ...], shared: tuple[Tensor, ...]) -> None:
+    """Runs a kernel on all rows; where they are much work, some on each of torch's threads.
+
+    Arguments:
+        name: the kernel, of which the first arguments have a first axis of rows.
+        each: tensors of the rows.
+        shared: the others, of which the first is a matrix that multiplies every step.
+    """
+    loop = getattr(kernels.load(KERNELS), name)
+    rows, others = (
+        [part.detach().contiguous().numpy() for part in some] for some in (each, shared)
+    )
+    number, work = len(each[0]), each[0].shape[1] * len(each[0]) * shared[0].numel()
+    threads = min(torch.get_num_threads(), number // BLOCK) if work > LARGE else 1
+    if threads < 2:
+        loop(*rows, *others)
+        return
+    size = -(-number // threads // BLOCK) * BLOCK
+    starts = range(0, number, size)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda at: loop(*(part[at : at + size] for part in rows), *others), starts))
