@@ -19,6 +19,8 @@ Slope = Callable[[Tensor, Tensor], None]
 class Layer:
     """A map y = F(x, h) of a network, taught by autograd.
 
+    It is called where torch builds no graph (``torch.no_grad``).
+
     Arguments:
         function: F, of x ``[..., 1 or M, B, H]`` and h ``[..., M, B, H]``.
 
@@ -38,9 +40,8 @@ class Layer:
     def forget(self) -> None:
         """Drops the gradients kept so far."""
 
-    @torch.no_grad()
     def __call__(self, drive: Tensor, past: Tensor, out: Tensor | None = None) -> Tensor:
-        """y without a graph, ``[..., M, B, H]``; written into ``out`` where it is given."""
+        """y, ``[..., M, B, H]``; written into ``out`` where it is given."""
         found = self.function(drive, past)
         return found if out is None else out.copy_(found)
 
@@ -55,7 +56,7 @@ class Layer:
             value: y, where it is known.
 
         Returns:
-            y without its graph, ``[..., M, B, H]``; and the function. It is called once, with the
+            y, ``[..., M, B, H]``; and the function. It is called once, with the
             gradient of a loss by y, which it may overwrite, and returns that by x.
         """
         heard = drive.detach().requires_grad_()
@@ -99,8 +100,6 @@ KNOWN: dict[type[nn.Module], tuple[Callable, Slope]] = {
 
 class DenseLayer(Layer):
     """y = f(x + W h + b), with its gradient written out; made by ``DenseLayer.of``.
-
-    It is called where torch builds no graph (``torch.no_grad``).
 
     Arguments:
         linear: W and b.

@@ -55,6 +55,7 @@ class AnswerRule(LearningRule):
         return Visited(*self._sweep(self._forwards, (), drive))
 
     def _forwards(self, key: Hashable, drive: Tensor) -> Sequence[Tensor]:
+        """The parts of ``_visit``."""
         paths = in_paths(self.net, drive[:, 0], self.num_samples)
         return visit(self.net, paths, self._draw, self._taught[0])
 
@@ -74,7 +75,7 @@ class AnswerRule(LearningRule):
             others: other tensors.
         """
         numbers = drive.numel() * (self.num_samples if self.net.num_stochastic else 1)
-        dense = all(isinstance(layer, DenseLayer) for layer in self._taught)
+        dense = all(isinstance(layer, DenseLayer) for layer in self._taught)  # others fill .grad
         place = sweep.__name__, key, *(layer.kinds for layer in self._taught)
         if dense and (drive.is_cuda or numbers <= LARGE):
             found = self._recorded(drive, *others, key=place)
