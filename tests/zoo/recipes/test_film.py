@@ -25,7 +25,9 @@ SMALL = {"data.sequences": 2, "data.steps": 6, "fit.epochs": 1}
 def tiny(name):
     """A recipe of film that trains in no time, on small networks."""
     recipe = find(name)
-    changes = dict(SMALL) if recipe.by_gradient else {}
+    changes = dict(SMALL) if recipe.data else {}
+    if not recipe.by_gradient:
+        changes.pop("fit.epochs", None)
     if recipe.model.name in ("REFH", "TRBM", "RTRBM"):
         changes["model.hidden_dim"] = 6
     if recipe.warmup:

@@ -199,6 +199,11 @@ def test_a_run_whose_card_was_edited_is_neither_kept_nor_replaced(changes, rows)
     assert (code, out) == (2, "")
     assert "--overwrite" in error
     assert content(folder) == before
+
+
+def test_a_run_whose_card_was_edited_is_replaced_when_asked(rows):
+    folder, again = rows
+    edited(folder, value=1e-9)
     code, out, _ = again("--overwrite")
     assert (code, out.count("kept")) == (0, 0)
     assert again()[1].count("kept") == 1
