@@ -158,6 +158,7 @@ def test_a_deep_markov_model_has_the_density_of_its_paper():
 def test_products_are_counted_whether_a_kernel_runs_them_or_not(monkeypatch):
     a, b = torch.randn(3, 4), torch.randn(4, 5)
     assert roofline.flops(functools.partial(torch.mm, a, b)) == 2 * 3 * 4 * 5
+    assert roofline.flops(lambda: torch.zeros(3, 5).addmm_(a, b)) == 2 * 3 * 4 * 5
     net, batch = RVAE(15, 2, Poisson(15), hidden=8), PPC(3, 20, seed=0).batch()
     past, loader = net.initial(3), kernels.load
     with torch.no_grad():
