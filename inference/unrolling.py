@@ -81,13 +81,13 @@ def visit(
     before, *later = states.unbind()
     means, kept = states[1:], later
     for t, (frame, after) in enumerate(zip(drive.unbind(), later)):
-        mean = layer(frame, before, out=after)
+        mean = layer(frame, before, out=kept[t])
         chosen = choose(mean)
-        if chosen is not mean:
-            if not t:
-                means = torch.empty_like(means)
-                kept = means.unbind()
+        if chosen is not mean and kept is later:  # from now on means have memory of their own
+            means = torch.empty_like(means)
+            kept = means.unbind()
             kept[t].copy_(mean)
+        if chosen is not after:
             after.copy_(chosen)
         before = after
     return Visited(states, means)
