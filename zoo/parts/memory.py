@@ -159,7 +159,7 @@ class Memory(Described, nn.Module):
         return torch.cat(new, -1).reshape(state.shape)
 
     def scan(self, inputs: Tensor, state: Tensor, passes: Tensor) -> Tensor | None:
-        """All steps, layer by layer, by a kernel; see ``Recurrent.scan``.
+        """All steps, layer by layer, by a kernel or torch's own loop; see ``Recurrent.scan``.
 
         None of an LSTM, and of padding before real steps.
         """
@@ -174,8 +174,6 @@ class Memory(Described, nn.Module):
         found, value = [], inputs
         for layer, first in enumerate(state[:, : self.units].split(self.hidden, 1)):
             value = self.net.layer(layer, value, first)
-            if value is None:
-                return None
             found.append(value)
         after = torch.cat((*found, inputs) if self.skip else found, -1)
         every = torch.cat((state[:, None], after), 1)
@@ -385,10 +383,11 @@ def reverse(sequences: Tensor, mask: Tensor) -> Tensor:
     """
     if mask.device.type == "cpu":  # a GPU would have to be waited for; ``prepare`` has checked
         check_ends(mask)
-    steps = torch.arange(mask.shape[1], device=mask.device)
-    lengths = mask.sum(1, keepdim=True)
+    rows, number = mask.shape
+    steps, lengths = torch.arange(number, device=mask.device), mask.sum(1, keepdim=True)
     order = torch.where(steps < lengths, lengths - 1 - steps, steps)
-    return torch.take_along_dim(sequences, order[..., None], 1)
+    order += number * torch.arange(rows, device=mask.device)[:, None]  # whole frames are copied
+    return sequences.flatten(0, 1).index_select(0, order.flatten()).view(sequences.shape)
 
 
 def check_ends(mask: Tensor) -> None:

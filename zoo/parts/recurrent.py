@@ -3,11 +3,12 @@
 In the gradient of a step torch multiplies by the weights, and adds a small product to the gradient
 of the weights. Here that of the weights is one product over all steps. A step keeps one product and
 some elementwise operations, which numba compiles (see ``recurrences``). On other devices, without
-numba, and under transforms of ``torch.func``, torch's own layers run.
+numba, and under transforms of ``torch.func``, torch's own layers run. So do large ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,7 @@ from ...inference import kernels
 KERNELS = f"{__package__}.recurrences"
 LARGE = 1e7  # multiplications that are worth threads
 BLOCK = 4  # rows that a kernel multiplies at a time
+CACHED = 4 << 20  # bytes of weights that stay near a core; torch is faster with more
 
 
 class GRU(nn.GRU):
@@ -37,15 +39,20 @@ class GRU(nn.GRU):
         found = _all_layers(self, input, hx)
         return super().forward(input, hx) if found is None else found
 
-    def layer(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
-        """Outputs of one layer by a kernel, ``[B, T, I] -> [B, T, H]``; None where it cannot run.
+    def layer(self, number: int, inputs: Tensor, start: Tensor) -> Tensor:
+        """Outputs of one layer, forwards, ``[B, T, I] -> [B, T, H]``.
 
         Arguments:
             number: the layer.
             inputs: ``[B, T, I]``.
             start: its state before the first step, ``[B, H]``.
         """
-        return _layer(self, _GRU, number, inputs, start)
+        found = self.by_kernel(number, inputs, start)
+        return _by_torch(torch.gru, self, number, inputs, start) if found is None else found
+
+    def by_kernel(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
+        """The same; None where a kernel cannot run."""
+        return _by_kernel(_GRU, self, number, inputs, start)
 
 
 class RNN(nn.RNN):
@@ -58,11 +65,17 @@ class RNN(nn.RNN):
         found = _all_layers(self, input, hx)
         return super().forward(input, hx) if found is None else found
 
-    def layer(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
+    def layer(self, number: int, inputs: Tensor, start: Tensor) -> Tensor:
         """See ``GRU.layer``."""
+        found = self.by_kernel(number, inputs, start)
+        run = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
+        return _by_torch(run, self, number, inputs, start) if found is None else found
+
+    def by_kernel(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
+        """See ``GRU.by_kernel``."""
         if self.nonlinearity != "tanh":
             return None
-        return _layer(self, _Tanh, number, inputs, start)
+        return _by_kernel(_Tanh, self, number, inputs, start)
 
 
 def _all_layers(net: GRU | RNN, inputs: Any, start: Tensor | None) -> tuple[Tensor, Tensor] | None:
@@ -79,7 +92,7 @@ def _all_layers(net: GRU | RNN, inputs: Any, start: Tensor | None) -> tuple[Tens
         if number and net.training and net.dropout:  # drawn as torch draws it, time first
             kept = functional.dropout(value.new_ones(value.transpose(0, 1).shape), net.dropout)
             value = value * kept.transpose(0, 1)
-        found = net.layer(number, value, states[number])
+        found = net.by_kernel(number, value, states[number])
         if found is None:
             return None
         value = found
@@ -87,21 +100,40 @@ def _all_layers(net: GRU | RNN, inputs: Any, start: Tensor | None) -> tuple[Tens
     return value, torch.stack(last)
 
 
-def _layer(
-    net: nn.RNNBase, cell: type[_GRU | _Tanh], number: int, inputs: Tensor, start: Tensor
+def _weights(net: nn.RNNBase, number: int) -> list[Tensor]:
+    """W, V, b and c of a layer: W and b read inputs, V and c the state."""
+    names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+    return [getattr(net, f"{name}_l{number}") for name in names]
+
+
+def _by_torch(
+    run: Callable[..., tuple[Tensor, Tensor]],
+    net: nn.RNNBase,
+    number: int,
+    inputs: Tensor,
+    start: Tensor,
+) -> Tensor:
+    """One layer by a loop of torch."""
+    weights, first = _weights(net, number), start[None].contiguous()
+    return run(inputs, first, weights, True, 1, 0.0, False, False, True)[0]
+
+
+def _by_kernel(
+    cell: type[_GRU | _Tanh], net: nn.RNNBase, number: int, inputs: Tensor, start: Tensor
 ) -> Tensor | None:
     """One layer by a kernel, with or without a graph."""
-    names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
-    given = inputs, start, *(getattr(net, f"{name}_l{number}") for name in names)
-    if kernels.load(KERNELS) is None or not kernels.readable(*given):
+    given = w, v, b, c = _weights(net, number)
+    if v.numel() * v.element_size() > CACHED or kernels.load(KERNELS) is None:
         return None
-    if torch.is_grad_enabled() and any(each.requires_grad for each in given):
-        return cell.apply(*given)
-    return cell.run(*given, keeps=False)[0]
+    if not kernels.readable(inputs, start, *given):
+        return None
+    if torch.is_grad_enabled() and any(each.requires_grad for each in (inputs, start, *given)):
+        return cell.apply(inputs, start, w, v, b, c)
+    return cell.run(inputs, start, w, v, b, c, keeps=False)[0]
 
 
 class _GRU(torch.autograd.Function):
-    """A layer, ``[B, T, I] -> [B, T, H]``; W and b read inputs, V and c the state."""
+    """A layer, ``[B, T, I] -> [B, T, H]``, of ``_weights``."""
 
     @staticmethod
     def run(

@@ -102,9 +102,14 @@ def test_torch_runs_on_other_inputs(monkeypatch):
     with torch.autocast("cpu", torch.bfloat16):
         low = ours.float()(inputs.float())[0]
         assert low.dtype == theirs.float()(inputs.float())[0].dtype
-    ours.double()
+    assert by_kernel(ours.double())
+    monkeypatch.setattr(recurrent, "CACHED", 3 * H * H * 8 - 1)
+    assert not by_kernel(ours)
+    monkeypatch.undo()
     monkeypatch.setattr(kernels, "load", lambda name: None)
     assert not by_kernel(ours)
+    state = torch.randn(1, B, H, **PRECISE)
+    assert torch.equal(ours.layer(0, inputs, state[0]), theirs.double()(inputs, state)[0])
 
 
 def test_transforms_and_recordings_see_the_operations_of_torch():
