@@ -130,7 +130,7 @@ class DenseLayer(Layer):
     def __call__(self, drive: Tensor, past: Tensor, out: Tensor | None = None) -> Tensor:
         found = past.new_empty(past.shape) if out is None else out
         weight, bias = self.parameters
-        torch.addmm(bias, _rows(past), weight.t(), out=_rows(found))
+        torch.addmm(bias, _rows(past), weight.t(), out=found.view(-1, len(weight)))
         found.add_(drive)
         for where, apply, _ in self.pieces:
             apply(found if where is None else found[..., where])
@@ -156,7 +156,7 @@ class DenseLayer(Layer):
 
     def back(self, gradient: Tensor, out: Tensor) -> Tensor:
         """The gradient by h, of that by x + W h + b; ``[..., M, B, H]``, written into ``out``."""
-        torch.mm(_rows(gradient), self.parameters[0], out=_rows(out))
+        torch.mm(_rows(gradient), self.parameters[0], out=out.view(-1, out.shape[-1]))
         return out
 
     def add(self, gradient: Tensor, past: Tensor) -> Tensor:
