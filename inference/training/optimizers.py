@@ -21,6 +21,9 @@ OPTIMIZERS: dict[str, OptimizerOf] = {
     "sgd": torch.optim.SGD,
     "momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
     "nesterov": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
+    # with a memory of 50 updates: after a burst of large gradients, "adam" takes small steps for
+    # thousands of updates
+    "adam-short": lambda groups: torch.optim.Adam(groups, betas=(0.9, 0.98), fused=True),
     "adagrad": torch.optim.Adagrad,
     "rmsprop": torch.optim.RMSprop,
     # a mean square that starts at 1 begins gently, as in the library of the paper's authors
