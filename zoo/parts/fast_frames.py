@@ -70,6 +70,7 @@ class FastDropoutEmission(Described, nn.Module):
         bias: float = -0.8,
     ) -> None:
         super().__init__()
+        check_sizes(latent_dim=latent_dim)
         self.hidden = FastDropoutEncoder(units, latent_dim, width, keep, learn_rates=False)
         self.readout = FastDropoutReadout(width, natural_dim, keep, bias)
 
