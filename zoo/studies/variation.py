@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import torch
 
 from .. import store
 from ..recipes import Recipe
@@ -30,8 +29,8 @@ class Varied(NamedTuple):
     @property
     def spread(self) -> tuple[float, float | None]:
         """Mean and sd of the test figure over seeds; one seed has no sd."""
-        values = torch.tensor(self.values, dtype=torch.float64)
-        return float(values.mean()), float(values.std()) if len(values) > 1 else None
+        sd = statistics.stdev(self.values) if len(self.values) > 1 else None
+        return statistics.mean(self.values), sd
 
 
 def vary(

@@ -158,7 +158,7 @@ def test_horizon_trains_both_rules_draws_and_keeps_what_is_finished(short, seqzo
 def test_horizon_quick_is_kept_apart(short, seqzoo, monkeypatch, tmp_path):
     shorten(monkeypatch, lambda recipe: recipe.override({"fit.epochs": 3}))
     monkeypatch.setattr(one_to_many, "MAKERS", one_to_many.MAKERS[1:2])
-    words = ["study", "horizon", "--kind", "regression", "--steps", 2, "--jobs", 1]
+    words = ["study", "horizon", "--kind", "regression", "--steps", 2, "--jobs", 1, "--seeds", 1]
     words += ["--runs", tmp_path, "--out", tmp_path / "x.png"]
     name = "onetomany-regression-t2/bptt/seed0/card.json"
     for options, folder, epochs in ((["--quick"], "quick", 1), ([], ".", 3)):
