@@ -35,7 +35,11 @@ def gru(out: Array, gates: Array, fed: Array, start: Array, weight: Array, bias:
     for t in range(steps):
         kept = t if fed.shape[1] > 1 else 0
         for n in range(rows):
-            product[n, :both], product[n, both:] = gates[n, t, :both], bias
+            gate, drive = gates[n, t], product[n]
+            for j in range(both):
+                drive[j] = gate[j]
+            for j in range(size):
+                drive[both + j] = bias[j]
         add_product(product, past, weight)
         for n in range(rows):
             gate, state, drive = gates[n, t], past[n], product[n]
@@ -48,7 +52,8 @@ def gru(out: Array, gates: Array, fed: Array, start: Array, weight: Array, bias:
                 c[j] = one - two / (one + exp(two * c[j]))
             for j in range(size):
                 state[j] = c[j] + z[j] * (state[j] - c[j])
-            fed[n, kept], out[n, t] = added, state
+            for j in range(size):
+                fed[n, kept, j], out[n, t, j] = added[j], state[j]
 
 
 @compiled
@@ -74,8 +79,10 @@ def gru_gradient(
         weight: W, ``[3 H, H]``.
     """
     rows, steps, size = out.shape
-    both, one = 2 * size, out.dtype.type(1)
-    start[:] = 0
+    both, zero, one = 2 * size, out.dtype.type(0), out.dtype.type(1)
+    for n in range(rows):
+        for j in range(size):
+            start[n, j] = zero
     back = np.empty((rows, 3 * size), out.dtype)
     for t in range(steps - 1, -1, -1):
         for n in range(rows):
@@ -94,10 +101,11 @@ def gru_gradient(
                 slope[j] *= z[j]
             for j in range(size):
                 by_r[j] = by_a[j] * added[j] * r[j] * (one - r[j])
-            drive[n, t] = total
+            for j in range(3 * size):
+                drive[n, t, j] = total[j]
             for j in range(size):
                 by_a[j] *= r[j]
-            fed[n, t] = by_a
+                fed[n, t, j] = by_a[j]
         add_product(start, back, weight)
 
 
@@ -110,18 +118,19 @@ def tanh(out: Array, start: Array, weight: Array) -> None:
         start: h before the first step, ``[B, H]``.
         weight: the transpose of W, ``[H, H]``.
     """
-    rows, steps, _ = out.shape
+    rows, steps, size = out.shape
     one, two = out.dtype.type(1), out.dtype.type(2)
     past, drive = start.copy(), np.empty_like(start)
     for t in range(steps):
         for n in range(rows):
-            drive[n] = out[n, t]
+            for j in range(size):
+                drive[n, j] = out[n, t, j]
         add_product(drive, past, weight)
         for n in range(rows):
             state, total = past[n], drive[n]
-            for j in range(len(state)):
+            for j in range(size):
                 state[j] = one - two / (one + exp(two * total[j]))
-            out[n, t] = state
+                out[n, t, j] = state[j]
 
 
 @compiled
@@ -136,13 +145,16 @@ def tanh_gradient(drive: Array, start: Array, grad: Array, out: Array, weight: A
         weight: W, ``[H, H]``.
     """
     rows, steps, size = out.shape
-    one, back = out.dtype.type(1), np.empty_like(start)
-    start[:] = 0
+    zero, one, back = out.dtype.type(0), out.dtype.type(1), np.empty_like(start)
+    for n in range(rows):
+        for j in range(size):
+            start[n, j] = zero
     for t in range(steps - 1, -1, -1):
         for n in range(rows):
             slope, above, state, total = start[n], grad[n, t], out[n, t], back[n]
             for j in range(size):
                 total[j] = (slope[j] + above[j]) * (one - state[j] * state[j])
-            drive[n, t] = total
-        start[:] = 0
+            for j in range(size):
+                drive[n, t, j] = total[j]
+                slope[j] = zero
         add_product(start, back, weight)

@@ -1,7 +1,8 @@
 """Recursions of parts over whole sequences, compiled by numba: see ``inference.kernels``.
 
 Time runs outside and rows inside, so that the rows of a step keep the processor's vector units
-busy. A NaN of a real frame stays a NaN, as in torch.
+busy. Rows are copied by loops: numba takes seconds to compile a slice. A NaN of a real frame stays
+a NaN, as in torch.
 """
 
 from __future__ import annotations
@@ -163,11 +164,19 @@ def gaussian(
     past, joint = np.empty((rows, size), features.dtype), np.empty((rows, hidden), features.dtype)
     drive, raw = np.empty((rows, width), features.dtype), np.empty((rows, pair), features.dtype)
     flat, positive = raw.reshape(-1), np.empty(rows * pair, features.dtype)
-    past[:] = statistics[:, 0]
+    for n in range(rows):
+        for k in range(size):
+            past[n, k] = statistics[n, 0, k]
     for t in range(steps):
-        drive[:] = features[:, t, :width]
+        for n in range(rows):
+            for j in range(width):
+                drive[n, j] = features[n, t, j]
         add_product(drive, past, from_past)
-        joint[:], raw[:] = drive[:, :hidden], drive[:, hidden:]
+        for n in range(rows):
+            for j in range(hidden):
+                joint[n, j] = drive[n, j]
+            for j in range(pair):
+                raw[n, j] = drive[n, hidden + j]
         activate(joint, code)
         add_product(raw, joint, heads)
         for n in range(rows):
@@ -188,7 +197,8 @@ def gaussian(
                 for k in range(latents, size):
                     spread = positive[n * pair + k] + least
                     past[n, k] = most if spread > most else spread
-        statistics[:, t + 1] = past
+            for k in range(size):
+                statistics[n, t + 1, k] = past[n, k]
 
 
 @compiled
@@ -205,12 +215,18 @@ def elman(statistics: Array, features: Array, passes: Array, from_past: Array, c
     rows, steps = passes.shape
     size = len(from_past)
     past, drive = np.empty((rows, size), features.dtype), np.empty((rows, size), features.dtype)
-    past[:] = statistics[:, 0]
+    for n in range(rows):
+        for j in range(size):
+            past[n, j] = statistics[n, 0, j]
     for t in range(steps):
-        drive[:] = features[:, t]
+        for n in range(rows):
+            for j in range(size):
+                drive[n, j] = features[n, t, j]
         add_product(drive, past, from_past)
         activate(drive, code)
         for n in range(rows):
             if passes[n, t]:
-                past[n] = drive[n]
-        statistics[:, t + 1] = past
+                for j in range(size):
+                    past[n, j] = drive[n, j]
+            for j in range(size):
+                statistics[n, t + 1, j] = past[n, j]
