@@ -20,6 +20,15 @@ SINGULAR = 1e-15
 
 
 @compiled
+def copy(out: Array, values: Array) -> None:
+    """out = values, ``[K, K, lanes]``: by loops, since numba takes seconds to compile a slice."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for n in range(out.shape[2]):
+                out[i, j, n] = values[i, j, n]
+
+
+@compiled
 def multiply(out: Array, left: Array, right: Array) -> None:
     """out = left @ right, each ``[K, K, lanes]``."""
     lanes = out.shape[-1]
@@ -189,9 +198,10 @@ def forward(
                 if t <= last + 1:
                     transition(A_t, Q_t, A[block], Q[block], first[block], t)
                 move(m, mean[block, t - 1], A_t, drive[block, t])
-                P[:] = Q_t
+                copy(P, Q_t)
                 congruence(P, A_t, cov[block, t - 1], work[:states, :states])
-            score[block, t] = 0.0
+            for n in range(lanes):
+                score[block, t, n] = 0.0
             for d in range(y.shape[2]):
                 update(
                     m, P, C[block, d], y[block, t, d], r[block, t, d], spread[block, t, d],
@@ -222,12 +232,13 @@ def backward(
             m, P, after = mean[block, t], cov[block, t], cov[block, t + 1]
             # gain = (P A') (A P A' + Q)^-1, the transpose of what is divided here.
             multiply(other, A_t, P)
-            ahead[:] = Q_t
+            copy(ahead, Q_t)
             congruence(ahead, A_t, P, work)
             divide(other, ahead, L, vector)
             for i in range(states):
                 for j in range(states):
-                    gain[i, j] = other[j, i]
+                    for n in range(lanes):
+                        gain[i, j, n] = other[j, i, n]
             move(change, m, A_t, drive[block, t + 1])
             for i in range(states):
                 for n in range(lanes):
@@ -244,7 +255,10 @@ def backward(
                     for n in range(lanes):
                         keep[i, j, n] = (1.0 if i == j else 0.0) - keep[i, j, n]
                         other[i, j, n] = Q_t[i, j, n] + after[i, j, n]
-            ahead[:] = P
-            P[:] = 0.0
+            copy(ahead, P)
+            for i in range(states):
+                for j in range(states):
+                    for n in range(lanes):
+                        P[i, j, n] = 0.0
             congruence(P, keep, ahead, work)
             congruence(P, gain, other, work)
