@@ -151,9 +151,10 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 # The best of them by the horizon, which a horizon between shares with the nearest one. Target
-# propagation keeps its first setting where the best is ahead by less than 0.005 nats.
+# propagation keeps its first setting where the best is ahead by less than 0.005 nats. At T=5 BPTT
+# has the second best: with the best, one training seed in three stops at -0.61 on validation data.
 CHOSEN = {
-    "bptt": {5: "orthogonal, 1e-2", 30: "orthogonal, 3e-3", 100: "latch"},
+    "bptt": {5: "latch", 30: "orthogonal, 3e-3", 100: "latch"},
     "tptt": {5: "latch", 30: "latch"},
 }
 EPOCHS = {"class": 15, "regression": 60}
