@@ -230,7 +230,6 @@ RECIPES = [
         data=SHORT,
         fit=BUDGET,
         warmup=WARMUP,
-        quick={"fit.epochs": 80, "warmup.fit.epochs": 6},
         published=5.3e-4,
         note="sigma_u is one number for each statistic, and sets the gains of the filter; "
         "position is the only latent that frames show. With one sigma_u of 0.15 for ten "
