@@ -50,6 +50,9 @@ NOTES = {
     "vosp-published": "its published objective is no bound and compares with no other column; the "
     "exact ELBO of the same networks stands beside it.",
     "rnn": "tanh units, a linear readout.",
+    "gru": "the VOSP's memory, layers, dropout and budget, without its latent state.",
+    "rnn-nade": "the memory, layers, dropout and budget of the VOSP with NADE keys, without its "
+    "latent state.",
 }
 # Rows whose weights come with the package: together they must stay small.
 LATENT = ("vrae", "vosp")
@@ -64,6 +67,9 @@ EVERY = {"jsb": 8, "nottingham": 3, "piano-midi": 2, "musedata": 2}
 # Particles of the bound that the tables show; longer data get fewer.
 PARTICLES = {"jsb": 500, "nottingham": 200, "piano-midi": 500, "musedata": 100}
 BERNOULLI = part(Bernoulli, dim=KEYS)
+NADE_KEYS = part(NADE, dim=KEYS, hidden=150)
+HIDDEN = 200  # units of the memory of VOSPs
+MEMORY = part(Memory, inputs=KEYS, hidden=HIDDEN, skip=True)
 
 
 def row(
@@ -229,8 +235,8 @@ def vosp(data: str, nade: bool = False) -> Recipe:
         VOSP,
         obs_dim=KEYS,
         latent_dim=LATENTS,
-        likelihood=part(NADE, dim=KEYS, hidden=150) if nade else BERNOULLI,
-        memory=part(Memory, inputs=KEYS, hidden=200, skip=True),
+        likelihood=NADE_KEYS if nade else BERNOULLI,
+        memory=MEMORY,
         width=width,
         input_dropout=input_dropout,
         dropout=dropout,
@@ -269,12 +275,6 @@ FAST = {  # the fractions that are kept
     "piano-midi": ((20, 10, 4e-3, "late"), (0.9, 0.7, 0.6)),
     "musedata": ((8, 10, 4e-3, "late"), (0.9, 0.8, 0.8)),
 }
-NADES = {  # with hidden units of the GRU and of the NADE in place of the readout's dropout
-    "jsb": ((90, 10, 5e-3, "late"), (0.3, 0.7), (250, 100)),
-    "nottingham": ((14, 12, 3e-3, "late"), (0.1, 0.3), (200, 150)),
-    "piano-midi": ((14, 20, 3e-3, "late"), (0.2, 0.5), (200, 150)),
-    "musedata": ((7, 20, 3e-3, "late"), (0.1, 0.4), (200, 150)),
-}
 
 
 def exact(
@@ -300,7 +300,6 @@ def baselines(data: str) -> list[Recipe]:
     deep = part(DeepTransition, inputs=KEYS, hidden=200, width=200)
     readout = part(MLP, sizes=[200, 200, KEYS], dropout=last)
     plain = part(Memory, inputs=KEYS, hidden=200, cell="tanh")
-    gated = part(Memory, inputs=KEYS, hidden=200)
     fast_plan, (keep_input, keep_hidden, keep) = FAST[data]
     rates = {"keep_input": keep_input, "keep_hidden": keep_hidden}
     fast = {
@@ -308,18 +307,29 @@ def baselines(data: str) -> list[Recipe]:
         "readout": part(FastDropoutReadout, units=200, natural_dim=KEYS, keep=keep, bias=-3.0),
         "obs_mean": None,
     }
-    nade_plan, nade_drops, (hidden, width) = NADES[data]
-    nade = {
-        "memory": part(Memory, inputs=KEYS, hidden=hidden),
-        "likelihood": part(NADE, dim=KEYS, hidden=width),
-    }
     return [
         exact(data, "rnn", "RNN", plan, drops, memory=plain),
-        exact(data, "gru", "RNN with GRU units", plan, drops, memory=gated),
+        without_latent(data, "gru", "RNN with GRU units", BERNOULLI),
         exact(data, "fd-rnn", "fast-dropout RNN", fast_plan, (0.0, 0.0), **fast),
         exact(data, "deep-rnn", "deep RNN", deep_plan, deep_drops, memory=deep, readout=readout),
-        exact(data, "rnn-nade", "RNN-NADE", nade_plan, nade_drops, **nade),
+        without_latent(data, "rnn-nade", "RNN-NADE", NADE_KEYS),
     ]
+
+
+def without_latent(data: str, name: str, title: str, likelihood: Part) -> Recipe:
+    """The VOSP's memory, layers, dropout and budget, without its latent state."""
+    (epochs, batch_size, lr), _, (dropout, input_dropout), width = VOSPS[data]
+    outputs = likelihood.build().natural_dim
+    return exact(
+        data,
+        name,
+        title,
+        (epochs, batch_size, lr, "late"),
+        (input_dropout, dropout),
+        likelihood=likelihood,
+        memory=MEMORY,
+        readout=part(MLP, sizes=[HIDDEN + KEYS, width, outputs]),
+    )
 
 
 RECIPES = [
