@@ -52,7 +52,12 @@ PUBLISHED = {
     "model.guide.dim": 2,
     "model.guide.features_dim": 12,
 }
-FURTHER = {"vrae": VRAE, "vrae-published": PUBLISHED}
+FURTHER = {
+    "vrae": VRAE,
+    "vrae-published": PUBLISHED,
+    "gru": {"model.readout.sizes": [4 + KEYS, 4, KEYS]},
+    "rnn-nade": {"model.readout.sizes": [4 + KEYS, 4, KEYS + 3]},
+}
 
 
 def rolls(lengths, seed=0):
