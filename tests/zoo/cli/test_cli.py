@@ -55,7 +55,8 @@ def trained(short, tmp_path_factory):
     return folders
 
 
-STUDIES = ["chains", "motion", "kl", "denoise", "impute", "horizon", "alignment"]
+STUDIES = ["chains", "motion", "kl", "refit", "denoise", "impute", "horizon"]
+STUDIES += ["settings", "vary", "alignment"]
 
 
 # Help -----------------------------------------------------------------------------------------
