@@ -29,6 +29,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # A test runs on the CPU unless it names another device: the data that it makes are there.
 os.environ.setdefault("ACCELERATE_USE_CPU", "1")
+if "SEQZOO_DATA" in os.environ:  # some tests work in a folder of their own
+    os.environ["SEQZOO_DATA"] = os.path.abspath(os.environ["SEQZOO_DATA"])
 if not torch.accelerator.is_available():
     # Without one, torch keeps every seed, and the stack of its caller, for the day there is one.
     torch.manual_seed = lambda seed: torch.default_generator.manual_seed(int(seed))
