@@ -207,11 +207,11 @@ class VOSP(Remembers, PathModel, Recurrent):
             natural = call(self.emission, "emission", beside(read, inputs, self.input_dim))
             shape = *latent.shape[:-1], self.likelihood.natural_dim
             natural = check_shape(natural, "emission", "[..., natural_dim]", shape)
-            return add_private(natural, self.memory, past)
-        drive = self.from_past(shared)
-        if self.from_inputs is not None:
-            drive = drive + self.from_inputs(needed(inputs, self.input_dim))
-        natural = self.decoder(torch.relu(drive + self.from_latent(latent)))
+        else:
+            drive = self.from_past(shared)
+            if self.from_inputs is not None:
+                drive = drive + self.from_inputs(needed(inputs, self.input_dim))
+            natural = self.decoder(torch.relu(drive + self.from_latent(latent)))
         return add_private(natural, self.memory, past)
 
     def expected_frame(self, past: Tensor, inputs: Tensor | None = None) -> Tensor:

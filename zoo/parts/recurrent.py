@@ -26,18 +26,21 @@ BLOCK = 4  # rows that a kernel multiplies at a time
 CACHED = 4 << 20  # bytes of weights that stay near a core; torch is faster with more
 
 
-class GRU(nn.GRU):
-    """``torch.nn.GRU`` with the same arguments, weights and results to rounding.
+class _ByKernel(nn.RNNBase):
+    """A layer of torch, which comes after this class, with a kernel."""
 
-    A gradient of its gradient raises a RuntimeError where a kernel has run.
-    """
-
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, hx: Tensor | None = None
-    ) -> tuple[Any, Tensor]:
+    def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
         """See ``torch.nn.GRU``."""
         found = _all_layers(self, input, hx)
         return super().forward(input, hx) if found is None else found
+
+    def loop(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        """Torch's own loop over steps."""
+        raise NotImplementedError
+
+    def by_kernel(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
+        """``layer`` by the kernel; None where it cannot run."""
+        raise NotImplementedError
 
     def layer(self, number: int, inputs: Tensor, start: Tensor) -> Tensor:
         """Outputs of one layer, forwards, ``[B, T, I] -> [B, T, H]``.
@@ -48,37 +51,38 @@ class GRU(nn.GRU):
             start: its state before the first step, ``[B, H]``.
         """
         found = self.by_kernel(number, inputs, start)
-        return _by_torch(torch.gru, self, number, inputs, start) if found is None else found
+        if found is not None:
+            return found
+        weights, first = _weights(self, number), start[None].contiguous()
+        return self.loop()(inputs, first, weights, True, 1, 0.0, False, False, True)[0]
+
+
+class GRU(_ByKernel, nn.GRU):
+    """``torch.nn.GRU`` with the same arguments, weights and results to rounding.
+
+    A gradient of its gradient raises a RuntimeError where a kernel has run.
+    """
+
+    def loop(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        return torch.gru
 
     def by_kernel(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
-        """The same; None where a kernel cannot run."""
         return _by_kernel(_GRU, self, number, inputs, start)
 
 
-class RNN(nn.RNN):
+class RNN(_ByKernel, nn.RNN):
     """``torch.nn.RNN``, likewise; a kernel runs where its nonlinearity is ``"tanh"``."""
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, hx: Tensor | None = None
-    ) -> tuple[Any, Tensor]:
-        """See ``torch.nn.RNN``."""
-        found = _all_layers(self, input, hx)
-        return super().forward(input, hx) if found is None else found
-
-    def layer(self, number: int, inputs: Tensor, start: Tensor) -> Tensor:
-        """See ``GRU.layer``."""
-        found = self.by_kernel(number, inputs, start)
-        run = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
-        return _by_torch(run, self, number, inputs, start) if found is None else found
+    def loop(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        return torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
 
     def by_kernel(self, number: int, inputs: Tensor, start: Tensor) -> Tensor | None:
-        """See ``GRU.by_kernel``."""
         if self.nonlinearity != "tanh":
             return None
         return _by_kernel(_Tanh, self, number, inputs, start)
 
 
-def _all_layers(net: GRU | RNN, inputs: Any, start: Tensor | None) -> tuple[Tensor, Tensor] | None:
+def _all_layers(net: _ByKernel, inputs: Any, start: Tensor | None) -> tuple[Tensor, Tensor] | None:
     """All layers of a net in one direction, by kernels, as ``nn.GRU.forward``; else None."""
     if isinstance(inputs, PackedSequence) or inputs.dim() != 3 or not inputs.numel():
         return None
@@ -104,18 +108,6 @@ def _weights(net: nn.RNNBase, number: int) -> list[Tensor]:
     """W, V, b and c of a layer: W and b read inputs, V and c the state."""
     names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
     return [getattr(net, f"{name}_l{number}") for name in names]
-
-
-def _by_torch(
-    run: Callable[..., tuple[Tensor, Tensor]],
-    net: nn.RNNBase,
-    number: int,
-    inputs: Tensor,
-    start: Tensor,
-) -> Tensor:
-    """One layer by a loop of torch."""
-    weights, first = _weights(net, number), start[None].contiguous()
-    return run(inputs, first, weights, True, 1, 0.0, False, False, True)[0]
 
 
 def _by_kernel(

@@ -154,35 +154,44 @@ def vrae(data: str) -> Recipe:
 NO_BOUND = "published objective (no bound)"
 
 
+UNITS = 200  # of the networks with fast dropout
+START = {"spectral_radius": 1.1, "incoming": 25, "input_scale": 0.1}
+
+
 def published(data: str, exact: bool = False) -> Recipe:
-    """The model as published: fast dropout both ways, a diagonal guide, and what the text says.
+    """The VRAE as published: fast dropout both ways, a diagonal guide, and what the text says.
 
     With ``exact`` it is trained by the exact ELBO in place of what the text says.
     """
-    units = 200
-    start = {"spectral_radius": 1.1, "incoming": 25, "input_scale": 0.1}
     net = part(
         VRAE,
         obs_dim=KEYS,
         latent_dim=LATENTS,
         likelihood=BERNOULLI,
-        encoder=part(FastDropoutReader, inputs=KEYS, units=units, **start),
-        decoder=part(FastDropoutDecoder, dim=LATENTS, natural_dim=KEYS, units=units, **start),
-        guide=part(Diagonal, features_dim=4 * units, dim=LATENTS),
+        encoder=part(FastDropoutReader, inputs=KEYS, units=UNITS, **START),
+        decoder=part(FastDropoutDecoder, dim=LATENTS, natural_dim=KEYS, units=UNITS, **START),
+        guide=part(Diagonal, features_dim=4 * UNITS, dim=LATENTS),
         decoder_input="path",
     )
+    if exact:
+        title = "VRAE as published, exact ELBO"
+        return as_published(data, "vrae-diagonal", title, ("ELBO",), net, "elbo")
+    return as_published(data, "vrae-published", "VRAE as published", (NO_BOUND, "ELBO"), net)
+
+
+def as_published(
+    data: str,
+    name: str,
+    title: str,
+    figures: tuple[str, ...],
+    model: Part,
+    objective: str = "marginal-increments",
+) -> Recipe:
+    """A row with the optimizer of the paper; its objective is what the text says."""
     epochs = {"jsb": 60, "nottingham": 10, "piano-midi": 15, "musedata": 6}[data]
     how = {"lr": 1e-3, "optimizer": "rmsprop-nesterov", "clip": 225.0, "average": None}
-    objective = "elbo" if exact else "marginal-increments"
-    return row(
-        data,
-        "vrae-diagonal" if exact else "vrae-published",
-        "VRAE as published, exact ELBO" if exact else "VRAE as published",
-        ("ELBO",) if exact else (NO_BOUND, "ELBO"),
-        net,
-        rule=part(SequenceELBO, objective=objective),
-        **budget(data, epochs, **how),
-    )
+    rule = part(SequenceELBO, objective=objective)
+    return row(data, name, title, figures, model, rule=rule, **budget(data, epochs, **how))
 
 
 def published_vosp(data: str) -> Recipe:
@@ -190,33 +199,21 @@ def published_vosp(data: str) -> Recipe:
 
     The rates of what recognises are learned. The memory is part of it, and of p as well.
     """
-    units = 200
-    start = {"spectral_radius": 1.1, "incoming": 25, "input_scale": 0.1}
     net = part(
         VOSP,
         obs_dim=KEYS,
         latent_dim=LATENTS,
         likelihood=BERNOULLI,
-        memory=part(FastDropoutMemory, inputs=KEYS, units=units, learn_rates=True, **start),
-        guide=part(Diagonal, features_dim=2 * units, dim=LATENTS),
-        encoder=part(FastDropoutEncoder, units=units, inputs=KEYS, width=units),
+        memory=part(FastDropoutMemory, inputs=KEYS, units=UNITS, learn_rates=True, **START),
+        guide=part(Diagonal, features_dim=2 * UNITS, dim=LATENTS),
+        encoder=part(FastDropoutEncoder, units=UNITS, inputs=KEYS, width=UNITS),
         emission=part(
-            FastDropoutEmission, units=units, latent_dim=LATENTS, natural_dim=KEYS, width=units
+            FastDropoutEmission, units=UNITS, latent_dim=LATENTS, natural_dim=KEYS, width=UNITS
         ),
-        width=2 * units,
+        width=2 * UNITS,
         decoder_input="path",
     )
-    epochs = {"jsb": 60, "nottingham": 10, "piano-midi": 15, "musedata": 6}[data]
-    how = {"lr": 1e-3, "optimizer": "rmsprop-nesterov", "clip": 225.0, "average": None}
-    return row(
-        data,
-        "vosp-published",
-        "VOSP as published",
-        (NO_BOUND, "ELBO"),
-        net,
-        rule=part(SequenceELBO, objective="marginal-increments"),
-        **budget(data, epochs, **how),
-    )
+    return as_published(data, "vosp-published", "VOSP as published", (NO_BOUND, "ELBO"), net)
 
 
 # Epochs, sequences a batch and learning rate; annealing of the KL weight; dropout of h and of the

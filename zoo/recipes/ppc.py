@@ -101,9 +101,7 @@ WARMUP = {
 }
 # Through time the rVAE has settings that were chosen for the local rule earlier.
 THROUGH_TIME = {
-    "model": vae(
-        RVAE, latent_dim=2, emission_dim=1, past_scale=[0.04, 0.1, 1.0, 1.0], past_hidden=0
-    ),
+    "model": RECURRENT.set(["past_scale"], [0.04, 0.1, 1.0, 1.0]),
     "rule": part(BPTT, window=20, drop_past=0.1, weights={"x": 0.3, "u": [1 / 9, 1.0, 0.3]}),
     "data": part(PPC, sequences=20, steps=STEPS),
     "fit": {

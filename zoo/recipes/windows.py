@@ -13,7 +13,7 @@ from ...data import Polyphonic, write_midi
 from ...inference import LearningRule, StraightThrough, TargetPropagation
 from ...inference.rng import RandomStream
 from ..models.srn import SRN
-from ..part import part
+from ..part import Part, part
 from ..parts.initialisers import Orthogonal
 from ..parts.likelihoods import Bernoulli
 from ..pictures import MUSIC, check_file, plot_rolls
@@ -120,40 +120,51 @@ def row(
     """One row; the network answers after the last frame, and learns from every one of a window."""
     epochs, hidden, paths, slower = PLANS[steps]
     rate = slower * RATES[optimizer]
-    net = part(
-        SRN,
-        inputs=KEYS,
-        output=part(Bernoulli, dim=KEYS),
-        hidden=hidden,
-        stochastic=stochastic,
-        initialiser=part(Orthogonal, input_gain=4.0),
-        output_mean=0.05,
-    )
     targets = rule is TargetPropagation
     ranges = {"": (rate / 4, rate * 4), "back.": (rate / SLOWER / 10, rate)}
     return Recipe(
         f"pianomidi-t{steps}/{name}",
         title,
-        task=window_task(steps),
-        model=net,
+        model=network(
+            hidden, stochastic, initialiser=part(Orthogonal, input_gain=4.0), output_mean=0.05
+        ),
         rule=part(rule, num_samples=paths, **({"alpha_i": 1.0} if targets else {}), **options),
         data=part(Polyphonic, name=NAME, window=steps, stride=steps, recut=True, every_step=True),
         fit={
             "epochs": epochs,
             "batch_size": 20,
-            "lr": {"": rate, "back.": rate / SLOWER} if targets else rate,
+            "lr": rates(rate, rule),
             "optimizer": optimizer,
             "schedule": "late",
             "clip": 1.0,
             "validate_every": 3,
         },
         quick={"fit.epochs": max(1, epochs // 4)},
-        published=PUBLISHED[steps].get(name),
-        source=SOURCES[steps],
-        validate=True,
         ships=name in ("stptt", "ste", "ste-d"),
         search={"fit.lr": ranges if targets else ranges[""]},
+        **of_table(steps, name),
     )
+
+
+def network(hidden: int, stochastic: float, **others: Any) -> Part:
+    """The network of all rows."""
+    sizes = {"inputs": KEYS, "output": part(Bernoulli, dim=KEYS), "hidden": hidden}
+    return part(SRN, **sizes, stochastic=stochastic, **others)
+
+
+def rates(rate: float, rule: type[LearningRule]) -> Any:
+    """The learning rate, and with targets that of G."""
+    return {"": rate, "back.": rate / SLOWER} if rule is TargetPropagation else rate
+
+
+def of_table(steps: int, name: str) -> dict[str, Any]:
+    """The fields of a recipe that depend on its table and on its name there."""
+    return {
+        "task": window_task(steps),
+        "published": PUBLISHED[steps].get(name),
+        "source": SOURCES[steps],
+        "validate": True,
+    }
 
 
 # Rates of the rows at the published budget, of the grid from 1 to 1e-4 that the paper names without
@@ -175,37 +186,26 @@ def published(
     it chose nor the size of a batch; start, inverse and alpha_i are those of its other tasks. An
     epoch is about 67 000 windows. 300 of them are a job for a GPU.
     """
-    net = part(
-        SRN,
-        inputs=KEYS,
-        output=part(Bernoulli, dim=KEYS),
-        hidden=PLANS[steps][1],
-        stochastic=stochastic,
-        inverse="tanh",
-    )
-    rate, targets = GRID[optimizer], rule is TargetPropagation
+    targets = rule is TargetPropagation
     ranges = {"": (1e-4, 1.0), "back.": (1e-5, 1e-1)}
     return Recipe(
         f"pianomidi-t{steps}/{name}-published",
         f"{title}, as published",
-        task=window_task(steps),
-        model=net,
+        model=network(PLANS[steps][1], stochastic, inverse="tanh"),
         rule=part(rule, num_samples=PATHS, **({"alpha_i": 0.1} if targets else {})),
         data=part(Polyphonic, name=NAME, window=steps),
         fit={
             "epochs": 300,
             "batch_size": 100,
-            "lr": {"": rate, "back.": rate / SLOWER} if targets else rate,
+            "lr": rates(GRID[optimizer], rule),
             "optimizer": optimizer,
             "schedule": "constant",
             "validate_every": 15,
         },
         quick={"fit.epochs": 3},
-        published=PUBLISHED[steps].get(name),
-        source=SOURCES[steps],
-        validate=True,
         ships=False,
         search={"fit.lr": ranges if targets else ranges[""]},
+        **of_table(steps, name),
     )
 
 

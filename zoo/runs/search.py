@@ -71,11 +71,7 @@ def search(
     def objective(trial: optuna.Trial) -> float:
         chosen = {name: _suggested(trial, name, *limits) for name, limits in ranges.items()}
         changes = _nested(recipe, chosen)
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                score = _validation(recipe.override(changes), seed, Path(folder), device)
-            except FloatingPointError:
-                score = math.inf
+        score = _validation(recipe.override(changes), seed, device)
         trial.set_user_attr("changes", changes)
         found.append(Trial(changes, score))
         say(found[-1])
@@ -116,13 +112,7 @@ def grid(
     for changes, text in zip(settings, plain):
         trial = next((each for each in found if each.changes == text), None)
         if trial is None:
-            one = recipe.override(changes)
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    score = _validation(one, seed, Path(folder), device)
-                except FloatingPointError:
-                    score = math.inf
-            trial = Trial(text, score)
+            trial = Trial(text, _validation(recipe.override(changes), seed, device))
             found.append(trial)
             save(recipe, found, path, device)
         say(trial)
@@ -187,9 +177,16 @@ def _suggested(trial: optuna.Trial, name: str, low: float, high: float) -> float
     return trial.suggest_float(name, low, high, log=True)
 
 
-def _validation(recipe: Recipe, seed: int, folder: Path, device: str | None) -> float:
-    """The best validation score of a training; of a rule in closed form that of its result."""
-    trained = train(recipe, seed, folder, device, False, False)
+def _validation(recipe: Recipe, seed: int, device: str | None) -> float:
+    """The best validation score of a training; of a rule in closed form that of its result.
+
+    It is infinite where training diverged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            trained = train(recipe, seed, Path(folder), device, False, False)
+        except FloatingPointError:
+            return math.inf
     if trained.best is not None:
         return trained.best["validation"]
     if recipe.by_gradient:

@@ -13,10 +13,11 @@ from .. import store
 from ..models.vrae import VRAE
 from ..parts.memory import Reader
 from ..parts.path_guides import Diagonal, MarkovChain, StepGuide
+from ..recipes.music import CHUNK
 from ..recipes.music_task import music_task
 
 HIDDEN = 200  # units of the new encoder in each direction
-CHUNK, SEQUENCES = 100, 20  # of a minibatch, as in the recipes
+SEQUENCES = 20  # of a minibatch
 GUIDES: dict[str, type[StepGuide]] = {"diagonal": Diagonal, "Gaussian chain": MarkovChain}
 
 

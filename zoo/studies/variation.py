@@ -77,6 +77,7 @@ def vary(
         validation = [card["validation"] for card in cards]
         if not ways:
             found.append(Varied(changes, [card["value"] for card in cards], validation))
+            continue
         nets = [store.load(folder / one.name / f"seed{card['seed']}") for card in cards]
         for name, values in ways.items():
             for value in values:

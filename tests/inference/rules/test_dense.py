@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from seqzoo.data import Batch
 from seqzoo.inference.layers import DenseLayer
 from seqzoo.zoo.models.srn import SRN
 from seqzoo.zoo.parts.likelihoods import Categorical
@@ -10,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from seqzoo import inference
+from tests.inference.rules.helpers import asked, scattered
 
 I, H, C, B, T, M = 2, 5, 3, 4, 6, 3  # noqa: E741
 MASK = torch.arange(T) < torch.tensor([4, 6, 1, 5])[:, None]
@@ -28,15 +28,11 @@ RULES = {
 
 
 def srn(**how):
-    net = SRN(I, Categorical(C), H, **how).double()
-    for part in net.parameters():
-        nn.init.normal_(part, std=0.8)
-    return net
+    return scattered(SRN(I, Categorical(C), H, **how))
 
 
 def batch(mask=None, every_step=False):
-    target = torch.randint(C, (B, T) if every_step else (B,))
-    return Batch(torch.randn(B, T, I, dtype=torch.float64), mask, target=target)
+    return asked(B, T, I, C, mask, every_step)
 
 
 def gradient(rule, data):

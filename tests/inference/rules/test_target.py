@@ -12,6 +12,7 @@ from seqzoo.zoo.parts.likelihoods import Bernoulli, Categorical, GaussianMixture
 from torch import nn
 
 from seqzoo import inference
+from tests.inference.rules.helpers import scattered
 
 I, H, C, B, T, M = 2, 4, 5, 3, 6, 7  # noqa: E741
 LENGTHS = (4, 6, 1)
@@ -32,11 +33,7 @@ both_masks = pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded
 
 
 def srn(kind="sigmoid", output="classes", **how):
-    """A network in float64 with weights that matter."""
-    net = SRN(I, OUTPUTS[output](), hidden=H, **NETS[kind], **how).double()
-    for part in net.parameters():
-        nn.init.normal_(part, std=0.8)
-    return net
+    return scattered(SRN(I, OUTPUTS[output](), hidden=H, **NETS[kind], **how))
 
 
 def batch(output="classes", mask=None, every_step=False, rows=B, steps=T):

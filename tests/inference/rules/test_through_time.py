@@ -8,9 +8,9 @@ from seqzoo.data import Batch
 from seqzoo.inference import OutputBPTT, StraightThrough
 from seqzoo.zoo.models.srn import SRN
 from seqzoo.zoo.parts.likelihoods import Bernoulli, Categorical, GaussianMixture
-from torch import nn
 
 from seqzoo import inference
+from tests.inference.rules.helpers import asked, scattered
 
 I, H, C, B, T = 2, 4, 5, 3, 6  # noqa: E741
 LENGTHS = (4, 6, 1)
@@ -30,16 +30,11 @@ both_places = pytest.mark.parametrize("every_step", [False, True], ids=["last", 
 
 
 def srn(kind, output=None, **how):
-    """A network in float64 with weights that matter."""
-    net = SRN(I, output or Categorical(C), hidden=H, **NETS[kind], **how).double()
-    for part in net.parameters():
-        nn.init.normal_(part, std=0.8)
-    return net
+    return scattered(SRN(I, output or Categorical(C), hidden=H, **NETS[kind], **how))
 
 
 def batch(mask=None, every_step=False):
-    target = torch.randint(C, (B, T) if every_step else (B,))
-    return Batch(torch.randn(B, T, I, dtype=torch.float64), mask, target=target)
+    return asked(B, T, I, C, mask, every_step)
 
 
 def gradient(rule, data):
