@@ -96,7 +96,7 @@ def grid(
         recipe: the recipe.
         settings: changes of the recipe, as ``Recipe.override`` takes them.
         path: a JSON file that keeps the trials, written after each; a search that was stopped goes
-            on from there.
+            on from there. Trials of other settings stay in it.
         seed: seed of the training.
         device: where to train.
         say: told of every trial when it is done, and of those that ``path`` holds.
@@ -108,7 +108,7 @@ def grid(
         ValueError: for a setting that does not fit the recipe, or a file of another search.
     """
     plain = [plain_json.plain(_text(changes)) for changes in settings]
-    found = [each for each in _kept(recipe, path) if each.changes in plain]
+    found = _kept(recipe, path)
     for changes, text in zip(settings, plain):
         trial = next((each for each in found if each.changes == text), None)
         if trial is None:
@@ -116,7 +116,8 @@ def grid(
             found.append(trial)
             save(recipe, found, path, device)
         say(trial)
-    return sorted(found, key=lambda each: plain.index(each.changes))
+    tried = [each for each in found if each.changes in plain]
+    return sorted(tried, key=lambda each: plain.index(each.changes))
 
 
 def _kept(recipe: Recipe, path: Path) -> list[Trial]:

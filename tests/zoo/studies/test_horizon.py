@@ -86,7 +86,7 @@ def test_settings_are_kept_and_the_best_comes_first(tiny, monkeypatch, tmp_path)
     monkeypatch.setitem(settings.MAKERS, "bptt", one_to_many.through_time)
     monkeypatch.setattr(settings, "LOOKS", 1)
     said = []
-    found = settings.choose("bptt", 3, tmp_path, said.append)
+    found = settings.choose("bptt", 3, tmp_path, say=said.append)
     assert list(found.values()) == sorted(found.values())
     assert set(found) == {"latch", *choices}
     recipe = one_to_many.through_time("regression", 3, "latch")
@@ -94,12 +94,37 @@ def test_settings_are_kept_and_the_best_comes_first(tiny, monkeypatch, tmp_path)
     assert found["quick"] == pytest.approx(card["validation"], rel=1e-6)
     assert list(found)[-1] == "mad"
     monkeypatch.setattr(searching, "train", lambda *_: pytest.fail("it trains again"))
-    assert settings.choose("bptt", 3, tmp_path, said.append) == found
+    assert settings.choose("bptt", 3, tmp_path, say=said.append) == found
+    some = settings.choose("bptt", 3, tmp_path, ["mad", "quick"])
+    assert some == {"quick": found["quick"], "mad": found["mad"]}
+    with pytest.raises(ValueError, match="bptt has no setting 'fast': it has latch, slow, quick"):
+        settings.choose("bptt", 3, tmp_path, ["fast"])
     with pytest.raises(ValueError, match="rule must be bptt or tptt, got ste"):
         settings.choose("ste", 3, tmp_path)
     recipe = tiny(find(WORST))
     with pytest.raises(ValueError, match="holds a search of other settings"):
         searching.grid(recipe, [{}], next(tmp_path.glob("*.json")))
+
+
+def test_trials_that_are_not_asked_for_stay_and_every_seed_has_its_own(
+    tiny, monkeypatch, tmp_path, seqzoo
+):
+    shorten(monkeypatch, tiny)
+    monkeypatch.setitem(settings.MAKERS, "bptt", one_to_many.through_time)
+    monkeypatch.setattr(settings, "LOOKS", 1)
+    monkeypatch.setattr(searching, "_validation", lambda recipe, seed, _: seed + recipe.fit["lr"])
+    monkeypatch.setitem(
+        one_to_many.SETTINGS, "bptt", {"a": {"fit.lr": 0.1}, "b": {"fit.lr": 0.2}, "latch": {}}
+    )
+    settings.choose("bptt", 3, tmp_path, ["b"])
+    settings.choose("bptt", 3, tmp_path, ["a"])
+    kept = (tmp_path / "onetomany-regression-t3-bptt.json").read_text()
+    assert kept.count('"score"') == 2
+    words = ["study", "settings", "--out", tmp_path, "--rule", "bptt", "--steps", 3]
+    code, out, _ = seqzoo(*words, "--only", "a", "--only", "b", "--seed", 0, "--seed", 3)
+    assert code == 0
+    assert out.splitlines()[-1].split() == ["bptt", "3", "a", "1.6000"]
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_the_control_differs_from_the_row_beside_it_in_its_rates_alone():
