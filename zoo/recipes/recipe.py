@@ -48,8 +48,9 @@ class Recipe:
         validate: score the network on validation data, after every epoch or as
             ``fit.validate_every`` says, and keep the best.
         ships: its weights come with the package; its card does in any case.
-        search: ranges in which ``seqzoo search`` looks for numbers, ``{"rule.alpha_i": (low,
-            high)}``; for rates by prefix ``{"fit.lr": {"": (low, high), "back.": (low, high)}}``.
+        search: where ``seqzoo search`` looks: ranges as tuples, ``{"rule.alpha_i": (low, high)}``,
+            and choices as lists, ``{"model.hidden": [200, 400]}``. Rates by prefix are searched by
+            ``{"fit.lr": {"": (low, high), "back.": (low, high)}}``.
     """
 
     name: str

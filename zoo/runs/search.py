@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # an optional extra
     import optuna  # pyright: ignore[reportMissingImports]
 
 SEED = 1000  # no seed that a table reports
+Limits = tuple[float, float] | list[float | None]  # a range, or several choices
 
 
 class Trial(NamedTuple):
@@ -61,7 +62,7 @@ def search(
     except ImportError as error:
         raise ValueError("search needs Optuna: pip install 'seqzoo[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    ranges = _flat(recipe.search)
+    ranges = _ranges(recipe)
     study = _study(recipe, trials, seed, storage)
     kept = [each for each in study.trials if each.state == optuna.trial.TrialState.COMPLETE]
     found = [Trial(each.user_attrs["changes"], _score(each.value)) for each in kept]
@@ -69,7 +70,7 @@ def search(
         say(each)
 
     def objective(trial: optuna.Trial) -> float:
-        chosen = {name: _suggested(trial, name, *limits) for name, limits in ranges.items()}
+        chosen = {name: _suggested(trial, name, limits) for name, limits in ranges.items()}
         changes = _nested(recipe, chosen)
         score = _validation(recipe.override(changes), seed, device)
         trial.set_user_attr("changes", changes)
@@ -171,8 +172,11 @@ def _study(recipe: Recipe, trials: int, seed: int, storage: Path | None) -> optu
     return study
 
 
-def _suggested(trial: optuna.Trial, name: str, low: float, high: float) -> float:
-    """A whole number between two that are whole, otherwise a real one; on a logarithmic scale."""
+def _suggested(trial: optuna.Trial, name: str, limits: Limits) -> Any:
+    """One of several choices; or a number on a logarithmic scale, whole between whole limits."""
+    if isinstance(limits, list):
+        return trial.suggest_categorical(name, limits)
+    low, high = limits
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(name, low, high, log=True)
     return trial.suggest_float(name, low, high, log=True)
@@ -215,7 +219,16 @@ def save(recipe: Recipe, trials: list[Trial], path: Path, device: str | None = N
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def _flat(ranges: dict[str, Any]) -> dict[str, tuple[float, float]]:
+def _ranges(recipe: Recipe) -> dict[str, Limits]:
+    """Where a search looks, by the name of the setting; the recipe's own is among its choices."""
+    found = _flat(recipe.search)
+    for name, limits in found.items():
+        if isinstance(limits, list) and (own := _current(recipe, name)) not in limits:
+            found[name] = [own, *limits]
+    return found
+
+
+def _flat(ranges: dict[str, Any]) -> dict[str, Limits]:
     """``{"fit.lr": {"": a, "back.": b}}`` as ``{"fit.lr[]": a, "fit.lr[back.]": b}``."""
     return {
         f"{path}[{prefix}]" if isinstance(limits, dict) else path: pair
@@ -224,12 +237,12 @@ def _flat(ranges: dict[str, Any]) -> dict[str, tuple[float, float]]:
     }
 
 
-def _nested(recipe: Recipe, chosen: dict[str, float]) -> dict[str, Any]:
+def _nested(recipe: Recipe, chosen: dict[str, Any]) -> dict[str, Any]:
     """The inverse of ``_flat``: overrides of a recipe, real numbers rounded to three digits."""
     changes: dict[str, Any] = {}
     for name, value in chosen.items():
         path, _, prefix = name.partition("[")
-        rounded = value if isinstance(value, int) else float(f"{value:.3g}")
+        rounded = float(f"{value:.3g}") if isinstance(value, float) else value
         if prefix:
             changes.setdefault(path, dict(recipe.fit["lr"]))[prefix[:-1]] = rounded
         else:
@@ -237,14 +250,16 @@ def _nested(recipe: Recipe, chosen: dict[str, float]) -> dict[str, Any]:
     return changes
 
 
-def _current(recipe: Recipe, name: str) -> float:
+def _current(recipe: Recipe, name: str) -> Any:
     """The value in a recipe of a setting that the search names."""
     path, _, prefix = name.partition("[")
-    field, key = path.split(".")
-    value = recipe.fit[key] if field == "fit" else getattr(recipe, field).arguments[key]
+    field, *keys = path.split(".")
+    value: Any = getattr(recipe, field)
     try:
+        for key in keys:
+            value = value.arguments[key] if isinstance(value, Part) else value[key]
         number = value[prefix[:-1]] if prefix else value
-        return number if isinstance(number, int) else float(number)
+        return number if number is None or isinstance(number, int) else float(number)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{recipe.name}: the ranges of {path} do not fit {value!r}: they are {recipe.search}"

@@ -11,6 +11,8 @@ import pytest
 import torch
 from seqzoo.data import OneToMany
 from seqzoo.inference.training.state import Fit
+from seqzoo.zoo.part import part
+from seqzoo.zoo.parts.initialisers import Orthogonal
 from seqzoo.zoo.recipes import (
     RECIPES,
     Scores,
@@ -61,12 +63,12 @@ def test_a_search_stays_within_its_ranges_and_tries_different_settings(ranged, s
     scored(lambda recipe: recipe.rule.arguments["alpha_i"])
     found = searching.search(ranged, 12)
     assert len(found) == 12
-    for part, (low, high) in (
+    for chosen, (low, high) in (
         (lambda t: t.changes["rule.alpha_i"], (0.01, 1.0)),
         (lambda t: t.changes["fit.lr"][""], (1e-2, 0.3)),
         (lambda t: t.changes["fit.lr"]["back."], (1e-3, 0.1)),
     ):
-        values = [part(trial) for trial in found]
+        values = [chosen(trial) for trial in found]
         assert low <= min(values) < max(values) <= high
         assert len(set(values)) > 8
     assert found[0].score < 0.2  # that of the recipe's own
@@ -81,6 +83,24 @@ def test_a_rate_without_prefixes_is_searched_too(ranged, scored):
     rates = [trial.changes["fit.lr"] for trial in found]
     assert 0.02 in rates
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(("rate", "tried"), [(0.05, {0.05, 0.1}), (0.03, {0.03, 0.05, 0.1})])
+def test_a_search_among_choices_tries_them_and_the_recipe_s_own(rate, tried, ranged, scored):
+    """Of a part within the model, too; None is a choice."""
+    changes = {"fit.lr": rate, "fit.average": None, "model.initialiser": part(Orthogonal, gain=1.0)}
+    choices = {
+        "fit.lr": [0.05, 0.1],
+        "fit.average": [None, 0.9],
+        "model.initialiser.gain": [1.0, 2.0],
+    }
+    scored(lambda recipe: recipe.fit["lr"])
+    recipe = dataclasses.replace(ranged.override(changes), search=choices)
+    found = searching.search(recipe, 16)
+    assert {trial.changes["fit.lr"] for trial in found} == tried
+    assert {trial.changes["fit.average"] for trial in found} == {None, 0.9}
+    assert {trial.changes["model.initialiser.gain"] for trial in found} == {1.0, 2.0}
+    assert found[0].score == min(tried)
 
 
 def test_rates_that_are_not_searched_stay_as_they_are(ranged, scored):
@@ -181,8 +201,12 @@ def test_a_search_with_a_diverged_trial_is_still_json(ranged, tmp_path):
 @pytest.mark.parametrize("name", [n for n, recipe in RECIPES.items() if recipe.search])
 def test_a_recipe_s_own_setting_lies_within_its_ranges(name):
     recipe = find(name)
-    for setting, (low, high) in searching._flat(recipe.search).items():
-        assert 0 < low <= searching._current(recipe, setting) <= high
+    for setting, limits in searching._flat(recipe.search).items():
+        current = searching._current(recipe, setting)
+        if isinstance(limits, list):
+            assert current in limits
+        else:
+            assert 0 < limits[0] <= current <= limits[1]
     own = {
         setting: searching._current(recipe, setting) for setting in searching._flat(recipe.search)
     }
