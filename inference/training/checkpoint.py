@@ -23,6 +23,7 @@ from .errors import CheckpointError
 
 FORMAT = b"seqzoo checkpoint 1\n"
 PLAIN: dict[type, Callable[[Any], Any]] = {numbers.Integral: int, numbers.Real: float, str: str}
+AS_IT_IS = (float, int, str, bool, type(None))  # a long history is mostly of these
 SUM = hashlib.sha256().digest_size
 
 
@@ -74,6 +75,8 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dic
 
 def _plain(value: Any, name: str) -> Any:
     """A value as tensors and plain Python values, which ``torch.load`` takes without pickle."""
+    if type(value) in AS_IT_IS:
+        return value
     if isinstance(value, Mapping):
         pairs = {_plain(key, name): _plain(each, f"{name}[{key!r}]") for key, each in value.items()}
         if not isinstance(value, OrderedDict):
@@ -86,7 +89,7 @@ def _plain(value: Any, name: str) -> Any:
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, (bool, Tensor, torch.dtype, torch.device)):
+    if isinstance(value, (Tensor, torch.dtype, torch.device)):
         return value
     for kind, plain in PLAIN.items():
         if isinstance(value, kind):
