@@ -10,7 +10,7 @@ The same verbs for every network, see ``Network`` for what it writes
 Kinds of network, see ``inference.contracts``
     ``Recurrent``, ``FrameModel``, ``GibbsModel``, ``EnergyModel``, ``SequenceModel``,
     ``LatentPathModel``, ``LinearSystem``, ``AnswerModel``; ``Fold`` and ``Encoding`` are what the
-    Pyro pairs of frame and path models take
+    Pyro pairs of frame and path models take, ``Tempered`` is the path of ``annealed_likelihood``
 Training
     ``fit`` runs a rule over data; ``CheckpointError``
 Learning rules
@@ -21,6 +21,8 @@ Learning rules
     to write your own: ``LearningRule``, ``FoldedRule``, ``ClosedForm``, ``sweep``
 Bounds on log p(x), nats per sequence
     ``elbo``, ``importance_bound``, ``frame_bound``, ``particle_bound``, ``smoothed_bound``
+Estimates of log p(x) of a harmonium, which are no bounds
+    ``annealed_likelihood``
 Filtering and prediction
     ``run_filter``, ``predict_next``, ``rollout``; ``Filtered``
     ``kalman_filter`` and ``kalman_smoother`` of a ``LinearGaussian`` system
@@ -45,6 +47,7 @@ Tests of your own classes
     ``inference.testing``
 """
 
+from .annealed import annealed_likelihood
 from .contracts import (
     AnswerModel,
     Encoding,
@@ -58,6 +61,7 @@ from .contracts import (
     Recurrent,
     SequenceModel,
     States,
+    Tempered,
 )
 from .diagnostics.alignment import AlignmentCurve, alignment, target_alignment
 from .diagnostics.calibration import (
@@ -133,7 +137,9 @@ __all__ = [
     "States",
     "StraightThrough",
     "TargetPropagation",
+    "Tempered",
     "alignment",
+    "annealed_likelihood",
     "bits_per_neuron",
     "bits_per_spike",
     "calibration_error",

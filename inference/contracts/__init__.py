@@ -25,6 +25,7 @@ from .fold import Fold
 from .frames import EnergyModel, FrameModel, GibbsModel, Recurrent
 from .network import GIVENS, Network, States, evaluating
 from .sequences import Encoding, LatentPathModel, LinearSystem, SequenceModel
+from .tempered import Tempered
 from .unwritten import missing
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Recurrent",
     "SequenceModel",
     "States",
+    "Tempered",
     "evaluating",
     "missing",
 ]

@@ -12,6 +12,7 @@ from ..ahead import next_frames
 from ..inputs import keyword
 from .fold import Fold
 from .network import Network
+from .tempered import Tempered
 from .unwritten import unwritten
 
 
@@ -240,6 +241,8 @@ class EnergyModel(GibbsModel):
             see ``GibbsModel``
         for ``ContrastiveDivergence(sample_past=True)``
             ``sample_hidden(mean)``
+        for ``annealed_likelihood``
+            ``tempered(past, obs)``
 
     You inherit
         ``clamps_past`` (True): u_{t-1} is given, as in a TRBM; False: the model explains it
@@ -248,6 +251,7 @@ class EnergyModel(GibbsModel):
     Then works
         rules: ``ContrastiveDivergence``
         filters, predictions and chains: see ``Recurrent`` and ``GibbsModel``
+        with ``tempered`` also ``annealed_likelihood``
     """
 
     clamps_past: bool = True
@@ -270,4 +274,19 @@ class EnergyModel(GibbsModel):
         """
         raise ValueError(
             f"{type(self).__name__} samples no hidden units: that takes sample_hidden(mean)"
+        )
+
+    def tempered(self, past: Tensor, obs: Tensor) -> Tempered:
+        """Distributions between independent units and p(y_t | u_{t-1}).
+
+        Arguments:
+            past: u_{t-1} of every chain, ``[N, U]``.
+            obs: frames whose mean values the independent units have, ``[F, M]``.
+
+        Raises:
+            ValueError: for a model that does not write it, or frames without a probability.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no path to independent units: that takes "
+            "tempered(past, obs)"
         )

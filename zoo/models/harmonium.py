@@ -34,6 +34,7 @@ from ...inference.predict import Filtered, run_sweep
 from ..parts.checks import check_dtype, check_mean
 from ..parts.likelihoods import ExponentialFamily
 from ..parts.nets import ACTIVATIONS, SCANS
+from .annealing import TemperedHarmonium
 from .gibbs import GibbsSampler
 
 SIGMOID = list(ACTIVATIONS).index("sigmoid")
@@ -138,6 +139,10 @@ class Harmonium(GibbsSampler, PyroModule):
     def emission(self, hidden: Tensor) -> Tensor:
         """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
         return functional.linear(hidden, self.obs_weight.T, self.obs_bias)
+
+    def tempered(self, past: Tensor, obs: Tensor) -> TemperedHarmonium:
+        """See ``EnergyModel.tempered``; u_{t-1} is given in all three models."""
+        return TemperedHarmonium(self, past, obs)
 
     def _past_bias(self, past: Tensor) -> Tensor | float:
         return 0.0

@@ -1,0 +1,73 @@
+"""The path from independent units to a harmonium, for ``inference.annealed_likelihood``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...inference.contracts import Tempered
+from ..parts.likelihoods import Bernoulli
+from ..parts.likelihoods.exponential_family import sample_bits
+
+if TYPE_CHECKING:
+    from .harmonium import Harmonium
+
+
+class TemperedHarmonium(Tempered):
+    """p(y | u) with couplings scaled by beta, its hidden units summed out:
+
+        log f(y) = (1 - beta) a_0'T(y) + beta a_y'T(y) + B(y)
+                   + sum_j log(1 + exp(beta (W_y T(y) + W_u u + b)_j))
+
+    A move draws x given y, then y given x. For counts it is exact as long as log-rates stay below
+    ``LINEAR_FROM``, as the exponential form of the family is.
+
+    Arguments:
+        net: the harmonium.
+        past: u_{t-1}, ``[N, H]``.
+        obs: frames, ``[F, M]``; a_0 are the natural parameters of their mean.
+
+    Raises:
+        ValueError: for grey values.
+
+    Source: Salakhutdinov & Murray (2008), section 4.1.
+    """
+
+    def __init__(self, net: Harmonium, past: Tensor, obs: Tensor) -> None:
+        self.net, self.rows = net, len(past)
+        self.bias = torch.addmm(net.hidden_bias, past, net.past_weight.T)
+        if isinstance(net.likelihood, Bernoulli) and ((obs != 0) & (obs != 1)).any():
+            raise ValueError(
+                "grey values have no probability under binary units: binarise the data, or score "
+                "predictions with inference.score(kind='next', unit='mse')"
+            )
+        self.base = net.likelihood.natural(obs.mean(0))
+        units = net.likelihood.log_normaliser(self.base)
+        self.log_normaliser = units.sum() + net.hidden_dim * math.log(2)
+
+    def start(self) -> Tensor:
+        return self.net.likelihood.sample(self.base.expand(self.rows, -1))
+
+    def log_density(self, obs: Tensor, *betas: float) -> Tensor:
+        statistic, drive = self.net.likelihood.statistic(obs), self._drive(obs)
+        base = self.net.likelihood.log_base(obs).sum(-1)
+        found = []
+        for beta in betas:
+            visible = statistic @ torch.lerp(self.base, self.net.obs_bias, beta)
+            found.append(visible + base + functional.softplus(beta * drive).sum(-1))
+        return torch.stack(found)
+
+    def move(self, obs: Tensor, beta: float) -> Tensor:
+        hidden = sample_bits(torch.sigmoid(beta * self._drive(obs)))
+        natural = torch.lerp(self.base, self.net.obs_bias, beta)
+        return self.net.likelihood.sample(
+            torch.addmm(natural, hidden, self.net.obs_weight, alpha=beta)
+        )
+
+    def _drive(self, obs: Tensor) -> Tensor:
+        statistic = self.net.likelihood.statistic(obs)
+        return torch.addmm(self.bias, statistic, self.net.obs_weight.T)
