@@ -90,7 +90,8 @@ def fit(
         data: a data set, a loader, or sequences in any form that ``data.as_batch`` takes.
             Synthetic data are drawn anew every epoch.
         epochs: passes over the data.
-        lr: learning rate, or one for each prefix of parameter names (``""`` is the rest).
+        lr: learning rate, or one for each prefix of parameter names (``""`` is the rest). A rate
+            of 0 freezes parameters.
         optimizer: a name in ``OPTIMIZERS``, or a callable that takes parameter groups.
         schedule: a name in ``SCHEDULES``, or a function of the fraction done in [0, 1).
         batch_size: sequences a batch; all when left out. Ignored where ``data`` is a loader.

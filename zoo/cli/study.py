@@ -21,6 +21,7 @@ from .options import (
     Steps,
     Trained,
     check_device,
+    check_recipe,
     check_table,
     check_trained,
 )
@@ -402,6 +403,62 @@ def vary(
         rows.append((*(str(one.changes[key]) for key in columns), *figures, validation))
     print(f"{name}: {recipe.task.metric}, {recipe.task.unit or 'no unit'}, on test data")
     show(table((*columns, "mean", "sd", "n", "validation"), rows))
+
+
+@app.command()
+def curves(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            callback=lambda names: [check_recipe(name) for name in names],
+            help="Recipes of one table, TABLE/ROW.",
+        ),
+    ],
+    every: Annotated[int, typer.Option(min=1, help="Epochs between scores.")] = 1,
+    how: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Change how they are scored, as evaluate does: --how method=mean. May be given "
+            "several times.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")] = Path("runs"),
+    device: Device = None,
+    overrides: Set = None,
+    modules: Modules = None,
+) -> None:
+    """Validation figure of recipes over training, a column each.
+
+    Runs that were stopped go on, and finished ones are kept.
+    """
+    import torch
+
+    from ..recipes import find, parse_overrides
+    from ..runs.finished import place
+    from ..runs.printing import show, table
+    from ..studies.curves import curve
+
+    check_device(device)
+    torch.set_num_threads(1)
+    changes, protocol = parse_overrides(overrides or []), parse_overrides(how or [])
+    recipes = [find(name).override(changes) for name in names]
+    if len({recipe.task.metric for recipe in recipes}) > 1:
+        raise ValueError("the recipes are scored in different ways: name recipes of one table")
+    folder = place(runs / "curves", False, {**changes, **protocol, "every": every})
+    found = [
+        curve(recipe, every, folder / recipe.name / f"seed{seed}", seed, device, protocol)
+        for recipe in recipes
+    ]
+    epochs = sorted(set().union(*found))
+    rows = [
+        (str(epoch), *(f"{one[epoch]:.4g}" if epoch in one else "-" for one in found))
+        for epoch in epochs
+    ]
+    task = recipes[0].task
+    print(f"{task.metric}, {task.unit or 'no unit'}, on validation data (seed {seed})")
+    show(table(("epoch", *names), rows))
 
 
 @app.command()

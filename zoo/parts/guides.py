@@ -229,6 +229,8 @@ class FilmGuide(GaussianGuide):
         rate: None mixes at random. A number begins the other latents as rates of change:
             ``rate`` times the difference between the latents given this frame and those in
             u_{t-1}.
+        recurrent: let u_{t-1} enter. False gives q(x_t | y_t), so that codes are of first order:
+            a control for a model whose state should hold more than the present frame.
 
     Raises:
         ValueError: for unknown statistics, or ``emission_dim`` outside 1 to ``latent_dim``.
@@ -245,6 +247,7 @@ class FilmGuide(GaussianGuide):
         encoder: nn.Module | None = None,
         *,
         rate: float | None = None,
+        recurrent: bool = True,
     ) -> None:
         super().__init__(
             obs_dim, latent_dim, hidden, statistics, emission_dim, nonlinearity, encoder
@@ -268,6 +271,8 @@ class FilmGuide(GaussianGuide):
                 past[seen : seen + others, :others] = -rate * torch.eye(others)
             self.heads.bias.zero_()
             self.heads.bias[latents + seen :] = -1.5
+            if not recurrent:
+                self.from_past.requires_grad_(False).weight.zero_()
 
     def _lead(self, alone: Tensor) -> Tensor:
         return self.lead(alone)

@@ -76,7 +76,20 @@ def contrastive(
 # sigma_u is tight for the latents that frames show, looser for the others, and wide for spreads.
 NETS = {"size": SIZE, "emission_dim": 24, "latent_dim": 48, "channels": [16, 32, 64]}
 PAST_SCALE = [0.03] * 24 + [0.4] * 24 + [1.0] * 48
+RECURRENT = film_vae(RVAE, **NETS, past_scale=PAST_SCALE, past_hidden=256, predictor_hidden=256)
+LEARNING = local(45, 40, {"x": 0.3, "u": 0.2}, batch_size=20)
 
+# How the rVAE's belief about x_t depends on u_{t-1}, and with what of the frame it is mixed.
+RECURSION = ("from_past", "from_frame", "lead", "heads")
+FROZEN = {"": LEARNING["fit"]["lr"], **{f"recognition.{name}.": 0.0 for name in RECURSION}}
+
+# Nothing of motion is built into the start of a map.
+MAP = {
+    "model": spatial_vae(grid=10, channels=8, width=32, strides=[3]),
+    "data": part(BouncingBalls, sequences=1000, steps=FRAMES, rendering="squared"),
+    **local_spatial(warmup=12, epochs=134, batch_size=100),
+}
+UNEXPLAINED = {**MAP["rule"].arguments["weights"], "u": 1e-6}
 
 RECIPES = [
     row("order0", "order 0", part(Order0), published=0.0120),
@@ -120,23 +133,46 @@ RECIPES = [
     row(
         "rvae",
         "rVAE",
-        film_vae(RVAE, **NETS, past_scale=PAST_SCALE, past_hidden=256, predictor_hidden=256),
-        **local(45, 40, {"x": 0.3, "u": 0.2}, batch_size=20),
+        RECURRENT,
+        **LEARNING,
         note="the paper predicts by clamped Gibbs sampling, which does not converge (`evaluate "
         "balls/rvae --how method=gibbs`). This row draws from the amortised predictor "
         "r(x[t] | u[t-1]), which learns by the same local rule; `--how method=posterior` uses "
         "p(x[t] | u[t-1]).",
     ),
     row(
+        "rvae-frozen",
+        "rVAE, recursion frozen",
+        RECURRENT,
+        **{**LEARNING, "fit": {**LEARNING["fit"], "lr": FROZEN}},
+        ships=False,
+        note="a control: the weights that mix u[t-1] with the frame stay as they begin, at random; "
+        "all else is as in the row before.",
+    ),
+    row(
+        "rvae-first-order",
+        "rVAE, no recursion",
+        RECURRENT.set(["guide", "recurrent"], False),
+        **LEARNING,
+        ships=False,
+        note="a control: q(x[t] | y[t]) does not read u[t-1]; all else is as in the row before.",
+    ),
+    row(
         "rvae-map",
         "rVAE, a map of latents",
-        spatial_vae(grid=10, channels=8, width=32, strides=[3]),
-        data=part(BouncingBalls, sequences=1000, steps=FRAMES, rendering="squared"),
-        **local_spatial(warmup=12, epochs=134, batch_size=100),
+        **MAP,
         note="for a GPU: 14600 updates of 1000 frames take seven minutes on a third of an H100. A "
         "map treats all places alike: a collision is learned for all of them. After ten real "
         "frames, film that goes on at the mean of the predictor keeps three balls for 100 frames "
         "(`study motion balls`); film by its draws, and from nothing, loses them.",
+    ),
+    row(
+        "rvae-map-unexplained",
+        "rVAE, a map of latents, past unexplained",
+        **{**MAP, "rule": MAP["rule"].set(["weights"], UNEXPLAINED)},
+        ships=False,
+        note="a control: the weight of u is 1e-6, and all else is as in the row before. See "
+        "`study curves`.",
     ),
     row(
         "tvae",

@@ -11,9 +11,10 @@ from PIL import Image
 from seqzoo.zoo import catalogue, cli, nets, pictures
 from seqzoo.zoo.models.baselines import Order0
 from seqzoo.zoo.recipes import RECIPES, find, table
+from seqzoo.zoo.recipes.balls import RECURSION
 from seqzoo.zoo.recipes.film_task import FilmTask, next_frame_task, spatial_vae
 from seqzoo.zoo.runs import reproduce
-from seqzoo.zoo.runs.run import run
+from seqzoo.zoo.runs.run import run, train
 from seqzoo.zoo.studies import bench, motion
 from typer.testing import CliRunner
 
@@ -166,6 +167,16 @@ def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path, request)
     film = recipe.task.film(seed=3, split="validation").obs[:, :5]
     assert len(film) == 2
     assert inference.predict_next(net, film, num_samples=2).samples.shape == (2, *film.shape)
+
+
+def test_a_frozen_recursion_keeps_every_bit(tmp_path):
+    recipe = tiny("balls/rvae-frozen")
+    torch.manual_seed(1000)  # as the warm-up starts
+    start = recipe.model.build().state_dict()
+    found = train(recipe, 0, tmp_path, "cpu", resume=False, progress=False).net.state_dict()
+    kept = {name for name, value in start.items() if torch.equal(found[name], value)}
+    frozen = tuple(f"recognition.{part}." for part in RECURSION)
+    assert kept == {name for name in start if name.startswith(frozen)} | {"past_scale"}
 
 
 def test_the_recipes_of_film_stay_what_they_are_when_quick():
