@@ -56,7 +56,7 @@ def trained(short, tmp_path_factory):
 
 
 STUDIES = ["chains", "motion", "kl", "refit", "denoise", "impute", "horizon"]
-STUDIES += ["settings", "vary", "alignment"]
+STUDIES += ["settings", "vary", "curves", "alignment"]
 
 
 # Help -----------------------------------------------------------------------------------------
