@@ -20,10 +20,10 @@ Card = dict[str, Any]
 # The place of a table on a page: ``refresh`` writes the lines between the two comments.
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
 
-# One row or two of every table, for who sees the zoo for the first time.
+# A row or two of most tables, for who sees the zoo for the first time. Each has two seeds or more.
 SUMMARY = (
     *("ppc/kf-true", "ppc/rvae", "ppc/refh", "ppc/rtrbm"),
-    *("balls/rvae", "balls/rtrbm", "mnist/rvae"),
+    *("balls/rvae", "balls/rtrbm"),
     *("jsb/vrae", "jsb/vosp", "jsb/vosp-nade", "nottingham/vosp", "piano-midi/vosp"),
     *(
         "onetomany-class-t20/stptt",
