@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class TemperedHarmonium(Tempered):
     """p(y | u) with couplings scaled by beta, its hidden units summed out:
 
-        log f(y) = (1 - beta) a_0'T(y) + beta a_y'T(y) + B(y)
+        log f(y) = (1 - beta) a_0'T(y) + beta (a_y + W_v u)'T(y) + B(y)
                    + sum_j log(1 + exp(beta (W_y T(y) + W_u u + b)_j))
 
     A move draws x given y, then y given x. For counts it is exact as long as log-rates stay below
@@ -40,6 +40,7 @@ class TemperedHarmonium(Tempered):
     def __init__(self, net: Harmonium, past: Tensor, obs: Tensor) -> None:
         self.net, self.rows = net, len(past)
         self.bias = torch.addmm(net.hidden_bias, past, net.past_weight.T)
+        self.visible_bias = net.obs_bias + net.bias_from(past)  # [M], or [N, M]
         if isinstance(net.likelihood, Bernoulli) and ((obs != 0) & (obs != 1)).any():
             raise ValueError(
                 "grey values have no probability under binary units: binarise the data, or score "
@@ -57,13 +58,14 @@ class TemperedHarmonium(Tempered):
         base = self.net.likelihood.log_base(obs).sum(-1)
         found = []
         for beta in betas:
-            visible = statistic @ torch.lerp(self.base, self.net.obs_bias, beta)
+            natural = torch.lerp(self.base, self.visible_bias, beta)
+            visible = (statistic * natural).sum(-1)
             found.append(visible + base + functional.softplus(beta * drive).sum(-1))
         return torch.stack(found)
 
     def move(self, obs: Tensor, beta: float) -> Tensor:
         hidden = sample_bits(torch.sigmoid(beta * self._drive(obs)))
-        natural = torch.lerp(self.base, self.net.obs_bias, beta)
+        natural = torch.lerp(self.base, self.visible_bias, beta)
         return self.net.likelihood.sample(
             torch.addmm(natural, hidden, self.net.obs_weight, alpha=beta)
         )

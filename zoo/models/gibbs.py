@@ -31,9 +31,9 @@ class GibbsSampler(Generates, EnergyModel):
     obs_bias: nn.Parameter
 
     @abstractmethod
-    def emission(self, hidden: Tensor) -> Tensor:
-        """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
-        raise NotImplementedError(f"{type(self).__name__} must define emission(hidden)")
+    def emission(self, hidden: Tensor, past: Tensor | None = None) -> Tensor:
+        """Natural parameters of y given x and u_{t-1}, ``[..., H], [..., H] -> [..., M]``."""
+        raise NotImplementedError(f"{type(self).__name__} must define emission(hidden, past)")
 
     def past_emission(self, hidden: Tensor) -> Tensor:
         """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``.
@@ -69,7 +69,7 @@ class GibbsSampler(Generates, EnergyModel):
                 bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
             drive = torch.addmm(bias, self.likelihood.statistic(obs), self.obs_weight.T)
             hidden = self.sample_hidden(torch.sigmoid(drive))
-            obs = self.likelihood.sample(self.emission(hidden))
+            obs = self.likelihood.sample(self.emission(hidden, past))
             if not clamped:
                 past = self.sample_hidden(torch.sigmoid(self.past_emission(hidden)))
         return obs, past
@@ -102,7 +102,7 @@ class GibbsSampler(Generates, EnergyModel):
         bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
         drive = bias
         for _ in range(ROUNDS + 1):
-            frames = self.likelihood.mean(self.emission(torch.sigmoid(drive)))
+            frames = self.likelihood.mean(self.emission(torch.sigmoid(drive), past))
             if obs is not None and observed is not None:
                 frames = torch.where(observed, obs, frames)
             drive = torch.addmm(bias, self.likelihood.statistic(frames), self.obs_weight.T)
@@ -141,7 +141,8 @@ class GibbsSampler(Generates, EnergyModel):
         obs = self.random_frames(len(past)) if random else previous.repeat(num_samples, 1)
         obs, _ = self.gibbs(obs, past, steps, clamp_past=True)
         for _ in range(means):
-            obs = self.likelihood.mean(self.emission(self.step(self.encode(obs), past)))
+            hidden = self.step(self.encode(obs), past)
+            obs = self.likelihood.mean(self.emission(hidden, past))
         return obs.unflatten(0, (num_samples, -1))
 
     @torch.no_grad()
@@ -185,7 +186,7 @@ class GibbsSampler(Generates, EnergyModel):
             obs, _ = self.gibbs(obs, past, gibbs_steps, clamp_past=True)
             if not noise:
                 hidden = self.step(self.encode(obs), past)
-                obs = self.likelihood.mean(self.emission(hidden))
+                obs = self.likelihood.mean(self.emission(hidden, past))
             past = self.step(self.encode(obs), past)
             frames.append(obs)
         return torch.stack(frames, 1)

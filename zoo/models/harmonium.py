@@ -3,7 +3,8 @@
 The energy of a frame couples hidden units x_t with the visible units y_t and with the hidden means
 of the frame before, u_{t-1}:
 
-    E(x, y, u) = -x'(W_y T(y) + W_u u + b) - a_y'T(y) - B(y)  [- a_u'u for the rEFH]
+    E(x, y, u) = -x'(W_y T(y) + W_u u + b) - a_y'T(y) - B(y)
+                 [- a_u'u for the rEFH] [- T(y)'W_v u with ``visible_past``]
 
 Every conditional therefore factorises. The statistic T of a missing value is zero, as if its unit
 were absent. The three models differ in the role of u_{t-1}:
@@ -132,24 +133,32 @@ class Harmonium(GibbsSampler, PyroModule):
             ``[N]``, in nats.
         """
         drive = torch.addmm(self.encode(obs), past, self.past_weight.T)
-        visible = self.likelihood.statistic(obs) @ self.obs_bias
+        statistic = self.likelihood.statistic(obs)
         base = self.likelihood.log_base(obs).sum(-1)
-        return -functional.softplus(drive).sum(-1) - visible - base - self._past_bias(past)
+        visible = statistic @ self.obs_bias
+        return -functional.softplus(drive).sum(-1) - visible - base - self._reward(statistic, past)
 
-    def emission(self, hidden: Tensor) -> Tensor:
-        """Natural parameters of y given x, ``[..., H] -> [..., M]``."""
-        return functional.linear(hidden, self.obs_weight.T, self.obs_bias)
+    def emission(self, hidden: Tensor, past: Tensor | None = None) -> Tensor:
+        """Natural parameters of y given x and u_{t-1}, ``[..., H], [..., H] -> [..., M]``.
+
+        Only a model with ``visible_past`` needs u_{t-1}.
+        """
+        return functional.linear(hidden, self.obs_weight.T, self.obs_bias) + self.bias_from(past)
+
+    def bias_from(self, past: Tensor | None) -> Tensor | float:
+        """W_v u_{t-1}, ``[..., H] -> [..., M]``; 0 where only the hidden units read the past."""
+        return 0.0
 
     def tempered(self, past: Tensor, obs: Tensor) -> TemperedHarmonium:
         """See ``EnergyModel.tempered``; u_{t-1} is given in all three models."""
         return TemperedHarmonium(self, past, obs)
 
-    def _past_bias(self, past: Tensor) -> Tensor | float:
+    def _reward(self, statistic: Tensor, past: Tensor) -> Tensor | float:
+        """The terms of -E in u_{t-1} that the hidden units do not enter, ``[N]``."""
         return 0.0
 
     # Verbs ------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def filter(self, batch: BatchLike) -> Filtered:
         """Mean and variance of x_t given y_1 .. y_t, each ``[B, T, H]``.
 
@@ -158,22 +167,18 @@ class Harmonium(GibbsSampler, PyroModule):
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        batch = batch_for(self, batch)
-        statistics, features = run_sweep(self, batch)
-        mean = statistics[:, 1:]
-        if batch.observed is not None:  # before anything was seen, u stays zero, but x_t is not
-            mean = self.step(features.flatten(0, 1), statistics[:, :-1].flatten(0, 1)).view_as(mean)
+        mean, _ = self._filtered(batch)
         return Filtered(mean, mean * (1 - mean))
 
+    @torch.no_grad()
     def reconstruct(self, batch: BatchLike) -> Tensor:
         """Mean of y_t given the filtered means of x_t, ``[B, T, M]``.
 
         Arguments:
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
-        mean = self.filter(batch).mean
-        with torch.no_grad():
-            return self.likelihood.mean(self.emission(mean))
+        mean, past = self._filtered(batch)
+        return self.likelihood.mean(self.emission(mean, past))
 
     def infer(self, batch: Batch, given: str, num_samples: int) -> States:
         """Hidden units; see ``Network.infer``."""
@@ -185,81 +190,16 @@ class Harmonium(GibbsSampler, PyroModule):
         """See ``Network.expect``; given the present, draws are of the hidden units."""
         if given == "past":
             return super().expect(batch, given, num_samples)
-        hidden = self.infer(batch, given, num_samples).draws
-        assert hidden is not None
-        return self.likelihood.mean(self.emission(hidden))
+        mean, past = self._filtered(batch)
+        hidden = self.sample_hidden(mean.expand(num_samples, *mean.shape))
+        return self.likelihood.mean(self.emission(hidden, past))
 
-
-class TRBM(Harmonium):
-    """Temporal RBM: u_{t-1} is a dynamic bias of the hidden units, without gradient through time.
-
-    Arguments: see ``Harmonium``.
-    """
-
-
-class RTRBM(TRBM):
-    """Recurrent temporal RBM: the TRBM with the gradient through time.
-
-    Arguments: see ``Harmonium``.
-    """
-
-    through_time = True
-
-
-class REFH(Harmonium):
-    """Recurrent exponential-family harmonium: a joint model of y_t and u_{t-1}.
-
-    It is temporally local by construction: p(x_t, y_t, u_{t-1}) is one static harmonium.
-
-    Arguments:
-        obs_dim: values a frame, ``M``.
-        hidden_dim: binary hidden units, ``H``; also the size of u.
-        likelihood: the family of the visible units, of dimension ``obs_dim``.
-        scale: standard deviation of the initial weights.
-        obs_mean: initial mean of a visible unit, which sets the biases; None sets them to 0.
-
-    Raises:
-        ValueError: when the dimension of the likelihood is not ``obs_dim``, or ``hidden_dim`` below
-            1.
-    """
-
-    clamps_past = False
-    directions = ("forwards", "backwards")
-    factorisation = "p(x[t], y[t], u[t-1])"
-
-    def __init__(
-        self,
-        obs_dim: int,
-        hidden_dim: int,
-        likelihood: ExponentialFamily,
-        scale: float = 0.005,
-        obs_mean: float | None = None,
-    ) -> None:
-        super().__init__(obs_dim, hidden_dim, likelihood, scale, obs_mean)
-        self.past_bias = nn.Parameter(torch.zeros(hidden_dim))
-
-    def past_emission(self, hidden: Tensor) -> Tensor:
-        """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``."""
-        return functional.linear(hidden, self.past_weight.T, self.past_bias)
-
-    def _past_bias(self, past: Tensor) -> Tensor:
-        return past @ self.past_bias
-
-    def backwards(
-        self, sequences: int, steps: int, noise: bool = True, gibbs_steps: int = 25
-    ) -> Tensor:
-        """Samples ``[N, T, M]``, earliest frame first; see ``sample``.
-
-        A chain of ``gibbs_steps`` rounds over y and u gives x_T. Then, without any chain, each x_t
-        gives y_t and u_{t-1}, the mean of x_{t-1}.
-        """
-        start = self.likelihood.sample(self.obs_bias.expand(sequences, -1))
-        past = self.sample_hidden(torch.sigmoid(self.past_bias.expand(sequences, -1)))
-        obs, past = self.gibbs(start, past, gibbs_steps)
-        mean, frames = self.step(self.encode(obs), past), []
-        emit = self.likelihood.sample if noise else self.likelihood.mean
-        for _ in range(steps):
-            hidden = self.sample_hidden(mean)
-            frames.append(emit(self.emission(hidden)))
-            mean = torch.sigmoid(self.past_emission(hidden))
-        return torch.stack(frames[::-1], 1)
+    @torch.no_grad()
+    def _filtered(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
+        """Means of x_t given y_1 .. y_t, and u_{t-1}, each ``[B, T, H]``."""
+        batch = batch_for(self, batch)
+        statistics, features = run_sweep(self, batch)
+        past, mean = statistics[:, :-1], statistics[:, 1:]
+        if batch.observed is not None:  # before anything was seen, u stays zero, but x_t is not
+            mean = self.step(features.flatten(0, 1), past.flatten(0, 1)).view_as(mean)
+        return mean, past

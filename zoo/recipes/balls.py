@@ -10,8 +10,10 @@ from typing import Any
 from ...data import BouncingBalls
 from ...inference import Average, ContrastiveDivergence
 from ..models.baselines import MeanFrame, Order0
-from ..models.harmonium import REFH, RTRBM, TRBM, Harmonium
+from ..models.harmonium import Harmonium
+from ..models.refh import REFH
 from ..models.rvae import RVAE
+from ..models.trbm import RTRBM, TRBM
 from ..models.tvae import TVAE
 from ..part import Part, part
 from ..parts.likelihoods import Bernoulli

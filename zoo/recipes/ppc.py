@@ -11,10 +11,12 @@ from ...data import PPC, ppc
 from ...inference import BPTT, EM, ContrastiveDivergence, LocalELBO
 from ..models.baselines import Order0
 from ..models.generation import Generates
-from ..models.harmonium import REFH, RTRBM, TRBM, Harmonium
+from ..models.harmonium import Harmonium
 from ..models.lgds import LGDS
 from ..models.recurrent_vae import RecurrentVAE
+from ..models.refh import REFH
 from ..models.rvae import RVAE
+from ..models.trbm import RTRBM, TRBM
 from ..models.tvae import TVAE
 from ..part import Part, part
 from ..parts.likelihoods import Poisson

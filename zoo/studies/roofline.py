@@ -31,8 +31,8 @@ from ...inference import (
 )
 from ...inference.linear.kalman import kalman_smoother
 from ...inference.linear.system import LinearGaussian, Readings
-from ..models.harmonium import REFH
 from ..models.lgds import LGDS
+from ..models.refh import REFH
 from ..models.rvae import RVAE
 from ..models.srn import SRN
 from ..models.vrae import VRAE

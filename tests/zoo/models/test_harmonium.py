@@ -1,5 +1,6 @@
 """Recurrent harmoniums against enumeration, and contrastive divergence against exact gradients."""
 
+import functools
 import itertools
 import math
 
@@ -10,7 +11,9 @@ from seqzoo.inference import ContrastiveDivergence, Fold, sweep
 from seqzoo.zoo import REFH, RTRBM, TRBM
 from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian, Poisson
 
-KINDS = [REFH, TRBM, RTRBM]
+Visible = functools.partial(TRBM, visible_past=True)
+VisibleRTRBM = functools.partial(RTRBM, visible_past=True)
+KINDS = [REFH, TRBM, RTRBM, pytest.param(VisibleRTRBM, id="RTRBM-visible")]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -43,6 +46,8 @@ def energy(net, hidden, obs, past):
         total = total - hidden[i] * (drive + (net.past_weight[i] * past).sum())
     if isinstance(net, REFH):
         total = total - (net.past_bias * past).sum()
+    elif net.visible_past:
+        total = total - (statistic * (net.visible_weight @ past)).sum()
     return total
 
 
@@ -110,7 +115,7 @@ def test_emission_is_the_conditional_of_the_energy(kind, likelihood):
     past = torch.rand(4, dtype=torch.float64)
     for x in corners(4):
         joint = torch.stack([-energy(net, x, y, past) for y in obs])
-        difference = joint - likelihood.distribution(net.emission(x)).log_prob(obs)
+        difference = joint - likelihood.distribution(net.emission(x, past)).log_prob(obs)
         torch.testing.assert_close(difference, difference[:1].expand(6))
 
 
@@ -258,10 +263,13 @@ def reverse_recursion(net, batch, negative):
             gradient["hidden_bias"] += v - u + through
             gradient["obs_bias"] += n - y
             later = V.T @ (v - u + through)
+            if net.visible_past:
+                gradient["visible_weight"] += torch.outer(n - y, before)
+                later = later + net.visible_weight.data.T @ (n - y)
     return {name: value / batch.frames for name, value in gradient.items()}
 
 
-@pytest.mark.parametrize("kind", [TRBM, RTRBM])
+@pytest.mark.parametrize("kind", [TRBM, RTRBM, Visible, VisibleRTRBM])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=str)
 def test_gradient_is_the_reverse_recursion(kind, likelihood, monkeypatch):
     net = make(kind, likelihood, hidden=4)
@@ -418,7 +426,11 @@ def test_filter_is_the_recursion_written_out(kind):
                 u = 1 / (1 + (-drive).exp())
             torch.testing.assert_close(mean[t], u)
     torch.testing.assert_close(filtered.variance, filtered.mean * (1 - filtered.mean))
-    rates = (filtered.mean @ weight + net.obs_bias.data).exp()
+    log_rates = filtered.mean @ weight + net.obs_bias.data
+    if not isinstance(net, REFH) and net.visible_past:
+        before = torch.cat((torch.zeros(len(batch), 1, 4), filtered.mean[:, :-1]), 1).double()
+        log_rates = log_rates + before @ net.visible_weight.data.T
+    rates = log_rates.exp()
     torch.testing.assert_close(net.reconstruct(batch), rates)
 
 
