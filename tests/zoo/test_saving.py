@@ -98,7 +98,10 @@ EXAMPLES = {
     "Harmonium": (lambda: zoo.Harmonium(M, H, likelihoods.Bernoulli(M)), reconstruct),
     "REFH": (lambda: zoo.REFH(M, H, likelihoods.Poisson(M), scale=0.1), generate),
     "TRBM": (lambda: zoo.TRBM(M, hidden_dim=H, likelihood=likelihoods.Bernoulli(M)), generate),
-    "RTRBM": (lambda: zoo.RTRBM(M, H, likelihoods.Bernoulli(M), obs_mean=0.2), generate),
+    "RTRBM": (
+        lambda: zoo.RTRBM(M, H, likelihoods.Bernoulli(M), obs_mean=0.2, visible_past=True),
+        generate,
+    ),
     "LGDS": (lambda: zoo.LGDS(2, readout=readouts.Readout(variance=0.5)), generate),
     "LGDS, learned": (lambda: zoo.LGDS(K, M, noise="full", min_noise=0.01), generate),
     "LGDS with inputs": (
