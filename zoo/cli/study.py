@@ -286,7 +286,8 @@ def horizon(
 ) -> None:
     """Held-out NLL of target propagation and of BPTT as the horizon grows.
 
-    Trains both rules on one-to-many tasks at every horizon. Finished runs are kept.
+    Trains both rules on one-to-many tasks at every horizon, and the control at the first and the
+    last. Finished runs are kept. Rows that ship with the same settings and seeds are not trained.
     """
     from ..pictures import PICTURES, check_file
     from ..runs.printing import show, table

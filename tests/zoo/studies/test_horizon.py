@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from seqzoo.data import OneToMany
-from seqzoo.zoo import store
+from seqzoo.zoo import catalogue, plain_json, store
 from seqzoo.zoo.recipes import (
     find,
     one_to_many,
@@ -20,7 +20,8 @@ from seqzoo.zoo.studies import horizon, settings
 
 from seqzoo import inference, zoo
 
-WORST = "onetomany-class-t2/stptt"
+TABLE = "onetomany-class-t2"
+WORST, ROW_CONTROL = f"{TABLE}/stptt", f"{TABLE}/readout"
 
 
 def shorten(monkeypatch, change):
@@ -174,10 +175,35 @@ def test_horizon_trains_both_rules_draws_and_keeps_what_is_finished(short, seqzo
     before = {folder: (folder / store.WEIGHTS).stat().st_mtime_ns for folder in folders}
 
     code, again, _ = seqzoo(*words, "--steps", 4)
-    assert again.count("kept from") == len(folders)
+    between = [line for line in lines if f"{find(ROW_CONTROL).title} 3" in " ".join(line.split())]
+    assert len(between) == 1  # of the control, which is trained at the ends alone
+    assert again.count("kept from") == len(folders) - 2
     assert {f: (f / store.WEIGHTS).stat().st_mtime_ns for f in folders} == before
     assert len(list(tmp_path.glob("runs/*/*/*/card.json"))) == 3 * 2 * len(rows)
-    assert set(lines) <= set(again.splitlines())
+    assert {*lines} - {*again.splitlines()} == {*between}
+
+
+def test_a_row_that_ships_with_the_same_settings_and_seeds_is_not_trained_again(
+    short, monkeypatch, tmp_path
+):
+    rows = [name.split("/")[1] for name in catalogue.carded() if name.startswith(f"{TABLE}/")]
+    made = {make("class", 2).name: make("class", 2) for make in one_to_many.MAKERS}
+    assert {name.split("/")[1] for name in made} <= {*rows}
+    monkeypatch.setattr(
+        catalogue,
+        "card",
+        lambda name: {
+            **{"name": name, "title": "of the card", "value": 9.0, "sd": 0.1, "n": 2},
+            **{"seeds": [0, 1], "configuration": plain_json.plain(made[name].configuration())},
+        },
+    )
+    found = horizon.curves(["class"], [2], 2, tmp_path, 1)
+    assert [(point.value, point.title) for point in found] == [(9.0, "of the card")] * 3
+    assert not list(tmp_path.iterdir())
+    made[f"{TABLE}/ste"] = made[f"{TABLE}/ste"].override({"fit.epochs": 7})
+    found = horizon.curves(["class"], [2], 2, tmp_path, 1)
+    assert [point.value == 9.0 for point in found] == [True, False, True]
+    assert all(point.value != 9.0 for point in horizon.curves(["class"], [2], 1, tmp_path, 1))
 
 
 def test_horizon_quick_is_kept_apart(short, seqzoo, monkeypatch, tmp_path):
