@@ -157,8 +157,7 @@ class GaussianGuide(Described, nn.Module):
         """Mean and spread (standard deviation) of x_t, each ``[N, K]``."""
         together, alone = self._moments(features, past)
         blank = past[:, -1:] == 0 if self.complete else (past == 0).all(-1, keepdim=True)
-        mean, spread = torch.where(blank, alone, together).chunk(2, -1)
-        return mean, functional.softplus(spread) + MIN_SPREAD
+        return _split(torch.where(blank, alone, together))
 
     def step(self, features: Tensor, past: Tensor) -> Tensor:
         """u_t, ``[N, U]``."""
@@ -166,8 +165,7 @@ class GaussianGuide(Described, nn.Module):
 
     def advance(self, features: Tensor, past: Tensor) -> Tensor:
         """``step`` for a past that is nowhere blank, ``[N, U]``: every step of a sweep but one."""
-        mean, spread = self._moments(features, past)[0].chunk(2, -1)
-        return self._statistics(mean, functional.softplus(spread) + MIN_SPREAD)
+        return self._statistics(*_split(self._moments(features, past)[0]))
 
     def scan(self, features: Tensor, past: Tensor, passes: Tensor) -> Tensor | None:
         """All steps by a kernel; None where it does not apply. See ``Recurrent.scan``."""
@@ -205,6 +203,13 @@ class GaussianGuide(Described, nn.Module):
             return dist.Delta(statistics, event_dim=1)
         mean, spread = statistics.chunk(2, -1)
         return dist.Normal(mean, spread.clamp_min(MIN_SPREAD), validate_args=False).to_event(1)
+
+
+def _split(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread, of mean and raw spread in one tensor ``[N, 2 K]``."""
+    mean, spread = moments.chunk(2, -1)
+    spread = spread.contiguous()  # of a slice torch takes ten times as long
+    return mean, functional.softplus(spread) + MIN_SPREAD
 
 
 class FilmGuide(GaussianGuide):

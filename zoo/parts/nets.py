@@ -12,6 +12,7 @@ from ...inference.checks import check_layers, check_number, check_real, check_si
 from ..part import Described
 from .checks import check_dropout
 from .likelihoods import Likelihood
+from .linear import Linear
 
 __all__ = ["MLP", "ConvDecoder", "ConvEncoder", "activation", "scale_to_radius", "set_output_mean"]
 
@@ -71,12 +72,12 @@ class MLP(Described, nn.Sequential):
         check_dropout(dropout=dropout)
         layers: list[nn.Module] = []
         for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=2):
-            layers += [nn.Linear(inputs, outputs)]
+            layers += [Linear(inputs, outputs)]
             layers += [activation(last if number == len(sizes) else nonlinearity)]
             if dropout and number < len(sizes):
                 layers += [nn.Dropout(dropout)]
         super().__init__(*layers)
-        self.skip = nn.Linear(sizes[0], sizes[-1], bias=False) if skip else None
+        self.skip = Linear(sizes[0], sizes[-1], bias=False) if skip else None
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         """``[..., sizes[0]] -> [..., sizes[-1]]``."""

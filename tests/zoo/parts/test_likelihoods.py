@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from seqzoo.data import Batch
 from seqzoo.zoo.parts.likelihoods import Bernoulli, Gaussian, Poisson
-from seqzoo.zoo.parts.likelihoods.exponential_family import LINEAR_FROM, MOST
+from seqzoo.zoo.parts.likelihoods.exponential_family import LARGE, LINEAR_FROM, MOST, log_factorial
 from torch import distributions
 
 from seqzoo import inference, zoo
@@ -164,6 +164,17 @@ def test_log_density_of_counts_of_any_size(rate, dtype):
         near = abs(count - rate) <= 3 * root + 1
         slack = 1e-6 if dtype == torch.float64 else 0.02 if near else 1e-5 * abs(expected) + 0.02
         assert found == pytest.approx(expected, abs=slack, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("odd", [0.0, LARGE, LARGE + 1, 0.5, -1.5, math.nan, math.inf])
+def test_a_table_of_factorials_is_the_gamma_function(odd, dtype):
+    """Whole numbers that are small are looked up; where one value is odd, none is."""
+    many = torch.arange(8 * LARGE, dtype=dtype).view(4, -1) % 50
+    many[2, 7] = odd
+    torch.testing.assert_close(
+        log_factorial(many), torch.lgamma(many + 1), rtol=1e-6, atol=1e-7, equal_nan=True
+    )
 
 
 def test_counts_too_large_are_refused_with_a_unit():

@@ -17,6 +17,14 @@ def test_a_soft_limit_leaves_what_is_within_as_it_is():
     torch.testing.assert_close(limits.exp_soft_limit(X, 9.0), limits.soft_limit(X, 9.0).exp())
 
 
+@pytest.mark.parametrize(
+    ("values", "none"),
+    [([], True), ([3.0, -8.0], True), ([3.0, 3.1], False), ([2.0, float("nan")], False)],
+)
+def test_a_shortcut_is_taken_where_no_value_is_above(values, none):
+    assert limits.none_above(torch.tensor(values), 3.0) == none
+
+
 @pytest.mark.parametrize("limit", [limits.soft_limit, limits.exp_soft_limit])
 def test_its_slope_is_never_zero_nor_jumps(limit):
     assert torch.autograd.gradcheck(lambda x: limit(x, 3.0), X[70:].clone().requires_grad_())

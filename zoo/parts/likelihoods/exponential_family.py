@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ....inference.checks import check_number, check_real
+from ....inference.tape import holds
 from ...part import Described
 from ..limits import exp_soft_limit, none_above, soft_limit, undo_soft_limit
 
@@ -170,7 +171,7 @@ class Poisson(ExponentialFamily):
         return self.mean(natural) + math.exp(LINEAR_FROM) * above.square() / 2
 
     def log_base(self, value: Tensor) -> Tensor:
-        return -torch.lgamma(value + 1)
+        return -log_factorial(value)
 
     def natural(self, mean: Tensor) -> Tensor:
         return undo_soft_limit(mean.clamp_min(1e-3).log(), LINEAR_FROM)
@@ -210,7 +211,7 @@ class LogPoisson(torch.distributions.Poisson, TorchDistributionMixin):
 
         There the three terms of the density, each in the millions, leave a few nats.
         """
-        plain = value * self.log_rate - self.rate - torch.lgamma(value + 1)
+        plain = value * self.log_rate - self.rate - log_factorial(value)
         if none_above(value, LARGE):
             return plain
         away = self.rate - value
@@ -225,6 +226,18 @@ class LogPoisson(torch.distributions.Poisson, TorchDistributionMixin):
         raise NotImplementedError(
             "Poisson has no entropy in closed form: average -log_prob(x) over samples x"
         )
+
+
+def log_factorial(count: Tensor) -> Tensor:
+    """log y!, ``[...]``, of any y as the gamma function has it; from a table, of many counts."""
+    if count.numel() < 4 * LARGE or count.device.type != "cpu":
+        return torch.lgamma(count + 1)
+    least, most = count.aminmax()
+    fits = (least >= 0) & (most <= LARGE) & (count.frac().amax() == 0)
+    if not holds(fits):
+        return torch.lgamma(count + 1)
+    table = torch.arange(1, LARGE + 2, dtype=count.dtype, device=count.device).lgamma()
+    return table.index_select(0, count.flatten().long()).view(count.shape)
 
 
 class Gaussian(ExponentialFamily):
