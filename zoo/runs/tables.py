@@ -24,7 +24,8 @@ PLACE = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end table -->)", re.DOT
 SUMMARY = (
     *("ppc/kf-true", "ppc/rvae", "ppc/refh", "ppc/rtrbm"),
     *("balls/rvae", "balls/rtrbm"),
-    *("jsb/vrae", "jsb/vosp", "jsb/vosp-nade", "nottingham/vosp", "piano-midi/vosp"),
+    *("jsb/vrae", "jsb/vosp", "jsb/vosp-published", "jsb/vosp-nade"),
+    *("nottingham/vosp", "piano-midi/vosp"),
     *(
         "onetomany-class-t20/stptt",
         "onetomany-regression-t30/tptt",
