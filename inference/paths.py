@@ -316,7 +316,9 @@ def marginal_increments(q: LinearChain, p: LinearChain) -> Tensor:
     over dimensions; ``[..., T]``. The published guide is a diagonal Gaussian over the z_t, so
     neighbouring increments share z_{t-1} and depend on each other. The sum of marginal divergences
     ignores this: it is below KL(q || p) by ln((s_t² + s_{t-1}²) / s_t²) / 2 per step and dimension.
-    A loss built with it is **no upper bound** on the negative log-likelihood.
+    A loss built with it is **no upper bound** on the negative log-likelihood. Training can exploit
+    it: with vague steps (s_t = 1) between precise ones (s_t near 0) the term stays near 0, while
+    the divergence of the paths grows without limit.
 
     Source: Bayer & Osendorfer (2014), section 3.3, last paragraph, read literally.
 

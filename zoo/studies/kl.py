@@ -1,6 +1,7 @@
-"""The exact KL term of a trained VRAE, and the one of Bayer & Osendorfer (2014).
+"""The exact KL term of a trained VRAE or VOSP, and the one of Bayer & Osendorfer (2014).
 
-See ``inference.paths.marginal_increments`` for the difference.
+See ``inference.paths.marginal_increments`` for the difference. It grows without limit where a
+precise step follows a vague one: the marginal increments between them still have variance 1.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...data import Polyphonic
 from ...inference.paths import LinearChain, kl_steps, marginal_increments, previous
@@ -32,6 +34,8 @@ class Divergences(NamedTuple):
         shared: ln((s_t² + s_{t-1}²) / s_t²) / 2, the information that increments
             share.
         likelihood: -log p(x | z), with one path sampled from the guide for each sequence.
+        turning: correlation of ln s_t with ln s_{t-1}, see ``turning``; -1 where precise and vague
+            steps take turns.
         dims: dimensions of the latent state.
     """
 
@@ -39,7 +43,25 @@ class Divergences(NamedTuple):
     marginal: float
     shared: float
     likelihood: float
+    turning: float
     dims: int
+
+
+def turning(log_spread: Tensor, mask: Tensor) -> Tensor:
+    """The sums of c_t c_{t-1} and of c_t², where c is ln s less its mean in time; two values.
+
+    Arguments:
+        log_spread: ln s, ``[B, T, K]``.
+        mask: True where a frame is real, ``[B, T]``.
+
+    Returns:
+        Both sums, over all sequences and dimensions: their quotient is the correlation.
+    """
+    real = mask[..., None]
+    known = log_spread.masked_fill(~real, 0.0)
+    mean = known.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp_min(1)
+    centred = (known - mean).masked_fill(~real, 0.0).double()
+    return torch.stack([(centred[:, 1:] * centred[:, :-1]).sum(), centred.square().sum()])
 
 
 @torch.no_grad()
@@ -58,7 +80,7 @@ def measure_kl(name: str, seed: int = 0) -> Divergences:
     if not isinstance(net, PathModel):
         raise ValueError(f"{name} has no latent path: name a model such as jsb/vrae-published")
     rolls = Polyphonic(store.card_of(net)["configuration"]["data"]["name"], "test")
-    totals = torch.zeros(4, dtype=torch.float64)
+    totals, turns = torch.zeros(4, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     stream = RandomStream("cpu", "kl", seed)
     for _, batch in rolls.batches(FRAMES):
         encoding = net.prepare(batch)
@@ -72,8 +94,9 @@ def measure_kl(name: str, seed: int = 0) -> Divergences:
             nll = -net.frames(q.rsample(), encoding).log_prob(batch.obs)
         terms = kl_steps(q, p), marginal_increments(q, p), shared, nll
         totals += torch.stack([term[batch.mask].sum().double() for term in terms])
+        turns += turning(q.scale.log(), batch.mask)
     exact, marginal, shared, nll = (totals / rolls.frames).tolist()
-    return Divergences(exact, marginal, shared, nll, net.latent_dim)
+    return Divergences(exact, marginal, shared, nll, float(turns[0] / turns[1]), net.latent_dim)
 
 
 def plot_kl(found: Divergences, path: Path) -> None:
