@@ -149,7 +149,7 @@ RECIPES = [
         **{**LEARNING, "fit": {**LEARNING["fit"], "lr": FROZEN}},
         ships=False,
         note="a control: the weights that mix u[t-1] with the frame stay as they begin, at random; "
-        "all else is as in the row before.",
+        "all else, the budget too, is as in the row before.",
     ),
     row(
         "rvae-first-order",
@@ -157,7 +157,7 @@ RECIPES = [
         RECURRENT.set(["guide", "recurrent"], False),
         **LEARNING,
         ships=False,
-        note="a control: q(x[t] | y[t]) does not read u[t-1]; all else is as in the row before.",
+        note="a control: q(x[t] | y[t]) does not read u[t-1]; all else is as in the row `rVAE`.",
     ),
     row(
         "rvae-map",
