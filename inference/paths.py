@@ -298,8 +298,12 @@ def _chain_from_chain(q: LinearChain, p: LinearChain) -> Tensor:
 
 
 def _chain_from_gaussian(q: LinearChain, p: GaussianPath) -> Tensor:
-    scale = p.factor.diagonal()[:, None]
-    spread = p.whiten(q.response()).square().sum(-1).transpose(-1, -2)  # [..., T, K]
+    scale, a = p.factor.diagonal()[:, None], q.coefficient
+    if isinstance(a, Tensor):
+        spread = p.whiten(q.response()).square().sum(-1).transpose(-1, -2)  # [..., T, K]
+    else:  # impulses of unit size die away alike in every path: one [T, T] for all of them
+        unit = q._accumulate(a, torch.eye(len(scale), **p.like))
+        spread = p.whiten(unit).square() @ q.scale.square().expand(q._extended_shape())
     return (scale / q.scale).log() + (spread + p.whiten(q.mean).square() - 1) / 2
 
 

@@ -72,6 +72,7 @@ FIGURES: dict[str, Callable[..., Tensor]] = {
 
 
 SAMPLED = ("IW", "IW a frame", "SMC")
+BY_SAMPLES = re.compile(r"(IW|SMC)-(\d+)( a frame)?")  # their names in a table
 
 
 def figure(name: str) -> Callable[[nn.Module, Batch], Tensor]:
@@ -80,7 +81,7 @@ def figure(name: str) -> Callable[[nn.Module, Batch], Tensor]:
     Raises:
         ValueError: for a name that is none.
     """
-    sampled = re.fullmatch(r"(IW|SMC)-(\d+)( a frame)?", name)
+    sampled = BY_SAMPLES.fullmatch(name)
     kind = "".join(part or "" for part in sampled.group(1, 3)) if sampled else name
     if kind not in FIGURES or (kind in SAMPLED) != bool(sampled):
         raise ValueError(f"no figure called {name!r}: such as ELBO, IW-50 or SMC-500")

@@ -55,7 +55,7 @@ def trained(short, tmp_path_factory):
     return folders
 
 
-STUDIES = ["chains", "motion", "kl", "refit", "denoise", "impute", "horizon"]
+STUDIES = ["chains", "motion", "kl", "refit", "particles", "denoise", "impute", "horizon"]
 STUDIES += ["settings", "vary", "curves", "alignment"]
 
 
