@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data import Batch
 from ..checks import check_real, check_samples
@@ -48,13 +49,16 @@ class SequenceELBO(LearningRule):
             is no bound.
         free_bits: nats a frame below which the KL term has no gradient; of the same two
             objectives.
+        weight_noise: standard deviation of Gaussian noise that is added to all weights, but not to
+            biases, anew for each gradient; a regulariser of recurrent nets.
 
     Raises:
         ValueError: for an unknown objective, options that it does not have, or a network that
             is no ``SequenceModel`` or has no trainable parameter.
 
     Sources: Kingma & Welling (2014); Burda et al. (2016); Maddison et al. (2017); Bowman et al.
-    (2016), annealing; Kingma et al. (2016), free bits; Bayer & Osendorfer (2014), the surrogate.
+    (2016), annealing; Kingma et al. (2016), free bits; Bayer & Osendorfer (2014), the surrogate;
+    Graves (2011), weight noise.
     """
 
     trains = SequenceModel
@@ -68,6 +72,7 @@ class SequenceELBO(LearningRule):
         num_samples: int = 1,
         kl_weight: float | Sequence[float] = 1.0,
         free_bits: float = 0.0,
+        weight_noise: float = 0.0,
     ) -> None:
         super().__init__(net)
         if not any(parameter.requires_grad for parameter in net.parameters()):
@@ -78,12 +83,13 @@ class SequenceELBO(LearningRule):
             raise ValueError(f"objective must be one of {known}, or weights: got {objective!r}")
         check_samples(num_samples)
         check_real("free_bits", free_bits, least=0)
+        check_real("weight_noise", weight_noise, least=0)
         anneal(kl_weight, 0.0)
         if not set(weights) & set(KL) and (kl_weight != 1 or free_bits):
             raise ValueError(f"objective {objective!r} has no KL term to weigh or to give free")
         self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
         self.num_samples = num_samples
-        self.kl_weight, self.free_bits = kl_weight, free_bits
+        self.kl_weight, self.free_bits, self.weight_noise = kl_weight, free_bits, weight_noise
 
     def gradients(self, batch: Batch) -> Metrics:
         """Sets ``.grad`` to that of the objective, in nats per frame of which a value was seen.
@@ -102,6 +108,12 @@ class SequenceELBO(LearningRule):
             "frames": seen.to(batch.obs.dtype),
             "loss": torch.zeros((), device=frames.device, dtype=batch.obs.dtype),
         }
+        with _noisy_weights(self.net, self.weight_noise):
+            self._backward(batch, frames, metrics)
+        return metrics
+
+    def _backward(self, batch: Batch, frames: Tensor, metrics: Metrics) -> None:
+        """Adds the gradient of every objective, and their values to ``metrics``."""
         for name, weight in self.weights.items():
             if name in KL:
                 terms = self._terms(name, batch)
@@ -114,7 +126,6 @@ class SequenceELBO(LearningRule):
                 loss = -self._bound(name, batch).sum() / frames
                 (weight * loss).backward()
             metrics["loss"] += weight * loss.detach()
-        return metrics
 
     def _terms(self, objective: str, batch: Batch) -> Terms:
         divergence = _marginal if objective == "marginal-increments" else kl_steps
@@ -133,6 +144,29 @@ class SequenceELBO(LearningRule):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.net).__name__}, {' + '.join(self.weights)})"
+
+
+@contextmanager
+def _noisy_weights(net: nn.Module, scale: float) -> Iterator[None]:
+    """Adds Gaussian noise to the trainable weights of a network, which are as before afterwards.
+
+    Biases have no noise.
+
+    Arguments:
+        net: the network.
+        scale: standard deviation of the noise; with 0 nothing is drawn.
+    """
+    weights = [w for w in net.parameters() if scale and w.requires_grad and w.dim() > 1]
+    before = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(torch.randn_like(weight), alpha=scale)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(weights, before):
+                weight.copy_(value)
 
 
 def _marginal(q: Path, p: Path, path: Tensor) -> Tensor:

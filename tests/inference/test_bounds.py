@@ -975,6 +975,7 @@ def test_the_loss_of_an_rnn_is_its_negative_log_likelihood(cell):
         ({"objective": "evidence"}, "objective must be one of .*'evidence'"),
         ({"num_samples": 0}, "num_samples"),
         ({"free_bits": -1.0}, "free_bits"),
+        ({"weight_noise": -1.0}, "weight_noise"),
         ({"kl_weight": [0.1, 1.0]}, "first, last, fraction"),
         ({"kl_weight": [0.0, 1.0, 0.5]}, "above 0"),
         ({"objective": "importance", "kl_weight": 0.5}, "no KL term"),

@@ -24,11 +24,13 @@ class FastDropoutMemory(Described, nn.Module):
 
     Arguments:
         inputs: values a step.
-        units: number of units; ``output`` has twice as many values.
+        units: number of units, ``H``; ``output`` has twice as many values.
         keep_input: probability that an input is kept.
         keep_hidden: probability that a unit of the last state is kept.
         learn_rates: learn both probabilities, which are then initial ones.
         spectral_radius, incoming, input_scale: see ``FastDropoutRNN``.
+        skip: keep the last input in the state, after the moments of the units. A
+            ``FastDropoutEmission`` reads both.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class FastDropoutMemory(Described, nn.Module):
         spectral_radius: float | None = None,
         incoming: int | None = None,
         input_scale: float | None = None,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(inputs=inputs, units=units)
-        self.inputs, self.outputs, self.state_dim = inputs, 2 * units, 2 * units
+        self.inputs, self.units, self.skip = inputs, units, skip
+        self.outputs = self.state_dim = 2 * units + (inputs if skip else 0)
         self.net = FastDropoutRNN(
             inputs,
             units,
@@ -57,17 +61,18 @@ class FastDropoutMemory(Described, nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """See ``Memory.forward``; ``[B, T, I] -> [B, T, 2 H]``."""
-        return torch.cat(self.net(inputs), -1)
+        """See ``Memory.forward``; ``[B, T, I] -> [B, T, 2 H]``, and the inputs where ``skip``."""
+        return torch.cat((*self.net(inputs), inputs) if self.skip else self.net(inputs), -1)
 
     def initial(self, *rows: int) -> Tensor:
         """See ``Memory.initial``: mean 0 and variance 0."""
         return self.net.bias.new_zeros(*rows, self.state_dim)
 
     def step(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """See ``Memory.step``; ``[B, I], [B, 2 H] -> [B, 2 H]``."""
-        after = self.net(inputs[:, None], initial=Moments(*state.chunk(2, -1)))
-        return torch.cat(after, -1)[:, 0]
+        """See ``Memory.step``; ``[B, I], [B, U] -> [B, U]``."""
+        mean, variance = state[:, : 2 * self.units].chunk(2, -1)
+        after = self.net(inputs[:, None], initial=Moments(mean, variance))
+        return torch.cat((*after, inputs[:, None]) if self.skip else after, -1)[:, 0]
 
     def output(self, state: Tensor) -> Tensor:
         """The state itself."""

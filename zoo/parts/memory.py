@@ -202,12 +202,21 @@ class DeepTransition(Described, nn.Module):
         hidden: units of the state, ``H``.
         width: units of the layer between one state and the next.
         nonlinearity: activation of that layer, a name in ``nets.ACTIVATIONS``.
+        skip: keep the last input in the state, beside the units; see ``Memory``.
     """
 
-    def __init__(self, inputs: int, hidden: int, width: int, nonlinearity: str = "relu") -> None:
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        width: int,
+        nonlinearity: str = "relu",
+        skip: bool = False,
+    ) -> None:
         super().__init__()
         check_sizes(inputs=inputs, hidden=hidden, width=width)
-        self.inputs, self.hidden, self.outputs, self.state_dim = inputs, hidden, hidden, hidden
+        self.inputs, self.hidden, self.skip = inputs, hidden, skip
+        self.outputs = self.state_dim = hidden + (inputs if skip else 0)
         self.from_input = nn.Linear(inputs, width + hidden)
         self.from_state = nn.Linear(hidden, width + hidden, bias=False)
         self.deep = nn.Linear(width, hidden, bias=False)
@@ -215,27 +224,31 @@ class DeepTransition(Described, nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See ``Memory.forward``."""
-        state, states = self.initial(*inputs.shape[:-2]), []
+        units, states = self.initial(*inputs.shape[:-2])[..., : self.hidden], []
         for drive in self.from_input(inputs).unbind(-2):
-            state = self._step(drive, state)
-            states.append(state)
-        return torch.stack(states, -2)
+            units = self._step(drive, units)
+            states.append(units)
+        return self._beside(torch.stack(states, -2), inputs)
 
     def initial(self, *rows: int) -> Tensor:
         """See ``Memory.initial``."""
-        return self.from_state.weight.new_zeros(*rows, self.hidden)
+        return self.from_state.weight.new_zeros(*rows, self.state_dim)
 
     def step(self, inputs: Tensor, state: Tensor) -> Tensor:
         """See ``Memory.step``."""
-        return self._step(self.from_input(inputs), state)
+        units = self._step(self.from_input(inputs), state[..., : self.hidden])
+        return self._beside(units, inputs)
 
     def output(self, state: Tensor) -> Tensor:
         """The state itself, ``[..., H]``."""
         return state
 
-    def _step(self, drive: Tensor, state: Tensor) -> Tensor:
-        deep, shortcut = (drive + self.from_state(state)).split((self.width, self.hidden), -1)
+    def _step(self, drive: Tensor, units: Tensor) -> Tensor:
+        deep, shortcut = (drive + self.from_state(units)).split((self.width, self.hidden), -1)
         return torch.tanh(self.deep(self.nonlinearity(deep)) + shortcut)
+
+    def _beside(self, units: Tensor, inputs: Tensor) -> Tensor:
+        return torch.cat((units, inputs), -1) if self.skip else units
 
 
 class Remembers:

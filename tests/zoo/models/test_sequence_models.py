@@ -21,13 +21,13 @@ FULL = torch.ones_like(MASK)
 
 
 def memory(kind, inputs=M):
-    if kind == "deep":
-        return DeepTransition(inputs, H, width=4)
+    if kind.startswith("deep"):
+        return DeepTransition(inputs, H, width=4, skip=kind == "deep-skip")
     cell, _, layers = kind.partition("-")
     return Memory(inputs, H, cell, layers=int(layers or 1))
 
 
-MEMORIES = ("tanh", "gru", "lstm", "tanh-2", "gru-2", "lstm-2", "deep")
+MEMORIES = ("tanh", "gru", "lstm", "tanh-2", "gru-2", "lstm-2", "deep", "deep-skip")
 every_memory = pytest.mark.parametrize("kind", MEMORIES)
 
 
@@ -127,7 +127,7 @@ def build(name):
 def test_stepping_equals_running(kind):
     net, inputs = loud(memory(kind)), torch.randn(2, B, T, M)
     whole = net(inputs)
-    assert whole.shape == (2, B, T, H)
+    assert whole.shape == (2, B, T, net.outputs)
     state = net.initial(2, B)
     assert not state.any()
     assert state.shape == (2, B, net.state_dim)
@@ -174,6 +174,27 @@ def test_deep_transition_by_its_formula():
         shortcut = x @ short_in.T + state @ short_state.T + short_bias
         state = torch.tanh(hidden @ net.deep.weight.T + shortcut)
         torch.testing.assert_close(net(inputs)[:, t], state)
+    beside = DeepTransition(M, H, width=4, skip=True)
+    beside.load_state_dict(net.state_dict())
+    assert torch.equal(beside(inputs), torch.cat((net(inputs), inputs), -1))
+
+
+def test_weight_noise_gives_the_gradient_at_noisy_weights():
+    net, batch = rnn("tanh"), Batch(torch.rand(B, T, M).round())
+    before = {name: weight.detach().clone() for name, weight in net.named_parameters()}
+    torch.manual_seed(4)
+    noisy = inference.SequenceELBO(net, weight_noise=0.3).gradients(batch)["loss"]
+    found = {name: weight.grad for name, weight in net.named_parameters()}
+    assert all(torch.equal(weight, before[name]) for name, weight in net.named_parameters())
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for weight in net.parameters():
+            if weight.dim() > 1:
+                weight.add_(0.3 * torch.randn_like(weight))
+    plain = inference.SequenceELBO(net).gradients(batch)["loss"]
+    torch.testing.assert_close(noisy, plain)
+    for name, weight in net.named_parameters():
+        torch.testing.assert_close(found[name], weight.grad)
 
 
 @every_memory

@@ -62,8 +62,9 @@ every_model = pytest.mark.parametrize("name", MODELS)
 # Memory -----------------------------------------------------------------------------------------
 
 
-def test_stepping_equals_running():
-    net, inputs = FastDropoutMemory(M, H, 0.8, 0.6), torch.randn(B, T, M)
+@pytest.mark.parametrize("skip", [False, True])
+def test_stepping_equals_running(skip):
+    net, inputs = FastDropoutMemory(M, H, 0.8, 0.6, skip=skip), torch.randn(B, T, M)
     whole = net(inputs)
     assert whole.shape == (B, T, net.outputs)
     state = net.initial(B)
@@ -81,6 +82,13 @@ def test_the_units_are_means_and_variances():
     assert torch.equal(mean, expected.mean)
     assert torch.equal(variance, expected.variance)
     assert (variance > 0).all()
+
+
+def test_the_last_input_follows_the_moments():
+    net, inputs = FastDropoutMemory(M, H, skip=True), torch.randn(B, T, M)
+    whole = net(inputs)
+    assert torch.equal(whole[..., : 2 * H], torch.cat(net.net(inputs), -1))
+    assert torch.equal(whole[..., 2 * H :], inputs)
 
 
 def test_a_memory_is_causal_and_does_not_mix_rows():
