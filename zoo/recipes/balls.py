@@ -85,7 +85,7 @@ LEARNING = local(45, 40, {"x": 0.3, "u": 0.2}, batch_size=20)
 RECURSION = ("from_past", "from_frame", "lead", "heads")
 FROZEN = {"": LEARNING["fit"]["lr"], **{f"recognition.{name}.": 0.0 for name in RECURSION}}
 
-# Nothing of motion is built into the start of a map.
+# A map begins with random convolutions: no mixture of two frames is chosen for it.
 MAP = {
     "model": spatial_vae(grid=10, channels=8, width=32, strides=[3]),
     "data": part(BouncingBalls, sequences=1000, steps=FRAMES, rendering="squared"),

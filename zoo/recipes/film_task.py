@@ -136,7 +136,7 @@ def film_vae(
 def spatial_vae(grid: int, channels: int, width: int, strides: list[int]) -> Part:
     """An rVAE of grey film whose latent state is a map (see ``parts.spatial``).
 
-    Nothing of motion is built into its start: u_{t-1} and x_t are tied by what the rule learns.
+    It begins with random convolutions of the frame and of u_{t-1}.
 
     Arguments:
         grid: places along one side of the map.
