@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
+# Workers and the processes that tests start then read bytecode that another has compiled.
+export PYTHONDONTWRITEBYTECODE :=
+# A file of tests stays on one worker, which makes its fixtures once. pytest takes seconds to rewrite
+# all assertions for their messages: tests that failed run again with them.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --assert=plain
 
 NOTEBOOKS := $(patsubst tutorials/%.py,tutorials/notebooks/%.ipynb,$(wildcard tutorials/*.py))
 
@@ -24,7 +29,7 @@ smoke: $(VENV)/.installed ## the demo on a budget of seconds
 	$(BIN)/seqzoo demo --out demo-smoke --jobs $(JOBS) --smoke
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS)
+	$(PYTEST) -m "not slow" || { $(BIN)/python -m pytest --last-failed; exit 1; }
 
 test-lowest: ## the tests against the lowest versions that pyproject.toml declares, on Python 3.11
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt JOBS=1

@@ -14,9 +14,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+import typer
+import typer.testing
 from filelock import FileLock
 from seqzoo.inference import kernels
 from seqzoo.zoo import cli
+from seqzoo.zoo.models import predictive
 from seqzoo.zoo.runs import reproduce
 from seqzoo.zoo.runs.processes import JobFailed
 from seqzoo.zoo.studies import bench
@@ -74,6 +77,24 @@ def compiled_once(tmp_path_factory):
 
     with mock.patch.object(kernels, "load", loaded):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_command_line():
+    """Commands are put together once: typer reads all signatures anew at every call."""
+    put_together = functools.cache(typer.main.get_command)
+    with (
+        mock.patch.object(typer.main, "get_command", put_together),
+        mock.patch.object(typer.testing, "_get_command", put_together),
+    ):
+        yield
+
+
+@pytest.fixture
+def one_step(monkeypatch):
+    """A Gauss-Newton step to a state given its past: results are compared, converged or not."""
+    posterior = functools.partial(predictive.explaining_posterior, steps=1)
+    monkeypatch.setattr(predictive, "explaining_posterior", posterior)
 
 
 def _filter(module):
@@ -221,16 +242,18 @@ def pytest_collection():
         gc.enable()
 
 
-def pytest_collection_modifyitems(items):
-    """Skips tests that need a GPU where there is none.
+def pytest_collection_modifyitems(items, config):
+    """Leaves out tests that need a GPU where there is none.
 
     The suites of ``inference.testing`` know no marks of pytest: their tests of a GPU have a name.
     """
     for item in items:
         if item.name.partition("[")[0].endswith("_on_a_gpu"):
             item.add_marker(pytest.mark.gpu)
-        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+    if not torch.cuda.is_available():
+        left_out = [item for item in items if item.get_closest_marker("gpu")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
 
 
 def pytest_make_parametrize_id(val):

@@ -37,7 +37,9 @@ def over(choices):
 
 
 class Frames:
-    """The zoo also refuses frames of another precision."""
+    """The zoo also refuses frames of another precision. Its models learn in few updates."""
+
+    epochs, lr = 15, 0.06
 
     def bad_observations(self, obs):
         precision = (obs.double(), r"float64, the network's weights are float32: use")
@@ -72,8 +74,7 @@ MODELS = {
     "REFH": lambda: zoo.REFH(M, 7, poisson, scale=0.1),
     "TRBM": lambda: zoo.TRBM(M, 7, poisson, scale=0.1),
     "RTRBM": lambda: zoo.RTRBM(M, 7, poisson, scale=0.1),
-    "LGDS-1": lambda: zoo.LGDS(1, readout=PopulationReadout()),
-    "LGDS-2": lambda: zoo.LGDS(2, readout=PopulationReadout()),
+    "LGDS": lambda: zoo.LGDS(2, readout=PopulationReadout()),
     "SpringFilter": SpringFilter,
 }
 TRAINED = {

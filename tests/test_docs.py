@@ -154,6 +154,8 @@ def test_an_example_runs(page, code, request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     code = re.sub(r"\bepochs=\d+", "epochs=1", code)  # the rest of the budget is small
+    code = re.sub(r"\bsteps=\d{3,}", "steps=50", code)
+    code = re.sub(r"\bsequences=\d{3,}", "sequences=100", code)
     code = re.sub(r"\b(num_samples|num_particles)=\d{2,}", r"\1=25", code)  # the least of k-hat
     exec(compile(code, page.name, "exec"), {"__name__": "example"})
     plt.close("all")

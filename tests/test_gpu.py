@@ -189,6 +189,7 @@ def test_a_result_has_a_line_of_its_own(measure, capsys):
     assert capsys.readouterr().out == '\nROW {"a": 0.12346}\n'
 
 
+@pytest.mark.slow
 def test_a_job_measures_the_local_rule(rows, in_process, monkeypatch):
     monkeypatch.setattr(bench, "WARM_UP", 0.0)
     base, local = rows("local", "20", "2")

@@ -196,7 +196,10 @@ def arguments(function, given=()):
 
 
 def cases():
-    """Every number of the public API: ``(id, how it is called, its name, its kind, optional)``."""
+    """Numbers of the public API by function: it, the class it is of, and the numbers.
+
+    A number is its name, its kind, and whether it is optional.
+    """
     seen = {}
     for public in (each for m in (data, inference, zoo, zoo.models, parts) for each in members(m)):
         abstract = inspect.isabstract(public) or ".contracts." in public.__module__
@@ -208,12 +211,9 @@ def cases():
             qualified = f"{function.__module__}.{function.__qualname__}"
             if function.__name__ in LEFT_OUT or qualified in seen:
                 continue
-            for name, kind, optional in numbers(function):
-                if name not in LEFT_OUT:
-                    owner = public if function is not public else None
-                    seen[f"{qualified}.{name}"] = (function, owner, name, kind, optional)
-            seen.setdefault(qualified, None)
-    return {name.removeprefix("seqzoo."): case for name, case in seen.items() if case}
+            found = [each for each in numbers(function) if each[0] not in LEFT_OUT]
+            seen[qualified] = function, public if function is not public else None, found
+    return {name.removeprefix("seqzoo."): case for name, case in seen.items() if case[2]}
 
 
 CASES = cases()
@@ -221,13 +221,14 @@ CASES = cases()
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_number_that_is_none_is_refused_by_name(case):
-    function, owner, name, kind, optional = CASES[case]
-    given = arguments(function, (name,))
-    if owner is not None:
-        given["self"] = owner(**arguments(owner))
-    for bad in (WHOLE if kind == "int" else REAL) + (() if optional else (None,)):
-        with pytest.raises((ValueError, TypeError), match=name.replace("_", "[_ ]")):
-            function(**{**given, name: bad})
+    function, owner, found = CASES[case]
+    for name, kind, optional in found:
+        given = arguments(function, (name,))
+        if owner is not None:
+            given["self"] = owner(**arguments(owner))
+        for bad in (WHOLE if kind == "int" else REAL) + (() if optional else (None,)):
+            with pytest.raises((ValueError, TypeError), match=name.replace("_", "[_ ]")):
+                function(**{**given, name: bad})
 
 
 # The checks themselves -------------------------------------------------------------------------

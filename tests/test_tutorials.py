@@ -18,6 +18,8 @@ NOTEBOOKS = ROOT / "tutorials" / "notebooks"
 SCRIPTS = sorted((ROOT / "tutorials").glob("*.py"))
 HEADER = "# ---\n# jupyter:\n#   jupytext:\n"
 LIMIT = 180  # s; one takes some seconds where it has a core to itself
+#: They train for seconds even so, and ``make slow`` runs them, as notebooks, too.
+LONG = "3_swap", "5_denoise", "6_your_own", "7_from"
 every_tutorial = pytest.mark.parametrize("script", SCRIPTS, ids=[path.stem for path in SCRIPTS])
 
 
@@ -56,7 +58,13 @@ def test_there_are_tutorials():
     assert [path.name[:2] for path in SCRIPTS] == sorted({path.name[:2] for path in SCRIPTS})
 
 
-@every_tutorial
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * path.stem.startswith(LONG))
+        for path in SCRIPTS
+    ],
+)
 def test_a_tutorial_runs(script, small, capsys):
     """In this process: a new one would import torch again."""
     small(script)

@@ -874,7 +874,11 @@ COMBINATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("prior", "guide", "decoder_input", "decoder"), COMBINATIONS)
+#: Every pair of a prior, a guide and a decoder, each of them with one of the third.
+PAIRS = [each for number, each in enumerate(COMBINATIONS) if (number // 12 + number) % 2 == 0]
+
+
+@pytest.mark.parametrize(("prior", "guide", "decoder_input", "decoder"), PAIRS)
 def test_gradients_reach_every_parameter_under_every_objective(
     prior, guide, decoder_input, decoder
 ):

@@ -1,5 +1,6 @@
 """Denoising and imputation against enumeration over tiny models, and what must not leak."""
 
+import functools
 import itertools
 import math
 
@@ -99,9 +100,14 @@ def build(name):
     return NETS[name]()
 
 
-@torch.no_grad()
-def log_joint(net):
-    """log p(x) of ``ALL``, by quadrature over the innovations of the path."""
+@functools.cache
+def log_joint(name):
+    """log p(x) of ``ALL`` under a net, by quadrature over the innovations of the path."""
+    with torch.no_grad():
+        return _log_joint(build(name))
+
+
+def _log_joint(net):
     points, weights = np.polynomial.hermite_e.hermegauss(25)
     points, logs = torch.tensor(points).float(), torch.tensor(np.log(weights / weights.sum()))
     encoding = net.prepare(Batch(ALL))
@@ -117,10 +123,10 @@ def log_joint(net):
     return (terms + torch.cartesian_prod(*[logs] * T).sum(-1)[:, None]).logsumexp(0)
 
 
-def conditional(net):
+def conditional(name):
     """p(missing bits | observed ones), ``[8]``, and which sequences these are."""
     fits = ((ALL == SEEN) | ~OBSERVED).all(-1).all(-1)
-    return log_joint(net)[fits].softmax(0), ALL[fits]
+    return log_joint(name)[fits].softmax(0), ALL[fits]
 
 
 def distance(samples, probabilities, outcomes):
@@ -132,7 +138,7 @@ def distance(samples, probabilities, outcomes):
 
 @every_net
 def test_the_oracle_is_a_law(name):
-    assert float(log_joint(build(name)).logsumexp(0)) == pytest.approx(0, abs=1e-5)
+    assert float(log_joint(name).logsumexp(0)) == pytest.approx(0, abs=1e-5)
 
 
 # Imputation -----------------------------------------------------------------------------------
@@ -141,23 +147,30 @@ def test_the_oracle_is_a_law(name):
 @every_net
 def test_resampling_draws_from_the_exact_conditional_and_gibbs_does_not(name):
     net = build(name)
-    law, outcomes = conditional(net)
+    law, outcomes = conditional(name)
     batch = Batch(SEEN, observed=OBSERVED)
-    found = impute(net, batch, "resample", steps=16, num_particles=5, num_chains=2000)
-    assert distance(found.samples[:, 0], law, outcomes) < 0.04
+    found = impute(net, batch, "resample", steps=16, num_particles=5, num_chains=1000)
+    assert distance(found.samples[:, 0], law, outcomes) < 0.05
     expected = (law[:, None, None] * outcomes).sum(0)
-    assert torch.allclose(found.mean[0].double(), expected, atol=0.03)
+    assert torch.allclose(found.mean[0].double(), expected, atol=0.04)
     if name in ("VRAE", "VOSP"):  # by the same guide, taken for the truth
-        wrong = impute(net, batch, "gibbs", steps=24, num_chains=2500)
-        assert distance(wrong.samples[:, 0], law, outcomes) > 0.08
+        wrong = impute(net, batch, "gibbs", steps=16, num_chains=1000)
+        assert distance(wrong.samples[:, 0], law, outcomes) > 0.07
 
 
-@pytest.mark.parametrize("name", ["VRAE, NADE", "VRAE, the decoder sees all", "VOSP, NADE"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("VRAE, NADE", marks=pytest.mark.slow),
+        "VRAE, the decoder sees all",
+        "VOSP, NADE",
+    ],
+)
 def test_two_particles_are_enough_to_be_right_in_the_end(name):
     net = build(name)
-    law, outcomes = conditional(net)
+    law, outcomes = conditional(name)
     batch = Batch(SEEN, observed=OBSERVED)
-    found = impute(net, batch, "resample", steps=50, num_particles=2, num_chains=1200)
+    found = impute(net, batch, "resample", steps=40, num_particles=2, num_chains=800)
     assert distance(found.samples[:, 0], law, outcomes) < 0.05
 
 
@@ -235,13 +248,13 @@ def test_rows_done_apart_are_done_alike(monkeypatch):
 # Denoising ------------------------------------------------------------------------------------
 
 
-def clean_chances(net, upto):
+def clean_chances(name, upto):
     """p(x_t = 1 | noisy frames up to ``upto(t)``), ``[T, M]``."""
     log_noise = torch.where(
         NOISY > 0, torch.where(ALL > 0, 1.0, RATE), torch.where(ALL > 0, 0.0, 1 - RATE)
     )
     log_noise = log_noise.log().double().sum(-1)  # [64, T]
-    joint, chances = log_joint(net), []
+    joint, chances = log_joint(name), []
     for t in range(T):
         posterior = (joint + log_noise[:, : upto(t) + 1].sum(1)).softmax(0)
         chances.append((posterior[:, None] * ALL[:, t]).sum(0))
@@ -252,11 +265,11 @@ def clean_chances(net, upto):
 def test_denoising_weighs_paths_by_the_noise(name):
     net = build(name)
     whole = name == "VRAE, the decoder sees all"
-    found = denoise(net, NOISY, rate=RATE, num_samples=20_000, probabilities=True)[0].double()
-    expected = clean_chances(net, lambda t: T - 1 if whole else t)
+    found = denoise(net, NOISY, rate=RATE, num_samples=10_000, probabilities=True)[0].double()
+    expected = clean_chances(name, lambda t: T - 1 if whole else t)
     assert torch.allclose(found, expected, atol=0.025)
     assert not found[NOISY[0] == 0].any()  # silent keys stay silent
-    bits = denoise(net, NOISY, rate=RATE, num_samples=20_000)[0]
+    bits = denoise(net, NOISY, rate=RATE, num_samples=10_000)[0]
     clear = (expected - 0.5).abs() > 0.03
     assert torch.equal(bits[clear] > 0, expected[clear] > 0.5)
 
@@ -267,7 +280,7 @@ def test_a_lag_looks_ahead():
     with torch.no_grad():
         steps = smc.PathSteps(net, encoding)
         found = smc.smooth(net.likelihood, steps, seen, encoding.mask, 20_000, lag=1)
-    expected = clean_chances(net, lambda t: min(t + 1, T - 1))
+    expected = clean_chances("VRAE", lambda t: min(t + 1, T - 1))
     assert torch.allclose(found[0].double(), expected, atol=0.025)
 
 

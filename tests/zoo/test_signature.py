@@ -227,19 +227,19 @@ def test_a_literal_that_no_card_holds_is_text(text):
 TASKS = ["balls/rtrbm", "onetomany-class-t2/stptt", "jsb/rnn", "ppc/trbm", "pianomidi-t50/ste"]
 
 
-@pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize(
-    "how",
-    [
-        *("model=1", "seed=3", "split=train", "film=1", "data=jsb", "figures=x", "kind=class"),
-        *("past=1", "previous=1", "num_samples=1.5", "num_samples=true", "num_samples=many"),
-        *("sequences=1.5", "sequences=yes", "sequences=None", "sequences=[1]", "sequences=nan"),
-        *("sequences=Gaussian(3)", "sequences=1e999", "start=5", "midi=5", "means=x", "steps=1.5"),
-        *("self=1", "protocol=1", "args=1", "__class__=1", "sequence=3", "é=1"),
-    ],
+REFUSED = (
+    *("model=1", "seed=3", "split=train", "film=1", "data=jsb", "figures=x", "kind=class"),
+    *("past=1", "previous=1", "num_samples=1.5", "num_samples=true", "num_samples=many"),
+    *("sequences=1.5", "sequences=yes", "sequences=None", "sequences=[1]", "sequences=nan"),
+    *("sequences=Gaussian(3)", "sequences=1e999", "start=5", "midi=5", "means=x", "steps=1.5"),
+    *("self=1", "protocol=1", "args=1", "__class__=1", "sequence=3", "é=1"),
 )
-def test_a_protocol_of_names_or_values_that_no_score_takes_is_refused(name, how):
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_protocol_of_names_or_values_that_no_score_takes_is_refused(name):
     recipe = find(name)
     net = recipe.model.build() if name.startswith("balls") else zoo.models.Order0()
-    with pytest.raises(ValueError, match=r"is not scored with|takes "):
-        recipe.task.measure(net, 0, "test", parse_overrides([how]))
+    for how in REFUSED:
+        with pytest.raises(ValueError, match=r"is not scored with|takes "):
+            recipe.task.measure(net, 0, "test", parse_overrides([how]))

@@ -518,8 +518,14 @@ def test_a_checkpoint_that_is_incomplete_or_inconsistent_is_refused(case, finish
         train(net, Squared, resume=True, **settings(Loader(uneven(), 2), path))
     assert_same(weights(net), weights(linear(seed=1)))
     assert torch.equal(torch.get_rng_state(), before)
-    checkpoints.save_checkpoint(path, finished)
+
+
+def test_the_whole_checkpoint_is_taken(finished, tmp_path):
+    """That of the cases above, of which each has one fault."""
+    path, net = tmp_path / "run.pt", linear(seed=1)
+    checkpoints.save_checkpoint(path, copy.deepcopy(finished))
     train(net, Squared, resume=True, **settings(Loader(uneven(), 2), path))
+    assert len(checkpoints.load_checkpoint(path)["history"]) == 6
 
 
 class Dangerous:

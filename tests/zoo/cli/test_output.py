@@ -55,8 +55,14 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "gbk", "latin-1", "utf-8"])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("encoding", "command"),
+    [
+        *(("ascii", command) for command in COMMANDS),
+        *((encoding, "table") for encoding in ("gbk", "latin-1", "utf-8")),
+        *((encoding, "mistake") for encoding in ("gbk", "latin-1", "utf-8")),
+    ],
+)
 def test_any_encoding_will_do(encoding, command, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]

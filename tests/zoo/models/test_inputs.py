@@ -116,7 +116,9 @@ def scored(tree):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inputs_without_weight_change_nothing_and_others_change_every_verb(name, monkeypatch):
+def test_inputs_without_weight_change_nothing_and_others_change_every_verb(
+    name, one_step, monkeypatch
+):
     for module in (inference.path_filter, vrae):
         monkeypatch.setattr(module, "PARTICLES", 3)
     batch = sequences(missing=True)

@@ -119,7 +119,7 @@ ROWS = [name for name, recipe in RECIPES.items() if isinstance(recipe.task, Film
 
 def short(recipe):
     """The recipe, scored on two short films in place of two hundred long ones."""
-    film, size = recipe.task.film, {"sequences": 2, "steps": 20}
+    film, size = recipe.task.film, {"sequences": 2, "steps": 12}
     few = next_frame_task("short", lambda **which: film(**{**which, **size}))
     return dataclasses.replace(recipe, task=few)
 
@@ -147,14 +147,18 @@ def test_a_single_chain_and_the_mean_of_chains_are_told_apart():
             return previous + 0.1 * torch.randn(num_samples, *previous.shape)
 
     task = find("balls/order0").task
-    how = {"sequences": 20}
+    how = {"sequences": 8}
     single, together = task.measure(Noisy(), 0, "test", how).figures
     base = task.measure(Order0(), 0, "test", how).figures[0]
     assert float(single - base) == pytest.approx(0.01, rel=0.02)
     assert float(together - base) == pytest.approx(0.01 / 8, rel=0.02)
 
 
-@pytest.mark.parametrize("name", ROWS)
+#: Rows that differ from another of this table in a number or a rendering.
+ALIKE = "balls/order0-sutskever", "balls/rvae-first-order", "balls/rvae-map"
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in ALIKE])
 def test_every_row_of_film_trains_scores_and_comes_back(name, tmp_path, request):
     if name.startswith("mnist/"):
         request.getfixturevalue("published")
@@ -288,12 +292,12 @@ def test_evaluate_takes_another_protocol(tmp_path, monkeypatch):
     monkeypatch.setitem(RECIPES, "balls/rvae", recipe)
     run(recipe, 0, tmp_path, device="cpu", progress=False)
     figures = []
-    for way in ("predictor", "posterior", "gibbs"):
+    for way in ("predictor", "posterior"):
         first, second = said("evaluate", tmp_path, "--how", f"method={way}")
         assert first.startswith("balls/rvae: next-frame MSE (short), single chain ")
         assert second.startswith("  mean of 8 chains: ")
         figures.append(first)
-    assert len(set(figures)) == 3
+    assert figures[0] != figures[1]
     expected = float(
         recipe.task.measure(zoo.load(tmp_path), 0, "test", {"method": "posterior"}).figures[0]
     )
@@ -342,7 +346,12 @@ def test_the_model_of_digits_comes_with_the_package():
     assert "mnist/rvae" in SHIPPED
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+#: A model of each class, and those that must know velocity.
+PREDICTING = {find(name).model.name: name for name in SHIPPED}.values()
+KNOWING = "balls/refh", "balls/rtrbm", "balls/rvae", "mnist/rvae"
+
+
+@pytest.mark.parametrize("name", sorted({*PREDICTING, *KNOWING}))
 def test_a_shipped_model_predicts_film(name, request):
     if name.startswith("mnist/"):
         request.getfixturevalue("published")
@@ -351,12 +360,13 @@ def test_a_shipped_model_predicts_film(name, request):
     predicted = inference.predict_next(zoo.load(name), film, num_samples=8).mean
     error = (predicted - film)[:, 1:].square().mean()
     order0 = (film[:, 1:] - film[:, :-1]).square().mean()
-    if name in ("balls/refh", "balls/rtrbm", "balls/rvae", "mnist/rvae"):  # these know velocity
+    if name in KNOWING:
         assert error < 0.8 * order0
     else:
         assert torch.isfinite(error)
 
 
+@pytest.mark.slow
 def test_only_the_rVAEs_chains_fail_to_agree():
     """What the paper says of clamped Gibbs sampling, as R-hat."""
     film = find("balls/rvae").task.film(sequences=2, seed=21, split="validation").obs[:, :20]

@@ -120,7 +120,7 @@ def test_every_data_set_has_the_same_rows():
     assert {"vrae", "vrae-published", "vosp", "rnn", "rnn-nade"} <= set(kinds[0])
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("jsb/")])
 def test_a_recipe_learns_with_every_parameter(name):
     """Under its own rule and under that of its warm-up, built from the recipe or from its card."""
     recipe = find(name)
@@ -141,19 +141,18 @@ def test_a_recipe_learns_with_every_parameter(name):
                 assert part.grad.any(), parameter_name
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_only_the_published_objective_is_no_bound(name):
+def test_only_the_published_objective_is_no_bound():
     """And the figure that it minimises says so."""
-    recipe = find(name)
-    objective = recipe.rule.arguments.get("objective", "elbo")
-    first, *further = recipe.task.columns
-    if name.endswith(("vrae-published", "vosp-published")):
-        assert objective == "marginal-increments"
-        assert first == "published objective (no bound)"
-        assert further == ["ELBO"]
-    else:
-        assert objective == "elbo" or objective.keys() <= {"particles", "frames", "elbo"}
-        assert not any("no bound" in column for column in recipe.task.columns)
+    for recipe in map(find, ROWS):
+        objective = recipe.rule.arguments.get("objective", "elbo")
+        first, *further = recipe.task.columns
+        if recipe.name.endswith(("vrae-published", "vosp-published")):
+            assert objective == "marginal-increments"
+            assert first == "published objective (no bound)"
+            assert further == ["ELBO"]
+        else:
+            assert objective == "elbo" or objective.keys() <= {"particles", "frames", "elbo"}
+            assert not any("no bound" in column for column in recipe.task.columns)
 
 
 def test_training_data_are_cut_and_test_data_are_whole():
@@ -503,7 +502,7 @@ def test_bench_music_prints_both_ways_and_their_ratio(seqzoo):
 @pytest.mark.parametrize("guide", ["Increments", "MarkovChain"])
 def test_a_site_a_time_step_is_the_same_bound(guide, drift):
     """In expectation: within 4.5 standard errors, which are below a hundredth of the bound."""
-    keys, dims, hidden, copies, draws = 3, 2, 4, 300, 8
+    keys, dims, hidden, copies, draws = 3, 2, 4, 600, 4
     net = zoo.VRAE(
         *(keys, dims, likelihoods.Bernoulli(keys)),
         hidden=hidden,

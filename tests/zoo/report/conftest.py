@@ -81,8 +81,8 @@ def diagnosed(saved, tmp_path):
     def diagnose(kind, sequences=4, num_samples=30, folder=tmp_path, name=None, **how):
         if not (folder / "net").exists():
             saved(folder / "net", kind, name)
-        chains = Chains(frames=5, num_chains=3, num_warmup=2, num_samples=8)
-        how = {"chains": chains, "sizes": SIZES, "training": True, **how}
+        chains = Chains(frames=3, num_chains=3, num_warmup=2, num_samples=8)
+        how = {"chains": chains, "sizes": SIZES, "training": False, **how}
         return report.report(folder / "net", folder / "out", sequences, num_samples, **how)
 
     return diagnose
