@@ -444,8 +444,11 @@ def test_kl_prints_both_divergences(trained, seqzoo, tmp_path):
     folder = trained["vrae-published"][0]
     code, out, _ = seqzoo("study", "kl", folder, "--out", tmp_path / "kl.png")
     assert code == 0
-    _, *lines, last = out.splitlines()
+    _, *lines, correlation, last = out.splitlines()
     assert last == f"wrote {tmp_path / 'kl.png'}"
+    words, _, value = correlation.partition(": ")
+    assert words == "correlation of ln s with that of the step before"
+    assert -1 <= float(value) <= 1
     assert (tmp_path / "kl.png").read_bytes().startswith(b"\x89PNG")
     rows = [re.split(r"\s{2,}", line) for line in lines]
     figures = {title: float(value) for title, value, _ in rows}
