@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,12 +17,16 @@ from ..pictures import save_figure
 from ..recipes import Recipe, one_to_many
 from ..runs import reproduce
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 STEPS = (2, 5, 10, 20, 30, 50, 100)
 CHANCE = {"class": 2.274, "regression": 0.0}  # nats of an answer that has forgotten the question
 COLOURS = {
     **{"stptt": "#d1495b", "tptt": "#d1495b", "ste": "#00798c", "bptt": "#00798c"},
     "readout": "#8d99ae",
 }
+CONTROL = "readout"
 BATCH = 500  # sequences that gradients are compared on
 
 
@@ -105,9 +109,11 @@ def _point(kind: str, steps: int, total: dict[str, Any]) -> Point:
 
 
 def plot_curves(points: list[Point], path: Path) -> None:
-    """NLL against the horizon, a panel for each task; limit, chance and published figures too.
+    """NLL against the horizon, a column for each task.
 
-    A band is one sd over seeds to either side of the mean.
+    Above are all rows with the limit, chance and published figures; below are both rules alone, on
+    a scale on which their spread can be seen. A band is one sd over seeds to either side of the
+    mean.
 
     Raises:
         ValueError: for a file ending that is not a picture's.
@@ -115,16 +121,12 @@ def plot_curves(points: list[Point], path: Path) -> None:
     from matplotlib.figure import Figure
 
     kinds = list(dict.fromkeys(point.kind for point in points))
-    figure = Figure(figsize=(5.4 * len(kinds), 4.4), layout="constrained")
-    for axis, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds):
-        rows = dict.fromkeys((p.row, p.title) for p in points if p.kind == kind)
-        for row, title in rows:
-            line = [p for p in points if (p.kind, p.row) == (kind, row)]
-            across, values = [p.steps for p in line], [p.value for p in line]
-            spread = [p.sd or 0.0 for p in line]
-            axis.plot(across, values, "o-", color=COLOURS[row], label=title, ms=4)
-            below, above = ([v + sign * s for v, s in zip(values, spread)] for sign in (-1, 1))
-            axis.fill_between(across, below, above, color=COLOURS[row], alpha=0.2, lw=0)
+    figure = Figure(figsize=(5.4 * len(kinds), 7.0), layout="constrained")
+    panels = figure.subplots(2, len(kinds), squeeze=False, height_ratios=(3, 2))
+    for whole, rules, kind in zip(*panels, kinds):
+        shown = [point for point in points if point.kind == kind]
+        _plot_rows(whole, shown)
+        for row, title in dict.fromkeys((point.row, point.title) for point in shown):
             published = [
                 (length, figures[row])
                 for (of, length), figures in one_to_many.PUBLISHED.items()
@@ -132,15 +134,30 @@ def plot_curves(points: list[Point], path: Path) -> None:
             ]
             if published:
                 name = f"{title}, published"
-                axis.plot(*zip(*published), "x", ms=8, color=COLOURS[row], label=name)
+                whole.plot(*zip(*published), "x", ms=8, color=COLOURS[row], label=name)
         limit = one_to_many.LIMITS[kind]
-        axis.axhline(limit, color="black", lw=1, label=f"limit {limit}")
-        axis.axhline(CHANCE[kind], color="grey", lw=1, ls=":", label="nothing remembered")
-        axis.set(xscale="log", xlabel="steps T", ylabel="held-out NLL (nats)", title=kind)
-        axis.set_xticks(STEPS, [str(length) for length in STEPS])
-        axis.minorticks_off()
-        axis.legend(fontsize=7)
+        whole.axhline(limit, color="black", lw=1, label=f"limit {limit}")
+        whole.axhline(CHANCE[kind], color="grey", lw=1, ls=":", label="nothing remembered")
+        whole.set_title(kind)
+        whole.legend(fontsize=7)
+        _plot_rows(rules, [point for point in shown if point.row != CONTROL])
+        rules.legend(fontsize=7)
+        rules.set_title("both rules alone", fontsize=10)
     save_figure(figure, path)
+
+
+def _plot_rows(axis: Axes, points: list[Point]) -> None:
+    """A line and a band for each row."""
+    for row, title in dict.fromkeys((point.row, point.title) for point in points):
+        line = [point for point in points if point.row == row]
+        across, values = [p.steps for p in line], [p.value for p in line]
+        spread = [p.sd or 0.0 for p in line]
+        axis.plot(across, values, "o-", color=COLOURS[row], label=title, ms=4)
+        below, above = ([v + sign * s for v, s in zip(values, spread)] for sign in (-1, 1))
+        axis.fill_between(across, below, above, color=COLOURS[row], alpha=0.25, lw=0)
+    axis.set(xscale="log", xlabel="steps T", ylabel="held-out NLL (nats)")
+    axis.set_xticks(STEPS, [str(length) for length in STEPS])
+    axis.minorticks_off()
 
 
 class Alignment(NamedTuple):

@@ -237,7 +237,7 @@ def test_horizons_are_drawn_beside_limit_and_published_figures(drawn, tmp_path, 
     rows = [("class", "stptt"), ("class", "ste"), ("regression", "tptt")]
     points = [horizon.Point(k, r, r, t, t / 10, 0.1, 2) for k, r in rows for t in (2, 30)]
     horizon.plot_curves(points, tmp_path / "x.png")
-    left, right = ({name: p.tolist() for p, name in lines(a)} for a in drawn[0].axes)
+    left, right, below, _ = ({name: p.tolist() for p, name in lines(a)} for a in drawn[0].axes)
     assert left["stptt, published"] == [[2, 1.44], [20, 1.54]]
     assert left["ste, published"] == [[2, 1.44], [20, 2.27]]
     assert right["tptt, published"] == [[5, -0.98], [30, -0.94]]
@@ -245,6 +245,7 @@ def test_horizons_are_drawn_beside_limit_and_published_figures(drawn, tmp_path, 
     assert {y for _, y in left["limit 1.322"]} == {1.322}
     assert {y for _, y in right["limit -1.282"]} == {-1.282}
     assert left["stptt"] == [[2, 0.2], [30, 3.0]]
+    assert below == {"stptt": left["stptt"], "ste": left["ste"]}
     bands = [band.get_paths()[0].vertices for band in drawn[0].axes[0].collections]
     assert len(bands) == 2
     edges = {tuple(point) for point in bands[0].round(6).tolist()}
@@ -263,6 +264,8 @@ def test_every_row_of_the_horizons_can_be_drawn(drawn, tmp_path, lines):
         figures = [f"{title}, published" for _, title in rows]
         assert [name for name in names if name in dict(rows).values()] == [t for _, t in rows]
         assert [name for name in names if name in figures] == figures[:2]
+        alone = [name for _, name in lines(drawn[-1].axes[1])]
+        assert alone == [recipe.title for recipe in recipes[:2]]  # without the control
 
 
 def test_alignment_is_drawn_over_training_and_back_from_the_answer(drawn, tmp_path, lines):
