@@ -93,6 +93,7 @@ class TestFilters(Counts, testing.FilteringConformance):
     chosen = over(MODELS)
     factorisation = "p(x["
     clip, constant = None, ()
+    epochs, lr = testing.FilteringConformance.epochs, testing.FilteringConformance.lr
 
     def build(self):
         return MODELS[self.name]()
