@@ -4,6 +4,7 @@ import functools
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,6 +35,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("ACCELERATE_USE_CPU", "1")
 if "SEQZOO_DATA" in os.environ:  # some tests work in a folder of their own
     os.environ["SEQZOO_DATA"] = os.path.abspath(os.environ["SEQZOO_DATA"])
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as nohup and a shell's `&` leave it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if not torch.accelerator.is_available():
     # Without one, torch keeps every seed, and the stack of its caller, for the day there is one.
     torch.manual_seed = lambda seed: torch.default_generator.manual_seed(int(seed))
