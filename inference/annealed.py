@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,23 +89,23 @@ def annealed_likelihood(
     return scores.sum(1)
 
 
-def _forwards(between: Tempered, obs: Tensor, temperatures: int) -> Tensor:
+def _forwards(between: Tempered[Any], obs: Tensor, temperatures: int) -> Tensor:
     """log p(y) of each chain by its own estimate of the normaliser, ``[N]``, float64."""
-    chain, log_normaliser = between.start(), between.log_normaliser.double()
+    chains, log_normaliser = between.start(), between.log_normaliser.double()
     for low, high in _steps(temperatures):
-        lower, upper = between.log_density(chain, low, high).double()
+        lower, upper = between.log_density(chains, low, high).double()
         log_normaliser = log_normaliser + upper - lower
-        chain = between.move(chain, high)
-    return between.log_density(obs, 1.0)[0].double() - log_normaliser
+        chains = between.move(chains, high)
+    return between.log_density(between.at(obs), 1.0)[0].double() - log_normaliser
 
 
-def _backwards(between: Tempered, obs: Tensor, temperatures: int) -> Tensor:
+def _backwards(between: Tempered[Any], obs: Tensor, temperatures: int) -> Tensor:
     """log p(y) of each chain under the sampler, from chains that start at ``obs``; ``[N]``."""
-    found = between.log_density(obs, 1.0)[0].double() - between.log_normaliser.double()
-    chain = obs
+    chains = between.at(obs)
+    found = between.log_density(chains, 1.0)[0].double() - between.log_normaliser.double()
     for low, high in reversed(_steps(temperatures)):
-        chain = between.move(chain, high)
-        lower, upper = between.log_density(chain, low, high).double()
+        chains = between.move(chains, high)
+        lower, upper = between.log_density(chains, low, high).double()
         found = found + lower - upper
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -276,7 +277,7 @@ class EnergyModel(GibbsModel):
             f"{type(self).__name__} samples no hidden units: that takes sample_hidden(mean)"
         )
 
-    def tempered(self, past: Tensor, obs: Tensor) -> Tempered:
+    def tempered(self, past: Tensor, obs: Tensor) -> Tempered[Any]:
         """Distributions between independent units and p(y_t | u_{t-1}).
 
         Arguments:

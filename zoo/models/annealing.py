@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,13 +11,24 @@ from torch.nn import functional
 
 from ...inference.contracts import Tempered
 from ..parts.likelihoods import Bernoulli
-from ..parts.likelihoods.exponential_family import sample_bits
 
 if TYPE_CHECKING:
     from .harmonium import Harmonium
 
 
-class TemperedHarmonium(Tempered):
+class Frames(NamedTuple):
+    """Frames of chains, and the drive of their hidden units at inverse temperature 1.
+
+    Arguments:
+        obs: ``[N, M]``.
+        drive: W_y T(y) + W_u u + b, ``[N, H]``.
+    """
+
+    obs: Tensor
+    drive: Tensor
+
+
+class TemperedHarmonium(Tempered[Frames]):
     """p(y | u) with couplings scaled by beta, its hidden units summed out:
 
         log f(y) = (1 - beta) a_0'T(y) + beta (a_y + W_v u)'T(y) + B(y)
@@ -40,7 +51,7 @@ class TemperedHarmonium(Tempered):
     def __init__(self, net: Harmonium, past: Tensor, obs: Tensor) -> None:
         self.net, self.rows = net, len(past)
         self.bias = torch.addmm(net.hidden_bias, past, net.past_weight.T)
-        self.visible_bias = net.obs_bias + net.bias_from(past)  # [M], or [N, M]
+        self.visible_bias = net.visible_bias(past)
         if isinstance(net.likelihood, Bernoulli) and ((obs != 0) & (obs != 1)).any():
             raise ValueError(
                 "grey values have no probability under binary units: binarise the data, or score "
@@ -50,26 +61,26 @@ class TemperedHarmonium(Tempered):
         units = net.likelihood.log_normaliser(self.base)
         self.log_normaliser = units.sum() + net.hidden_dim * math.log(2)
 
-    def start(self) -> Tensor:
-        return self.net.likelihood.sample(self.base.expand(self.rows, -1))
+    def start(self) -> Frames:
+        return self.at(self.net.likelihood.sample(self.base.expand(self.rows, -1)))
 
-    def log_density(self, obs: Tensor, *betas: float) -> Tensor:
-        statistic, drive = self.net.likelihood.statistic(obs), self._drive(obs)
-        base = self.net.likelihood.log_base(obs).sum(-1)
+    def at(self, obs: Tensor) -> Frames:
+        statistic = self.net.likelihood.statistic(obs)
+        return Frames(obs, torch.addmm(self.bias, statistic, self.net.obs_weight.T))
+
+    def log_density(self, frames: Frames, *betas: float) -> Tensor:
+        statistic = self.net.likelihood.statistic(frames.obs)
+        base = self.net.likelihood.log_base(frames.obs).sum(-1)
         found = []
         for beta in betas:
-            natural = torch.lerp(self.base, self.visible_bias, beta)
-            visible = (statistic * natural).sum(-1)
-            found.append(visible + base + functional.softplus(beta * drive).sum(-1))
+            visible = (statistic * self._bias(beta)).sum(-1)
+            found.append(visible + base + functional.softplus(beta * frames.drive).sum(-1))
         return torch.stack(found)
 
-    def move(self, obs: Tensor, beta: float) -> Tensor:
-        hidden = sample_bits(torch.sigmoid(beta * self._drive(obs)))
-        natural = torch.lerp(self.base, self.visible_bias, beta)
-        return self.net.likelihood.sample(
-            torch.addmm(natural, hidden, self.net.obs_weight, alpha=beta)
-        )
+    def move(self, frames: Frames, beta: float) -> Frames:
+        hidden = self.net.sample_hidden(torch.sigmoid(beta * frames.drive))
+        natural = torch.addmm(self._bias(beta), hidden, self.net.obs_weight, alpha=beta)
+        return self.at(self.net.likelihood.sample(natural))
 
-    def _drive(self, obs: Tensor) -> Tensor:
-        statistic = self.net.likelihood.statistic(obs)
-        return torch.addmm(self.bias, statistic, self.net.obs_weight.T)
+    def _bias(self, beta: float) -> Tensor:
+        return torch.lerp(self.base, self.visible_bias, beta)

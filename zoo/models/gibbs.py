@@ -31,9 +31,14 @@ class GibbsSampler(Generates, EnergyModel):
     obs_bias: nn.Parameter
 
     @abstractmethod
-    def emission(self, hidden: Tensor, past: Tensor | None = None) -> Tensor:
-        """Natural parameters of y given x and u_{t-1}, ``[..., H], [..., H] -> [..., M]``."""
-        raise NotImplementedError(f"{type(self).__name__} must define emission(hidden, past)")
+    def visible_bias(self, past: Tensor | None) -> Tensor:
+        """Biases of y, ``[M]``, or ``[..., M]`` where they depend on u_{t-1}."""
+        raise NotImplementedError(f"{type(self).__name__} must define visible_bias(past)")
+
+    @abstractmethod
+    def emission(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Natural parameters of y given x and the biases of y, ``[..., H] -> [..., M]``."""
+        raise NotImplementedError(f"{type(self).__name__} must define emission(hidden, bias)")
 
     def past_emission(self, hidden: Tensor) -> Tensor:
         """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``.
@@ -64,12 +69,13 @@ class GibbsSampler(Generates, EnergyModel):
         check_number("steps", steps, 0)
         clamped = self.clamps_past or clamp_past
         bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
+        visible_bias = self.visible_bias(past)  # it depends on none but clamped pasts
         for step in range(steps):
             if step and not clamped:
                 bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
             drive = torch.addmm(bias, self.likelihood.statistic(obs), self.obs_weight.T)
             hidden = self.sample_hidden(torch.sigmoid(drive))
-            obs = self.likelihood.sample(self.emission(hidden, past))
+            obs = self.likelihood.sample(self.emission(hidden, visible_bias))
             if not clamped:
                 past = self.sample_hidden(torch.sigmoid(self.past_emission(hidden)))
         return obs, past
@@ -100,9 +106,9 @@ class GibbsSampler(Generates, EnergyModel):
     ) -> Tensor:
         """Frames after mean-field rounds, u_{t-1} and the values that were seen held still."""
         bias = torch.addmm(self.hidden_bias, past, self.past_weight.T)
-        drive = bias
+        drive, visible_bias = bias, self.visible_bias(past)
         for _ in range(ROUNDS + 1):
-            frames = self.likelihood.mean(self.emission(torch.sigmoid(drive), past))
+            frames = self.likelihood.mean(self.emission(torch.sigmoid(drive), visible_bias))
             if obs is not None and observed is not None:
                 frames = torch.where(observed, obs, frames)
             drive = torch.addmm(bias, self.likelihood.statistic(frames), self.obs_weight.T)
@@ -142,7 +148,7 @@ class GibbsSampler(Generates, EnergyModel):
         obs, _ = self.gibbs(obs, past, steps, clamp_past=True)
         for _ in range(means):
             hidden = self.step(self.encode(obs), past)
-            obs = self.likelihood.mean(self.emission(hidden, past))
+            obs = self.likelihood.mean(self.emission(hidden, self.visible_bias(past)))
         return obs.unflatten(0, (num_samples, -1))
 
     @torch.no_grad()
@@ -186,7 +192,7 @@ class GibbsSampler(Generates, EnergyModel):
             obs, _ = self.gibbs(obs, past, gibbs_steps, clamp_past=True)
             if not noise:
                 hidden = self.step(self.encode(obs), past)
-                obs = self.likelihood.mean(self.emission(hidden, past))
+                obs = self.likelihood.mean(self.emission(hidden, self.visible_bias(past)))
             past = self.step(self.encode(obs), past)
             frames.append(obs)
         return torch.stack(frames, 1)

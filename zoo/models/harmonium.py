@@ -133,28 +133,36 @@ class Harmonium(GibbsSampler, PyroModule):
             ``[N]``, in nats.
         """
         drive = torch.addmm(self.encode(obs), past, self.past_weight.T)
-        statistic = self.likelihood.statistic(obs)
+        statistic, bias = self.likelihood.statistic(obs), self.visible_bias(past)
+        visible = statistic @ bias if bias.dim() == 1 else (statistic * bias).sum(-1)
         base = self.likelihood.log_base(obs).sum(-1)
-        visible = statistic @ self.obs_bias
-        return -functional.softplus(drive).sum(-1) - visible - base - self._reward(statistic, past)
+        return -functional.softplus(drive).sum(-1) - visible - base - self._past_bias(past)
 
-    def emission(self, hidden: Tensor, past: Tensor | None = None) -> Tensor:
-        """Natural parameters of y given x and u_{t-1}, ``[..., H], [..., H] -> [..., M]``.
+    def visible_bias(self, past: Tensor | None) -> Tensor:
+        """a_y, ``[M]``; or a_y + W_v u_{t-1}, ``[..., M]``, where it depends on ``past [..., H]``.
 
-        Only a model with ``visible_past`` needs u_{t-1}.
+        Raises:
+            ValueError: without the past where it depends on it.
         """
-        return functional.linear(hidden, self.obs_weight.T, self.obs_bias) + self.bias_from(past)
+        return self.obs_bias
 
-    def bias_from(self, past: Tensor | None) -> Tensor | float:
-        """W_v u_{t-1}, ``[..., H] -> [..., M]``; 0 where only the hidden units read the past."""
-        return 0.0
+    def emission(self, hidden: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Natural parameters of y given x, ``[..., H] -> [..., M]``.
+
+        Arguments:
+            hidden: x_t.
+            bias: ``visible_bias(past)``; it may be left out where it does not depend on the past.
+        """
+        bias = self.visible_bias(None) if bias is None else bias
+        if bias.dim() == 1:
+            return functional.linear(hidden, self.obs_weight.T, bias)
+        return hidden @ self.obs_weight + bias
 
     def tempered(self, past: Tensor, obs: Tensor) -> TemperedHarmonium:
         """See ``EnergyModel.tempered``; u_{t-1} is given in all three models."""
         return TemperedHarmonium(self, past, obs)
 
-    def _reward(self, statistic: Tensor, past: Tensor) -> Tensor | float:
-        """The terms of -E in u_{t-1} that the hidden units do not enter, ``[N]``."""
+    def _past_bias(self, past: Tensor) -> Tensor | float:
         return 0.0
 
     # Verbs ------------------------------------------------------------------------------------
@@ -178,7 +186,7 @@ class Harmonium(GibbsSampler, PyroModule):
             batch: a ``Batch``, or anything that ``data.as_batch`` takes.
         """
         mean, past = self._filtered(batch)
-        return self.likelihood.mean(self.emission(mean, past))
+        return self.likelihood.mean(self.emission(mean, self.visible_bias(past)))
 
     def infer(self, batch: Batch, given: str, num_samples: int) -> States:
         """Hidden units; see ``Network.infer``."""
@@ -192,7 +200,7 @@ class Harmonium(GibbsSampler, PyroModule):
             return super().expect(batch, given, num_samples)
         mean, past = self._filtered(batch)
         hidden = self.sample_hidden(mean.expand(num_samples, *mean.shape))
-        return self.likelihood.mean(self.emission(hidden, past))
+        return self.likelihood.mean(self.emission(hidden, self.visible_bias(past)))
 
     @torch.no_grad()
     def _filtered(self, batch: BatchLike) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,7 @@ class REFH(Harmonium):
         """Log-odds of u_{t-1} given x_t, ``[..., H] -> [..., H]``."""
         return functional.linear(hidden, self.past_weight.T, self.past_bias)
 
-    def _reward(self, statistic: Tensor, past: Tensor) -> Tensor:
+    def _past_bias(self, past: Tensor) -> Tensor:
         return past @ self.past_bias
 
     def backwards(

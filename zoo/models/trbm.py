@@ -44,15 +44,12 @@ class TRBM(Harmonium):
         if visible_past:
             self.visible_weight = nn.Parameter(scale * torch.randn(obs_dim, hidden_dim))
 
-    def bias_from(self, past: Tensor | None) -> Tensor | float:
+    def visible_bias(self, past: Tensor | None) -> Tensor:
         if not self.visible_past:
-            return 0.0
+            return self.obs_bias
         if past is None:
             raise ValueError(f"the visible units of this {type(self).__name__} need u[t-1]")
-        return past @ self.visible_weight.T
-
-    def _reward(self, statistic: Tensor, past: Tensor) -> Tensor | float:
-        return (statistic * self.bias_from(past)).sum(-1) if self.visible_past else 0.0
+        return self.obs_bias + past @ self.visible_weight.T
 
 
 class RTRBM(TRBM):

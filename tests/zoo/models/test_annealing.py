@@ -32,7 +32,7 @@ def exact(net, batch):
     past = torch.cat((torch.zeros_like(states[:, :1]), states[:, :-1]), 1)
     hidden = torch.tensor(list(itertools.product((0.0, 1.0), repeat=net.hidden_dim))).double()
     drive = net.hidden_bias + past @ net.past_weight.T
-    natural = net.emission(hidden[:, None, None], past.expand(len(hidden), *past.shape))
+    natural = net.emission(hidden[:, None, None], net.visible_bias(past))
     units = net.likelihood.log_normaliser(natural).sum(-1)
     reward = (drive @ hidden.T).movedim(-1, 0) + units
     joint = net.likelihood.distribution(natural).log_prob(batch.obs) + reward
